@@ -1,0 +1,59 @@
+# Everything runs in .venv, which the first target that needs it sets up. PYTHON names the interpreter to make it from.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# pip honours the user's own configuration (index, constraints): no address is fixed here.
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo 'make demo    pre-train on the embedded scenes with 2 processes on the CPU (about 5 minutes), result in runs/demo'
+	@echo 'make test    run the tests'
+	@echo 'make lint    ruff, mypy and the import rule'
+	@echo 'make bench   run each script in benchmarks/'
+	@echo 'make clean   remove $(VENV), caches and build output; runs/ stays'
+	@echo
+	@echo 'The first run makes $(VENV) with $(PYTHON) (another one: make PYTHON=python3.12 ...).'
+
+demo: $(VENV)/.installed-core
+	rm -rf runs/demo
+	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node=2 train_ddp.py --preset demo --out runs/demo
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy plrc train_ddp.py
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-dev
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- set-up ---------------------------------------------------------------------------------------------------------
+
+$(VENV)/.installed-core: pyproject.toml | $(BIN)/pip
+	@echo 'Installing into $(VENV) (the first time takes minutes: torch is large)'
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/pip
+	@echo 'Installing into $(VENV), with the tools for development (the first time takes minutes: torch is large)'
+	@$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed-core
+
+# pip is the last thing that venv writes: an interrupted set-up is made again.
+$(BIN)/pip:
+	@command -v $(PYTHON) >/dev/null || { echo 'There is no $(PYTHON). Install Python 3.10 or later (Debian: apt-get install python3 python3-venv), or name one: make PYTHON=/path/to/python ...' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON) is $$($(PYTHON) --version), but Python 3.10 or later is needed. Name one: make PYTHON=/path/to/python ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo '$(PYTHON) cannot make virtual environments, because its module ensurepip is missing. On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	@echo 'Making $(VENV)'
+	@$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,165 @@
+"""The miniature study of docs/results.md: what each loss adds, measured on a small net, several seeds.
+
+    python benchmarks/study.py photos --data DIR --masks DIR --out runs/study      # a folder of images, masks for scoring
+    python benchmarks/study.py scenes --out runs/study                             # the embedded demo scenes
+
+Each run is ``train_ddp.py --preset demo`` with one thread and the overrides of ``VARIANTS``; ``--jobs`` run side by
+side. Runs that are finished are not repeated, interrupted ones are resumed. ``--variants`` and ``--seeds`` choose some.
+Writes ``DIR/<name>.json`` and prints the table, in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from plrc.analysis import descriptors, scores
+from plrc.checkpoint import load_checkpoint
+from plrc.config import Config, load_config
+from plrc.data.loader import view_sampler
+from plrc.data.sources import Source, decode, open_source
+from plrc.model import PLRC
+
+ROOT = Path(__file__).parent.parent
+# What is varied, as flags of train_ddp.py over the demo preset.
+VARIANTS: dict[str, list[str]] = {
+    "random": [],  # not trained
+    "image": ["--weight-point=0", "--weight-affinity=0"],
+    "image + point": ["--weight-affinity=0"],
+    "all three": [],
+    "affinity from 1/3": ["--affinity-start-share=0.333"],
+    "affinity weight 0.1": ["--weight-affinity=0.1"],
+    "affinity weight 1": ["--weight-affinity=1"],
+    "teacher 0.02": ["--teacher-temperature", "0.02", "0.02"],
+    "teacher 0.1": ["--teacher-temperature", "0.1", "0.1"],
+    "image + affinity": ["--weight-point=0"],
+}
+SIDES = {"photos": 128, "scenes": 128}  # short side at which objects are scored, pixels
+HELD_OUT = "scenes:300@7"  # scenes that no run was trained on
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=("photos", "scenes"))
+    parser.add_argument("--data", default=None, help="photos: the folder to train on")
+    parser.add_argument("--masks", type=Path, default=None, help="photos: a folder with images/*.jpg and masks/*.png")
+    parser.add_argument("--out", type=Path, default=Path("runs/study"))
+    parser.add_argument("--variants", nargs="+", default=["random", "image", "image + point", "all three"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=64)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--set", nargs=argparse.REMAINDER, default=[], help="further flags of train_ddp.py, for all")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.name == "scenes":
+        arguments.data = "scenes:800"
+    elif not (arguments.data and arguments.masks):
+        parser.error("photos needs --data and --masks")
+
+    runs = [(variant, seed) for seed in arguments.seeds for variant in arguments.variants]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(lambda run: train(arguments, *run), runs))
+    table(arguments)
+
+
+def folder_of(arguments: argparse.Namespace, variant: str, seed: int) -> Path:
+    return arguments.out / arguments.name / f"{variant.replace(' ', '_').replace('/', '-')}_{seed}"
+
+
+def train(arguments: argparse.Namespace, variant: str, seed: int) -> None:
+    out = folder_of(arguments, variant, seed)
+    if variant == "random" or (out / "scores.json").exists():
+        return
+    flags = [
+        flag if "start-share" not in flag else f"--affinity-start={float(flag.split('=')[1]) * arguments.epochs}"
+        for flag in VARIANTS[variant]
+    ]
+    flags += ["--preset=demo", f"--data={arguments.data}", f"--epochs={arguments.epochs}", f"--seed={seed}", f"--out={out}"]
+    flags += ["--resume=auto", "--picture-every=0", "--log-every=50", "--keep-every=1000", *arguments.set]
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "output.txt").open("w") as stream:
+        subprocess.run(
+            [sys.executable, ROOT / "train_ddp.py", *flags],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            check=True,
+        )
+
+
+def table(arguments: argparse.Namespace) -> None:
+    """Score every run (once), print one line a variant: mean and deviation over seeds, then the baselines."""
+    config = load_config("demo")
+    source: Source = open_source(HELD_OUT if arguments.name == "scenes" else arguments.data)
+    images = range(0, len(source), max(1, len(source) // 300))
+    pairs = scores.draw_view_pairs(source, view_sampler(config), config.image_size, images)
+    objects = load_objects(arguments, source)
+    side = SIDES[arguments.name]
+
+    def score(descriptor: descriptors.Descriptor) -> dict[str, scores.Score]:
+        return {
+            "view match": scores.view_match(pairs, descriptor),
+            "AUC": scores.distance_matched_auc(objects, descriptor, side, 8),
+        }
+
+    print("| | seed | view match | distance-matched AUC |\n|---|---|---|---|")
+    results = []
+    for variant in arguments.variants:
+        means = []
+        for seed in arguments.seeds:
+            out = folder_of(arguments, variant, seed)
+            file = out / "scores.json"
+            if not file.exists():
+                values = score(descriptors.network(variant, load_query_encoder(out, variant, config, seed)))
+                out.mkdir(parents=True, exist_ok=True)
+                file.write_text(json.dumps({name: vars(value) for name, value in values.items()}))
+            values = {name: scores.Score(**value) for name, value in json.loads(file.read_text()).items()}
+            print(f"| {variant} | {seed} | {values['view match']} | {values['AUC']} |", flush=True)
+            means.append((values["view match"].mean, values["AUC"].mean))
+            results.append({"variant": variant, "seed": seed, **{name: vars(value) for name, value in values.items()}})
+        (match, auc), (match_sd, auc_sd) = np.mean(means, axis=0), np.std(means, axis=0, ddof=1 if len(means) > 1 else 0)
+        print(f"| **{variant}** | mean ± sd | {match:.3f} ± {match_sd:.3f} | {auc:.3f} ± {auc_sd:.3f} |")
+    for descriptor in (descriptors.lab_colour(8), descriptors.position(8)):
+        values = score(descriptor)
+        print(f"| {descriptor.name} | | {values['view match']} | {values['AUC']} |")
+        results.append({"variant": descriptor.name, **{name: vars(value) for name, value in values.items()}})
+    cells = config.image_size // 8
+    print(f"| blind guess | | {scores.view_match_by_chance(pairs, cells, cells)} | 0.5 |")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / f"{arguments.name}.json").write_text(json.dumps(results, indent=1))
+
+
+def load_query_encoder(out: Path, variant: str, config: Config, seed: int) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    model = PLRC.from_config(config)
+    if variant != "random":
+        model.load_state_dict(load_checkpoint(out / "checkpoints" / "last.pt")["model"])
+    return model.query_encoder
+
+
+def load_objects(arguments: argparse.Namespace, source: Source) -> list[scores.MaskedImage]:
+    objects = []
+    if arguments.name == "scenes":
+        for i in range(len(source)):
+            annotation = source.annotation(i)
+            assert annotation is not None
+            objects.append(scores.MaskedImage(source.load(i), annotation.masks))
+        return objects
+    for file in sorted((arguments.masks / "images").iterdir()):
+        with Image.open(arguments.masks / "masks" / f"{file.stem}.png") as mask:
+            inside = np.asarray(mask.convert("L")) > 127
+        objects.append(scores.MaskedImage(decode(file), inside[None]))
+    return objects
+
+
+if __name__ == "__main__":
+    main()

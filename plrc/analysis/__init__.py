@@ -1,0 +1,1 @@
+"""What a network knows of its pictures: maps and scores, tensors in, arrays out."""

@@ -1,0 +1,90 @@
+"""Ways to describe every cell of a picture: a network's features, and the trivial baselines that they have to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from plrc.data.photometric import normalise
+from plrc.geometry import cell_centres
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """A name, a map of features, and how alike two features are.
+
+    Attributes:
+        maps: pictures ``(B, 3, H, W)`` RGB in [0, 1] → ``(B, C, h, w)``.
+        similarity: ``(N, C)`` against ``(K, C)`` → ``(N, K)``, larger is more alike.
+    """
+
+    name: str
+    maps: Callable[[Tensor], Tensor]
+    similarity: Callable[[Tensor, Tensor], Tensor]
+
+
+def network(name: str, encoder: nn.Module) -> Descriptor:
+    """Point features of an encoder in evaluation mode, compared by cosine."""
+    encoder.eval()
+
+    @torch.no_grad()
+    def maps(pictures: Tensor) -> Tensor:
+        device = next(encoder.parameters()).device
+        return encoder(normalise(pictures).to(device, memory_format=torch.channels_last)).float().cpu()
+
+    return Descriptor(name, maps, cosine)
+
+
+def lab_colour(stride: int) -> Descriptor:
+    """Baseline: the mean CIE Lab colour of each cell of ``stride`` pixels, compared by Euclidean distance (ΔE)."""
+
+    def maps(pictures: Tensor) -> Tensor:
+        return F.avg_pool2d(rgb_to_lab(pictures), stride, ceil_mode=True)
+
+    return Descriptor("Lab colour", maps, lambda a, b: -torch.cdist(a, b))
+
+
+def position(stride: int) -> Descriptor:
+    """Baseline: where a cell lies in its picture, compared by distance. For view matching: "nothing has moved"."""
+
+    def maps(pictures: Tensor) -> Tensor:
+        b, _, h, w = pictures.shape
+        centres = cell_centres(-(-h // stride), -(-w // stride)) * torch.tensor([w / h, 1.0])
+        return centres.permute(2, 0, 1).expand(b, -1, -1, -1)
+
+    return Descriptor("distance", maps, lambda a, b: -torch.cdist(a, b))
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Cosines ``(N, K)`` of ``(N, C)`` against ``(K, C)``, in [−1, 1]."""
+    return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
+
+
+def rgb_to_lab(pictures: Tensor) -> Tensor:
+    """sRGB in [0, 1] ``(B, 3, H, W)`` → CIE Lab (D65 white), L in [0, 100]."""
+    linear = torch.where(pictures <= 0.04045, pictures / 12.92, ((pictures + 0.055) / 1.055) ** 2.4)
+    to_xyz = torch.tensor(
+        [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+    )
+    white = to_xyz.sum(dim=1)
+    xyz = torch.einsum("ij,bjhw->bihw", to_xyz / white[:, None], linear)
+    f = torch.where(xyz > (6 / 29) ** 3, xyz.clamp(min=1e-8) ** (1 / 3), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    x, y, z = f.unbind(1)
+    return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), dim=1)
+
+
+def picture_tensor(image: Image.Image, short_side: int, multiple: int) -> Tensor:
+    """An RGB picture resized to a short side of about ``short_side``, both sides multiples: ``(1, 3, H, W)`` in [0, 1].
+
+    The frame stays the whole picture; its proportions change by less than half a ``multiple``.
+    """
+    scale = short_side / min(image.size)
+    width, height = (max(1, round(side * scale / multiple)) * multiple for side in image.size)
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1)[None].float() / 255

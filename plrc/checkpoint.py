@@ -1,0 +1,65 @@
+"""Checkpoints of a run: written whole or not at all, and read without executing anything.
+
+Layout of a file (``torch.load(..., weights_only=True)`` reads it)::
+
+    {"format": "plrc", "version": 1, "step": int, "epoch": float, "ranks": int, "config": {...},
+     "model": {"query_encoder.…", "key_encoder.…", "queue", "queue_position"}, "optimizer": {...}}
+
+Nothing else is needed to go on exactly: everything random is a pure function of the seed, the epoch and the step.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FORMAT, VERSION = "plrc", 1
+
+
+def save_checkpoint(file: Path, content: dict[str, Any], also: Path | None = None) -> None:
+    """Write a checkpoint so that a kill at any moment leaves either the old file or the new one.
+
+    Args:
+        also: a second name under which this state is kept.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    with unfinished.open("wb") as stream:
+        torch.save({"format": FORMAT, "version": VERSION, **content}, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    if also is not None:
+        also.unlink(missing_ok=True)
+        try:
+            os.link(unfinished, also)  # one copy on disk: a later last.pt replaces the name, not the data
+        except OSError:  # a file system without hard links
+            shutil.copyfile(unfinished, also)
+    unfinished.replace(file)
+
+
+def load_checkpoint(file: Path) -> dict[str, Any]:
+    """A checkpoint of ours, tensors on the CPU.
+
+    Raises:
+        ValueError: the file is missing, damaged, or not a checkpoint that this project wrote; says which.
+    """
+    if not file.is_file():
+        raise ValueError(f"there is no checkpoint {file}")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"{file} cannot be read as a checkpoint; it is damaged or something else ({type(error).__name__})"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{file} is not a checkpoint of a PLRC run: it has no 'format: {FORMAT}' in it")
+    if content["version"] > VERSION:
+        raise ValueError(
+            f"{file} was written by a newer version of PLRC (layout {content['version']}, known is {VERSION})"
+        )
+    return content

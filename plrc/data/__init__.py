@@ -1,0 +1,1 @@
+"""Images, their two views, and the loader that feeds a rank."""

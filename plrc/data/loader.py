@@ -1,0 +1,186 @@
+"""From a source to batches: which image comes when, and what a worker does with it.
+
+A global batch is the same images in the same order whatever the number of ranks, workers or accumulated parts; only
+who computes them differs. One loader lasts the whole run, so that no epoch begins with a wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from plrc.config import Config
+from plrc.data.photometric import Photometric, apply, normalise
+from plrc.data.sources import Source, UndecodableImage
+from plrc.data.views import ViewSampler, cut, pixels_needed
+from plrc.geometry import Crop
+from plrc.regions import RegionMaps, view_regions
+
+_MOST_NEIGHBOURS = 100  # that are tried in place of an undecodable image before giving up
+
+
+@dataclass
+class Batch:
+    """One rank's part of a batch of B images.
+
+    Attributes:
+        views: ``(2, B, 3, S, S)`` uint8, not yet coloured. colours: ``(2, B, N_PARAMETERS)`` float32, on the CPU.
+        crops: of batch shape ``(2, B)``. regions: ``(2, B, 56, 56)`` uint8. region_count: R, above every one of them.
+        indices: ``(B,)`` int64, the images' places in the source. undecodable: names of files that were replaced, with
+        the reason.
+    """
+
+    views: Tensor
+    colours: Tensor
+    crops: Crop
+    regions: Tensor
+    region_count: int
+    indices: Tensor
+    undecodable: dict[str, str]
+
+    def to(self, device: torch.device) -> Batch:
+        """Views and regions on the device; parameters stay on the CPU, where decisions are taken without waiting."""
+        views, regions = self.views.to(device, non_blocking=True), self.regions.to(device, non_blocking=True)
+        return replace(self, views=views, regions=regions)
+
+    def pin_memory(self) -> Batch:
+        return replace(self, views=self.views.pin_memory(), regions=self.regions.pin_memory())
+
+    def coloured(self) -> Tensor:
+        """The views as the network sees them: ``(2, B, 3, S, S)``, coloured, ImageNet-normalised, channels-last."""
+        flat = normalise(apply(self.views.flatten(0, 1), self.colours.flatten(0, 1)))
+        return flat.contiguous(memory_format=torch.channels_last).unflatten(0, self.views.shape[:2])
+
+    def split(self, parts: int) -> list[Batch]:
+        """Equal parts of the batch, in order, for gradient accumulation."""
+        if parts == 1:
+            return [self]
+        size = len(self.indices) // parts
+        return [
+            replace(
+                self,
+                views=self.views[:, i : i + size],
+                colours=self.colours[:, i : i + size],
+                crops=Crop(self.crops.box[:, i : i + size], self.crops.flip[:, i : i + size]),
+                regions=self.regions[:, i : i + size],
+                indices=self.indices[i : i + size],
+            )
+            for i in range(0, size * parts, size)
+        ]
+
+
+def view_sampler(config: Config) -> ViewSampler:
+    """The augmentation of a configuration."""
+    brightness, contrast, saturation, hue = config.jitter
+    photometric = Photometric(
+        brightness=brightness,
+        contrast=contrast,
+        saturation=saturation,
+        hue=hue,
+        jitter_p=config.jitter_p,
+        grey_p=config.grey_p,
+        blur_p=config.blur_p,
+        blur_sigma=config.blur_sigma,
+    )
+    return ViewSampler(config.crop_scale, config.flip_p, photometric)
+
+
+class TwoViews(Dataset[Batch]):
+    """Two views of each image of a source. Items are asked for as (epoch, index) and come as batches of one."""
+
+    def __init__(self, source: Source, regions: RegionMaps, config: Config) -> None:
+        self._source, self._regions = source, regions
+        self._side, self._seed = config.image_size, config.seed
+        self._sampler = view_sampler(config)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, item: tuple[int, int]) -> Batch:
+        epoch, wanted = item
+        undecodable: dict[str, str] = {}
+        for step in range(min(_MOST_NEIGHBOURS, len(self._source))):
+            index = (wanted + step) % len(self._source)
+            try:
+                # Drawn by the place that asked, so that a neighbour does not appear twice with the same views.
+                parameters = self._sampler.draw(self._seed, epoch, wanted, self._source.size(index))
+                image = self._source.load(index, pixels_needed(parameters.crops, self._side))
+                break
+            except UndecodableImage as error:
+                undecodable[self._source.name(index)] = str(error)
+        else:
+            raise ValueError(
+                f"{len(undecodable)} files in a row cannot be decoded, among them {', '.join(list(undecodable)[:3])}"
+            )
+        raster = self._regions.raster(self._source.name(index), image)
+        return Batch(
+            views=cut(image, parameters.crops, self._side).permute(0, 3, 1, 2)[:, None],
+            colours=torch.from_numpy(parameters.colours)[:, None],
+            crops=Crop(parameters.crops.box[:, None], parameters.crops.flip[:, None]),
+            regions=view_regions(raster, parameters.crops)[:, None],
+            region_count=int(raster.max()) + 1,
+            indices=torch.tensor([index]),
+            undecodable=undecodable,
+        )
+
+
+def collate(samples: list[Batch]) -> Batch:
+    """Batches of one as one batch."""
+    return Batch(
+        views=torch.cat([s.views for s in samples], dim=1),
+        colours=torch.cat([s.colours for s in samples], dim=1),
+        crops=Crop(torch.cat([s.crops.box for s in samples], dim=1), torch.cat([s.crops.flip for s in samples], dim=1)),
+        regions=torch.cat([s.regions for s in samples], dim=1),
+        region_count=max(s.region_count for s in samples),
+        indices=torch.cat([s.indices for s in samples]),
+        undecodable={name: reason for s in samples for name, reason in s.undecodable.items()},
+    )
+
+
+class Order(Sampler[list[tuple[int, int]]]):
+    """Which images this rank loads in each step from ``first_step`` on: lists of (epoch, index).
+
+    The images of an epoch are a permutation that is a pure function of (seed, epoch); the last ones that do not fill a
+    global batch are left out. Rank r takes the r-th share of each global batch.
+    """
+
+    def __init__(self, images: int, config: Config, rank: int, ranks: int, first_step: int = 0) -> None:
+        self._images, self._seed, self._batch = images, config.seed, config.batch_size
+        self._share = config.batch_size // ranks
+        self._rank, self._first = rank, first_step
+        self.steps_per_epoch = images // config.batch_size
+        self._steps = self.steps_per_epoch * config.epochs
+
+    def __len__(self) -> int:
+        return self._steps - self._first
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        permutation, of_epoch = np.empty(0, dtype=np.int64), -1
+        for step in range(self._first, self._steps):
+            epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
+            if epoch != of_epoch:
+                permutation, of_epoch = np.random.default_rng((self._seed, epoch)).permutation(self._images), epoch
+            start = step_of_epoch * self._batch + self._rank * self._share
+            yield [(epoch, int(i)) for i in permutation[start : start + self._share]]
+
+
+def make_loader(dataset: TwoViews, order: Order, workers: int, device: torch.device) -> DataLoader[Batch]:
+    """Batches of this rank in order, prepared by ``workers`` processes (none: in this one)."""
+    return DataLoader(
+        dataset,
+        batch_sampler=order,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=device.type == "cuda",
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_one_thread if workers else None,
+    )
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

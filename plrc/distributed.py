@@ -1,0 +1,156 @@
+"""Ranks: how processes find each other and what they say to each other.
+
+Every function does the sensible thing in a single process without a process group, so that the same code runs in
+pytest, on a laptop and under torchrun.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among its peers. ``device`` is its GPU, or the CPU where there is none."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+
+@contextmanager
+def world(timeout: timedelta = timedelta(minutes=10)) -> Iterator[World]:
+    """Join the process group that torchrun's environment describes; one process without torchrun is a world of its own.
+
+    Tensors on GPUs travel by nccl, those on CPU by gloo. ``timeout`` bounds how long a rank waits for one that hangs.
+    """
+    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        if local_rank >= torch.cuda.device_count():
+            raise ValueError(
+                f"process {local_rank} of this machine has no GPU: it has {torch.cuda.device_count()}; "
+                f"start torchrun with --nproc_per_node={torch.cuda.device_count()} or fewer"
+            )
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    if size > 1:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=timeout)
+    try:
+        yield World(rank, size, device)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def all_gather(x: Tensor) -> Tensor:
+    """Every rank's ``(n, …)``, in the order of ranks: ``(world · n, …)``. No gradient flows through it."""
+    if world_size() == 1:
+        return x
+    parts = [torch.empty_like(x) for _ in range(world_size())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
+
+
+def all_gather_objects(x: Any) -> list[Any]:
+    """Every rank's picklable object, in the order of ranks."""
+    if world_size() == 1:
+        return [x]
+    parts: list[Any] = [None] * world_size()
+    dist.all_gather_object(parts, x)
+    return parts
+
+
+def broadcast_object(x: Any) -> Any:
+    """Rank 0's picklable object, on every rank."""
+    if world_size() == 1:
+        return x
+    box = [x]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def all_mean(x: Tensor) -> Tensor:
+    """Mean of every rank's tensor of the same shape."""
+    if world_size() == 1:
+        return x
+    total = x.clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is set on any rank. Travels by gloo, so that no GPU has to be waited for."""
+    if world_size() == 1:
+        return flag
+    votes = torch.tensor(int(flag))
+    dist.all_reduce(votes, op=dist.ReduceOp.MAX)
+    return bool(votes)
+
+
+class BatchShuffle:
+    """One random permutation of the global batch, and the way back (ShuffleBN of MoCo).
+
+    BatchNorm statistics of a query and of its own key must not come from the same images, else they betray which key
+    belongs to which query. Each rank sends every sample straight to the rank that normalises it (all-to-all), so that
+    no rank holds more than its own share.
+
+    Args:
+        n: samples a rank, the same on every rank.
+        generator: a CPU generator *in the same state on every rank*.
+    """
+
+    def __init__(self, n: int, generator: torch.Generator) -> None:
+        size, me = world_size(), rank()
+        # Shuffled place p holds the sample source[p]; rank r owns samples and places r·n … (r+1)·n − 1.
+        source = torch.randperm(size * n, generator=generator)
+        mine = (source // n == me).nonzero().flatten()  # places that my samples go to, ascending: by receiving rank
+        self._outgoing = source[mine] % n
+        self._sent = torch.bincount(mine // n, minlength=size).tolist()
+        senders = source[me * n : (me + 1) * n] // n
+        self._incoming = senders.argsort(stable=True)  # what arrives is ordered by sender; its places within my share
+        self._received = torch.bincount(senders, minlength=size).tolist()
+
+    def scatter(self, x: Tensor) -> Tensor:
+        """``(n, …)`` of this rank → ``(n, …)`` drawn from all ranks."""
+        arrived = _all_to_all(x[self._outgoing.to(x.device)], self._sent, self._received)
+        shuffled = torch.empty_like(arrived)
+        shuffled[self._incoming.to(x.device)] = arrived
+        return shuffled
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Results ``(n, …)`` for the scattered samples → ``(n, …)`` for this rank's own, in their order."""
+        returned = _all_to_all(x[self._incoming.to(x.device)], self._received, self._sent)
+        restored = torch.empty_like(returned)
+        restored[self._outgoing.to(x.device)] = returned
+        return restored
+
+
+def _all_to_all(x: Tensor, sent: list[int], received: list[int]) -> Tensor:
+    if world_size() == 1:
+        return x
+    out = x.new_empty((sum(received), *x.shape[1:]))
+    dist.all_to_all_single(out, x.contiguous(), output_split_sizes=received, input_split_sizes=sent)
+    return out

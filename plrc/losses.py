@@ -1,0 +1,128 @@
+"""The three losses of PLRC as pure functions of tensors.
+
+Shapes: ``B`` images on this rank, ``R`` regions an image, ``P`` points drawn in a region, ``D`` channels. All points
+are L2-normalised. Logits and reductions are computed in float32 whatever the inputs' type, since a temperature of 0.04
+multiplies rounding errors by 25.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Stands for "not among the negatives" in a logsumexp. Finite, because the gradient of logsumexp over nothing but
+# minus infinities is not a number; far below every logit (|cosine / temperature| < 1000 for any sane temperature).
+ABSENT = -1e9
+
+
+def image_contrast(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    """InfoNCE of MoCo: each image against its own key (class 0) and a queue of other images' keys.
+
+    Args:
+        query: ``(B, D)`` normalised, of view 1 by the query encoder.
+        key: ``(B, D)`` normalised, of view 2 by the key encoder; takes no gradient.
+        queue: ``(K, D)`` normalised keys of earlier batches; takes no gradient.
+        temperature: τ > 0 (0.2, released code).
+
+    Returns:
+        Scalar: mean over images of ``−log softmax`` of the positive. ``log(1 + K)`` when everything is equal.
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        query, key, queue = query.float(), key.detach().float(), queue.detach().float()
+        positive = (query * key).sum(dim=1, keepdim=True)
+        logits = torch.cat((positive, query @ queue.T), dim=1) / temperature
+        return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+
+
+def point_contrast(
+    points: Tensor,
+    key_points: Tensor,
+    valid: Tensor,
+    others: Tensor,
+    others_image: Tensor,
+    first_image: int,
+    temperature: float,
+) -> Tensor:
+    """Point-level region contrast (paper figure 1; DESIGN section 4): pull points of one region, push other regions'.
+
+    For point i of view 1 and point k of view 2 in the same region of the same image, with ``S_ik = p_i · p′_k / τ`` and
+    ``N_i = logsumexp`` over the negatives of i, the loss is ``softplus(N_i − S_ik)``, averaged over all such pairs.
+    Negatives are the points of view 2 in the image's other regions and the points of other images; never a point of
+    the same region.
+
+    Args:
+        points: ``(B, R, P, D)`` of view 1 by the query encoder.
+        key_points: ``(B, R, P, D)`` of view 2 by the key encoder; takes no gradient.
+        valid: ``(B, R)`` bool, regions that both views show. The points of other regions are ignored.
+        others: ``(M, D)`` points of view 2 drawn from the global batch by the key encoder; takes no gradient.
+        others_image: ``(M,)`` int, the image of the global batch that each belongs to, −1 for "none, ignore".
+        first_image: index of this rank's first image in the global batch, so that an image's own points, which may be
+            among ``others``, are not its negatives a second time (nor the points of its own region a first time).
+        temperature: τ > 0 (0.2, released code).
+
+    Returns:
+        Scalar; zero where no region is valid.
+    """
+    with torch.autocast(points.device.type, enabled=False):
+        b, r, p, d = points.shape
+        query = points.float().reshape(b, r * p, d)
+        key = key_points.detach().float().reshape(b, r * p, d)
+        scores = torch.bmm(query, key.transpose(1, 2)).div_(temperature).view(b, r, p, r, p)
+
+        # The mask of an image's negatives is the same block pattern for every image but for regions that are missing:
+        # (R, 1, R, 1) and (B, 1, 1, R, 1) broadcast, where (B, RP, RP) would cost as much as the scores themselves.
+        same_region = torch.eye(r, dtype=torch.bool, device=points.device).view(1, r, 1, r, 1)
+        absent = same_region | ~valid.view(b, 1, 1, r, 1)
+        within = scores.masked_fill(absent, ABSENT).flatten(3).logsumexp(dim=3)  # (B, R, P)
+
+        own = others_image.view(1, -1) == first_image + torch.arange(b, device=points.device).view(-1, 1)
+        unusable = own | (others_image < 0).view(1, -1)  # (B, M)
+        across = torch.matmul(query, others.detach().float().T).div_(temperature)  # (B, RP, M): M is fixed
+        across = across.masked_fill(unusable[:, None], ABSENT).logsumexp(dim=2).view(b, r, p)
+
+        negatives = torch.logaddexp(within, across)
+        positives = torch.diagonal(scores, dim1=1, dim2=3)  # (B, P, P, R): points of one region in both views
+        pairs = F.softplus(negatives.transpose(1, 2)[:, :, None] - positives)
+        weight = valid.view(b, 1, 1, r).float()
+        return (pairs * weight).sum() / (weight.sum() * p * p).clamp(min=1)
+
+
+def affinity_distillation(
+    points: Tensor,
+    teacher_points: Tensor,
+    key_points: Tensor,
+    valid: Tensor,
+    student_temperature: float,
+    teacher_temperature: float,
+) -> Tensor:
+    """Point affinity distillation (paper figure 2): the momentum encoder's affinities teach the query encoder's.
+
+    For each point i of view 1, the distribution of its affinity over all points k of view 2 of the same image:
+    student ``softmax_k(p_i · p′_k / τ_s)``, teacher ``softmax_k(p′_i · p′_k / τ_t)``; the loss is their cross entropy,
+    averaged over i. No centring, and no upsampled maps: a linear operation before a dot product needs no resolution.
+
+    Args:
+        points: ``(B, R, P, D)`` of view 1 by the query encoder.
+        teacher_points: ``(B, R, P, D)``, the *same* points of view 1 by the key encoder; takes no gradient.
+        key_points: ``(B, R, P, D)`` of view 2 by the key encoder; takes no gradient.
+        valid: ``(B, R)`` bool, regions that both views show; points of other regions are neither i nor k.
+        student_temperature: τ_s > 0 (0.1, released code).
+        teacher_temperature: τ_t > 0 (0.04 → 0.07, released code).
+
+    Returns:
+        Scalar; ``log`` of the number of valid points of an image when everything is equal, zero where none is valid.
+    """
+    with torch.autocast(points.device.type, enabled=False):
+        b, r, p, d = points.shape
+        student = points.float().reshape(b, r * p, d)
+        teacher = teacher_points.detach().float().reshape(b, r * p, d)
+        key = key_points.detach().float().reshape(b, r * p, d).transpose(1, 2)
+        absent = ~valid.repeat_interleave(p, dim=1)  # (B, RP)
+
+        target = (torch.bmm(teacher, key) / teacher_temperature).masked_fill(absent[:, None], ABSENT).softmax(dim=2)
+        logits = (torch.bmm(student, key) / student_temperature).masked_fill(absent[:, None], ABSENT)
+        # Cross entropy without a (points × points) log-softmax of its own: −Σ A′ (logit − lse) = lse − Σ A′ logit.
+        # Where absent, A′ is exactly 0, and so is its share of the sum.
+        cross_entropy = logits.logsumexp(dim=2) - (target * logits).sum(dim=2)  # (B, RP)
+        return cross_entropy.masked_fill(absent, 0).sum() / (~absent).sum().clamp(min=1)

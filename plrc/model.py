@@ -1,0 +1,208 @@
+"""PLRC: query and key encoder, momentum update, queue, and the three losses of one batch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from plrc.config import Config
+from plrc.distributed import BatchShuffle, all_gather, rank, world_size
+from plrc.encoder import Encoder
+from plrc.geometry import sample
+from plrc.losses import affinity_distillation, image_contrast, point_contrast
+from plrc.regions import sample_points
+
+TERMS = ("image", "point", "affinity")
+
+
+class PLRC(nn.Module):
+    """Point-level region contrast (Bai et al., CVPR 2022; DESIGN section 4).
+
+    One training step is ``update_keys()``, one ``forward`` and backward for each part of the batch, the optimiser's
+    step, ``enqueue()``. Keys and queue thus stay fixed within a step, however many parts it has.
+
+    Args:
+        arch: see ``plrc.encoder.ARCHITECTURES``. dim: channels of a point (128).
+        queue_size: K, keys of earlier batches that serve as negatives (65 536).
+        key_momentum: m of ``key ← m · key + (1 − m) · query`` (0.999).
+        temperature: τ of the two contrasts (0.2). student_temperature: τ_s of the distillation (0.1).
+        points_per_region: P (16). negatives: M, points of other images, drawn evenly over the ranks (4096).
+        bn_groups: parts of a rank's batch that BatchNorm sees apart, as if each were a rank of its own.
+        symmetric: let the views swap roles too, and average.
+    """
+
+    def __init__(
+        self,
+        arch: str,
+        *,
+        dim: int = 128,
+        queue_size: int = 65536,
+        key_momentum: float = 0.999,
+        temperature: float = 0.2,
+        student_temperature: float = 0.1,
+        points_per_region: int = 16,
+        negatives: int = 4096,
+        bn_groups: int = 1,
+        symmetric: bool = False,
+    ) -> None:
+        super().__init__()
+        self.temperature, self.student_temperature = temperature, student_temperature
+        self.points_per_region, self.negatives = points_per_region, negatives
+        self.bn_groups, self.symmetric = bn_groups, symmetric
+        self.query_encoder = Encoder(arch, dim)
+        self.key_encoder = copy.deepcopy(self.query_encoder).requires_grad_(False)
+        self.register_buffer("queue", F.normalize(torch.randn(queue_size, dim), dim=1))
+        self.register_buffer("queue_position", torch.zeros((), dtype=torch.long))
+        self.queue: Tensor
+        self.queue_position: Tensor
+        self._average = get_ema_multi_avg_fn(key_momentum)
+        self._new_keys: list[Tensor] = []
+
+    @classmethod
+    def from_config(cls, config: Config) -> PLRC:
+        """The model of a configuration, with weights from the global generator."""
+        return cls(
+            config.arch,
+            dim=config.dim,
+            queue_size=config.queue_size,
+            key_momentum=config.key_momentum,
+            temperature=config.temperature,
+            student_temperature=config.student_temperature,
+            points_per_region=config.points_per_region,
+            negatives=config.negatives,
+            bn_groups=config.bn_groups,
+            symmetric=config.symmetric,
+        )
+
+    def forward(
+        self,
+        views: Tensor,
+        regions: Tensor,
+        region_count: int,
+        *,
+        teacher_temperature: float,
+        point_generator: torch.Generator,
+        shuffle_generator: torch.Generator,
+        terms: Collection[str] = TERMS,
+    ) -> dict[str, Tensor]:
+        """The losses of this rank's part of the batch, unweighted: ``{"image", "point", "affinity"}``, or those asked for.
+
+        Args:
+            views: ``(2, B, 3, H, W)``, both views of B images, ImageNet-normalised.
+            regions: ``(2, B, h, w)`` integer, the region that each cell of each view sees.
+            region_count: R, an upper bound of the images' numbers of regions.
+            teacher_temperature: τ_t of this moment.
+            point_generator: draws this rank's points. shuffle_generator: the same on every rank, permutes the keys.
+            terms: which losses to compute; what the others alone would need is not computed either.
+        """
+        needs_view1_keys = self.symmetric or "affinity" in terms
+        z1 = self._in_groups(self.query_encoder, views[0])
+        keys = self._encode_keys(views if needs_view1_keys else views[1:], shuffle_generator)
+        k2 = keys[-1]
+        self._new_keys.append(_pool(k2))
+
+        points, seen = sample_points(regions.flatten(0, 1), region_count, self.points_per_region, point_generator)
+        points1, points2 = points.unflatten(0, (2, -1))
+        seen1, seen2 = seen.unflatten(0, (2, -1))
+        valid = seen1 & seen2
+
+        k1 = keys[0] if needs_view1_keys else None
+        losses = self._losses(z1, k1, k2, points1, points2, valid, teacher_temperature, point_generator, terms)
+        if self.symmetric:
+            assert k1 is not None
+            z2 = self._in_groups(self.query_encoder, views[1])
+            swapped = self._losses(z2, k2, k1, points2, points1, valid, teacher_temperature, point_generator, terms)
+            losses = {name: (losses[name] + swapped[name]) / 2 for name in losses}
+        return losses
+
+    def _losses(
+        self,
+        z: Tensor,
+        own_keys: Tensor | None,
+        other_keys: Tensor,
+        points: Tensor,
+        other_points: Tensor,
+        valid: Tensor,
+        teacher_temperature: float,
+        generator: torch.Generator,
+        terms: Collection[str],
+    ) -> dict[str, Tensor]:
+        """One direction: queries of a view against keys of the other view. Maps ``(B, D, h, w)``, points of the views."""
+        losses = {}
+        if "image" in terms:
+            losses["image"] = image_contrast(_pool(z), _pool(other_keys), self.queue, self.temperature)
+        if "point" in terms or "affinity" in terms:
+            p, p_key = _points(z, points), _points(other_keys, other_points)
+        if "point" in terms:
+            others, others_image = self._points_of_other_images(p_key, valid, generator)
+            first = rank() * len(z)
+            losses["point"] = point_contrast(p, p_key, valid, others, others_image, first, self.temperature)
+        if "affinity" in terms:
+            assert own_keys is not None
+            p_teacher = _points(own_keys, points)
+            losses["affinity"] = affinity_distillation(
+                p, p_teacher, p_key, valid, self.student_temperature, teacher_temperature
+            )
+        return losses
+
+    @torch.no_grad()
+    def update_keys(self) -> None:
+        """``key ← m · key + (1 − m) · query`` for every parameter, once a step (He et al. 2020, equation 2)."""
+        self._average(list(self.key_encoder.parameters()), list(self.query_encoder.parameters()), 0)
+
+    @torch.no_grad()
+    def enqueue(self) -> None:
+        """Put the image keys of this step, from all ranks, in place of the oldest in the queue."""
+        keys = all_gather(torch.cat(self._new_keys))[-len(self.queue) :]
+        self._new_keys.clear()
+        places = (self.queue_position + torch.arange(len(keys), device=self.queue.device)) % len(self.queue)
+        self.queue[places] = keys.to(self.queue.dtype)
+        self.queue_position.copy_((self.queue_position + len(keys)) % len(self.queue))
+
+    @torch.no_grad()
+    def _encode_keys(self, views: Tensor, generator: torch.Generator) -> Tensor:
+        """Key maps ``(V, B, D, h, w)`` of views ``(V, B, 3, H, W)``: one forward, on a batch shuffled across ranks."""
+        shuffle = BatchShuffle(views.shape[0] * views.shape[1], generator)
+        maps = self._in_groups(self.key_encoder, shuffle.scatter(views.flatten(0, 1)))
+        return shuffle.restore(maps).unflatten(0, views.shape[:2])
+
+    def _in_groups(self, encoder: nn.Module, images: Tensor) -> Tensor:
+        """Encode with BatchNorm statistics of each of ``bn_groups`` equal parts apart: a group is a forward of its own."""
+        if self.bn_groups == 1:
+            return encoder(images)
+        return torch.cat([encoder(group) for group in images.chunk(self.bn_groups)])
+
+    @torch.no_grad()
+    def _points_of_other_images(
+        self, points: Tensor, valid: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """M points of the global batch, drawn evenly over the ranks, and the image ``(M,)`` of each, −1 for none.
+
+        Each rank sends only its share of the M, not its points ``(B, R, P, D)``.
+        """
+        b, r, p, _ = points.shape
+        image = torch.arange(b, device=points.device) + rank() * b
+        owner = torch.where(valid, image[:, None], -1)[:, :, None].expand(b, r, p).flatten()
+        # Without replacement and without waiting for the device: valid points have the larger random keys.
+        lottery = torch.rand(len(owner), generator=generator, device=generator.device).to(points.device)
+        share = self.negatives // world_size()
+        chosen = (lottery + (owner >= 0)).topk(min(share, len(owner))).indices
+        missing = share - len(chosen)  # every rank sends equally much, also one whose images have few regions
+        features = F.pad(points.flatten(0, 2)[chosen], (0, 0, 0, missing))
+        return all_gather(features), all_gather(F.pad(owner[chosen], (0, missing), value=-1))
+
+
+def _pool(z: Tensor) -> Tensor:
+    """The image feature ``(B, D)``: the normalised mean over positions of ``z``."""
+    return F.normalize(z.float().mean(dim=(2, 3)), dim=1)
+
+
+def _points(z: Tensor, points: Tensor) -> Tensor:
+    """Point features ``(B, R, P, D)``: bilinear samples of ``z`` at points ``(B, R, P, 2)``, normalised after sampling."""
+    features = sample(z.float(), points.flatten(1, 2)).unflatten(1, points.shape[1:3])
+    return F.normalize(features, dim=-1)

@@ -1,0 +1,175 @@
+"""Region maps, and points drawn in regions.
+
+A region map is an integer raster over the *whole image*: which region each image point belongs to. A view point's
+region is the raster's value at the image point that its crop maps it to, so a region keeps its name in both views
+(DESIGN section 4; paper figure 1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from plrc.geometry import Crop, cell_centres, cell_of
+
+MAX_REGIONS = 64  # of one image: the point losses cost (regions · points)² an image
+VIEW_RASTER = 56  # a view's regions are looked up on a 56 × 56 raster (ours: 8 × 8 cells for each cell of a 7 × 7 map)
+SUPERPIXEL_SIDE = 160  # longest side in pixels at which superpixels are computed
+
+
+class RegionMaps(Protocol):
+    """Anything that gives an image's regions."""
+
+    def raster(self, name: str, image: Image.Image) -> Tensor:
+        """Region numbers ``(h, w)`` int64 in ``0 … n − 1`` over the whole image, at any resolution.
+
+        Args:
+            name: the image's name in its source. ``image``: the upright picture, perhaps at reduced resolution.
+        """
+        ...
+
+
+class GridRegions:
+    """The n × n grid of equal rectangles, the paper's default with n = 4 (paper figure 1)."""
+
+    def __init__(self, n: int) -> None:
+        self._raster = torch.arange(n * n).reshape(n, n)
+
+    def raster(self, name: str, image: Image.Image) -> Tensor:
+        return self._raster
+
+
+class SuperpixelRegions:
+    """About k superpixels an image, by scikit-image's SLIC, computed once and kept as PNG files in ``cache``.
+
+    A file is found again by the source, the image's name and the settings, and is written whole or not at all, so that
+    several workers and ranks can share the folder.
+    """
+
+    def __init__(self, k: int, source: str, cache: Path) -> None:
+        try:
+            from skimage.segmentation import slic
+        except ImportError as error:
+            raise ValueError("superpixels need scikit-image: pip install 'plrc[superpixels]'") from error
+        self._slic, self._k, self._source, self._cache = slic, k, source, cache
+
+    def raster(self, name: str, image: Image.Image) -> Tensor:
+        key = hashlib.sha1(
+            f"slic {self._k} {SUPERPIXEL_SIDE} {self._source} {name}".encode(errors="surrogateescape")
+        ).hexdigest()
+        file = self._cache / key[:2] / f"{key}.png"
+        if file.exists():
+            with Image.open(file) as stored:
+                return torch.from_numpy(np.array(stored)).long()
+        small = image.convert("RGB")
+        small.thumbnail((SUPERPIXEL_SIDE, SUPERPIXEL_SIDE), Image.Resampling.BILINEAR)
+        labels = self._slic(np.array(small), n_segments=self._k, compactness=10, start_label=0)
+        labels = _dense(labels, f"superpixels of {name}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(f".{os.getpid()}.tmp")
+        Image.fromarray(labels.astype(np.uint8)).save(unfinished, format="PNG", optimize=True)
+        unfinished.replace(file)
+        return torch.from_numpy(labels).long()
+
+
+class MaskRegions:
+    """One label PNG an image, of any size, in ``folder`` under the image's name with the suffix .png.
+
+    The picture's frame is the upright image's. Each distinct value is a region, 0 too: the loss needs only to know
+    what belongs together.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise ValueError(
+                f"--regions masks:{folder}: there is no such folder; it should hold one label PNG an image"
+            )
+        self._folder = folder
+
+    def raster(self, name: str, image: Image.Image) -> Tensor:
+        file = self._folder / Path(name).with_suffix(".png")
+        if not file.exists():
+            raise ValueError(
+                f"{file} is missing: masks:DIR needs one label PNG for every image, under the image's name"
+            )
+        with Image.open(file) as labels:
+            if labels.mode not in ("1", "L", "P", "I", "I;16"):
+                raise ValueError(
+                    f"{file} is a colour picture ({labels.mode}): a label PNG has one channel of region numbers"
+                )
+            return torch.from_numpy(_dense(np.array(labels), str(file))).long()
+
+
+def open_regions(spec: str, source: str, cache: Path) -> RegionMaps:
+    """``grid:N``, ``superpixels:K`` or ``masks:DIR``.
+
+    Args:
+        source: what the images come from (``--data``), part of a cached superpixel file's key.
+        cache: the folder for computed superpixels.
+
+    Raises:
+        ValueError: the specification is none of the three, or out of range.
+    """
+    kind, _, value = spec.partition(":")
+    if kind == "masks" and value:
+        return MaskRegions(Path(value))
+    if kind in ("grid", "superpixels") and value.isdigit():
+        n = int(value)
+        count = n * n if kind == "grid" else n
+        if not 2 <= count <= MAX_REGIONS:
+            raise ValueError(
+                f"--regions {spec} makes {count} regions an image; between 2 and {MAX_REGIONS} are possible"
+            )
+        return GridRegions(n) if kind == "grid" else SuperpixelRegions(n, source, cache)
+    raise ValueError(f"--regions {spec!r} is not known: write grid:N, superpixels:K or masks:DIR")
+
+
+def _dense(labels: np.ndarray, what: str) -> np.ndarray:
+    """The same raster with its distinct values renamed to 0 … n − 1."""
+    values, dense = np.unique(labels, return_inverse=True)
+    if len(values) > MAX_REGIONS:
+        raise ValueError(f"{what} has {len(values)} regions; at most {MAX_REGIONS} an image are possible")
+    return dense.reshape(labels.shape)
+
+
+_VIEW_CENTRES = cell_centres(VIEW_RASTER, VIEW_RASTER).flatten(0, 1)
+
+
+def view_regions(raster: Tensor, crops: Crop) -> Tensor:
+    """Regions that views see: ``(V, 56, 56)`` uint8, for crops of batch shape ``(V,)`` of one image with this raster."""
+    views = crops.box.shape[0]
+    row, column = cell_of(crops.to_image(_VIEW_CENTRES.expand(views, -1, -1)), *raster.shape)
+    return raster[row, column].to(torch.uint8).view(views, VIEW_RASTER, VIEW_RASTER)
+
+
+def sample_points(regions: Tensor, count: int, per_region: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Points drawn uniformly in region ∩ view, with replacement: a cell of the view's raster, then a place inside it.
+
+    Args:
+        regions: ``(B, h, w)`` integer, the region that each cell of each view sees, each in ``0 … count − 1``.
+        count: R, the number of regions an image may have. per_region: P, points a region.
+        generator: draws on its own device; the points come out on the device of ``regions``.
+
+    Returns:
+        Points ``(B, R, P, 2)`` in the view frame, and ``(B, R)`` bool: which regions the view shows at all. Points of a
+        region that it does not show are placeholders, to be masked.
+    """
+    b, h, w = regions.shape
+    device = regions.device
+    # Cells sorted by region: those of region r are a run from start[r] of length size[r], and a draw is one look-up.
+    ordered, cells = regions.reshape(b, h * w).long().sort(dim=1)
+    edges = torch.searchsorted(ordered, torch.arange(count + 1, device=device).expand(b, -1).contiguous())
+    start, size = edges[:, :-1], edges.diff(dim=1)  # (B, R)
+    draw = torch.rand((b, count, per_region, 3), generator=generator, device=generator.device).to(device)
+    pick = start[:, :, None] + (draw[..., 0] * size[:, :, None]).long().clamp(max=(size[:, :, None] - 1).clamp(min=0))
+    cell = cells.gather(1, pick.clamp(max=h * w - 1).flatten(1)).view(pick.shape)
+    x = (cell % w + draw[..., 1]) / w
+    y = (cell // w + draw[..., 2]) / h
+    return torch.stack((x, y), dim=-1), size > 0

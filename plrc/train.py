@@ -1,0 +1,254 @@
+"""The pre-training loop, to be read from top to bottom."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from plrc import report
+from plrc.checkpoint import save_checkpoint
+from plrc.config import Config
+from plrc.data.loader import Batch, Order, TwoViews, make_loader
+from plrc.distributed import World, all_gather_objects, all_mean, any_rank, world
+from plrc.launch import check_agreement, check_sizes, open_source_once, resume, stop_signals
+from plrc.model import PLRC, TERMS
+from plrc.regions import open_regions
+from plrc.runlog import RunLog, peak_memory
+from plrc.schedules import cosine_learning_rate, teacher_temperature
+
+EXIT_DONE = 0
+EXIT_PREEMPTED = 75  # stopped by SIGTERM or Ctrl-C with everything saved: start again with --resume auto (EX_TEMPFAIL)
+MOST_UNDECODABLE = 0.01  # share of the images that may be undecodable before the run stops
+
+REGION_CACHE = Path.home() / ".cache" / "plrc" / "regions"
+
+
+def pretrain(config: Config) -> int:
+    """Pre-train as configured; the exit status for this process.
+
+    Raises:
+        ValueError, OSError: bad input, in one sentence that names what is wrong and the remedy.
+    """
+    with world() as here, stop_signals() as stop:
+        check_agreement(config, here)
+        torch.manual_seed(config.seed)
+        if here.device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+            torch.backends.cudnn.benchmark = True
+
+        source = open_source_once(config.data, here)
+        dataset = TwoViews(source, open_regions(config.regions, config.data, REGION_CACHE), config)
+        model = PLRC.from_config(config).to(here.device, memory_format=torch.channels_last)
+        optimizer = make_optimizer(model, config)
+        first_step = resume(config, here, model, optimizer)
+
+        order = Order(len(source), config, here.rank, here.size, first_step)
+        steps = order.steps_per_epoch * config.epochs
+        check_sizes(config, here, len(source), order.steps_per_epoch)
+        parallel = _parallel(model, here)
+        loader = iter(make_loader(dataset, order, config.workers, here.device))
+        out = Path(config.out)
+        undecodable: set[str] = set()
+
+        with ExitStack() as stack:
+            log = stack.enter_context(RunLog(out, steps, first_step)) if here.is_main else None
+            if log:
+                (out / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
+                log.say(_opening(config, here, model, len(source), steps, first_step))
+            model.train()
+            since = _Stopwatch()
+            for step in range(first_step, steps):
+                waiting = time.perf_counter()
+                batch = next(loader).to(here.device)
+                since.waited += time.perf_counter() - waiting
+
+                rate = cosine_learning_rate(step, steps, config.peak_lr)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                losses = train_step(model, parallel, optimizer, batch, config, step, order.steps_per_epoch, here)
+                since.images += config.batch_size
+                done = step + 1
+
+                if batch.undecodable.keys() - undecodable:
+                    for name in batch.undecodable.keys() - undecodable:
+                        print(f"replaced by its neighbour: {batch.undecodable[name]}", file=sys.stderr)
+                    undecodable |= batch.undecodable.keys()
+                if done % config.log_every == 0 or done == steps:
+                    values = {name: float(all_mean(loss)) for name, loss in losses.items()}
+                    _check_finite(values, done)
+                    _check_undecodable(undecodable, len(source))
+                    if log:
+                        epoch = done / order.steps_per_epoch
+                        log.write(
+                            {"step": done, "epoch": round(epoch, 4), **values, "lr": rate, **since.read(here.device)}
+                        )
+                    since = _Stopwatch()
+                if log:
+                    log.advance()
+
+                stopping = any_rank(stop.requested)
+                if stopping or done % config.save_every == 0 or done % order.steps_per_epoch == 0 or done == steps:
+                    _check_finite({name: float(all_mean(loss)) for name, loss in losses.items()}, done)
+                    if here.is_main:
+                        _save(out, config, here, model, optimizer, done, order.steps_per_epoch, steps)
+                if config.picture_every and done % config.picture_every == 0 and log:
+                    log.picture("affinity", report.affinity_over_training(model, source, config, out, done), done)
+                if stopping and done < steps:
+                    if log:
+                        log.say(f"stopped after step {done} of {steps}, saved: go on with --resume auto")
+                    return EXIT_PREEMPTED
+        if here.is_main:
+            print("\n".join(report.before_and_after(model, source, config, out)), flush=True)
+        return EXIT_DONE
+
+
+def train_step(
+    model: PLRC,
+    parallel: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    config: Config,
+    step: int,
+    steps_per_epoch: int,
+    here: World,
+) -> dict[str, Tensor]:
+    """One step on this rank's share of a batch; its losses, detached and unweighted, averaged over accumulated parts.
+
+    ``parallel`` is the model as DistributedDataParallel wraps it, or the model itself.
+    """
+    epoch = step / steps_per_epoch
+    weights = {"image": config.weight_image, "point": config.weight_point, "affinity": config.weight_affinity}
+    if epoch < config.affinity_start:
+        weights["affinity"] = 0.0
+    terms = [name for name in TERMS if weights[name]]
+    temperature = teacher_temperature(epoch, *config.teacher_temperature, config.teacher_warmup)
+    points, shuffle = _generator(config.seed, 1, step, here.rank), _generator(config.seed, 2, step)
+
+    model.update_keys()
+    sums: dict[str, Tensor] = {}
+    parts = batch.split(config.accumulate)
+    for i, part in enumerate(parts):
+        views = part.coloured()
+        last = i == len(parts) - 1
+        with nullcontext() if last or parallel is model else parallel.no_sync():  # type: ignore[operator]
+            with _autocast(config.precision, here.device):
+                losses: dict[str, Tensor] = parallel(
+                    views,
+                    part.regions,
+                    part.region_count,
+                    teacher_temperature=temperature,
+                    point_generator=points,
+                    shuffle_generator=shuffle,
+                    terms=terms,
+                )
+            total = sum(
+                (weights[name] * loss for name, loss in losses.items()), start=torch.zeros((), device=here.device)
+            )
+            (total / len(parts)).backward()
+        for name, loss in losses.items():
+            sums[name] = sums.get(name, 0) + loss.detach() / len(parts)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    model.enqueue()
+    return sums
+
+
+def make_optimizer(model: PLRC, config: Config) -> torch.optim.SGD:
+    """SGD with momentum over the query encoder; weight decay on every parameter, as in the released code."""
+    parameters = model.query_encoder.parameters()
+    return torch.optim.SGD(
+        parameters, lr=config.peak_lr, momentum=config.sgd_momentum, weight_decay=config.weight_decay
+    )
+
+
+def _parallel(model: PLRC, here: World) -> nn.Module:
+    """The model that averages gradients over ranks. Buffers stay local: the queue is equal on every rank by itself."""
+    if here.size == 1:
+        return model
+    devices = [here.device.index] if here.device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def _autocast(precision: str, device: torch.device) -> torch.autocast:
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    enabled = precision == "bf16" or (precision == "auto" and has_bf16)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _generator(*key: int) -> torch.Generator:
+    """A CPU generator whose stream is a pure function of the key."""
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) & (2**63 - 1))
+
+
+def _save(
+    out: Path,
+    config: Config,
+    here: World,
+    model: PLRC,
+    optimizer: torch.optim.Optimizer,
+    done: int,
+    steps_per_epoch: int,
+    steps: int,
+) -> None:
+    epochs, rest = divmod(done, steps_per_epoch)
+    keep = rest == 0 and (epochs % config.keep_every == 0 or done == steps)
+    content: dict[str, Any] = {
+        "step": done,
+        "epoch": done / steps_per_epoch,
+        "ranks": here.size,
+        "config": config.to_dict(),
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    folder = out / "checkpoints"
+    save_checkpoint(folder / "last.pt", content, also=folder / f"epoch_{epochs:04d}.pt" if keep else None)
+
+
+def _check_finite(losses: dict[str, float], step: int) -> None:
+    for name, value in losses.items():
+        if not np.isfinite(value):
+            raise ValueError(f"the {name} loss is {value} at step {step}: lower --lr; the last checkpoint is untouched")
+
+
+def _check_undecodable(names: set[str], images: int) -> None:
+    """Stop, on every rank, when too many files were replaced."""
+    if not any_rank(bool(names)):
+        return
+    together = sorted(set().union(*all_gather_objects(names)))
+    if len(together) > MOST_UNDECODABLE * images:
+        raise ValueError(
+            f"{len(together)} of {images} images cannot be decoded, more than {MOST_UNDECODABLE:.0%}, "
+            f"among them {', '.join(together[:3])}: check the disk or the copy of the data"
+        )
+
+
+def _opening(config: Config, here: World, model: PLRC, images: int, steps: int, first_step: int) -> str:
+    size = sum(p.numel() for p in model.query_encoder.parameters()) / 1e6
+    ranks = f"{here.size} rank{'s' if here.size > 1 else ''} on {here.device.type}"
+    start = f", from step {first_step}" if first_step else ""
+    return f"{config.arch} ({size:.1f} M parameters), {images} images of {config.data}, {steps} steps of {config.batch_size}, {ranks}{start}"
+
+
+class _Stopwatch:
+    """Time and images since the last line of the log."""
+
+    def __init__(self) -> None:
+        self.start, self.waited, self.images = time.perf_counter(), 0.0, 0
+
+    def read(self, device: torch.device) -> dict[str, float]:
+        elapsed = time.perf_counter() - self.start
+        return {
+            "images_per_second": round(self.images / elapsed, 2),
+            "data_wait": round(self.waited / elapsed, 4),
+            "memory_mib": peak_memory(device),
+        }

@@ -1,0 +1,21 @@
+"""Fixtures that more than one test module uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def shared_data() -> Callable[[str], Path]:
+    """`shared_data("imagenet-mini")`: the folder of a small set of real photos, or a skip where it is missing."""
+
+    def folder(name: str) -> Path:
+        path = Path(__file__).resolve().parents[2] / "shared" / "data" / name
+        if not path.is_dir():
+            pytest.skip(f"../shared/data/{name} is missing: real photos, which only the project's CI needs to have")
+        return path
+
+    return folder
