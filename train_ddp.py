@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from plrc.config import parse_arguments
@@ -17,7 +18,9 @@ def main() -> int:
     try:
         return pretrain(config)
     except (ValueError, OSError) as error:
-        print(f"train_ddp.py: {error}", file=sys.stderr)
+        # A loader process hands its error on with a traceback before it; its last line is the sentence.
+        message = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
+        print(f"train_ddp.py, rank {os.environ.get('RANK', 0)}: {message}", file=sys.stderr)
         return 2
 
 

@@ -1,7 +1,7 @@
 """The miniature study of docs/results.md: what each loss adds, measured on a small net, several seeds.
 
-    python benchmarks/study.py photos --data DIR --masks DIR --out runs/study      # a folder of images, masks for scoring
-    python benchmarks/study.py scenes --out runs/study                             # the embedded demo scenes
+    python benchmarks/study.py photos --data DIR --masks DIR --out runs/study   # a folder of images
+    python benchmarks/study.py scenes --out runs/study                          # the embedded demo scenes
 
 Each run is ``train_ddp.py --preset demo`` with one thread and the overrides of ``VARIANTS``; ``--jobs`` run side by
 side. Runs that are finished are not repeated, interrupted ones are resumed. ``--variants`` and ``--seeds`` choose some.
@@ -83,7 +83,13 @@ def train(arguments: argparse.Namespace, variant: str, seed: int) -> None:
         flag if "start-share" not in flag else f"--affinity-start={float(flag.split('=')[1]) * arguments.epochs}"
         for flag in VARIANTS[variant]
     ]
-    flags += ["--preset=demo", f"--data={arguments.data}", f"--epochs={arguments.epochs}", f"--seed={seed}", f"--out={out}"]
+    flags += [
+        "--preset=demo",
+        f"--data={arguments.data}",
+        f"--epochs={arguments.epochs}",
+        f"--seed={seed}",
+        f"--out={out}",
+    ]
     flags += ["--resume=auto", "--picture-every=0", "--log-every=50", "--keep-every=1000", *arguments.set]
     out.mkdir(parents=True, exist_ok=True)
     with (out / "output.txt").open("w") as stream:
@@ -126,7 +132,10 @@ def table(arguments: argparse.Namespace) -> None:
             print(f"| {variant} | {seed} | {values['view match']} | {values['AUC']} |", flush=True)
             means.append((values["view match"].mean, values["AUC"].mean))
             results.append({"variant": variant, "seed": seed, **{name: vars(value) for name, value in values.items()}})
-        (match, auc), (match_sd, auc_sd) = np.mean(means, axis=0), np.std(means, axis=0, ddof=1 if len(means) > 1 else 0)
+        (match, auc), (match_sd, auc_sd) = (
+            np.mean(means, axis=0),
+            np.std(means, axis=0, ddof=1 if len(means) > 1 else 0),
+        )
         print(f"| **{variant}** | mean ± sd | {match:.3f} ± {match_sd:.3f} | {auc:.3f} ± {auc_sd:.3f} |")
     for descriptor in (descriptors.lab_colour(8), descriptors.position(8)):
         values = score(descriptor)

@@ -152,7 +152,7 @@ _DEMO: dict[str, Any] = {
     "queue_size": 4096,
     "key_momentum": 0.99,
     "points_per_region": 8,
-    "negatives": 1024,
+    "negatives": 512,
     "epochs": 40,
     "teacher_warmup": 12.0,
     "batch_size": 32,
@@ -165,7 +165,7 @@ PRESETS: dict[str, dict[str, Any]] = {"imagenet": {}, "demo": _DEMO}
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> Config:
-    """The command line of ``train_ddp.py`` as a configuration. Bad input ends the process with one sentence (exit 2)."""
+    """The command line of ``train_ddp.py`` as a configuration. Bad input: one sentence, exit status 2."""
     parser = argparse.ArgumentParser(
         prog="train_ddp.py",
         description="Pre-train PLRC on unlabelled images. Start it with torchrun for several processes.",

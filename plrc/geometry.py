@@ -36,7 +36,7 @@ class Crop:
         return torch.stack((x0 + x * (x1 - x0), y0 + y * (y1 - y0)), dim=-1)
 
     def to_view(self, points: Tensor) -> Tensor:
-        """Image points ``(..., N, 2)`` as view points ``(..., N, 2)``; outside [0, 1] where the view does not show them."""
+        """Image points ``(..., N, 2)`` as view points ``(..., N, 2)``; outside [0, 1] where the view does not show."""
         x0, y0, x1, y1 = self.box[..., None, :].unbind(-1)
         x = (points[..., 0] - x0) / (x1 - x0)
         x = torch.where(self.flip[..., None], 1 - x, x)

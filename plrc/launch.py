@@ -50,7 +50,7 @@ def check_sizes(config: Config, here: World, images: int, steps_per_epoch: int) 
 
 
 def open_source_once(data: str, here: World) -> Source:
-    """The source, listed by rank 0 alone: a million files are asked of the disk once, and every rank has the same list."""
+    """The source, listed by rank 0 alone: a million files are asked of the disk once, and all ranks see the same."""
     if not data:
         raise ValueError("--data is missing: name a folder of images, or scenes:1000 for the embedded demo scenes")
     mine: Source | str | None = None

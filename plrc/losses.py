@@ -66,9 +66,9 @@ def point_contrast(
     """
     with torch.autocast(points.device.type, enabled=False):
         b, r, p, d = points.shape
-        query = points.float().reshape(b, r * p, d)
+        query = points.float().reshape(b, r * p, d) / temperature  # so that no larger tensor need be divided
         key = key_points.detach().float().reshape(b, r * p, d)
-        scores = torch.bmm(query, key.transpose(1, 2)).div_(temperature).view(b, r, p, r, p)
+        scores = torch.bmm(query, key.transpose(1, 2)).view(b, r, p, r, p)
 
         # The mask of an image's negatives is the same block pattern for every image but for regions that are missing:
         # (R, 1, R, 1) and (B, 1, 1, R, 1) broadcast, where (B, RP, RP) would cost as much as the scores themselves.
@@ -76,10 +76,11 @@ def point_contrast(
         absent = same_region | ~valid.view(b, 1, 1, r, 1)
         within = scores.masked_fill(absent, ABSENT).flatten(3).logsumexp(dim=3)  # (B, R, P)
 
+        # (B, RP, M) with M fixed; masked by addition within the product, as masking it would be one more such tensor.
         own = others_image.view(1, -1) == first_image + torch.arange(b, device=points.device).view(-1, 1)
-        unusable = own | (others_image < 0).view(1, -1)  # (B, M)
-        across = torch.matmul(query, others.detach().float().T).div_(temperature)  # (B, RP, M): M is fixed
-        across = across.masked_fill(unusable[:, None], ABSENT).logsumexp(dim=2).view(b, r, p)
+        penalty = torch.where(own | (others_image < 0), ABSENT, 0.0).view(b, 1, -1)
+        others = others.detach().float().T.expand(b, d, -1)
+        across = torch.baddbmm(penalty, query, others).logsumexp(dim=2).view(b, r, p)
 
         negatives = torch.logaddexp(within, across)
         positives = torch.diagonal(scores, dim1=1, dim2=3)  # (B, P, P, R): points of one region in both views
@@ -115,14 +116,14 @@ def affinity_distillation(
     """
     with torch.autocast(points.device.type, enabled=False):
         b, r, p, d = points.shape
-        student = points.float().reshape(b, r * p, d)
-        teacher = teacher_points.detach().float().reshape(b, r * p, d)
+        student = points.float().reshape(b, r * p, d) / student_temperature
+        teacher = teacher_points.detach().float().reshape(b, r * p, d) / teacher_temperature
         key = key_points.detach().float().reshape(b, r * p, d).transpose(1, 2)
         absent = ~valid.repeat_interleave(p, dim=1)  # (B, RP)
 
-        target = (torch.bmm(teacher, key) / teacher_temperature).masked_fill(absent[:, None], ABSENT).softmax(dim=2)
-        logits = (torch.bmm(student, key) / student_temperature).masked_fill(absent[:, None], ABSENT)
+        target = torch.bmm(teacher, key).masked_fill(absent[:, None], ABSENT).softmax(dim=2)
+        logits = torch.bmm(student, key).masked_fill(absent[:, None], ABSENT)
         # Cross entropy without a (points × points) log-softmax of its own: −Σ A′ (logit − lse) = lse − Σ A′ logit.
         # Where absent, A′ is exactly 0, and so is its share of the sum.
-        cross_entropy = logits.logsumexp(dim=2) - (target * logits).sum(dim=2)  # (B, RP)
+        cross_entropy = logits.logsumexp(dim=2) - torch.linalg.vecdot(target, logits)  # (B, RP)
         return cross_entropy.masked_fill(absent, 0).sum() / (~absent).sum().clamp(min=1)

@@ -90,7 +90,7 @@ class PLRC(nn.Module):
         shuffle_generator: torch.Generator,
         terms: Collection[str] = TERMS,
     ) -> dict[str, Tensor]:
-        """The losses of this rank's part of the batch, unweighted: ``{"image", "point", "affinity"}``, or those asked for.
+        """The losses of this rank's part of the batch, unweighted: ``{"image", "point", "affinity"}``, or some.
 
         Args:
             views: ``(2, B, 3, H, W)``, both views of B images, ImageNet-normalised.
@@ -132,7 +132,7 @@ class PLRC(nn.Module):
         generator: torch.Generator,
         terms: Collection[str],
     ) -> dict[str, Tensor]:
-        """One direction: queries of a view against keys of the other view. Maps ``(B, D, h, w)``, points of the views."""
+        """One direction: queries of a view against keys of the other. Maps ``(B, D, h, w)``."""
         losses = {}
         if "image" in terms:
             losses["image"] = image_contrast(_pool(z), _pool(other_keys), self.queue, self.temperature)
@@ -166,13 +166,17 @@ class PLRC(nn.Module):
 
     @torch.no_grad()
     def _encode_keys(self, views: Tensor, generator: torch.Generator) -> Tensor:
-        """Key maps ``(V, B, D, h, w)`` of views ``(V, B, 3, H, W)``: one forward, on a batch shuffled across ranks."""
+        """Key maps ``(V, B, D, h, w)`` of views ``(V, B, 3, H, W)``: one forward, on a batch shuffled across ranks.
+
+        Image by image, so that the order of the global batch, and what is shuffled where, does not depend on the ranks.
+        """
         shuffle = BatchShuffle(views.shape[0] * views.shape[1], generator)
-        maps = self._in_groups(self.key_encoder, shuffle.scatter(views.flatten(0, 1)))
-        return shuffle.restore(maps).unflatten(0, views.shape[:2])
+        shuffled = shuffle.scatter(views.transpose(0, 1).flatten(0, 1)).contiguous(memory_format=torch.channels_last)
+        maps = self._in_groups(self.key_encoder, shuffled)
+        return shuffle.restore(maps).unflatten(0, (-1, views.shape[0])).transpose(0, 1)
 
     def _in_groups(self, encoder: nn.Module, images: Tensor) -> Tensor:
-        """Encode with BatchNorm statistics of each of ``bn_groups`` equal parts apart: a group is a forward of its own."""
+        """Encode with BatchNorm statistics of each of ``bn_groups`` equal parts apart: each is a forward of its own."""
         if self.bn_groups == 1:
             return encoder(images)
         return torch.cat([encoder(group) for group in images.chunk(self.bn_groups)])
@@ -203,6 +207,6 @@ def _pool(z: Tensor) -> Tensor:
 
 
 def _points(z: Tensor, points: Tensor) -> Tensor:
-    """Point features ``(B, R, P, D)``: bilinear samples of ``z`` at points ``(B, R, P, 2)``, normalised after sampling."""
+    """Point features ``(B, R, P, D)``: bilinear samples of ``z`` at points ``(B, R, P, 2)``, then normalised."""
     features = sample(z.float(), points.flatten(1, 2)).unflatten(1, points.shape[1:3])
     return F.normalize(features, dim=-1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -24,14 +25,17 @@ VIEW_RASTER = 56  # a view's regions are looked up on a 56 × 56 raster (ours: 8
 SUPERPIXEL_SIDE = 160  # longest side in pixels at which superpixels are computed
 
 
+LoadImage = Callable[[tuple[int, int]], Image.Image]
+
+
 class RegionMaps(Protocol):
     """Anything that gives an image's regions."""
 
-    def raster(self, name: str, image: Image.Image) -> Tensor:
+    def raster(self, name: str, load: LoadImage) -> Tensor:
         """Region numbers ``(h, w)`` int64 in ``0 … n − 1`` over the whole image, at any resolution.
 
         Args:
-            name: the image's name in its source. ``image``: the upright picture, perhaps at reduced resolution.
+            name: the image's name in its source. load: gives the upright picture at no less than a (width, height).
         """
         ...
 
@@ -42,7 +46,7 @@ class GridRegions:
     def __init__(self, n: int) -> None:
         self._raster = torch.arange(n * n).reshape(n, n)
 
-    def raster(self, name: str, image: Image.Image) -> Tensor:
+    def raster(self, name: str, load: LoadImage) -> Tensor:
         return self._raster
 
 
@@ -60,7 +64,7 @@ class SuperpixelRegions:
             raise ValueError("superpixels need scikit-image: pip install 'plrc[superpixels]'") from error
         self._slic, self._k, self._source, self._cache = slic, k, source, cache
 
-    def raster(self, name: str, image: Image.Image) -> Tensor:
+    def raster(self, name: str, load: LoadImage) -> Tensor:
         key = hashlib.sha1(
             f"slic {self._k} {SUPERPIXEL_SIDE} {self._source} {name}".encode(errors="surrogateescape")
         ).hexdigest()
@@ -68,7 +72,7 @@ class SuperpixelRegions:
         if file.exists():
             with Image.open(file) as stored:
                 return torch.from_numpy(np.array(stored)).long()
-        small = image.convert("RGB")
+        small = load((SUPERPIXEL_SIDE, SUPERPIXEL_SIDE))  # not the decoded crop: regions must not depend on it
         small.thumbnail((SUPERPIXEL_SIDE, SUPERPIXEL_SIDE), Image.Resampling.BILINEAR)
         labels = self._slic(np.array(small), n_segments=self._k, compactness=10, start_label=0)
         labels = _dense(labels, f"superpixels of {name}")
@@ -93,7 +97,7 @@ class MaskRegions:
             )
         self._folder = folder
 
-    def raster(self, name: str, image: Image.Image) -> Tensor:
+    def raster(self, name: str, load: LoadImage) -> Tensor:
         file = self._folder / Path(name).with_suffix(".png")
         if not file.exists():
             raise ValueError(
@@ -111,7 +115,7 @@ def open_regions(spec: str, source: str, cache: Path) -> RegionMaps:
     """``grid:N``, ``superpixels:K`` or ``masks:DIR``.
 
     Args:
-        source: what the images come from (``--data``), part of a cached superpixel file's key.
+        source: what the images come from (an absolute path), part of a cached superpixel file's key.
         cache: the folder for computed superpixels.
 
     Raises:
@@ -143,7 +147,7 @@ _VIEW_CENTRES = cell_centres(VIEW_RASTER, VIEW_RASTER).flatten(0, 1)
 
 
 def view_regions(raster: Tensor, crops: Crop) -> Tensor:
-    """Regions that views see: ``(V, 56, 56)`` uint8, for crops of batch shape ``(V,)`` of one image with this raster."""
+    """Regions that views of one image see: ``(V, 56, 56)`` uint8, for its raster and crops of batch shape ``(V,)``."""
     views = crops.box.shape[0]
     row, column = cell_of(crops.to_image(_VIEW_CENTRES.expand(views, -1, -1)), *raster.shape)
     return raster[row, column].to(torch.uint8).view(views, VIEW_RASTER, VIEW_RASTER)

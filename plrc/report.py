@@ -1,3 +1,150 @@
-stub=1
-def before_and_after(model,source,config,out): return ["done"]
-def affinity_over_training(*a): raise SystemExit
+"""What a run has learnt, in one picture and three lines: the network as drawn from the seed, and as it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from plrc import figures
+from plrc.analysis import descriptors, scores
+from plrc.analysis.affinity import affinity
+from plrc.config import Config
+from plrc.data.loader import TwoViews, view_sampler
+from plrc.data.photometric import apply
+from plrc.data.sources import Source
+from plrc.model import PLRC
+from plrc.regions import RegionMaps, sample_points
+from plrc.runlog import read_log
+
+_EXAMPLES = 3  # images in the picture
+_SCORED = 200  # images behind each number
+_SHOWN_SIDE = 320  # pixels of the longer side of a picture in a figure
+
+
+def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: Config, out: Path) -> list[str]:
+    """Draw ``figures/before_after.png`` into the run folder and say what was learnt, in three lines.
+
+    The measures are those of docs/results.md, on images of the training source (the embedded scenes: on new ones), by
+    the query encoder. Object masks are known only of the scenes; of other sources the middle line says where points go.
+    """
+    torch.manual_seed(config.seed)
+    before = descriptors.network("before", PLRC.from_config(config).query_encoder)
+    after = descriptors.network("after", model.query_encoder)
+    stride = model.query_encoder.trunk.stride
+    side = _scoring_side(config, stride)
+
+    dataset = TwoViews(source, regions, config)
+    examples = [_example(dataset, source, i, config, (before, after), side, stride) for i in _spread(source, _EXAMPLES)]
+    file = out / "figures" / "before_after.png"
+    figures.save(figures.views_and_affinity(examples), file)
+
+    pairs = scores.draw_view_pairs(source, view_sampler(config), config.image_size, _spread(source, _SCORED))
+    cells = -(-config.image_size // stride)
+    chance = scores.view_match_by_chance(pairs, cells, cells).mean
+    match = [scores.view_match(pairs, d) for d in (before, after)]
+    lines = [
+        _losses_line(out),
+        f"view match: {match[1]} of points find their place in the other view within one cell "
+        f"(before training {match[0].mean:.3f}, blind guess {chance:.3f})",
+    ]
+    objects = _objects(source)
+    if objects:
+        baseline = descriptors.lab_colour(stride)
+        auc = [scores.distance_matched_auc(objects, d, side, stride) for d in (before, after, baseline)]
+        lines.append(
+            f"objects: affinity ranks a pixel of a point's object above one outside, equally far, "
+            f"{auc[1]} of the time (before {auc[0].mean:.3f}, Lab colour {auc[2].mean:.3f}, distance about 0.5)"
+        )
+    return [*lines, f"picture: {file}"]
+
+
+def affinity_over_training(model: PLRC, source: Source, config: Config, out: Path, step: int) -> figures.Figure:
+    """Affinity maps of the same points of the same images as they are now; also ``figures/affinity_XXXXXXX.png``."""
+    stride = model.query_encoder.trunk.stride
+    side = _scoring_side(config, stride)
+    encoder = model.query_encoder
+    now = descriptors.network("now", encoder)
+    images = [source.load(i) for i in _spread(source, 4)]
+    points = torch.tensor([0.5, 0.5]).expand(len(images), 2)
+    maps = [_map(now, image, points[:1], side, stride) for image in images]
+    encoder.train()
+    figure = figures.affinity_sheet([np.asarray(_small(i)) for i in images], points.numpy(), {f"step {step}": maps})
+    figures.save(figure, out / "figures" / f"affinity_{step:07d}.png")
+    return figure
+
+
+def _example(
+    dataset: TwoViews,
+    source: Source,
+    index: int,
+    config: Config,
+    networks: Sequence[descriptors.Descriptor],
+    side: int,
+    stride: int,
+) -> figures.Example:
+    """Image ``index`` as epoch 0 trains on it, with the affinity of the middle of what both views show."""
+    batch = dataset[(0, index)]
+    image = source.load(int(batch.indices[0]))
+    points, seen = sample_points(
+        batch.regions[:, 0], batch.region_count, config.points_per_region, torch.Generator().manual_seed(config.seed)
+    )
+    x0, y0 = batch.crops.box[:, 0, :2].amax(dim=0).tolist()
+    x1, y1 = batch.crops.box[:, 0, 2:].amin(dim=0).tolist()
+    query = torch.tensor([[(x0 + x1) / 2, (y0 + y1) / 2]]).clamp(0, 1)
+    coloured = apply(batch.views[:, 0], batch.colours[:, 0])
+    return figures.Example(
+        image=np.asarray(_small(image)),
+        box=batch.crops.box[:, 0].numpy(),
+        flip=batch.crops.flip[:, 0].numpy(),
+        views=(coloured * 255).round().byte().permute(0, 2, 3, 1).numpy(),
+        regions=batch.regions[:, 0].numpy(),
+        points=points.numpy(),
+        valid=seen.all(dim=0).numpy(),
+        query=query[0].numpy(),
+        maps={network.name: _map(network, image, query, side, stride) for network in networks},
+    )
+
+
+def _map(network: descriptors.Descriptor, image: Image.Image, point: Tensor, side: int, stride: int) -> np.ndarray:
+    """Affinity ``(h, w)`` of a point ``(1, 2)`` of the image frame."""
+    features = network.maps(descriptors.picture_tensor(image, side, stride))[0]
+    return affinity(features, point)[0].numpy()
+
+
+def _scoring_side(config: Config, stride: int) -> int:
+    """Short side at which whole images are described: twice a view's, as a view shows about a quarter of the area."""
+    return max(2 * config.image_size, 4 * stride)
+
+
+def _spread(source: Source, count: int) -> list[int]:
+    """``count`` indices, or all, evenly over the source."""
+    return [int(i) for i in np.linspace(0, len(source) - 1, min(count, len(source)))]
+
+
+def _small(image: Image.Image) -> Image.Image:
+    copy = image.copy()
+    copy.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
+    return copy
+
+
+def _objects(source: Source) -> list[scores.MaskedImage]:
+    found = []
+    for i in _spread(source, _SCORED):
+        annotation = source.annotation(i)
+        if annotation is not None and len(annotation.masks):
+            found.append(scores.MaskedImage(source.load(i), annotation.masks))
+    return found
+
+
+def _losses_line(out: Path) -> str:
+    lines = read_log(out)
+    first, last = lines[0], lines[-1]
+    changes = [
+        f"{name} {first[name]:.2f} → {last[name]:.2f}" for name in ("image", "point", "affinity") if name in first
+    ]
+    return f"losses: {', '.join(changes)} (step {first['step']} → {last['step']})"

@@ -51,7 +51,7 @@ class RunLog:
         self._bar.update()
 
     def write(self, line: dict[str, Any]) -> None:
-        """One line of the log: ``step``, ``epoch``, ``images_per_second`` and any other scalars, losses by their name."""
+        """One line of the log: ``step``, ``epoch``, ``images_per_second`` and other scalars, losses by their name."""
         self._stream.write(json.dumps(line) + "\n")
         for name, value in line.items():
             if name not in ("step", "epoch"):

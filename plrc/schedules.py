@@ -6,7 +6,7 @@ import math
 
 
 def cosine_learning_rate(step: int, total: int, peak: float) -> float:
-    """Half a cosine from ``peak`` at step 0 towards 0 at step ``total``, one value a step (released code: no warm-up)."""
+    """Half a cosine from ``peak`` at step 0 to 0 at step ``total``, one value a step (released code: no warm-up)."""
     return peak * 0.5 * (1 + math.cos(math.pi * step / total))
 
 

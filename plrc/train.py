@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import ExitStack, nullcontext
@@ -41,13 +42,12 @@ def pretrain(config: Config) -> int:
     with world() as here, stop_signals() as stop:
         check_agreement(config, here)
         torch.manual_seed(config.seed)
-        if here.device.type == "cuda":
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-            torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark = True  # all batches have one shape
 
         source = open_source_once(config.data, here)
-        dataset = TwoViews(source, open_regions(config.regions, config.data, REGION_CACHE), config)
-        model = PLRC.from_config(config).to(here.device, memory_format=torch.channels_last)
+        regions = open_regions(config.regions, os.path.abspath(config.data), REGION_CACHE)
+        dataset = TwoViews(source, regions, config)
+        model = PLRC.from_config(config).to(here.device).to(memory_format=torch.channels_last)
         optimizer = make_optimizer(model, config)
         first_step = resume(config, here, model, optimizer)
 
@@ -78,10 +78,9 @@ def pretrain(config: Config) -> int:
                 since.images += config.batch_size
                 done = step + 1
 
-                if batch.undecodable.keys() - undecodable:
-                    for name in batch.undecodable.keys() - undecodable:
-                        print(f"replaced by its neighbour: {batch.undecodable[name]}", file=sys.stderr)
-                    undecodable |= batch.undecodable.keys()
+                for name in sorted(batch.undecodable - undecodable):
+                    print(f"cannot be decoded, its neighbour takes its place: {name}", file=sys.stderr)
+                undecodable |= batch.undecodable
                 if done % config.log_every == 0 or done == steps:
                     values = {name: float(all_mean(loss)) for name, loss in losses.items()}
                     _check_finite(values, done)
@@ -107,7 +106,7 @@ def pretrain(config: Config) -> int:
                         log.say(f"stopped after step {done} of {steps}, saved: go on with --resume auto")
                     return EXIT_PREEMPTED
         if here.is_main:
-            print("\n".join(report.before_and_after(model, source, config, out)), flush=True)
+            print("\n".join(report.before_and_after(model, source, regions, config, out)), flush=True)
         return EXIT_DONE
 
 
@@ -140,7 +139,7 @@ def train_step(
         views = part.coloured()
         last = i == len(parts) - 1
         with nullcontext() if last or parallel is model else parallel.no_sync():  # type: ignore[operator]
-            with _autocast(config.precision, here.device):
+            with autocast(config.precision, here.device):
                 losses: dict[str, Tensor] = parallel(
                     views,
                     part.regions,
@@ -178,7 +177,7 @@ def _parallel(model: PLRC, here: World) -> nn.Module:
     return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
-def _autocast(precision: str, device: torch.device) -> torch.autocast:
+def autocast(precision: str, device: torch.device) -> torch.autocast:
     has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
     enabled = precision == "bf16" or (precision == "auto" and has_bf16)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
@@ -228,7 +227,7 @@ def _check_undecodable(names: set[str], images: int) -> None:
     if len(together) > MOST_UNDECODABLE * images:
         raise ValueError(
             f"{len(together)} of {images} images cannot be decoded, more than {MOST_UNDECODABLE:.0%}, "
-            f"among them {', '.join(together[:3])}: check the disk or the copy of the data"
+            f"among them {'; '.join(together[:3])}: check the disk or the copy of the data"
         )
 
 
@@ -236,7 +235,8 @@ def _opening(config: Config, here: World, model: PLRC, images: int, steps: int, 
     size = sum(p.numel() for p in model.query_encoder.parameters()) / 1e6
     ranks = f"{here.size} rank{'s' if here.size > 1 else ''} on {here.device.type}"
     start = f", from step {first_step}" if first_step else ""
-    return f"{config.arch} ({size:.1f} M parameters), {images} images of {config.data}, {steps} steps of {config.batch_size}, {ranks}{start}"
+    what = f"{config.arch} ({size:.1f} M parameters), {images} images of {config.data}"
+    return f"{what}, {steps} steps of {config.batch_size}, {ranks}{start}"
 
 
 class _Stopwatch:

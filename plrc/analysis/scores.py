@@ -144,7 +144,7 @@ def distance_matched_auc(
         h, w = max(1, round(height * scale)), max(1, round(width * scale))
         centres = cell_centres(h, w)
         rng = np.random.default_rng((12345, number))
-        of_objects = []
+        of_objects: list[float] = []
         for mask in item.masks:
             share = torch.from_numpy(mask.astype(np.float32))[None, None]
             inside = (F.interpolate(share, (h, w), mode="area")[0, 0] > 0.5).flatten()
@@ -158,9 +158,9 @@ def distance_matched_auc(
             distances = torch.cdist(chosen * torch.tensor([w, h]), centres.flatten(0, 1) * torch.tensor([w, h]))
             rings = (distances / _RING).long()
             aucs = [_ring_auc(similar[i].numpy(), inside.numpy(), rings[i].numpy()) for i in range(points)]
-            of_objects.append(np.nanmean(aucs) if not np.isnan(aucs).all() else np.nan)
-        if of_objects and not np.isnan(of_objects).all():
-            values.append(float(np.nanmean(of_objects)))
+            of_objects += [float(np.nanmean(aucs))] if not np.isnan(aucs).all() else []
+        if of_objects:
+            values.append(float(np.mean(of_objects)))
     return bootstrap(values)
 
 

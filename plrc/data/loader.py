@@ -6,8 +6,10 @@ who computes them differs. One loader lasts the whole run, so that no epoch begi
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -31,8 +33,8 @@ class Batch:
     Attributes:
         views: ``(2, B, 3, S, S)`` uint8, not yet coloured. colours: ``(2, B, N_PARAMETERS)`` float32, on the CPU.
         crops: of batch shape ``(2, B)``. regions: ``(2, B, 56, 56)`` uint8. region_count: R, above every one of them.
-        indices: ``(B,)`` int64, the images' places in the source. undecodable: names of files that were replaced, with
-        the reason.
+        indices: ``(B,)`` int64, the images' places in the source. undecodable: a clause for each replaced file,
+        its name and the reason.
     """
 
     views: Tensor
@@ -41,7 +43,7 @@ class Batch:
     regions: Tensor
     region_count: int
     indices: Tensor
-    undecodable: dict[str, str]
+    undecodable: frozenset[str]
 
     def to(self, device: torch.device) -> Batch:
         """Views and regions on the device; parameters stay on the CPU, where decisions are taken without waiting."""
@@ -103,7 +105,7 @@ class TwoViews(Dataset[Batch]):
 
     def __getitem__(self, item: tuple[int, int]) -> Batch:
         epoch, wanted = item
-        undecodable: dict[str, str] = {}
+        undecodable: list[str] = []
         for step in range(min(_MOST_NEIGHBOURS, len(self._source))):
             index = (wanted + step) % len(self._source)
             try:
@@ -112,12 +114,12 @@ class TwoViews(Dataset[Batch]):
                 image = self._source.load(index, pixels_needed(parameters.crops, self._side))
                 break
             except UndecodableImage as error:
-                undecodable[self._source.name(index)] = str(error)
+                undecodable.append(str(error))
         else:
             raise ValueError(
-                f"{len(undecodable)} files in a row cannot be decoded, among them {', '.join(list(undecodable)[:3])}"
+                f"{len(undecodable)} files in a row cannot be decoded, among them {'; '.join(undecodable[:3])}"
             )
-        raster = self._regions.raster(self._source.name(index), image)
+        raster = self._regions.raster(self._source.name(index), partial(self._source.load, index))
         return Batch(
             views=cut(image, parameters.crops, self._side).permute(0, 3, 1, 2)[:, None],
             colours=torch.from_numpy(parameters.colours)[:, None],
@@ -125,7 +127,7 @@ class TwoViews(Dataset[Batch]):
             regions=view_regions(raster, parameters.crops)[:, None],
             region_count=int(raster.max()) + 1,
             indices=torch.tensor([index]),
-            undecodable=undecodable,
+            undecodable=frozenset(undecodable),
         )
 
 
@@ -138,7 +140,7 @@ def collate(samples: list[Batch]) -> Batch:
         regions=torch.cat([s.regions for s in samples], dim=1),
         region_count=max(s.region_count for s in samples),
         indices=torch.cat([s.indices for s in samples]),
-        undecodable={name: reason for s in samples for name, reason in s.undecodable.items()},
+        undecodable=frozenset().union(*(s.undecodable for s in samples)),
     )
 
 
@@ -178,9 +180,12 @@ def make_loader(dataset: TwoViews, order: Order, workers: int, device: torch.dev
         collate_fn=collate,
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_one_thread if workers else None,
+        worker_init_fn=_start_worker if workers else None,
     )
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
+    # A stop is the training process's decision: it still needs its workers to finish the running step.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

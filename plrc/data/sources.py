@@ -159,7 +159,7 @@ def decode(
         if at_least is not None:
             width, height = at_least[::-1] if orientation in _SIDEWAYS else at_least
             image.draft(None, (max(width, 1), max(height, 1)))  # JPEG only; rounds the scale so that the size suffices
-        image.load()
+        image.load()  # before to_rgb looks at what loading may change or complete: mode and info
         rgb = to_rgb(image)
     return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
 

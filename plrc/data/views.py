@@ -47,7 +47,7 @@ class ViewSampler:
 
 
 def _draw_box(rng: np.random.Generator, scale: tuple[float, float], width: int, height: int) -> tuple[float, ...]:
-    """A random resized crop in the image frame: area and aspect ratio as torchvision draws them, borders not rounded."""
+    """A random resized crop in the image frame: area and ratio as torchvision draws them, borders not rounded."""
     for _ in range(_TRIES):
         area = rng.uniform(*scale) * width * height
         ratio = math.exp(rng.uniform(math.log(_RATIO[0]), math.log(_RATIO[1])))

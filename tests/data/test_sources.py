@@ -465,10 +465,11 @@ def test_imagenet_layout_uses_train_only(tmp_path: Path, caplog: pytest.LogCaptu
     ("files", "expected"),
     [
         (["train/1.jpg", "val/1.jpg", "labels/1.png"], ["train/1.jpg"]),
+        (["train/dog/1.jpg", "extra/1.jpg"], ["train/dog/1.jpg"]),
         (["apple/1.jpg", "train/1.jpg", "tulip/1.jpg"], ["apple/1.jpg", "train/1.jpg", "tulip/1.jpg"]),
         (["other/1.jpg", "train/notes.txt", "val/2.jpg"], ["other/1.jpg", "val/2.jpg"]),
     ],
-    ids=["flat splits", "a class named train", "a train folder without images"],
+    ids=["flat splits", "train with classes", "a class named train", "a train folder without images"],
 )
 def test_train_is_the_split_or_one_class_of_many(files: list[str], expected: list[str], tmp_path: Path) -> None:
     for name in files:
@@ -605,6 +606,6 @@ def test_imagenet_mini(shared_data: Callable[[str], Path]) -> None:
 def test_real_greyscale_photo_comes_out_as_rgb(shared_data: Callable[[str], Path]) -> None:
     folder = ImageFolder(shared_data("coco128"))
     assert len(folder) == 128
-    i = [folder.name(i) for i in range(128)].index("train2017/000000000508.jpg")
+    i = [folder.name(i) for i in range(128)].index("train2017/000000000086.jpg")
     red, green, blue = folder.load(i).split()
     assert red.tobytes() == green.tobytes() == blue.tobytes()

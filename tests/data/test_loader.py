@@ -1,0 +1,266 @@
+"""plrc.data.loader: the same batches for every number of ranks, workers and parts; nothing undecodable stops a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from plrc.config import Config, load_config
+from plrc.data.loader import Batch, Order, TwoViews, collate, make_loader
+from plrc.data.photometric import apply, normalise
+from plrc.data.sources import UndecodableImage, open_source
+from plrc.geometry import cell_centres
+from plrc.regions import VIEW_RASTER, GridRegions
+
+CPU = torch.device("cpu")
+
+
+class Ramps:
+    """A source of ramps: red is x, green is y, blue the image's number. Some items cannot be decoded."""
+
+    def __init__(self, n: int = 12, broken_header: tuple[int, ...] = (), broken_pixels: tuple[int, ...] = ()) -> None:
+        self._n, self._broken_header, self._broken_pixels = n, broken_header, broken_pixels
+
+    def __len__(self) -> int:
+        return self._n
+
+    def name(self, i: int) -> str:
+        return f"ramp-{i}"
+
+    def size(self, i: int) -> tuple[int, int]:
+        if i in self._broken_header:
+            raise UndecodableImage(self.name(i), "the file is empty")
+        return (240, 160) if i % 2 else (150, 210)
+
+    def load(self, i: int, at_least: tuple[int, int] | None = None) -> Image.Image:
+        width, height = self.size(i)
+        if i in self._broken_pixels:
+            raise UndecodableImage(self.name(i), "the file is truncated")
+        pixels = np.full((height, width, 3), 10 * i, dtype=np.uint8)
+        pixels[..., 0] = np.rint((np.arange(width) + 0.5) / width * 255)
+        pixels[..., 1] = np.rint((np.arange(height) + 0.5) / height * 255)[:, None]
+        return Image.fromarray(pixels)
+
+    def annotation(self, i: int) -> None:
+        return None
+
+
+class RegionsByImage:
+    """As many stripes as the image's number has, and two."""
+
+    def raster(self, name: str, load: object) -> torch.Tensor:
+        return torch.arange(2 + int(name.split("-")[1]))[None]
+
+
+def config(**given: object) -> Config:
+    return load_config("demo", given={"image_size": 32, "batch_size": 4, "epochs": 3, **given})
+
+
+def dataset(source: Ramps | None = None, **given: object) -> TwoViews:
+    return TwoViews(source or Ramps(), GridRegions(4), config(**given))
+
+
+def order(images: int, rank: int = 0, ranks: int = 1, first_step: int = 0, **given: object) -> list:
+    return list(Order(images, config(**given), rank, ranks, first_step))
+
+
+def assert_same(ours: Batch, theirs: Batch) -> None:
+    for name in ("views", "colours", "regions", "indices"):
+        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
+    assert torch.equal(ours.crops.box, theirs.crops.box)
+    assert torch.equal(ours.crops.flip, theirs.crops.flip)
+
+
+# -------------------------------------------------------------------------------------------------------------- order
+
+
+def test_each_epoch_is_a_permutation_of_its_own():
+    steps = order(13, batch_size=4)
+    assert len(steps) == 9
+    epochs = [[item for step in steps[3 * e : 3 * e + 3] for item in step] for e in range(3)]
+    for e, items in enumerate(epochs):
+        assert all(epoch == e for epoch, _ in items)
+        images = [i for _, i in items]
+        assert len(set(images)) == 12, "no image twice; one of 13 is left out"
+        assert set(images) <= set(range(13))
+        assert images != sorted(images)
+    assert len({tuple(i for _, i in items) for items in epochs}) == 3
+    left_out = [set(range(13)) - {i for _, i in items} for items in epochs]
+    assert len(set().union(*left_out)) > 1, "not the same image every time"
+
+
+def test_the_order_is_a_function_of_the_seed():
+    assert order(13) == order(13)
+    assert order(13) != order(13, seed=1)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_the_global_batch_is_the_same_for_every_number_of_ranks(ranks):
+    alone = order(20, batch_size=8)
+    shares = [order(20, rank, ranks, batch_size=8) for rank in range(ranks)]
+    together = [[item for share in step for item in share] for step in zip(*shares, strict=True)]
+    assert together == alone
+    assert all(len(share[0]) == 8 // ranks for share in shares)
+
+
+@pytest.mark.parametrize("first_step", [0, 1, 3, 4, 8, 9])
+def test_a_resumed_order_continues(first_step):
+    resumed = Order(13, config(), 0, 1, first_step)
+    assert list(resumed) == order(13)[first_step:]
+    assert len(resumed) == 9 - first_step
+
+
+def test_steps_of_an_epoch():
+    assert Order(13, config(), 0, 1).steps_per_epoch == 3
+    assert Order(3, config(), 0, 1).steps_per_epoch == 0
+    assert list(Order(3, config(), 0, 1)) == []
+
+
+# ------------------------------------------------------------------------------------------------------------- samples
+
+
+def test_a_sample_is_a_pure_function_of_seed_epoch_and_image():
+    first = dataset()
+    samples = {item: first[item] for item in [(0, 3), (1, 3), (0, 4)]}
+    again = dataset()
+    for item in reversed(samples):
+        assert_same(again[item], samples[item])
+    assert not torch.equal(samples[0, 3].views, samples[1, 3].views)
+    assert not torch.equal(samples[0, 3].crops.box, samples[0, 4].crops.box)
+    assert not torch.equal(dataset(seed=1)[0, 3].crops.box, samples[0, 3].crops.box)
+
+
+def test_shapes_of_a_batch():
+    batch = next(iter(make_loader(dataset(), Order(12, config(), 0, 1), 0, CPU)))
+    assert batch.views.shape == (2, 4, 3, 32, 32)
+    assert batch.views.dtype == torch.uint8
+    assert batch.crops.box.shape == (2, 4, 4)
+    assert batch.crops.flip.shape == (2, 4)
+    assert batch.colours.shape[:2] == (2, 4)
+    assert batch.regions.shape == (2, 4, VIEW_RASTER, VIEW_RASTER)
+    assert batch.regions.dtype == torch.uint8
+    assert batch.region_count == 16
+    assert batch.indices.tolist() == [i for _, i in order(12)[0]]
+    assert batch.undecodable == frozenset()
+    assert (batch.views[:, :, 2] == 10 * batch.indices[:, None, None]).all(), "every view is of the image of its place"
+
+
+def test_picture_and_regions_are_flipped_by_one_coin():
+    """What the pixels of a ramp say about where a view lies, its regions say too."""
+    samples = dataset(flip_p=0.5)
+    flips = []
+    for i in range(12):
+        batch = samples[0, i]
+        x, y = batch.views[:, 0, :2].float().div(255).unbind(1)  # (2, 32, 32): where in the image
+        seen = torch.nn.functional.interpolate(batch.regions[:, 0, None].float(), (32, 32), mode="nearest-exact")[:, 0]
+        by_pixels = (y * 4).long().clamp(max=3) * 4 + (x * 4).long().clamp(max=3)
+        distance = torch.stack(((x * 4) % 1, (y * 4) % 1)).sub(0.5).abs().amax(dim=0)
+        inner = distance < 0.4  # away from the grid's lines by more than a cell of the view
+        assert inner.float().mean() > 0.4
+        assert torch.equal(seen[inner].long(), by_pixels[inner])
+        named = batch.crops.to_image(cell_centres(32, 32).view(1, 1, -1, 2).expand(2, 1, -1, -1)).view(2, 32, 32, 2)
+        torch.testing.assert_close(torch.stack((x, y), dim=-1)[:, 2:-2, 2:-2], named[:, 2:-2, 2:-2], rtol=0, atol=0.004)
+        flips += batch.crops.flip.flatten().tolist()
+    assert 4 < sum(flips) < 20
+
+
+def test_the_number_of_regions_is_that_of_the_batchs_richest_image():
+    samples = TwoViews(Ramps(), RegionsByImage(), config())
+    batch = collate([samples[0, i] for i in (3, 9, 0)])
+    assert [samples[0, i].region_count for i in (3, 9, 0)] == [5, 11, 2]
+    assert batch.region_count == 11
+    assert batch.indices.tolist() == [3, 9, 0]
+
+
+# ------------------------------------------------------------------------------------------------------------- workers
+
+
+def test_the_number_of_workers_changes_nothing():
+    inline, workers = ([*make_loader(dataset(), Order(12, config(epochs=2), 0, 1), n, CPU)] for n in (0, 2))
+    assert len(inline) == len(workers) == 6
+    for ours, theirs in zip(inline, workers, strict=True):
+        assert_same(ours, theirs)
+
+
+def test_two_ranks_load_what_one_loads():
+    samples = dataset()
+    alone = [*make_loader(samples, Order(12, config(), 0, 1), 0, CPU)]
+    ranks = [[*make_loader(samples, Order(12, config(), rank, 2), 0, CPU)] for rank in range(2)]
+    for whole, first, second in zip(alone, *ranks, strict=True):
+        assert_same(collate([first, second]), whole)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_accumulated_parts_are_the_batch(parts):
+    batch = collate([dataset()[0, i] for i in range(4)])
+    split = batch.split(parts)
+    assert [len(part.indices) for part in split] == [4 // parts] * parts
+    assert_same(collate(split), batch)
+    assert all(part.region_count == batch.region_count for part in split)
+
+
+def test_a_batch_is_coloured_by_its_own_parameters():
+    batch = collate([dataset(jitter_p=1.0)[0, i] for i in range(3)])
+    coloured = batch.coloured()
+    assert coloured.shape == (2, 3, 3, 32, 32)
+    for v in range(2):
+        for i in range(3):
+            expected = normalise(apply(batch.views[v, i : i + 1], batch.colours[v, i : i + 1]))
+            torch.testing.assert_close(coloured[v, i : i + 1], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_batch_moves_whole():
+    batch = dataset()[0, 1]
+    assert_same(batch.to(CPU), batch)
+
+
+# ---------------------------------------------------------------------------------------------------------- undecodable
+
+
+@pytest.mark.parametrize("broken", ["broken_header", "broken_pixels"])
+def test_an_undecodable_image_is_replaced_by_its_neighbour_and_named(broken):
+    samples = dataset(Ramps(12, **{broken: (4, 5, 11)}))
+    for wanted, instead, names in ((4, 6, ["ramp-4", "ramp-5"]), (5, 6, ["ramp-5"]), (11, 0, ["ramp-11"]), (7, 7, [])):
+        sample = samples[0, wanted]
+        assert sample.indices.tolist() == [instead]
+        assert (sample.views[:, 0, 2] == 10 * instead).all()
+        assert sorted(line.split(":")[0] for line in sample.undecodable) == names
+        assert_same(samples[0, wanted], sample)
+    reason = "the file is empty" if broken == "broken_header" else "the file is truncated"
+    assert all(reason in line for line in samples[0, 4].undecodable)
+    batch = collate([samples[0, i] for i in (4, 7, 11)])
+    assert {line.split(":")[0] for line in batch.undecodable} == {"ramp-4", "ramp-5", "ramp-11"}
+
+
+def test_a_neighbour_does_not_appear_twice_with_the_same_views():
+    samples = dataset(Ramps(12, broken_pixels=(4,)))
+    assert not torch.equal(samples[0, 4].crops.box, samples[0, 5].crops.box)
+
+
+def test_workers_name_undecodable_images_too():
+    samples = dataset(Ramps(12, broken_pixels=(4,)))
+    batches = [*make_loader(samples, Order(12, config(epochs=1), 0, 1), 1, CPU)]
+    assert frozenset().union(*(b.undecodable for b in batches)) == samples[0, 4].undecodable
+    assert sorted(i for b in batches for i in b.indices.tolist()) == [0, 1, 2, 3, 5, 5, 6, 7, 8, 9, 10, 11]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_where_nothing_can_be_decoded_the_run_stops_and_says_why(workers):
+    samples = dataset(Ramps(4, broken_pixels=(0, 1, 2, 3)))
+    with pytest.raises(ValueError, match=r"4 files in a row cannot be decoded.*ramp-\d: the file is truncated"):
+        next(iter(make_loader(samples, Order(4, config(), 0, 1), workers, CPU)))
+
+
+def test_real_photos_of_all_sizes(shared_data):
+    """Through the folder, draft decoding and EXIF: two workers give what one process gives."""
+    folder: Path = shared_data("imagenet-mini")
+    settings = config(image_size=64, batch_size=8, epochs=1)
+    samples = TwoViews(open_source(str(folder)), GridRegions(4), settings)
+    batches = [next(iter(make_loader(samples, Order(800, settings, 0, 1), workers, CPU))) for workers in (0, 2)]
+    assert_same(*batches)
+    assert batches[0].undecodable == frozenset()
+    assert (batches[0].views.float().std(dim=(2, 3, 4)) > 1).all()

@@ -1,0 +1,242 @@
+"""Embedded scenes: the same pixels everywhere, masks that fit the picture, variety, a bounded cache."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import multiprocessing
+import pickle
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy.ndimage import binary_dilation, zoom
+
+from plrc.data import scenes
+from plrc.data.scenes import Scenes
+from plrc.data.sources import Annotation, Source
+
+FIRST_SCENES = 40
+
+
+def digest(source: Scenes, i: int) -> str:
+    return hashlib.sha256(source.load(i).tobytes()).hexdigest()
+
+
+def annotation(source: Source, i: int) -> Annotation:
+    found = source.annotation(i)
+    assert found is not None
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------ one Source
+def test_has_the_methods_of_a_source_with_their_parameters() -> None:
+    source: Source = Scenes(3)
+    methods = {
+        name: f for name, f in vars(Source).items() if inspect.isfunction(f) and f.__module__ == Source.__module__
+    }
+    assert {"__len__", "name", "size", "load", "annotation"} <= set(methods)
+    for name, method in methods.items():
+        wanted, had = inspect.signature(method).parameters, inspect.signature(getattr(Scenes, name)).parameters
+        assert list(wanted) == list(had), name
+    assert len(source) == 3
+    assert [source.name(i) for i in range(3)] == ["scene-000000", "scene-000001", "scene-000002"]
+
+
+@pytest.mark.parametrize("size", [(160, 128), (96, 96), (90, 201), (400, 100)])
+def test_picture_and_masks_have_the_stated_size(size: tuple[int, int]) -> None:
+    source = Scenes(4, size=size)
+    for i in range(4):
+        picture = source.load(i, at_least=(20, 10))
+        assert source.size(i) == picture.size == size
+        assert picture.mode == "RGB"
+        assert annotation(source, i).masks.shape[1:] == size[::-1]
+
+
+@pytest.mark.parametrize("i", [-1, 5])
+@pytest.mark.parametrize("method", ["name", "size", "load", "annotation"])
+def test_no_scene_beyond_the_last(method: str, i: int) -> None:
+    with pytest.raises(IndexError, match=f"scene {i} of 5"):
+        getattr(Scenes(5), method)(i)
+
+
+@pytest.mark.parametrize("wrong", [{"n": 0}, {"size": (16, 128)}, {"seed": -1}])
+def test_senseless_arguments_are_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError, match="Scenes need"):
+        Scenes(**wrong)
+
+
+# --------------------------------------------------------------------------------------- the same pixels everywhere
+def test_pixels_depend_on_seed_and_index_alone() -> None:
+    forward, backward = Scenes(8), Scenes(500)
+    first = [digest(forward, i) for i in range(8)]
+    assert [digest(backward, i) for i in reversed(range(8))] == first[::-1]
+    assert [digest(forward, i) for i in range(8)] == first  # from the cache
+    assert len(set(first)) == 8
+    assert not set(first) & {digest(Scenes(8, seed=1), i) for i in range(8)}
+
+
+def test_drawing_annotations_first_changes_no_pixel() -> None:
+    one, other = Scenes(3), Scenes(3)
+    for i in range(3):
+        other.annotation(i)
+        np.testing.assert_array_equal(np.asarray(one.load(i)), np.asarray(other.load(i)))
+
+
+def test_another_process_draws_the_same() -> None:
+    source = Scenes(30, size=(64, 48), seed=5)
+    here = [digest(source, i) for i in range(6)]
+    with multiprocessing.get_context("spawn").Pool(1) as pool:  # starts bare: own textures, own caches
+        there = pool.starmap(digest, [(source, i) for i in reversed(range(6))])
+    assert there[::-1] == here
+
+
+def test_a_larger_picture_shows_the_same_scene() -> None:
+    small, large = Scenes(12), Scenes(12, size=(480, 384))
+    for i in range(12):
+        a, b = annotation(small, i), annotation(large, i)
+        assert a.classes == b.classes
+        for coarse, fine in zip(a.masks, b.masks, strict=True):
+            shrunk = fine[1::3, 1::3]  # the centre of every 3 x 3 pixels
+            assert (coarse & shrunk).sum() > 0.95 * (coarse | shrunk).sum()
+        thirds = np.asarray(large.load(i), np.float32).reshape(128, 3, 160, 3, 3).mean((1, 3))
+        near = np.abs(
+            zoom(thirds, (0.125, 0.125, 1), order=1)
+            - zoom(np.asarray(small.load(i), float), (0.125, 0.125, 1), order=1)
+        )
+        assert near.mean() < 12
+
+
+# -------------------------------------------------------------------------------------------- masks, boxes, classes
+def test_masks_are_disjoint_and_boxes_tight() -> None:
+    source = Scenes(FIRST_SCENES, size=(160, 128))
+    for i in range(FIRST_SCENES):
+        found = annotation(source, i)
+        assert found.masks.dtype == bool
+        assert found.boxes.dtype == np.float32
+        assert 2 <= len(found.masks) == len(found.boxes) == len(found.classes) <= 6
+        assert set(found.classes) <= set(Scenes.CLASSES)
+        assert found.masks.sum(0).max() == 1
+        for mask, box in zip(found.masks, found.boxes, strict=True):
+            x0, y0, x1, y1 = np.rint(box * [160, 128, 160, 128]).astype(int)
+            np.testing.assert_allclose(box * [160, 128, 160, 128], [x0, y0, x1, y1], atol=1e-4)
+            inside = mask[y0:y1, x0:x1]
+            assert inside.sum() == mask.sum()
+            assert inside[0].any()
+            assert inside[-1].any()
+            assert inside[:, 0].any()
+            assert inside[:, -1].any()
+
+
+@pytest.mark.parametrize("i", range(10))
+def test_masks_show_where_each_object_changes_the_light(i: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the scene with and without painting one object: the pixels that differ are its mask, to an edge's width."""
+    monkeypatch.setattr(scenes, "_develop", lambda rng, canvas: canvas)  # exposure would spread over all pixels
+    paint, source = scenes._paint_thing, Scenes(10)
+    whole = source._draw(i)
+    for k, mask in enumerate(annotation(source, i).masks):
+        turn = iter(range(99))
+
+        def all_but_one(*args: object, turn=turn, k=k) -> None:
+            if next(turn) != k:
+                paint(*args)
+
+        monkeypatch.setattr(scenes, "_paint_thing", all_but_one)
+        changed = np.abs(source._draw(i) - whole).max(0) > 1e-3
+        assert (changed & mask).sum() > 0.97 * mask.sum()
+        assert (changed & ~binary_dilation(mask, iterations=2)).sum() < 0.03 * mask.sum()
+
+
+def test_hidden_objects_are_left_out_and_some_are_half_hidden() -> None:
+    shares = []
+    for i in range(150):
+        scene = scenes._compose(0, i, (160, 128))
+        shares += [v.sum() / (c.d < 0).sum() for c, v in zip(scene.cutouts, scene.visible, strict=True)]
+    assert min(shares) >= 0.25
+    assert np.mean(np.array(shares) < 0.9) > 0.1
+
+
+def test_no_silhouette_is_cut_by_its_window() -> None:
+    for kind in Scenes.CLASSES:
+        for k in range(40):
+            p = np.random.default_rng(k).random(8).astype(np.float32)
+            d = scenes._cut_out(
+                scenes.Thing(kind, (0.5, 0.5), 0.25, 0.3 * k, 1, p, np.zeros((4, 3), np.float32), "wood", p[:6]), 128
+            ).d
+            edge = np.concatenate([d[0], d[-1], d[:, 0], d[:, -1]])
+            assert edge.min() > 0, kind
+            assert 0.15 < (d < 0).sum() / 32**2 / np.pi < 1, kind  # fills a good part of its circle
+
+
+# --------------------------------------------------------------------------------------------------------- variety
+def test_every_class_occurs_early_and_often() -> None:
+    source = Scenes(100)
+    seen = Counter(name for i in range(100) for name in annotation(source, i).classes)
+    assert set(seen) == set(Scenes.CLASSES)
+    assert min(seen.values()) > 15
+    assert {len(annotation(source, i).classes) for i in range(100)} == {2, 3, 4, 5, 6}
+
+
+def test_sizes_and_exposures_vary() -> None:
+    diameters = [2 * c.thing.radius for i in range(60) for c in scenes._compose(0, i, (160, 128)).cutouts]
+    assert min(diameters) > 0.15
+    assert max(diameters) < 0.61
+    assert np.std(diameters) > 0.08
+    source = Scenes(60)
+    brightness = [np.asarray(source.load(i)).mean() for i in range(60)]
+    assert 60 < min(brightness) < 90 < 120 < max(brightness) < 200  # dark and bright ones, none black or burnt out
+
+
+def test_colour_alone_hardly_tells_the_class() -> None:
+    """Nearest class mean of the mean colour: chance is 1 in 10."""
+    source, colours, classes = Scenes(200), [], []
+    for i in range(200):
+        pixels, found = np.asarray(source.load(i), np.float32), annotation(source, i)
+        colours += [pixels[mask].mean(0) for mask in found.masks]
+        classes += [Scenes.CLASSES.index(name) for name in found.classes]
+    x, y = np.array(colours), np.array(classes)
+    half = len(x) // 2
+    centres = np.stack([x[:half][y[:half] == c].mean(0) for c in range(len(Scenes.CLASSES))])
+    guess = ((x[half:, None] - centres) ** 2).sum(-1).argmin(1)
+    assert (guess == y[half:]).mean() < 0.25
+
+
+def test_textures_continue_across_their_seam() -> None:
+    for name in scenes.GROUNDS:
+        tile = scenes._tile(name, 0).view(np.uint8).reshape(scenes.TILE, scenes.TILE, 4)[..., 0].astype(float)
+        for axis in (0, 1):
+            step = np.abs(np.roll(tile, -1, axis) - tile).mean(1 - axis)  # the last one is the seam
+            assert step[-1] <= 1.5 * step[:-1].max(), name
+
+
+# ----------------------------------------------------------------------------------------------------------- cache
+def test_cache_is_bounded_and_spares_the_second_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Scenes(10, size=(160, 128), cache_mb=0.2)  # room for three pictures of 61 440 bytes
+    drawn: list[int] = []
+    draw = Scenes._draw
+
+    def counted(self: Scenes, i: int) -> np.ndarray:
+        drawn.append(i)
+        return draw(self, i)
+
+    monkeypatch.setattr(Scenes, "_draw", counted)
+    for _ in range(2):
+        for i in range(10):
+            source.load(i)
+    assert drawn == [*range(10), *range(3, 10)]
+    assert sum(pixels.nbytes for pixels in source._cache.values()) <= 0.2e6
+
+
+def test_a_picture_painted_over_by_its_user_does_not_spoil_the_cache() -> None:
+    source = Scenes(1)
+    before = source.load(0).tobytes()
+    source.load(0).paste((255, 0, 0), (0, 0, 80, 80))
+    assert source.load(0).tobytes() == before
+
+
+def test_pickle_leaves_the_cache_behind() -> None:
+    source = Scenes(50, size=(96, 64), seed=3, cache_mb=9)
+    before = digest(source, 7)
+    again = pickle.loads(pickle.dumps(source))
+    assert len(pickle.dumps(source)) < 1000
+    assert (len(again), again.size(0), digest(again, 7)) == (50, (96, 64), before)

@@ -1,0 +1,190 @@
+"""plrc.data.views: what is drawn, and that the pixels that are cut are those that the crop names."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import ks_2samp
+from torch import Tensor
+from torchvision.transforms import RandomResizedCrop
+
+from plrc.data.photometric import N_PARAMETERS, Photometric
+from plrc.data.views import ViewSampler, cut, pixels_needed
+from plrc.geometry import Crop, cell_centres, sample
+
+RECIPE = Photometric(
+    brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, jitter_p=0.8, grey_p=0.2, blur_p=0.5, blur_sigma=(0.1, 2.0)
+)
+SAMPLER = ViewSampler((0.2, 1.0), 0.5, RECIPE)
+STEP = 1 / 255  # of an 8-bit ramp
+
+
+def ramp(width: int, height: int) -> Image.Image:
+    """RGB: red is x, green is y, blue is 128, of each pixel's centre; rounded to 1/255."""
+    pixels = np.full((height, width, 3), 128, dtype=np.uint8)
+    pixels[..., 0] = np.rint((np.arange(width) + 0.5) / width * 255)
+    pixels[..., 1] = np.rint((np.arange(height) + 0.5) / height * 255)[:, None]
+    return Image.fromarray(pixels)
+
+
+def positions(views: Tensor) -> Tensor:
+    """Views of a ramp (V, S, S, 3) uint8 as the image points (V, S, S, 2) that they show."""
+    return views[..., :2].float() / 255
+
+
+# ------------------------------------------------------------------------------------------------------------- pixels
+
+
+@pytest.mark.parametrize("size", [(640, 320), (300, 600), (500, 500)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_pixels_of_a_view_lie_where_the_crop_says(size, flip):
+    crops = Crop(
+        torch.tensor([[0.1, 0.25, 0.7, 0.95], [0.33, 0.05, 0.91, 0.45], [0.0, 0.0, 1.0, 1.0]]), torch.tensor([flip] * 3)
+    )
+    views = cut(ramp(*size), crops, 32)
+    assert views.shape == (3, 32, 32, 3)
+    assert views.dtype == torch.uint8
+    named = crops.to_image(cell_centres(32, 32).view(1, -1, 2).expand(3, -1, -1)).view(3, 32, 32, 2)
+    inner = slice(2, -2)  # at the image's border there is nothing to average with on one side
+    off = (positions(views) - named)[:, inner, inner].abs()
+    assert off.max() < 0.8 * STEP, "half a cell of the view would be twice as much or more"
+    assert (views[..., 2] == 128).all(), "channels keep their places"
+
+
+def test_drawn_views_show_what_their_crops_say():
+    """Sizes, boxes and flips as training draws them, both views of an image at once."""
+    image = ramp(720, 540)
+    for index in range(20):
+        crops = SAMPLER.draw(0, 0, index, image.size).crops
+        points = 0.1 + 0.8 * torch.rand(2, 50, 2, generator=torch.Generator().manual_seed(index))
+        maps = positions(cut(image, crops, 64)).permute(0, 3, 1, 2)
+        torch.testing.assert_close(sample(maps, points), crops.to_image(points), rtol=0, atol=0.8 * STEP)
+
+
+def test_a_place_looks_the_same_in_both_views():
+    image = ramp(720, 540)
+    compared = 0
+    for index in range(20):
+        crops = SAMPLER.draw(0, 1, index, image.size).crops
+        first, second = positions(cut(image, crops, 64)).permute(0, 3, 1, 2).split(1)
+        points = 0.1 + 0.8 * torch.rand(1, 50, 2, generator=torch.Generator().manual_seed(index))
+        there = crops[1:].to_view(crops[:1].to_image(points))
+        both = ((there > 0.1) & (there < 0.9)).all(dim=2)
+        here, there = sample(first, points)[both], sample(second, there)[both]
+        torch.testing.assert_close(here, there, rtol=0, atol=1.5 * STEP)
+        compared += int(both.sum())
+    assert compared > 300
+
+
+def test_a_flip_mirrors_the_picture_and_nothing_else():
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    box = torch.tensor([[0.2, 0.1, 0.9, 0.8]] * 2)
+    plain, mirrored = cut(image, Crop(box, torch.tensor([False, True])), 24)
+    assert torch.equal(mirrored, plain.flip(1))
+    assert not torch.equal(mirrored, plain)
+
+
+def test_a_view_of_whole_pixels_is_those_pixels():
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 256, (10, 20, 3), dtype=np.uint8)
+    crop = Crop(torch.tensor([[4 / 20, 1 / 10, 12 / 20, 9 / 10]]), torch.tensor([False]))
+    assert torch.equal(cut(Image.fromarray(pixels), crop, 8)[0], torch.from_numpy(pixels[1:9, 4:12].copy()))
+
+
+def test_a_box_that_leaves_the_image_by_a_rounding_error_is_cut():
+    crop = Crop(torch.tensor([[-1e-8, 0.0, 1.0000001, 1.0]]), torch.tensor([False]))
+    assert cut(ramp(33, 21), crop, 16).shape == (1, 16, 16, 3)
+
+
+# -------------------------------------------------------------------------------------------------------------- draws
+
+
+def test_views_are_a_pure_function_of_seed_epoch_and_index():
+    def drawn(*key: int) -> tuple:
+        parameters = SAMPLER.draw(*key, (400, 300))
+        return (*parameters.crops.box.flatten().tolist(), *parameters.colours.flatten().tolist())
+
+    keys = [(s, e, i) for s in range(3) for e in range(3) for i in range(3)]
+    first = {key: drawn(*key) for key in keys}
+    assert {key: drawn(*key) for key in reversed(keys)} == first
+    assert len(set(first.values())) == len(keys)
+
+
+def test_shapes_of_what_is_drawn():
+    parameters = SAMPLER.draw(0, 0, 0, (400, 300))
+    assert parameters.crops.box.shape == (2, 4)
+    assert parameters.crops.box.dtype == torch.float32
+    assert parameters.crops.flip.shape == (2,)
+    assert parameters.crops.flip.dtype == torch.bool
+    assert parameters.colours.shape == (2, N_PARAMETERS)
+    assert parameters.colours.dtype == np.float32
+    assert not torch.equal(parameters.crops.box[0], parameters.crops.box[1])
+    assert not np.array_equal(parameters.colours[0], parameters.colours[1])
+
+
+@pytest.mark.parametrize("size", [(4000, 3000), (3000, 4000), (5000, 1200)])
+def test_boxes_are_spread_like_torchvisions(size):
+    """Kolmogorov-Smirnov of 500 areas, aspect ratios and places against RandomResizedCrop (pixels too small to matter)."""
+    width, height = size
+    boxes = torch.cat([SAMPLER.draw(1, 0, i, size).crops.box for i in range(250)]).double().numpy()
+    assert ((boxes >= 0) & (boxes <= 1)).all()
+    torch.manual_seed(0)
+    blank = torch.empty(3, 1, 1).expand(3, height, width)
+    theirs = [RandomResizedCrop.get_params(blank, [0.2, 1.0], [3 / 4, 4 / 3]) for _ in range(500)]
+    top, left, h, w = np.array(theirs, dtype=np.float64).T
+    reference = np.stack((left / width, top / height, (left + w) / width, (top + h) / height), axis=1)
+    drawn = []
+    for x0, y0, x1, y1 in (boxes.T, reference.T):
+        room_x, room_y = 1 - (x1 - x0), 1 - (y1 - y0)
+        fallback = (room_y < 1e-6) | (room_x < 1e-6)  # torchvision takes it from the middle, this anywhere
+        measured = {
+            "area": (x1 - x0) * (y1 - y0),
+            "ratio": (x1 - x0) * width / ((y1 - y0) * height),
+            "x": (x0 / np.maximum(room_x, 1e-9))[~fallback],
+            "y": (y0 / np.maximum(room_y, 1e-9))[~fallback],
+        }
+        drawn.append(measured)
+    for name, ours in drawn[0].items():
+        assert ks_2samp(ours, drawn[1][name]).pvalue > 1e-3, name
+    assert 0.2 - 1e-6 < drawn[0]["area"].min() or size == (5000, 1200)
+    assert 3 / 4 - 1e-4 < drawn[0]["ratio"].min()
+    assert drawn[0]["ratio"].max() < 4 / 3 + 1e-4
+
+
+@pytest.mark.parametrize(("size", "share"), [((3000, 100), (400 / 9000, 1.0)), ((100, 3000), (1.0, 400 / 9000))])
+def test_where_no_drawn_box_fits_the_largest_is_taken(size, share):
+    sampler = ViewSampler((0.9, 1.0), 0.5, RECIPE)
+    boxes = torch.cat([sampler.draw(0, 0, i, size).crops.box for i in range(20)])
+    torch.testing.assert_close(boxes[:, 2:] - boxes[:, :2], torch.tensor([share]).expand(40, 2), rtol=1e-4, atol=1e-6)
+    assert len({tuple(box) for box in boxes.tolist()}) == 40, "at different places"
+
+
+@pytest.mark.parametrize("p", [0.0, 0.5, 1.0])
+def test_flips_come_as_often_as_they_should(p):
+    sampler = ViewSampler((0.2, 1.0), p, RECIPE)
+    flips = torch.stack([sampler.draw(2, 0, i, (400, 300)).crops.flip for i in range(600)]).float()
+    assert (flips.mean(dim=0) - p).abs().max() <= (0.08 if p == 0.5 else 0)
+    if p == 0.5:
+        assert ((flips[:, 0] == flips[:, 1]).float().mean() - 0.5).abs() < 0.08, "each view has a coin of its own"
+
+
+# ------------------------------------------------------------------------------------------------- decoded resolution
+
+
+def test_pixels_needed():
+    crops = Crop(torch.tensor([[0.0, 0.0, 0.5, 1.0], [0.0, 0.25, 0.75, 0.5]]), torch.tensor([False, True]))
+    assert pixels_needed(crops, 64) == (128, 256)
+
+
+def test_decoded_at_that_resolution_no_crop_is_enlarged():
+    for index in range(50):
+        crops = SAMPLER.draw(3, 0, index, (640, 480)).crops
+        width, height = pixels_needed(crops, 224)
+        spans = crops.box[:, 2:] - crops.box[:, :2]
+        assert (spans * torch.tensor([width, height]) >= 224 - 1e-2).all()
+        assert math.isclose((spans[:, 0] * width).min(), 224, abs_tol=1.01)

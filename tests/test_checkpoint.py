@@ -1,0 +1,86 @@
+"""Checkpoints: whole or not at all, and nothing in a file is ever executed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import pytest
+import torch
+
+from plrc import checkpoint
+from plrc.checkpoint import load_checkpoint, save_checkpoint
+
+CONTENT = {"step": 3, "epoch": 0.5, "ranks": 2, "config": {"lr": 0.1}, "model": {"w": torch.arange(4.0)}, "optimizer": {}}
+
+
+def test_what_is_saved_is_read_back(tmp_path):
+    save_checkpoint(tmp_path / "a" / "last.pt", CONTENT)
+    content = load_checkpoint(tmp_path / "a" / "last.pt")
+    assert content["step"] == 3
+    assert content["config"] == {"lr": 0.1}
+    assert torch.equal(content["model"]["w"], CONTENT["model"]["w"])
+    assert [f.name for f in (tmp_path / "a").iterdir()] == ["last.pt"]
+
+
+def test_a_kept_checkpoint_stays_when_the_last_one_moves_on(tmp_path):
+    last, kept = tmp_path / "last.pt", tmp_path / "epoch_0001.pt"
+    save_checkpoint(last, CONTENT, also=kept)
+    save_checkpoint(last, {**CONTENT, "step": 4})
+    assert (load_checkpoint(last)["step"], load_checkpoint(kept)["step"]) == (4, 3)
+
+
+@pytest.mark.parametrize("moment", ["torch.save", "replace"])
+def test_a_failure_while_writing_leaves_the_old_file(moment, tmp_path, monkeypatch):
+    last = tmp_path / "last.pt"
+    save_checkpoint(last, CONTENT)
+
+    def cut_short(content, stream):
+        stream.write(b"half a file")
+        raise KeyboardInterrupt
+
+    def killed(self, target):
+        raise KeyboardInterrupt
+
+    if moment == "torch.save":
+        monkeypatch.setattr(checkpoint.torch, "save", cut_short)
+    else:
+        monkeypatch.setattr(checkpoint.Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(last, {**CONTENT, "step": 4})
+    assert load_checkpoint(last)["step"] == 3
+
+
+def test_files_that_are_no_checkpoint_of_ours_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no checkpoint .*nowhere\.pt"):
+        load_checkpoint(tmp_path / "nowhere.pt")
+    broken = tmp_path / "broken.pt"
+    save_checkpoint(broken, CONTENT)
+    broken.write_bytes(broken.read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"broken\.pt cannot be read as a checkpoint"):
+        load_checkpoint(broken)
+    foreign = tmp_path / "foreign.pt"
+    torch.save({"state_dict": {}}, foreign)
+    with pytest.raises(ValueError, match=r"foreign\.pt is not a checkpoint of a PLRC run"):
+        load_checkpoint(foreign)
+    newer = tmp_path / "newer.pt"
+    torch.save({"format": "plrc", "version": 99}, newer)
+    with pytest.raises(ValueError, match=r"newer\.pt was written by a newer version"):
+        load_checkpoint(newer)
+
+
+class Payload:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_a_file_that_tries_to_run_code_does_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    evil = tmp_path / "evil.pt"
+    torch.save({"format": "plrc", "version": 1, "x": Payload()}, evil)
+    with pytest.raises(ValueError, match=r"evil\.pt cannot be read"):
+        load_checkpoint(evil)
+    evil.write_bytes(pickle.dumps(Payload(), protocol=2))
+    with pytest.raises(ValueError, match=r"evil\.pt cannot be read"):
+        load_checkpoint(evil)
+    assert not (tmp_path / "executed").exists()

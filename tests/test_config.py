@@ -1,0 +1,104 @@
+"""The configuration: presets, YAML, command line, and the sentences that bad input gets."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from plrc.config import PRESETS, Config, load_config, parse_arguments
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_imagenet_preset_is_the_recipe():
+    config = load_config("imagenet")
+    recipe = {
+        "arch": "resnet50", "image_size": 224, "batch_size": 256, "epochs": 100, "lr": 0.03, "sgd_momentum": 0.9,
+        "weight_decay": 1e-4, "key_momentum": 0.999, "queue_size": 65536, "temperature": 0.2, "dim": 128,
+        "student_temperature": 0.1, "teacher_temperature": (0.04, 0.07), "teacher_warmup": 30, "regions": "grid:4",
+        "weight_image": 0.7, "weight_point": 0.3, "weight_affinity": 0.3, "points_per_region": 16, "negatives": 4096,
+        "crop_scale": (0.2, 1), "flip_p": 0.5, "jitter": (0.4, 0.4, 0.4, 0.1), "jitter_p": 0.8, "grey_p": 0.2,
+        "blur_sigma": (0.1, 2), "blur_p": 0.5,
+    }  # fmt: skip
+    assert {name: getattr(config, name) for name in recipe} == recipe
+    assert config.peak_lr == pytest.approx(0.03)
+    assert dataclasses.replace(config, batch_size=1024).peak_lr == pytest.approx(0.12)
+
+
+def test_the_later_source_wins(tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_text("epochs: 7\nlr: 1e-2\ncrop_scale: [0.5, 1]\n")
+    config = parse_arguments(["--preset", "demo", "--config", str(file), "--epochs", "9", "--symmetric"])
+    assert (config.arch, config.epochs, config.lr, config.crop_scale) == ("tiny", 9, 0.01, (0.5, 1.0))
+    assert config.symmetric
+    assert not parse_arguments(["--no-symmetric"]).symmetric
+    assert parse_arguments(["--teacher-temperature", "0.1", "0.2"]).teacher_temperature == (0.1, 0.2)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_written_configuration_reads_back_the_same(preset, tmp_path):
+    config = load_config(preset)
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config.to_dict()))
+    assert load_config("imagenet", file) == config
+    assert config.contradictions(config.to_dict()) == []
+
+
+def test_contradictions_name_the_field_and_forgive_what_changes_nothing():
+    saved = load_config("demo").to_dict()
+    now = load_config("demo", None, {"workers": 3, "out": "elsewhere", "resume": "auto", "key_momentum": 0.9})
+    assert now.contradictions(saved) == ["--key-momentum is 0.9 now, but 0.99 in the saved run"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch: 7", "unknown field 'epoch'; did you mean 'epochs'"),
+        ("epochs: many", "--epochs should be int, not 'many'"),
+        ("epochs: 1.5", "--epochs should be int, not 1.5"),
+        ("epochs: true", "--epochs should be int, not True"),
+        ("symmetric: 1", "--symmetric should be bool, not 1"),
+        ("crop_scale: 0.5", "--crop-scale should be 2 numbers"),
+        ("crop_scale: [0.5, 0.1]", "--crop-scale must be two shares"),
+        ("data: 5", "--data should be str"),
+        ("epochs: 0", "--epochs must be above 0"),
+        ("flip_p: 2", "--flip-p must lie between 0 and 1"),
+        ("precision: fp8", "--precision must be auto, bf16 or fp32"),
+        ("{weight_image: 0, weight_point: 0, weight_affinity: 0}", "nothing to learn"),
+        ("- epochs", "should hold fields"),
+        ("epochs: [", "is not a YAML file"),
+    ],
+)
+def test_bad_files_are_one_sentence_on_the_command_line(text, message, tmp_path, capsys):
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        parse_arguments(["--config", str(file)])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_missing_file_is_named(capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(["--config", "nowhere.yaml"])
+    assert "cannot read nowhere.yaml" in capsys.readouterr().err
+
+
+def test_help_explains_every_field_and_does_not_wait_for_torch():
+    program = (
+        "import sys, train_ddp\n"
+        "try: train_ddp.main()\n"
+        "except SystemExit: print('torch' in sys.modules)\n"
+    )  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, "-c", program, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.endswith("False\n")
+    for field in dataclasses.fields(Config):
+        assert "--" + field.name.replace("_", "-") in run.stdout
+        assert field.metadata["help"].endswith("]"), f"{field.name} names no source"

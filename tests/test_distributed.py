@@ -1,0 +1,144 @@
+"""Two gloo processes against one, on the real model: each check runs once in two spawned ranks and once here."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+import plrc.model
+from plrc import distributed
+from plrc.distributed import BatchShuffle
+from plrc.model import PLRC
+
+BATCH, REGIONS, POINTS = 8, 4, 3  # of the global batch
+RANKS = 2
+FROZEN, GROUPS = "BatchNorm frozen", "virtual groups"
+
+
+def global_batch() -> tuple[Tensor, Tensor]:
+    """Views (2, 8, 3, 32, 32), and regions that carry each view's number instead of regions (see table_of_points)."""
+    views = torch.randn(2, BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+    return views, torch.arange(2 * BATCH).view(2, BATCH, 1, 1)
+
+
+def table_of_points(regions: Tensor, count: int, per_region: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """In place of sample_points: the same points for a view whichever rank holds it."""
+    table = torch.rand(2 * BATCH, count, per_region, 2, generator=torch.Generator().manual_seed(6))
+    return table[regions[:, 0, 0]], torch.ones(len(regions), count, dtype=torch.bool)
+
+
+def losses_and_gradients(mode: str, rank: int, ranks: int) -> dict[str, Tensor]:
+    """One forward and backward on this rank's share; losses averaged over ranks, gradients as the optimiser sees them."""
+    torch.manual_seed(0)
+    model = PLRC(
+        "tiny",
+        queue_size=32,
+        points_per_region=POINTS,
+        negatives=BATCH * REGIONS * POINTS,  # all there are, so that no draw matters
+        bn_groups=RANKS // ranks if mode == GROUPS else 1,
+        symmetric=True,
+    )
+    for name, parameter in model.named_parameters():
+        if name.endswith("bn2.weight"):
+            torch.nn.init.ones_(parameter)  # zero at the start, and BatchNorm's statistics would matter less
+    if mode == FROZEN:
+        model.eval()
+    parallel = DistributedDataParallel(model, broadcast_buffers=False) if ranks > 1 else model
+    views, regions = global_batch()
+    share = slice(rank * BATCH // ranks, (rank + 1) * BATCH // ranks)
+    losses = parallel(
+        views[:, share],
+        regions[:, share],
+        REGIONS,
+        teacher_temperature=0.05,
+        point_generator=torch.Generator().manual_seed(7),
+        shuffle_generator=torch.Generator().manual_seed(8),
+    )
+    sum(losses.values()).backward()
+    model.enqueue()
+    result = {name: distributed.all_mean(loss.detach()) for name, loss in losses.items()}
+    result["projector gradient"] = model.query_encoder.projector[2].weight.grad
+    result["stem gradient"] = model.query_encoder.trunk.conv1.weight.grad
+    result["queue"] = model.queue
+    return result
+
+
+def shuffle_check(rank: int, ranks: int) -> dict[str, Tensor]:
+    """What each rank got in a shuffle of 6 samples a rank named by their owner and place, and what came back."""
+    mine = torch.arange(6) + 6 * rank
+    shuffle = BatchShuffle(6, torch.Generator().manual_seed(3))
+    scattered = shuffle.scatter(mine)
+    return {"scattered": distributed.all_gather(scattered), "restored": distributed.all_gather(shuffle.restore(scattered))}
+
+
+def one_rank(rank: int, port: int, folder: str) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(RANKS), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    plrc.model.sample_points = table_of_points
+    with distributed.world() as here:
+        results = {mode: losses_and_gradients(mode, rank, RANKS) for mode in (FROZEN, GROUPS)}
+        results["shuffle"] = shuffle_check(rank, RANKS)
+        results["any"] = torch.tensor([distributed.any_rank(here.rank == 1), distributed.any_rank(False)])
+        results["objects"] = distributed.all_gather_objects(here.rank) + [distributed.broadcast_object(here.rank)]
+    torch.save(results, Path(folder) / f"{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    folder = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(one_rank, args=(port, str(folder)), nprocs=RANKS)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
+
+
+@pytest.mark.parametrize("mode", [FROZEN, GROUPS])
+def test_two_ranks_compute_what_one_process_computes(mode, two_ranks, monkeypatch):
+    monkeypatch.setattr(plrc.model, "sample_points", table_of_points)
+    alone = losses_and_gradients(mode, 0, 1)
+    assert set(alone) == {"image", "point", "affinity", "projector gradient", "stem gradient", "queue"}
+    for results in two_ranks:
+        for name, value in alone.items():
+            torch.testing.assert_close(results[mode][name], value, rtol=2e-4, atol=2e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_batchnorm_groups_matter(monkeypatch):
+    """Else the check of virtual groups above would hold for a model that ignores them."""
+    monkeypatch.setattr(plrc.model, "sample_points", table_of_points)
+    grouped = losses_and_gradients(GROUPS, 0, 1)
+    monkeypatch.setattr(PLRC, "_in_groups", lambda self, encoder, images: encoder(images))
+    whole = losses_and_gradients(GROUPS, 0, 1)
+    assert (grouped["projector gradient"] - whole["projector gradient"]).abs().max() > 1e-3
+
+
+def test_shuffled_samples_come_back_in_order(two_ranks):
+    for results in two_ranks:
+        scattered, restored = results["shuffle"]["scattered"], results["shuffle"]["restored"]
+        assert restored.tolist() == list(range(12))
+        assert sorted(scattered.tolist()) == list(range(12))
+        assert scattered.tolist() == torch.randperm(12, generator=torch.Generator().manual_seed(3)).tolist()
+        assert (scattered[:6] >= 6).any(), "the first rank normalises samples of the second"
+
+
+def test_flags_and_objects_reach_every_rank(two_ranks):
+    for results in two_ranks:
+        assert results["any"].tolist() == [True, False]
+        assert results["objects"] == [0, 1, 0]
+
+
+def test_one_process_needs_no_group():
+    x = torch.arange(6)
+    assert distributed.all_gather(x) is x
+    assert distributed.any_rank(True)
+    assert not distributed.any_rank(False)
+    assert distributed.all_gather_objects("a") == ["a"]
+    with distributed.world() as here:
+        assert (here.rank, here.size, here.is_main) == (0, 1, True)

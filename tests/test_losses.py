@@ -1,0 +1,389 @@
+"""plrc.losses: each loss against plain loops in float64, its closed forms, its gradients, its memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from plrc.losses import affinity_distillation, image_contrast, point_contrast
+
+TEMPERATURE = 0.2
+STUDENT, TEACHER = 0.1, 0.04
+
+
+def unit(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(*shape, generator=generator, dtype=torch.float64), dim=-1).to(dtype)
+
+
+@dataclass(frozen=True)
+class Points:
+    """The arguments of both point losses, for 3 images that start at place 4 of the global batch."""
+
+    points: Tensor
+    teacher_points: Tensor
+    key_points: Tensor
+    valid: Tensor
+    others: Tensor
+    others_image: Tensor
+    first_image: int = 4
+
+    def contrast(self) -> Tensor:
+        return point_contrast(
+            self.points, self.key_points, self.valid, self.others, self.others_image, self.first_image, TEMPERATURE
+        )
+
+    def distillation(self) -> Tensor:
+        return affinity_distillation(self.points, self.teacher_points, self.key_points, self.valid, STUDENT, TEACHER)
+
+    def cast(self, dtype: torch.dtype) -> Points:
+        names = ("points", "teacher_points", "key_points", "others")
+        return replace(self, **{name: getattr(self, name).to(dtype) for name in names})
+
+
+def drawn(b: int = 3, r: int = 3, p: int = 2, d: int = 5, m: int = 9, seed: int = 0) -> Points:
+    """Random points; image 1 misses a region, image 2 has only one; others of every kind: own, foreign, none."""
+    valid = torch.ones(b, r, dtype=torch.bool)
+    valid[1:2, 0] = False
+    valid[2:3, 1:] = False
+    image = torch.tensor([0, 4, 5, 6, 7, -1, 4, 3, -1, 6, 6, 11])[:m]
+    return Points(
+        points=unit(b, r, p, d, seed=seed),
+        teacher_points=unit(b, r, p, d, seed=seed + 1),
+        key_points=unit(b, r, p, d, seed=seed + 2),
+        valid=valid,
+        others=unit(m, d, seed=seed + 3),
+        others_image=image,
+    )
+
+
+def naive_contrast(given: Points) -> Tensor:
+    """DESIGN section 4, term by term: −log( exp S_ik / (exp S_ik + Σ_j∈Neg(i) exp S_ij) ), mean over all (i, k)."""
+    b, r, p, _ = given.points.shape
+    terms = []
+    for image in range(b):
+        for region in range(r):
+            if not given.valid[image, region]:
+                continue
+            for i in range(p):
+                query = given.points[image, region, i]
+                negatives = []
+                for other_region in range(r):
+                    if other_region != region and given.valid[image, other_region]:
+                        negatives += list(given.key_points[image, other_region])
+                for j in range(len(given.others)):
+                    if int(given.others_image[j]) not in (-1, given.first_image + image):
+                        negatives.append(given.others[j])
+                denominator = sum(
+                    (torch.exp(query @ n / TEMPERATURE) for n in negatives), start=torch.zeros(()).double()
+                )
+                for k in range(p):
+                    numerator = torch.exp(query @ given.key_points[image, region, k] / TEMPERATURE)
+                    terms.append(-torch.log(numerator / (numerator + denominator)))
+    return torch.stack(terms).mean()
+
+
+def naive_distillation(given: Points) -> Tensor:
+    """DESIGN section 4: − mean_i Σ_k A′_ik log A_ik over the points of regions that both views show."""
+    b, r, p, _ = given.points.shape
+    terms = []
+    for image in range(b):
+        places = [(region, i) for region in range(r) if given.valid[image, region] for i in range(p)]
+        for here in places:
+            student, teacher = given.points[image][here], given.teacher_points[image][here]
+            weights = [torch.exp(teacher @ given.key_points[image][there] / TEACHER) for there in places]
+            shares = [torch.exp(student @ given.key_points[image][there] / STUDENT) for there in places]
+            terms.append(
+                -sum(w / sum(weights) * torch.log(s / sum(shares)) for w, s in zip(weights, shares, strict=True))
+            )
+    return torch.stack(terms).mean()
+
+
+def naive_image(query: Tensor, key: Tensor, queue: Tensor) -> Tensor:
+    terms = []
+    for i in range(len(query)):
+        positive = torch.exp(query[i] @ key[i] / TEMPERATURE)
+        negatives = sum(torch.exp(query[i] @ old / TEMPERATURE) for old in queue)
+        terms.append(-torch.log(positive / (positive + negatives)))
+    return torch.stack(terms).mean()
+
+
+CASES = {
+    "regions missing, own and absent others": drawn(),
+    "one point a region": drawn(p=1, seed=5),
+    "no others": drawn(m=0, seed=7),
+    "others all the image's own or absent": replace(drawn(b=1, m=4, seed=9), others_image=torch.tensor([4, -1, 4, -1])),
+    "no region missing": replace(drawn(seed=13, m=12), valid=torch.ones(3, 3, dtype=torch.bool)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_point_contrast_is_the_naive_loop(case):
+    given = CASES[case]
+    torch.testing.assert_close(
+        given.contrast().double(), naive_contrast(given.cast(torch.float64)), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_affinity_distillation_is_the_naive_loop(case):
+    given = CASES[case]
+    expected = naive_distillation(given.cast(torch.float64))
+    torch.testing.assert_close(given.distillation().double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("b", "k"), [(4, 7), (7, 3), (1, 1)])
+def test_image_contrast_is_the_naive_loop(b, k):
+    query, key, queue = (unit(n, 6, seed=s, dtype=torch.float64) for n, s in ((b, 0), (b, 1), (k, 2)))
+    value = image_contrast(query.float(), key.float(), queue.float(), TEMPERATURE)
+    torch.testing.assert_close(value.double(), naive_image(query, key, queue), rtol=1e-5, atol=1e-6)
+
+
+def test_the_positive_of_every_image_is_its_own_key():
+    """Perfect keys and a queue at right angles: every image's share of the loss is small, not only the first one's."""
+    query = torch.eye(8)[:4]
+    queue = torch.eye(8)[4:]
+    each = [image_contrast(query[i : i + 1], query[i : i + 1], queue, TEMPERATURE) for i in range(4)]
+    expected = torch.tensor(math.log(1 + 4 * math.exp(-1 / TEMPERATURE)))
+    torch.testing.assert_close(torch.stack(each), expected.expand(4))
+    torch.testing.assert_close(image_contrast(query, query, queue, TEMPERATURE), expected)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_are_those_of_the_naive_loop(case):
+    given = CASES[case]
+    for fast, slow in ((Points.contrast, naive_contrast), (Points.distillation, naive_distillation)):
+        ours = replace(given, points=given.points.clone().requires_grad_())
+        naive = given.cast(torch.float64)
+        naive = replace(naive, points=naive.points.clone().requires_grad_())
+        fast(ours).backward()
+        slow(naive).backward()
+        torch.testing.assert_close(ours.points.grad.double(), naive.points.grad, rtol=1e-4, atol=1e-6)
+        missing = ours.points.grad[~given.valid]
+        assert torch.equal(missing, torch.zeros_like(missing)), "points of regions that one view misses are not moved"
+
+
+def test_image_gradients_are_those_of_the_naive_loop():
+    query, key, queue = (unit(n, 6, seed=s, dtype=torch.float64) for n, s in ((4, 0), (4, 1), (9, 2)))
+    ours, naive = query.float().requires_grad_(), query.clone().requires_grad_()
+    image_contrast(ours, key.float(), queue.float(), TEMPERATURE).backward()
+    naive_image(naive, key, queue).backward()
+    torch.testing.assert_close(ours.grad.double(), naive.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_closed_forms_where_all_embeddings_are_equal():
+    b, r, p, m, k = 2, 4, 3, 10, 11
+    same = F.normalize(torch.ones(b, r, p, 6), dim=-1)
+    given = Points(
+        points=same,
+        teacher_points=same,
+        key_points=same,
+        valid=torch.tensor([[True, True, True, False], [True, True, False, False]]),
+        others=same[0, 0, 0].expand(m, 6),
+        others_image=torch.tensor([4, 4, 5, 5, 5, 9, 9, 9, -1, -1]),  # for image 4: 6 usable, for image 5: 5
+    )
+    pairs_of_first, pairs_of_second = 3 * p * p, 2 * p * p
+    contrast = (pairs_of_first * math.log(1 + 2 * p + 6) + pairs_of_second * math.log(1 + 1 * p + 5)) / (
+        pairs_of_first + pairs_of_second
+    )
+    assert given.contrast().item() == pytest.approx(contrast, rel=1e-5)
+    distillation = (3 * p * math.log(3 * p) + 2 * p * math.log(2 * p)) / (3 * p + 2 * p)
+    assert given.distillation().item() == pytest.approx(distillation, rel=1e-5)
+    vector = same[0, 0, 0]
+    image = image_contrast(vector.expand(b, 6), vector.expand(b, 6), vector.expand(k, 6), TEMPERATURE)
+    assert image.item() == pytest.approx(math.log(1 + k), rel=1e-6)
+
+
+def test_the_best_student_agrees_with_its_teacher():
+    """Cross entropy is least, the teacher's entropy, where student and teacher are the same."""
+    given = drawn()
+    agree = affinity_distillation(given.points, given.points, given.key_points, given.valid, TEACHER, TEACHER)
+    for seed in range(20, 25):
+        other = unit(*given.points.shape, seed=seed)
+        worse = affinity_distillation(other, given.points, given.key_points, given.valid, TEACHER, TEACHER)
+        assert worse > agree
+
+
+def test_points_of_one_region_are_never_each_others_negatives():
+    """Paper figure 1. With one region and no others there is nothing to push away: no loss, and no gradient."""
+    given = drawn(b=1, r=1, p=4, m=0)
+    points = given.points.clone().requires_grad_()
+    loss = replace(given, points=points).contrast()
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(points.grad, torch.zeros_like(points))
+
+
+def test_own_and_absent_others_change_nothing():
+    given = drawn(b=1, m=6)
+    usable = replace(given, others=given.others[:2], others_image=torch.tensor([8, 9]))
+    padded = replace(given, others_image=torch.tensor([8, 9, 4, 4, -1, -1]))
+    assert usable.contrast().item() == pytest.approx(padded.contrast().item(), rel=1e-6)
+    all_count = replace(given, others_image=torch.tensor([8, 9, 5, 5, 0, 0]))
+    assert all_count.contrast() > padded.contrast() + 0.01, "or the check above would show nothing"
+
+
+def test_the_order_of_images_regions_points_and_others_does_not_matter():
+    given = replace(drawn(m=12), others_image=torch.tensor([9, 10, 11, -1] * 3))
+    moved = Points(
+        points=given.points[[2, 0, 1]][:, [1, 2, 0]][:, :, [1, 0]],
+        teacher_points=given.teacher_points[[2, 0, 1]][:, [1, 2, 0]][:, :, [1, 0]],
+        key_points=given.key_points[[2, 0, 1]][:, [1, 2, 0]],
+        valid=given.valid[[2, 0, 1]][:, [1, 2, 0]],
+        others=given.others.flip(0),
+        others_image=given.others_image.flip(0),
+    )
+    torch.testing.assert_close(moved.contrast(), given.contrast(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(moved.distillation(), given.distillation(), rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_are_permuted_with_the_images():
+    given = replace(drawn(), others_image=torch.tensor([9] * 9))
+    order = [2, 0, 1]
+    for loss in (Points.contrast, Points.distillation):
+        straight = given.points.clone().requires_grad_()
+        loss(replace(given, points=straight)).backward()
+        permuted = given.points[order].clone().requires_grad_()
+        loss(
+            Points(
+                permuted,
+                given.teacher_points[order],
+                given.key_points[order],
+                given.valid[order],
+                given.others,
+                given.others_image,
+            )
+        ).backward()
+        torch.testing.assert_close(permuted.grad, straight.grad[order], rtol=1e-4, atol=1e-7)
+
+
+def test_the_image_of_an_other_is_told_by_its_place_in_the_global_batch():
+    """The second rank's images are not those of the first."""
+    given = drawn(b=1, m=3)
+    given = replace(given, others_image=torch.tensor([0, 0, 7]))
+    first, second = replace(given, first_image=0), replace(given, first_image=7)
+    torch.testing.assert_close(
+        first.contrast(), replace(given, others=given.others[2:], others_image=torch.tensor([7])).contrast()
+    )
+    torch.testing.assert_close(
+        second.contrast(), replace(given, others=given.others[:2], others_image=torch.tensor([0, 0])).contrast()
+    )
+
+
+@pytest.mark.parametrize("loss", [Points.contrast, Points.distillation])
+def test_keys_take_no_gradient(loss):
+    given = drawn()
+    leaves = {
+        name: getattr(given, name).clone().requires_grad_()
+        for name in ("points", "teacher_points", "key_points", "others")
+    }
+    loss(replace(given, **leaves)).backward()
+    assert leaves.pop("points").grad.abs().sum() > 0
+    assert {name: leaf.grad for name, leaf in leaves.items()} == dict.fromkeys(leaves)
+
+
+def test_key_and_queue_take_no_gradient():
+    query, key, queue = (unit(5, 6, seed=s).requires_grad_() for s in range(3))
+    image_contrast(query, key, queue, TEMPERATURE).backward()
+    assert query.grad.abs().sum() > 0
+    assert key.grad is None
+    assert queue.grad is None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_agrees_to_its_own_tolerance(dtype):
+    """The inputs are rounded; what is computed of them is not."""
+    given = drawn()
+    rounded = given.cast(dtype)
+    coarse = {torch.bfloat16: 0.05, torch.float16: 0.01}[dtype]
+    for loss in (Points.contrast, Points.distillation):
+        value = loss(rounded)
+        assert value.dtype == torch.float32
+        assert value.item() == pytest.approx(loss(given).item(), rel=coarse)
+        torch.testing.assert_close(value, loss(rounded.cast(torch.float32)), rtol=1e-6, atol=0)
+    vectors = [unit(5, 6, seed=s) for s in range(3)]
+    halves = [v.to(dtype) for v in vectors]
+    value = image_contrast(halves[0], halves[1], halves[2], TEMPERATURE)
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(image_contrast(*vectors, TEMPERATURE).item(), rel=coarse)
+
+
+def test_autocast_does_not_reach_the_losses():
+    given = drawn()
+    vectors = [unit(5, 6, seed=s) for s in range(3)]
+    plain = [given.contrast(), given.distillation(), image_contrast(*vectors, TEMPERATURE)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = [given.contrast(), given.distillation(), image_contrast(*vectors, TEMPERATURE)]
+    assert torch.equal(torch.stack(cast), torch.stack(plain))
+
+
+@pytest.mark.parametrize("others", ["none", "own", "absent", "usable"])
+@pytest.mark.parametrize("regions", ["none", "one", "one image has none"])
+def test_losses_and_gradients_are_finite_where_little_is_valid(regions, others):
+    given = drawn(b=2, m=0 if others == "none" else 4)
+    valid = torch.zeros(2, 3, dtype=torch.bool)
+    if regions == "one":
+        valid[:, 1] = True
+    elif regions == "one image has none":
+        valid[0] = True
+    image = {"none": [], "own": [4, 4, 5, 5], "absent": [-1] * 4, "usable": [9] * 4}[others]
+    for loss in (Points.contrast, Points.distillation):
+        points = given.points.clone().requires_grad_()
+        value = loss(replace(given, points=points, valid=valid, others_image=torch.tensor(image, dtype=torch.long)))
+        value.backward()
+        assert torch.isfinite(value)
+        assert torch.isfinite(points.grad).all()
+        assert torch.equal(points.grad[~valid], torch.zeros_like(points.grad[~valid]))
+        if regions == "none":
+            assert value.item() == 0
+
+
+def test_extreme_logits_stay_finite():
+    """Opposite points at a temperature of 0.04 or less: no exponential by hand."""
+    same = F.normalize(torch.ones(1, 2, 2, 4), dim=-1)
+    keys = torch.stack((same[:, 0], -same[:, 0]), dim=1)
+    points = same.clone().requires_grad_()
+    valid = torch.ones(1, 2, dtype=torch.bool)
+    contrast = point_contrast(points, -keys, valid, same[0, 0], torch.tensor([7, 7]), 0, 0.005)
+    # region 0: positive at −200, negatives at +200; region 1: positive at 200 as its 2 others
+    assert contrast.item() == pytest.approx((400 + math.log(4) + math.log(3)) / 2, rel=1e-4)
+    distillation = affinity_distillation(points, same, keys, valid, 0.01, 0.001)
+    (contrast + distillation).backward()
+    assert torch.isfinite(distillation)
+    assert torch.isfinite(points.grad).all()
+
+
+class Largest(TorchDispatchMode):
+    """Records the number of elements of the largest tensor that any operation makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        own_memory = [t for t in tree_leaves(out) if isinstance(t, Tensor) and 0 not in t.stride()]  # no expanded views
+        self.elements = max([self.elements, *(t.numel() for t in own_memory)])
+        return out
+
+
+@pytest.mark.parametrize("loss", [Points.contrast, Points.distillation])
+def test_memory_grows_linearly_with_the_batch(loss):
+    r, p, m = 4, 8, 64
+    largest = {}
+    for b in (4, 8, 16):
+        given = replace(drawn(b=b, r=r, p=p), others=unit(m, 5, seed=1), others_image=torch.arange(m) % 20)
+        points = given.points.clone().requires_grad_()
+        with Largest() as record:
+            loss(replace(given, points=points)).backward()
+        largest[b] = record.elements
+    assert largest[8] <= 2 * largest[4]
+    assert largest[16] <= 2 * largest[8]
+    assert 0 < largest[16] < (16 * r * p) ** 2 / 4, "nothing is (all points × all points)"

@@ -1,0 +1,344 @@
+"""plrc.regions: a region keeps its name in both views, and points are drawn evenly where their region lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import chisquare
+from torch import Tensor
+
+from plrc import regions
+from plrc.geometry import Crop
+from plrc.regions import (
+    MAX_REGIONS,
+    VIEW_RASTER,
+    GridRegions,
+    MaskRegions,
+    SuperpixelRegions,
+    open_regions,
+    sample_points,
+    view_regions,
+)
+
+UNLIKELY = 1e-3  # p below which a drawing is called uneven; the seeds are fixed
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def no_picture(at_least: tuple[int, int]) -> Image.Image:
+    raise AssertionError("the picture is not needed")
+
+
+def picture(width: int = 96, height: int = 64) -> Image.Image:
+    """Four quarters of different colours, so that superpixels have something to follow."""
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    pixels[: height // 2, : width // 2] = (200, 30, 30)
+    pixels[height // 2 :, width // 2 :] = (30, 200, 30)
+    pixels[: height // 2, width // 2 :] = (30, 30, 200)
+    return Image.fromarray(pixels)
+
+
+def crop(*boxes: tuple[float, float, float, float], flip: tuple[bool, ...] = ()) -> Crop:
+    return Crop(torch.tensor(boxes), torch.tensor(flip or (False,) * len(boxes)))
+
+
+# ------------------------------------------------------------------------------------------------- regions in views
+
+
+def test_the_grid_is_numbered_row_by_row():
+    raster = GridRegions(3).raster("any", no_picture)
+    assert raster.tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+
+
+def test_the_whole_image_as_a_view_shows_the_grid_itself():
+    whole = view_regions(GridRegions(4).raster("any", no_picture), crop((0, 0, 1, 1)))
+    assert whole.shape == (1, VIEW_RASTER, VIEW_RASTER)
+    assert whole.dtype == torch.uint8
+    side = VIEW_RASTER // 4
+    assert torch.equal(
+        whole[0].long(), torch.arange(16).view(4, 4).repeat_interleave(side, 0).repeat_interleave(side, 1)
+    )
+
+
+def naive_view_regions(raster: Tensor, box: list[float], flip: bool) -> Tensor:
+    """Every cell's centre taken into the image by hand, and looked up."""
+    h, w = raster.shape
+    seen = torch.empty(VIEW_RASTER, VIEW_RASTER, dtype=torch.uint8)
+    for i in range(VIEW_RASTER):
+        for j in range(VIEW_RASTER):
+            across = (j + 0.5) / VIEW_RASTER
+            across = 1 - across if flip else across
+            x = box[0] + across * (box[2] - box[0])
+            y = box[1] + (i + 0.5) / VIEW_RASTER * (box[3] - box[1])
+            seen[i, j] = raster[min(int(y * h), h - 1), min(int(x * w), w - 1)]
+    return seen
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (5, 9), (120, 37)])
+def test_regions_of_views_are_those_of_the_image_points_they_show(shape):
+    raster = torch.randint(0, 12, shape, generator=generator(3))
+    boxes = [(0.113, 0.271, 0.613, 0.871), (0.337, 0.019, 0.987, 0.719)]
+    seen = view_regions(raster, crop(*boxes, flip=(False, True)))
+    for view, box, flip in zip(seen, boxes, (False, True), strict=True):
+        assert (
+            view != naive_view_regions(raster, list(box), flip)
+        ).float().mean() < 0.002  # centres on a border: rounding
+
+
+def test_a_region_keeps_its_name_in_both_views():
+    """A point of region r in view 1 that view 2 shows lies in region r there too."""
+    raster = GridRegions(4).raster("any", no_picture)
+    crops = crop((0.1, 0.2, 0.7, 0.9), (0.3, 0.1, 0.95, 0.8), flip=(False, True))
+    seen = view_regions(raster, crops)
+    drawn, shown = sample_points(seen, 16, 200, generator())
+    for here, there in ((0, 1), (1, 0)):
+        image = crops[here : here + 1].to_image(drawn[here].view(1, -1, 2))
+        moved = crops[there : there + 1].to_view(image)[0]
+        region = torch.arange(16).repeat_interleave(200)
+        inside = ((moved > 0) & (moved < 1)).all(dim=1) & shown[here].repeat_interleave(200)
+        row, column = (moved[inside] * VIEW_RASTER).long().flip(1).unbind(1)
+        assert inside.sum() > 500
+        # Only points within a cell of a region's border can differ, as views are looked up on a raster.
+        assert (seen[there][row, column] == region[inside]).float().mean() > 0.9
+        grid = (image[0, :, 1] * 4).long() * 4 + (image[0, :, 0] * 4).long()
+        assert (grid == region)[shown[here].repeat_interleave(200)].float().mean() > 0.9
+
+
+# -------------------------------------------------------------------------------------------------- points in regions
+
+
+def patches(h: int = 12, w: int = 8) -> Tensor:
+    """(2, h, w): regions of odd shapes; image 0 has no region 3, image 1 nothing but 3 and one cell of 1."""
+    labels = torch.zeros(2, h, w, dtype=torch.uint8)
+    labels[0, 3:, :5] = 1
+    labels[0, 2:9, 6:] = 2
+    labels[1] = 3
+    labels[1, h - 1, w - 1] = 1
+    return labels
+
+
+def test_points_lie_in_their_region():
+    labels = patches()
+    points, seen = sample_points(labels, 5, 300, generator())
+    assert points.shape == (2, 5, 300, 2)
+    assert seen.tolist() == [[True, True, True, False, False], [False, True, False, True, False]]
+    assert (points >= 0).all()
+    assert (points <= 1).all()
+    for b in range(2):
+        for r in range(5):
+            if seen[b, r]:
+                column = (points[b, r, :, 0] * 8).long().clamp(max=7)
+                row = (points[b, r, :, 1] * 12).long().clamp(max=11)
+                assert (labels[b, row, column] == r).all()
+
+
+def test_points_are_spread_evenly_over_the_region():
+    labels = patches()[:1]
+    points, _ = sample_points(labels, 3, 20_000, generator(1))
+    for r in range(3):
+        x, y = points[0, r].unbind(-1)
+        cell = (y * 12).long() * 8 + (x * 8).long()
+        own = (labels[0].flatten() == r).nonzero().flatten()
+        counts = torch.bincount(cell, minlength=96)[own]
+        assert counts.sum() == 20_000
+        assert chisquare(counts.numpy()).pvalue > UNLIKELY
+        within = ((y * 12 * 4).long() % 4) * 4 + (x * 8 * 4).long() % 4
+        assert chisquare(torch.bincount(within, minlength=16).numpy()).pvalue > UNLIKELY
+
+
+def test_points_of_one_cell_fill_it():
+    points, _ = sample_points(patches(), 4, 5000, generator(2))
+    x, y = points[1, 1].unbind(-1)
+    for place, cells in ((x, 8), (y, 12)):
+        inside = (place * cells - (cells - 1)) * 10
+        assert chisquare(torch.bincount(inside.long().clamp(0, 9), minlength=10).numpy()).pvalue > UNLIKELY
+
+
+def test_points_are_a_function_of_the_generator_alone():
+    labels = patches()
+    first, again, other = (sample_points(labels, 4, 7, generator(seed))[0] for seed in (5, 5, 6))
+    assert torch.equal(first, again)
+    assert (first != other).any(dim=-1).float().mean() > 0.9
+    running = generator(5)
+    assert torch.equal(sample_points(labels, 4, 7, running)[0], first)
+    assert not torch.equal(sample_points(labels, 4, 7, running)[0], first), "the generator moves on"
+
+
+def test_images_with_the_same_regions_get_points_of_their_own():
+    labels = patches()[:1].repeat(2, 1, 1)
+    points, _ = sample_points(labels, 3, 50, generator())
+    assert (points[0] != points[1]).any(dim=-1).all()
+
+
+def test_the_global_generator_is_left_alone():
+    before = torch.get_rng_state()
+    sample_points(patches(), 4, 7, generator())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_placeholders_of_missing_regions_are_points_too():
+    points, seen = sample_points(patches(), 5, 40, generator())
+    missing = points[~seen]
+    assert torch.isfinite(missing).all()
+    assert ((missing >= 0) & (missing <= 1)).all(), "they are sampled like any other before they are masked"
+
+
+# --------------------------------------------------------------------------------------------------------- superpixels
+
+
+def test_superpixels_follow_the_picture(tmp_path: Path):
+    raster = SuperpixelRegions(16, "source", tmp_path).raster("a.jpg", lambda at_least: picture())
+    assert raster.dtype == torch.int64
+    assert 4 <= len(raster.unique()) <= MAX_REGIONS
+    assert raster.unique().tolist() == list(range(int(raster.max()) + 1))
+    pixels = np.asarray(picture().resize((raster.shape[1], raster.shape[0]), Image.Resampling.NEAREST))
+    colour = torch.from_numpy((pixels > 100) @ np.array([1, 2, 4]))
+    mixed = sum(len(colour[raster == r].unique()) > 1 for r in raster.unique())
+    assert mixed <= 1, "a superpixel has one colour"
+
+
+def test_superpixels_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first = SuperpixelRegions(16, "source", tmp_path).raster("a.jpg", lambda at_least: picture())
+
+    def fails(*args, **kwargs):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr("skimage.segmentation.slic", fails)
+    again = SuperpixelRegions(16, "source", tmp_path)
+    assert torch.equal(again.raster("a.jpg", no_picture), first)
+    with pytest.raises(AssertionError, match="computed again"):
+        again.raster("b.jpg", lambda at_least: picture())
+    for other in (SuperpixelRegions(17, "source", tmp_path), SuperpixelRegions(16, "other source", tmp_path)):
+        with pytest.raises(AssertionError, match="computed again"):
+            other.raster("a.jpg", lambda at_least: picture())
+
+
+def test_superpixels_do_not_depend_on_the_resolution_that_training_decodes(tmp_path: Path):
+    """Else they would depend on which crop happened to be drawn when they were first computed."""
+    asked = []
+
+    def load(at_least: tuple[int, int]) -> Image.Image:
+        asked.append(at_least)
+        return picture(960, 640)
+
+    SuperpixelRegions(16, "source", tmp_path).raster("a.jpg", load)
+    assert asked == [(regions.SUPERPIXEL_SIDE, regions.SUPERPIXEL_SIDE)]
+
+
+def test_a_superpixel_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A kill while the file is written leaves nothing that is taken for a file; the next try succeeds."""
+
+    def killed(self, file, **kwargs):
+        Path(file).write_bytes(b"half a PNG")
+        raise KeyboardInterrupt
+
+    superpixels = SuperpixelRegions(16, "source", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            superpixels.raster("a.jpg", lambda at_least: picture())
+    assert list(tmp_path.rglob("*.png")) == []
+    computed = superpixels.raster("a.jpg", lambda at_least: picture())
+    assert len(list(tmp_path.rglob("*.png"))) == 1
+    assert torch.equal(superpixels.raster("a.jpg", no_picture), computed)
+
+
+def test_names_that_are_not_text_have_superpixels_too(tmp_path: Path):
+    name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
+    SuperpixelRegions(4, "source", tmp_path).raster(name, lambda at_least: picture())
+    assert len(list(tmp_path.rglob("*.png"))) == 1
+
+
+# --------------------------------------------------------------------------------------------------------------- masks
+
+
+def write(file: Path, labels: np.ndarray) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(labels).save(file)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (1, 1), (333, 7)])
+def test_masks_of_any_size(shape, tmp_path: Path):
+    labels = np.random.default_rng(0).integers(0, 3, shape).astype(np.uint8) * 100
+    write(tmp_path / "train" / "a.png", labels)
+    raster = MaskRegions(tmp_path).raster("train/a.JPEG", no_picture)
+    assert raster.dtype == torch.int64
+    present = np.unique(labels).tolist()
+    assert raster.tolist() == [[present.index(value) for value in row] for row in labels.tolist()]
+
+
+def test_masks_of_every_one_channel_mode(tmp_path: Path):
+    labels = np.array([[0, 7], [7, 255]], dtype=np.uint8)
+    expected = [[0, 1], [1, 2]]
+    write(tmp_path / "grey.png", labels)
+    write(tmp_path / "deep.png", labels.astype(np.uint16) * 257)
+    indexed = Image.fromarray(labels).convert("P")
+    indexed.putdata(labels.flatten().tolist())
+    indexed.save(tmp_path / "palette.png")
+    for name in ("grey", "deep", "palette"):
+        assert MaskRegions(tmp_path).raster(f"{name}.jpg", no_picture).tolist() == expected, name
+    write(tmp_path / "two.png", labels > 0)
+    assert MaskRegions(tmp_path).raster("two.jpg", no_picture).tolist() == [[0, 1], [1, 1]]
+
+
+def test_a_missing_mask_is_named(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"b\.png is missing"):
+        MaskRegions(tmp_path).raster("train/b.jpg", no_picture)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path):
+    with pytest.raises(ValueError, match="no such folder"):
+        MaskRegions(tmp_path / "nowhere")
+
+
+def test_a_mask_of_too_many_regions_is_refused(tmp_path: Path):
+    write(tmp_path / "most.png", np.arange(MAX_REGIONS, dtype=np.uint8).reshape(8, -1))
+    write(tmp_path / "more.png", np.arange(MAX_REGIONS + 1, dtype=np.uint8)[None])
+    assert MaskRegions(tmp_path).raster("most.jpg", no_picture).max() == MAX_REGIONS - 1
+    with pytest.raises(ValueError, match=rf"more\.png has {MAX_REGIONS + 1} regions; at most {MAX_REGIONS}"):
+        MaskRegions(tmp_path).raster("more.jpg", no_picture)
+
+
+def test_a_colour_picture_is_no_mask(tmp_path: Path):
+    write(tmp_path / "a.png", np.zeros((2, 2, 3), dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"a\.png is a colour picture \(RGB\)"):
+        MaskRegions(tmp_path).raster("a.jpg", no_picture)
+
+
+# ------------------------------------------------------------------------------------------------------- specification
+
+
+def test_specifications_that_are_known(tmp_path: Path):
+    grid = open_regions("grid:8", "source", tmp_path)
+    assert isinstance(grid, GridRegions)
+    assert grid.raster("any", no_picture).shape == (8, 8)
+    assert isinstance(open_regions("superpixels:40", "source", tmp_path), SuperpixelRegions)
+    assert isinstance(open_regions(f"masks:{tmp_path}", "source", tmp_path), MaskRegions)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("grid:1", "makes 1 regions an image; between 2 and 64"),
+        ("grid:9", "makes 81 regions"),
+        ("superpixels:1", "makes 1 regions"),
+        ("superpixels:65", "makes 65 regions"),
+        ("grid", "is not known: write grid:N, superpixels:K or masks:DIR"),
+        ("grid:", "is not known"),
+        ("grid:-4", "is not known"),
+        ("grid:4.5", "is not known"),
+        ("masks:", "is not known"),
+        ("slic:16", "is not known"),
+        ("", "is not known"),
+        ("masks:no/such/folder", "no such folder"),
+    ],
+)
+def test_specifications_that_are_refused(spec, message, tmp_path: Path):
+    with pytest.raises(ValueError, match=message):
+        open_regions(spec, "source", tmp_path)

@@ -1,0 +1,279 @@
+"""Whole runs: stopped, killed, restarted, spread over ranks and nodes. Small: 32 px views, 24 scenes, 6 steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from plrc import launch, report, train
+from plrc.config import Config, load_config
+from plrc.runlog import read_log
+
+ROOT = Path(__file__).parent.parent
+SMALL = {
+    "data": "scenes:24",
+    "image_size": 32,
+    "batch_size": 8,
+    "epochs": 2,
+    "queue_size": 64,
+    "negatives": 32,
+    "points_per_region": 2,
+    "regions": "grid:2",
+    "log_every": 1,
+    "save_every": 1,
+    "picture_every": 0,
+}
+STEPS = 6
+
+
+def small_config(out: Path, **changes: object) -> Config:
+    return load_config("demo", None, {**SMALL, "out": str(out), **changes})
+
+
+def flags(out: Path, **changes: object) -> list[str]:
+    fields = {**SMALL, "out": str(out), **changes}
+    return ["--preset=demo", *(f"--{name.replace('_', '-')}={value}" for name, value in fields.items())]
+
+
+def start(launcher: list[str], arguments: list[str]) -> subprocess.Popen[str]:
+    """A process group of its own, so that a kill reaches everything it started."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *launcher, *arguments]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, str]:
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return process.returncode, output
+
+
+def torchrun(ranks: int, *more: str) -> list[str]:
+    return ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", *more, "train_ddp.py"]
+
+
+def wait_for_step(out: Path, step: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 90
+    while not any(line["step"] >= step for line in read_log(out)):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "the run logs nothing"
+        time.sleep(0.01)
+
+
+def losses(out: Path) -> list[tuple]:
+    return [(line["step"], line["image"], line["point"], line["affinity"], line["lr"]) for line in read_log(out)]
+
+
+def state(out: Path) -> dict:
+    return torch.load(out / "checkpoints" / "last.pt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process from end to end."""
+    out = tmp_path_factory.mktemp("whole")
+    assert train.pretrain(small_config(out)) == train.EXIT_DONE
+    return out
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run on two ranks; slowed so that it can be hit in the middle, as are those that are compared with it."""
+    out = tmp_path_factory.mktemp("two")
+    code, output = finish(start(torchrun(2), flags(out)))
+    assert code == 0, output
+    return out
+
+
+def test_run_folder(uninterrupted):
+    assert [line["step"] for line in read_log(uninterrupted)] == list(range(1, STEPS + 1))
+    line = read_log(uninterrupted)[-1]
+    assert set(line) == {"step", "epoch", "image", "point", "affinity", "lr", "images_per_second", "data_wait", "memory_mib"}
+    assert line["epoch"] == 2
+    assert load_config("demo", uninterrupted / "config.yaml") == small_config(uninterrupted)
+    assert sorted(f.name for f in (uninterrupted / "checkpoints").iterdir()) == ["epoch_0002.pt", "last.pt"]
+    assert list((uninterrupted / "tensorboard").iterdir())
+    with Image.open(uninterrupted / "figures" / "before_after.png") as picture:
+        assert min(picture.size) > 300
+
+
+def test_training_lowers_the_losses(tmp_path):
+    config = small_config(tmp_path, epochs=16, log_every=6, save_every=1000, data="scenes:24")
+    assert train.pretrain(config) == train.EXIT_DONE
+    first, last = read_log(tmp_path)[0], read_log(tmp_path)[-1]
+    assert last["point"] < first["point"] - 0.1
+
+
+@pytest.mark.parametrize("stop_after", [2, 3])  # in the middle of an epoch, and at its end
+def test_sigterm_saves_and_the_resumed_run_is_the_same_bit_for_bit(stop_after, uninterrupted, tmp_path, monkeypatch):
+    step_of = train.train_step
+
+    def stopped_in_the_middle(*arguments):
+        if arguments[5] == stop_after - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step_of(*arguments)
+
+    monkeypatch.setattr(train, "train_step", stopped_in_the_middle)
+    assert train.pretrain(small_config(tmp_path, save_every=1000)) == train.EXIT_PREEMPTED
+    assert state(tmp_path)["step"] == stop_after
+    monkeypatch.setattr(train, "train_step", step_of)
+    torch.rand(7)  # the state of the global generator must not matter
+    assert train.pretrain(small_config(tmp_path, resume="auto", workers=1)) == train.EXIT_DONE
+    assert losses(tmp_path) == losses(uninterrupted)
+    ours, theirs = state(tmp_path), state(uninterrupted)
+    for name, tensor in theirs["model"].items():
+        assert torch.equal(ours["model"][name], tensor), name
+    for index, buffers in theirs["optimizer"]["state"].items():
+        assert torch.equal(ours["optimizer"]["state"][index]["momentum_buffer"], buffers["momentum_buffer"])
+
+
+def test_accumulated_parts_see_the_same_images_and_do_one_step(uninterrupted, tmp_path):
+    """BatchNorm sees smaller batches and other points are drawn, so losses agree roughly; step and queue count exactly."""
+    assert train.pretrain(small_config(tmp_path, accumulate=2)) == train.EXIT_DONE
+    ours, theirs = state(tmp_path), state(uninterrupted)
+    assert ours["model"]["queue_position"] == theirs["model"]["queue_position"] == STEPS * 8
+    assert len(read_log(tmp_path)) == STEPS
+    assert losses(tmp_path)[0][1] == pytest.approx(losses(uninterrupted)[0][1], rel=0.1)
+
+
+def test_killed_in_the_middle_two_ranks_resume_to_the_same_losses(two_ranks, tmp_path):
+    killed = start(torchrun(2), flags(tmp_path, save_every=2))
+    wait_for_step(tmp_path, 3, killed)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert state(tmp_path)["step"] < STEPS, "the kill came too late to show anything"
+    code, output = finish(start(torchrun(2), flags(tmp_path, resume="auto")))
+    assert code == 0, output
+    assert losses(tmp_path) == losses(two_ranks)
+
+
+def test_a_dead_rank_brings_the_job_down_and_a_restart_goes_on(two_ranks, tmp_path):
+    process = start(torchrun(2, "--max-restarts=1", "--monitor-interval=0.1"), flags(tmp_path))
+    wait_for_step(tmp_path, 2, process)
+    workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout.split()
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    code, output = finish(process)
+    assert code == 0, output
+    assert "from step" in output, "it went on from a checkpoint"
+    assert losses(tmp_path) == losses(two_ranks)
+
+
+def test_two_nodes_compute_what_two_ranks_of_one_do(two_ranks, tmp_path):
+    """Two torchrun agents that find each other through a rendezvous on the loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    rendezvous = ["--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d", f"--rdzv_endpoint={endpoint}", "--rdzv_id=plrc"]
+    launcher = ["-m", "torch.distributed.run", *rendezvous, "--local_addr=127.0.0.1", "train_ddp.py"]
+    nodes = [start(launcher, flags(tmp_path)) for _ in range(2)]
+    for code, output in [finish(node) for node in nodes]:
+        assert code == 0, output
+    assert losses(tmp_path) == losses(two_ranks)
+
+
+def test_ranks_that_disagree_stop_with_the_field(tmp_path):
+    wrapper = tmp_path / "disagree.py"
+    wrapper.write_text(
+        "import os, sys\n"
+        "sys.argv += ['--lr', os.environ['RANK']] if os.environ['RANK'] == '1' else []\n"
+        "import train_ddp\n"
+        "sys.exit(train_ddp.main())\n"
+    )
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(wrapper)]
+    code, output = finish(start(launcher, flags(tmp_path / "out")))
+    assert code != 0
+    assert "ranks disagree on lr: 0.48 on rank 0, 1.0 on rank 1" in output
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_resuming_with_another_configuration_names_the_field(uninterrupted):
+    with pytest.raises(ValueError, match=r"--temperature is 0\.3 now, but 0\.2 in the saved run"):
+        train.pretrain(small_config(uninterrupted, resume="auto", temperature=0.3))
+    assert state(uninterrupted)["step"] == STEPS
+
+
+def test_a_run_is_not_overwritten(uninterrupted):
+    with pytest.raises(ValueError, match="already holds a run: go on with --resume auto"):
+        train.pretrain(small_config(uninterrupted))
+
+
+def test_a_finished_run_can_be_resumed_and_only_reports(uninterrupted, capsys):
+    before = (uninterrupted / "log.jsonl").read_text()
+    assert train.pretrain(small_config(uninterrupted, resume="auto")) == train.EXIT_DONE
+    assert (uninterrupted / "log.jsonl").read_text() == before
+    assert "view match" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": ""}, "--data is missing"),
+        ({"data": "/no/such/folder"}, "does not exist"),
+        ({"data": "scenes:4"}, "has 4 images, fewer than one batch of 8"),
+        ({"batch_size": 9, "accumulate": 2}, "--batch-size 9 must be a multiple of 2"),
+        ({"batch_size": 8, "bn_groups": 8}, "leaves BatchNorm one image at a time"),
+        ({"regions": "grid:99"}, "makes 9801 regions"),
+        ({"resume": "nowhere.pt"}, "there is no checkpoint nowhere.pt"),
+        ({"lr": 1e9, "epochs": 8}, "lower --lr"),
+    ],
+)
+def test_bad_input_is_one_sentence(changes, message, tmp_path):
+    with pytest.raises((ValueError, OSError), match=message):
+        train.pretrain(small_config(tmp_path, **changes))
+
+
+def test_too_many_undecodable_files_stop_the_run(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for i in range(24):
+        Image.effect_noise((48, 48), 90).convert("RGB").save(data / f"{i:02d}.png")
+    (data / "07.png").write_bytes(b"not a picture")
+    with pytest.raises(ValueError, match=r"1 of 24 images cannot be decoded, more than 1%, among them 07\.png"):
+        train.pretrain(small_config(tmp_path / "out", data=str(data)))
+
+
+def test_one_undecodable_file_in_a_hundred_is_named_once_and_replaced(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(report, "before_and_after", lambda *_: [])
+    data = tmp_path / "data"
+    data.mkdir()
+    for i in range(104):
+        Image.effect_noise((48, 48), 90).convert("RGB").save(data / f"{i:03d}.png")
+    (data / "007.png").write_bytes(b"not a picture")
+    assert train.pretrain(small_config(tmp_path / "out", data=str(data))) == train.EXIT_DONE
+    assert capsys.readouterr().err.count("007.png") == 1
+
+
+def test_command_line_errors_and_exit_status(tmp_path):
+    code, output = finish(start(["train_ddp.py"], flags(tmp_path, data="nowhere")))
+    assert code == 2
+    assert "Traceback" not in output
+    assert "nowhere" in output
+
+
+def test_stop_signals_are_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with launch.stop_signals() as stop:
+        assert not stop.requested
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_log_lines_are_json(uninterrupted):
+    for text in (uninterrupted / "log.jsonl").read_text().splitlines():
+        assert json.loads(text)["step"] >= 1
