@@ -62,7 +62,9 @@ def main() -> None:
     memory_step = peak_memory(device)
     pairs = [(timed(floor, device), timed(step, device)) for _ in range(arguments.repeats)]
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{arguments.arch}, {arguments.image_size} px, batch {arguments.batch_size}, {name}, torch {torch.__version__}")
+    print(
+        f"{arguments.arch}, {arguments.image_size} px, batch {arguments.batch_size}, {name}, torch {torch.__version__}"
+    )
     print("losses of the first step: " + ", ".join(f"{key} {float(loss):.3f}" for key, loss in losses.items()))
     print(f"floor {statistics.median(f for f, _ in pairs):.3f} s, step {statistics.median(s for _, s in pairs):.3f} s")
     print(f"step / floor {statistics.median(s / f for f, s in pairs):.3f} (median of {len(pairs)} pairs)")
@@ -85,7 +87,9 @@ def noise(images: int, side: int) -> Batch:
         views=torch.randint(0, 256, (2, images, 3, side, side), dtype=torch.uint8, generator=generator),
         colours=colours,
         crops=crops,
-        regions=torch.stack([view_regions(raster, Crop(crops.box[:, i], crops.flip[:, i])) for i in range(images)], dim=1),
+        regions=torch.stack(
+            [view_regions(raster, Crop(crops.box[:, i], crops.flip[:, i])) for i in range(images)], dim=1
+        ),
         region_count=16,
         indices=torch.arange(images),
         undecodable=frozenset(),

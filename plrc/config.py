@@ -156,7 +156,7 @@ _DEMO: dict[str, Any] = {
     "epochs": 40,
     "teacher_warmup": 12.0,
     "batch_size": 32,
-    "lr": 0.48,
+    "lr": 1.5,
     "keep_every": 5,
     "picture_every": 200,
     "out": "runs/demo",

@@ -57,11 +57,11 @@ class TinyTrunk(nn.Module):
         super().__init__()
         self.channels = 128
         self.stride = 8
-        self.conv1 = nn.Conv2d(3, 24, 3, stride=2, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(24)
+        self.conv1 = nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(32)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = _stage(24, 40, blocks=1)
-        self.layer2 = _stage(40, 128, blocks=4)
+        self.layer1 = _stage(32, 64, blocks=1)
+        self.layer2 = _stage(64, 128, blocks=4)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

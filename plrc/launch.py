@@ -53,19 +53,20 @@ def open_source_once(data: str, here: World) -> Source:
     """The source, listed by rank 0 alone: a million files are asked of the disk once, and all ranks see the same."""
     if not data:
         raise ValueError("--data is missing: name a folder of images, or scenes:1000 for the embedded demo scenes")
-    mine: Source | str | None = None
+    opened: Source | None = None
+    names, error = None, ""
     if here.is_main:
         try:
-            mine = open_source(data)
-        except (ValueError, OSError) as error:
-            mine = str(error)  # told to every rank, so that all stop with it
-    listed = mine.names if isinstance(mine, ImageFolder) else mine
-    listed = broadcast_object(listed)
-    if isinstance(listed, str):
-        raise ValueError(listed)
-    if isinstance(mine, ImageFolder):
-        return mine
-    return ImageFolder(data, names=listed) if isinstance(listed, bytes) else open_source(data)
+            opened = open_source(data)
+            names = opened.names if isinstance(opened, ImageFolder) else None
+        except (ValueError, OSError) as problem:
+            error = str(problem)  # told to every rank, so that all stop with it
+    names, error = broadcast_object((names, error))
+    if error:
+        raise ValueError(error)
+    if opened is None:
+        opened = ImageFolder(data, names) if names is not None else open_source(data)
+    return opened
 
 
 def resume(config: Config, here: World, model: PLRC, optimizer: torch.optim.Optimizer) -> int:
@@ -81,6 +82,8 @@ def resume(config: Config, here: World, model: PLRC, optimizer: torch.optim.Opti
         file = last
     else:
         file = Path(config.resume)
+    if broadcast_object(file.is_file()) and not file.is_file():
+        raise ValueError(f"there is no {file} on rank {here.rank}: put --out on a disk that all nodes share")
     saved = load_checkpoint(file)
     contradictions = config.contradictions(saved["config"])
     if contradictions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -174,11 +175,14 @@ def _parallel(model: PLRC, here: World) -> nn.Module:
     if here.size == 1:
         return model
     devices = [here.device.index] if here.device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+    with warnings.catch_warnings():
+        # The name that replaces it is unknown before torch 2.14.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     enabled = precision == "bf16" or (precision == "auto" and has_bf16)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 

@@ -11,7 +11,14 @@ import torch
 from plrc import checkpoint
 from plrc.checkpoint import load_checkpoint, save_checkpoint
 
-CONTENT = {"step": 3, "epoch": 0.5, "ranks": 2, "config": {"lr": 0.1}, "model": {"w": torch.arange(4.0)}, "optimizer": {}}
+CONTENT = {
+    "step": 3,
+    "epoch": 0.5,
+    "ranks": 2,
+    "config": {"lr": 0.1},
+    "model": {"w": torch.arange(4.0)},
+    "optimizer": {},
+}
 
 
 def test_what_is_saved_is_read_back(tmp_path):

@@ -75,7 +75,10 @@ def shuffle_check(rank: int, ranks: int) -> dict[str, Tensor]:
     mine = torch.arange(6) + 6 * rank
     shuffle = BatchShuffle(6, torch.Generator().manual_seed(3))
     scattered = shuffle.scatter(mine)
-    return {"scattered": distributed.all_gather(scattered), "restored": distributed.all_gather(shuffle.restore(scattered))}
+    return {
+        "scattered": distributed.all_gather(scattered),
+        "restored": distributed.all_gather(shuffle.restore(scattered)),
+    }
 
 
 def one_rank(rank: int, port: int, folder: str) -> None:
@@ -107,7 +110,9 @@ def test_two_ranks_compute_what_one_process_computes(mode, two_ranks, monkeypatc
     assert set(alone) == {"image", "point", "affinity", "projector gradient", "stem gradient", "queue"}
     for results in two_ranks:
         for name, value in alone.items():
-            torch.testing.assert_close(results[mode][name], value, rtol=2e-4, atol=2e-6, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(
+                results[mode][name], value, rtol=2e-4, atol=2e-6, msg=lambda m, n=name: f"{n}: {m}"
+            )
 
 
 def test_batchnorm_groups_matter(monkeypatch):

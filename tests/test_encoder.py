@@ -70,7 +70,7 @@ def test_maps_of_the_tiny_net(height, width):
     images = torch.randn(2, 3, height, width)
     maps = trunk.layers(images)
     assert {name: value.shape for name, value in maps.items()} == {
-        "c2": (2, 40, -(-height // 4), -(-width // 4)),
+        "c2": (2, 64, -(-height // 4), -(-width // 4)),
         "c3": (2, 128, -(-height // 8), -(-width // 8)),
     }
     assert (trunk.channels, trunk.stride) == (128, 8)

@@ -34,6 +34,7 @@ SMALL = {
     "picture_every": 0,
 }
 STEPS = 6
+LONG = 16  # epochs of the runs that are hit from outside
 
 
 def small_config(out: Path, **changes: object) -> Config:
@@ -50,7 +51,13 @@ def start(launcher: list[str], arguments: list[str]) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, *launcher, *arguments]
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -93,9 +100,9 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run on two ranks; slowed so that it can be hit in the middle, as are those that are compared with it."""
+    """A run on two ranks, long enough that another like it can be hit in the middle."""
     out = tmp_path_factory.mktemp("two")
-    code, output = finish(start(torchrun(2), flags(out)))
+    code, output = finish(start(torchrun(2), flags(out, epochs=LONG)))
     assert code == 0, output
     return out
 
@@ -103,7 +110,17 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_run_folder(uninterrupted):
     assert [line["step"] for line in read_log(uninterrupted)] == list(range(1, STEPS + 1))
     line = read_log(uninterrupted)[-1]
-    assert set(line) == {"step", "epoch", "image", "point", "affinity", "lr", "images_per_second", "data_wait", "memory_mib"}
+    assert set(line) == {
+        "step",
+        "epoch",
+        "image",
+        "point",
+        "affinity",
+        "lr",
+        "images_per_second",
+        "data_wait",
+        "memory_mib",
+    }
     assert line["epoch"] == 2
     assert load_config("demo", uninterrupted / "config.yaml") == small_config(uninterrupted)
     assert sorted(f.name for f in (uninterrupted / "checkpoints").iterdir()) == ["epoch_0002.pt", "last.pt"]
@@ -113,10 +130,13 @@ def test_run_folder(uninterrupted):
 
 
 def test_training_lowers_the_losses(tmp_path):
-    config = small_config(tmp_path, epochs=16, log_every=6, save_every=1000, data="scenes:24")
+    """On views that differ little, so that a hundred small steps show something."""
+    easy = {"crop_scale": (0.6, 1.0), "jitter_p": 0.0, "grey_p": 0.0, "blur_p": 0.0, "weight_affinity": 0.0}
+    config = small_config(tmp_path, epochs=40, save_every=1000, lr=1.0, **easy)
     assert train.pretrain(config) == train.EXIT_DONE
-    first, last = read_log(tmp_path)[0], read_log(tmp_path)[-1]
-    assert last["point"] < first["point"] - 0.1
+    point = [line["point"] for line in read_log(tmp_path)]
+    assert sum(point[-10:]) / 10 < sum(point[:10]) / 10 - 0.3
+    assert "affinity" not in read_log(tmp_path)[0]
 
 
 @pytest.mark.parametrize("stop_after", [2, 3])  # in the middle of an epoch, and at its end
@@ -152,20 +172,22 @@ def test_accumulated_parts_see_the_same_images_and_do_one_step(uninterrupted, tm
 
 
 def test_killed_in_the_middle_two_ranks_resume_to_the_same_losses(two_ranks, tmp_path):
-    killed = start(torchrun(2), flags(tmp_path, save_every=2))
+    killed = start(torchrun(2), flags(tmp_path, save_every=2, epochs=LONG))
     wait_for_step(tmp_path, 3, killed)
     os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
-    assert state(tmp_path)["step"] < STEPS, "the kill came too late to show anything"
-    code, output = finish(start(torchrun(2), flags(tmp_path, resume="auto")))
+    killed.communicate()
+    assert state(tmp_path)["step"] < LONG * 3, "the kill came too late to show anything"
+    code, output = finish(start(torchrun(2), flags(tmp_path, resume="auto", epochs=LONG)))
     assert code == 0, output
     assert losses(tmp_path) == losses(two_ranks)
 
 
 def test_a_dead_rank_brings_the_job_down_and_a_restart_goes_on(two_ranks, tmp_path):
-    process = start(torchrun(2, "--max-restarts=1", "--monitor-interval=0.1"), flags(tmp_path))
+    process = start(torchrun(2, "--max-restarts=1", "--monitor-interval=0.1"), flags(tmp_path, epochs=LONG))
     wait_for_step(tmp_path, 2, process)
-    workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout.split()
+    workers = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+    ).stdout.split()
     os.kill(int(workers[-1]), signal.SIGKILL)
     code, output = finish(process)
     assert code == 0, output
@@ -178,9 +200,15 @@ def test_two_nodes_compute_what_two_ranks_of_one_do(two_ranks, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"
-    rendezvous = ["--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d", f"--rdzv_endpoint={endpoint}", "--rdzv_id=plrc"]
+    rendezvous = [
+        "--nnodes=2",
+        "--nproc_per_node=1",
+        "--rdzv_backend=c10d",
+        f"--rdzv_endpoint={endpoint}",
+        "--rdzv_id=plrc",
+    ]
     launcher = ["-m", "torch.distributed.run", *rendezvous, "--local_addr=127.0.0.1", "train_ddp.py"]
-    nodes = [start(launcher, flags(tmp_path)) for _ in range(2)]
+    nodes = [start(launcher, flags(tmp_path, epochs=LONG)) for _ in range(2)]
     for code, output in [finish(node) for node in nodes]:
         assert code == 0, output
     assert losses(tmp_path) == losses(two_ranks)
@@ -197,7 +225,7 @@ def test_ranks_that_disagree_stop_with_the_field(tmp_path):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(wrapper)]
     code, output = finish(start(launcher, flags(tmp_path / "out")))
     assert code != 0
-    assert "ranks disagree on lr: 0.48 on rank 0, 1.0 on rank 1" in output
+    assert "ranks disagree on lr: 1.5 on rank 0, 1.0 on rank 1" in output
     assert not (tmp_path / "out" / "checkpoints").exists()
 
 

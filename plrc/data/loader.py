@@ -186,6 +186,7 @@ def make_loader(dataset: TwoViews, order: Order, workers: int, device: torch.dev
 
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
-    # A stop is the training process's decision: it still needs its workers to finish the running step.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # A stop is the training process's decision: it still needs its workers when both are told to stop at once. Told
+    # twice, they do: the interpreter's exit terminates workers that are left over, and then waits for them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))

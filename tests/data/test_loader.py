@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,7 @@ from plrc.data.sources import UndecodableImage, open_source
 from plrc.geometry import cell_centres
 from plrc.regions import VIEW_RASTER, GridRegions
 
+ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 
 
@@ -248,11 +253,39 @@ def test_workers_name_undecodable_images_too():
     assert sorted(i for b in batches for i in b.indices.tolist()) == [0, 1, 2, 3, 5, 5, 6, 7, 8, 9, 10, 11]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_where_nothing_can_be_decoded_the_run_stops_and_says_why(workers):
+def test_where_nothing_can_be_decoded_the_run_stops_and_says_why():
     samples = dataset(Ramps(4, broken_pixels=(0, 1, 2, 3)))
     with pytest.raises(ValueError, match=r"4 files in a row cannot be decoded.*ramp-\d: the file is truncated"):
-        next(iter(make_loader(samples, Order(4, config(), 0, 1), workers, CPU)))
+        next(iter(make_loader(samples, Order(4, config(), 0, 1), 0, CPU)))
+
+
+FAILING = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch
+from test_loader import CPU, Order, Ramps, config, dataset, make_loader
+
+source = Ramps(4, broken_pixels=(0, 1, 2, 3) if {where!r} == "worker" else ())
+batches = iter(make_loader(dataset(source), Order(4, config(epochs=50), 0, 1), 1, CPU))
+next(batches)
+raise ValueError("out of memory")
+"""
+
+
+@pytest.mark.parametrize(("where", "message"), [("worker", "4 files in a row"), ("training", "out of memory")])
+def test_an_error_ends_the_process_and_its_workers(where, message):
+    """Not the message alone: a rank that hangs after its error is not seen by torchrun, and holds every other rank."""
+    script = FAILING.format(tests=str(Path(__file__).parent), where=where)
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            _, error = process.communicate(timeout=25)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            pytest.fail("the process did not end")
+    assert process.returncode == 1
+    assert message in error
 
 
 def test_real_photos_of_all_sizes(shared_data):

@@ -129,7 +129,7 @@ def test_shapes_of_what_is_drawn():
 
 @pytest.mark.parametrize("size", [(4000, 3000), (3000, 4000), (5000, 1200)])
 def test_boxes_are_spread_like_torchvisions(size):
-    """Kolmogorov-Smirnov of 500 areas, aspect ratios and places against RandomResizedCrop (pixels too small to matter)."""
+    """Kolmogorov-Smirnov of 500 areas, aspect ratios and places against RandomResizedCrop."""
     width, height = size
     boxes = torch.cat([SAMPLER.draw(1, 0, i, size).crops.box for i in range(250)]).double().numpy()
     assert ((boxes >= 0) & (boxes <= 1)).all()
@@ -150,9 +150,9 @@ def test_boxes_are_spread_like_torchvisions(size):
         }
         drawn.append(measured)
     for name, ours in drawn[0].items():
-        assert ks_2samp(ours, drawn[1][name]).pvalue > 1e-3, name
-    assert 0.2 - 1e-6 < drawn[0]["area"].min() or size == (5000, 1200)
-    assert 3 / 4 - 1e-4 < drawn[0]["ratio"].min()
+        assert ks_2samp(ours.round(3), drawn[1][name].round(3)).pvalue > 1e-3, name  # theirs are whole pixels
+    assert drawn[0]["area"].min() > 0.2 - 1e-6
+    assert drawn[0]["ratio"].min() > 3 / 4 - 1e-4
     assert drawn[0]["ratio"].max() < 4 / 3 + 1e-4
 
 
