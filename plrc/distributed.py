@@ -49,7 +49,7 @@ def world(timeout: timedelta = timedelta(minutes=10)) -> Iterator[World]:
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     if size > 1:
-        # torchrun gives restarted processes the store of those that died (seen with torch 2.14): without a prefix of its
+        # torchrun gives restarted processes the store of the dead ones (seen with torch 2.14): without a prefix of its
         # own, a rank finds a dead peer's address there and is refused.
         store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
         store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)

@@ -35,7 +35,7 @@ def table_of_points(regions: Tensor, count: int, per_region: int, generator: tor
 
 
 def losses_and_gradients(mode: str, rank: int, ranks: int) -> dict[str, Tensor]:
-    """One forward and backward on this rank's share; losses averaged over ranks, gradients as the optimiser sees them."""
+    """One forward and backward on this rank's share; losses averaged over ranks, gradients as the optimiser has them."""
     torch.manual_seed(0)
     model = PLRC(
         "tiny",
@@ -89,7 +89,7 @@ def one_rank(rank: int, port: int, folder: str) -> None:
         results = {mode: losses_and_gradients(mode, rank, RANKS) for mode in (FROZEN, GROUPS)}
         results["shuffle"] = shuffle_check(rank, RANKS)
         results["any"] = torch.tensor([distributed.any_rank(here.rank == 1), distributed.any_rank(False)])
-        results["objects"] = distributed.all_gather_objects(here.rank) + [distributed.broadcast_object(here.rank)]
+        results["objects"] = [*distributed.all_gather_objects(here.rank), distributed.broadcast_object(here.rank)]
     torch.save(results, Path(folder) / f"{rank}.pt")
 
 

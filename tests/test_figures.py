@@ -21,6 +21,8 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from plrc import figures
+from plrc.figures.panels import SHADOW
+from plrc.figures.rasters import depth_in_region
 from plrc.geometry import Crop, cell_centres, cell_of
 
 
@@ -118,7 +120,7 @@ def test_shadows_darken_a_map_by_at_most_their_share_and_keep_its_hue() -> None:
     dark, light = (
         pixels[pixels.shape[0] - 1 - int(y), int(x), :3] for x, y in axes.transData.transform([(5, 10), (15, 10)])
     )
-    np.testing.assert_allclose(dark / light, 1 - figures._SHADOW, atol=0.02)
+    np.testing.assert_allclose(dark / light, 1 - SHADOW, atol=0.02)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +330,7 @@ def test_depth_is_the_distance_in_cells_to_another_region_or_the_edge() -> None:
     cells = list(np.ndindex(padded.shape))
     for i, j in np.ndindex(regions.shape):
         others = [max(abs(a - i - 1), abs(b - j - 1)) for a, b in cells if padded[a, b] != regions[i, j]]
-        assert figures._depth(regions)[i, j] == min(others)
+        assert depth_in_region(regions)[i, j] == min(others)
 
 
 def test_examples_must_have_maps_of_the_same_names() -> None:

@@ -163,7 +163,7 @@ def test_sigterm_saves_and_the_resumed_run_is_the_same_bit_for_bit(stop_after, u
 
 
 def test_accumulated_parts_see_the_same_images_and_do_one_step(uninterrupted, tmp_path):
-    """BatchNorm sees smaller batches and other points are drawn, so losses agree roughly; step and queue count exactly."""
+    """BatchNorm sees smaller batches and other points are drawn, so losses agree roughly; queue and steps exactly."""
     assert train.pretrain(small_config(tmp_path, accumulate=2)) == train.EXIT_DONE
     ours, theirs = state(tmp_path), state(uninterrupted)
     assert ours["model"]["queue_position"] == theirs["model"]["queue_position"] == STEPS * 8

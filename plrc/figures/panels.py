@@ -1,0 +1,77 @@
+"""What fills a panel: a picture or a map of cosines, and the marks of points upon it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
+from PIL import Image
+from torch import Tensor
+
+from plrc.figures.colours import COSINE
+
+SHADOW = 0.42  # share of its colour's light that a map loses where the picture is darkest
+
+
+def as_array(values: np.ndarray | Tensor) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def as_pixels(image: np.ndarray | Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+
+
+def size(axes: Axes) -> np.ndarray:
+    """Width and height of a panel in the pixels of its picture."""
+    return np.array([axes.get_xlim()[1], axes.get_ylim()[0]])
+
+
+def size_in_points(axes: Axes) -> np.ndarray:
+    """Width and height of a panel in points, the unit of type."""
+    return 72 * np.array(axes.get_window_extent().size) / axes.figure.dpi
+
+
+def lay(axes: Axes, values: np.ndarray, label: str, **how: Any) -> None:
+    """An array over the whole panel: its cells are equal shares of it."""
+    whole = (*axes.get_xlim(), *axes.get_ylim())
+    axes.imshow(values, extent=whole, origin="upper", aspect="auto", label=label, **how)
+
+
+def fill(axes: Axes, pixels: np.ndarray, values: np.ndarray | Tensor | None = None) -> None:
+    """A picture ``(H, W, 3)``, or a map ``(h, w)`` of cosines under its shadows."""
+    h, w = pixels.shape[:2]
+    axes.set(xlim=(0, w), ylim=(h, 0), xticks=[], yticks=[])
+    axes.spines[:].set(linewidth=0.4, color="0.3")
+    if values is None:
+        lay(axes, pixels, "picture")
+    else:
+        lay(axes, as_array(values), "map", cmap=COSINE, vmin=-1, vmax=1, interpolation="nearest")
+        lay(axes, _shadows(pixels), "shadows")
+
+
+def mark(axes: Axes, point: np.ndarray, number: str = "") -> None:
+    """A ring around a point of the panel's frame, seen on any ground, and perhaps a number beside it."""
+    x, y = point * size(axes)
+    axes.plot(
+        x, y, "o", markersize=5.5, markerfacecolor="none", markeredgecolor="white", markeredgewidth=1.2,
+        path_effects=[withStroke(linewidth=2.4, foreground="black")], clip_on=False, label="point", zorder=6,
+    )  # fmt: skip
+    if number:
+        right, below = point[0] < 0.85, point[1] < 0.15
+        axes.annotate(
+            number, (x, y), (4.5 if right else -4.5, -2.5 if below else 2.5), textcoords="offset points", fontsize=7.5,
+            ha="left" if right else "right", va="top" if below else "bottom", color="white", weight="bold",
+            path_effects=[withStroke(linewidth=1.8, foreground="black")], zorder=7,
+        )  # fmt: skip
+
+
+def _shadows(pixels: np.ndarray) -> np.ndarray:
+    """Black ``(H, W, 4)`` uint8, opaque to ``SHADOW`` where the picture is darkest: it multiplies what lies below."""
+    light = pixels @ np.array([0.299, 0.587, 0.114])
+    low, high = np.percentile(light, (2, 98))
+    dark = ((high - light) / max(high - low, 1)).clip(0, 1)
+    shadows = np.zeros((*pixels.shape[:2], 4), dtype=np.uint8)
+    shadows[..., 3] = (255 * SHADOW * dark).round()
+    return shadows
