@@ -13,7 +13,7 @@ help:
 	@echo 'make demo    pre-train on the embedded scenes with 2 processes on the CPU (about 5 minutes), result in runs/demo'
 	@echo 'make test    run the tests'
 	@echo 'make lint    ruff, mypy and the import rule'
-	@echo 'make bench   run each script in benchmarks/'
+	@echo 'make bench   what a training step and loading cost here (benchmarks/)'
 	@echo 'make clean   remove $(VENV), caches and build output; runs/ stays'
 	@echo
 	@echo 'The first run makes $(VENV) with $(PYTHON) (another one: make PYTHON=python3.12 ...).'
@@ -32,7 +32,8 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-dev
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	$(BIN)/python benchmarks/step_cost.py
+	$(BIN)/python benchmarks/loading.py scenes:200
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -70,10 +70,11 @@ def cell_of(points: Tensor, h: int, w: int) -> tuple[Tensor, Tensor]:
 
 
 def sample(maps: Tensor, points: Tensor) -> Tensor:
-    """Bilinear samples of maps ``(B, C, h, w)`` at points ``(B, N, 2)`` of the maps' frame: ``(B, N, C)``.
+    """Bilinear samples of maps ``(B, C, h, w)`` at points ``(B, N, 2)`` of their frame: ``(B, N, C)``, at least fp32.
 
     Within half a cell of the border the border cell's value is continued, since there is nothing beyond it to mix with.
     """
-    grid = 2 * points.to(maps.dtype) - 1  # the only place that knows grid_sample's [-1, 1]
-    out = F.grid_sample(maps, grid[:, None], mode="bilinear", padding_mode="border", align_corners=False)
+    dtype = torch.promote_types(maps.dtype, torch.float32)  # half precision would move points by a hundredth
+    grid = 2 * points.to(dtype) - 1  # the only place that knows grid_sample's [-1, 1]
+    out = F.grid_sample(maps.to(dtype), grid[:, None], mode="bilinear", padding_mode="border", align_corners=False)
     return out[:, :, 0].transpose(1, 2)

@@ -208,5 +208,5 @@ def _pool(z: Tensor) -> Tensor:
 
 def _points(z: Tensor, points: Tensor) -> Tensor:
     """Point features ``(B, R, P, D)``: bilinear samples of ``z`` at points ``(B, R, P, 2)``, then normalised."""
-    features = sample(z.float(), points.flatten(1, 2)).unflatten(1, points.shape[1:3])
+    features = sample(z, points.flatten(1, 2)).unflatten(1, points.shape[1:3])
     return F.normalize(features, dim=-1)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -75,7 +76,7 @@ class SuperpixelRegions:
         small = load((SUPERPIXEL_SIDE, SUPERPIXEL_SIDE))  # not the decoded crop: regions must not depend on it
         small.thumbnail((SUPERPIXEL_SIDE, SUPERPIXEL_SIDE), Image.Resampling.BILINEAR)
         labels = self._slic(np.array(small), n_segments=self._k, compactness=10, start_label=0)
-        labels = _dense(labels, f"superpixels of {name}")
+        labels = _dense(labels)  # a few more than k, at times: SLIC takes it as approximate
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(f".{os.getpid()}.tmp")
         Image.fromarray(labels.astype(np.uint8)).save(unfinished, format="PNG", optimize=True)
@@ -103,12 +104,15 @@ class MaskRegions:
             raise ValueError(
                 f"{file} is missing: masks:DIR needs one label PNG for every image, under the image's name"
             )
-        with Image.open(file) as labels:
+        with _label_file(file) as labels:
             if labels.mode not in ("1", "L", "P", "I", "I;16"):
                 raise ValueError(
                     f"{file} is a colour picture ({labels.mode}): a label PNG has one channel of region numbers"
                 )
-            return torch.from_numpy(_dense(np.array(labels), str(file))).long()
+            regions = _dense(np.array(labels))
+        if (count := int(regions.max()) + 1) > MAX_REGIONS:
+            raise ValueError(f"{file} has {count} regions; at most {MAX_REGIONS} an image are possible")
+        return torch.from_numpy(regions).long()
 
 
 def open_regions(spec: str, source: str, cache: Path) -> RegionMaps:
@@ -124,7 +128,7 @@ def open_regions(spec: str, source: str, cache: Path) -> RegionMaps:
     kind, _, value = spec.partition(":")
     if kind == "masks" and value:
         return MaskRegions(Path(value))
-    if kind in ("grid", "superpixels") and value.isdigit():
+    if kind in ("grid", "superpixels") and value.isdecimal():
         n = int(value)
         count = n * n if kind == "grid" else n
         if not 2 <= count <= MAX_REGIONS:
@@ -135,12 +139,19 @@ def open_regions(spec: str, source: str, cache: Path) -> RegionMaps:
     raise ValueError(f"--regions {spec!r} is not known: write grid:N, superpixels:K or masks:DIR")
 
 
-def _dense(labels: np.ndarray, what: str) -> np.ndarray:
+@contextmanager
+def _label_file(file: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(file) as labels:
+            labels.load()
+            yield labels
+    except (OSError, SyntaxError) as error:  # Pillow's two ways to say that a PNG is damaged
+        raise ValueError(f"{file} cannot be read as a PNG: {error}") from error
+
+
+def _dense(labels: np.ndarray) -> np.ndarray:
     """The same raster with its distinct values renamed to 0 … n − 1."""
-    values, dense = np.unique(labels, return_inverse=True)
-    if len(values) > MAX_REGIONS:
-        raise ValueError(f"{what} has {len(values)} regions; at most {MAX_REGIONS} an image are possible")
-    return dense.reshape(labels.shape)
+    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
 
 
 _VIEW_CENTRES = cell_centres(VIEW_RASTER, VIEW_RASTER).flatten(0, 1)

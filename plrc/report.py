@@ -17,6 +17,7 @@ from plrc.config import Config
 from plrc.data.loader import TwoViews, view_sampler
 from plrc.data.photometric import apply
 from plrc.data.sources import Source
+from plrc.geometry import cell_centres
 from plrc.model import PLRC
 from plrc.regions import RegionMaps, sample_points
 from plrc.runlog import read_log
@@ -48,7 +49,7 @@ def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: C
     chance = scores.view_match_by_chance(pairs, cells, cells).mean
     match = [scores.view_match(pairs, d) for d in (before, after)]
     lines = [
-        _losses_line(out),
+        _losses_line(out, config),
         f"view match: {match[1]} of points find their place in the other view within one cell "
         f"(before training {match[0].mean:.3f}, blind guess {chance:.3f})",
     ]
@@ -93,9 +94,7 @@ def _example(
     points, seen = sample_points(
         batch.regions[:, 0], batch.region_count, config.points_per_region, torch.Generator().manual_seed(config.seed)
     )
-    x0, y0 = batch.crops.box[:, 0, :2].amax(dim=0).tolist()
-    x1, y1 = batch.crops.box[:, 0, 2:].amin(dim=0).tolist()
-    query = torch.tensor([[(x0 + x1) / 2, (y0 + y1) / 2]]).clamp(0, 1)
+    query = _query(source, int(batch.indices[0]), batch.crops.box[:, 0])
     coloured = apply(batch.views[:, 0], batch.colours[:, 0])
     return figures.Example(
         image=np.asarray(_small(image)),
@@ -108,6 +107,26 @@ def _example(
         query=query[0].numpy(),
         maps={network.name: _map(network, image, query, side, stride) for network in networks},
     )
+
+
+def _query(source: Source, index: int, boxes: Tensor) -> Tensor:
+    """A point ``(1, 2)`` of the image frame to ask about: on the object that both views show most of, or midway.
+
+    Args:
+        boxes: ``(2, 4)``, the views' crops.
+    """
+    low, high = boxes[:, :2].amax(dim=0), boxes[:, 2:].amin(dim=0)
+    middle = ((low + high) / 2).clamp(0, 1)[None]
+    annotation = source.annotation(index)
+    if annotation is None or not len(annotation.masks):
+        return middle
+    centres = cell_centres(*annotation.masks.shape[1:])
+    shared = ((centres >= low) & (centres < high)).all(dim=-1)
+    shown = torch.from_numpy(annotation.masks) & shared
+    largest = centres[shown[shown.sum(dim=(1, 2)).argmax()]]
+    if not len(largest):
+        return middle
+    return largest[(largest - largest.mean(dim=0)).square().sum(dim=1).argmin()][None]
 
 
 def _map(network: descriptors.Descriptor, image: Image.Image, point: Tensor, side: int, stride: int) -> np.ndarray:
@@ -141,9 +160,11 @@ def _objects(source: Source) -> list[scores.MaskedImage]:
     return found
 
 
-def _losses_line(out: Path) -> str:
+def _losses_line(out: Path, config: Config) -> str:
     lines = read_log(out)
-    first, last = lines[0], lines[-1]
+    # Until the queue holds real keys, its random ones are easy to tell from an image's own, and the loss says little.
+    filled = [line for line in lines if line["step"] * config.batch_size >= config.queue_size]
+    first, last = (filled or lines)[0], lines[-1]
     changes = [
         f"{name} {first[name]:.2f} → {last[name]:.2f}" for name in ("image", "point", "affinity") if name in first
     ]

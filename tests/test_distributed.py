@@ -35,7 +35,7 @@ def table_of_points(regions: Tensor, count: int, per_region: int, generator: tor
 
 
 def losses_and_gradients(mode: str, rank: int, ranks: int) -> dict[str, Tensor]:
-    """One forward and backward on this rank's share; losses averaged over ranks, gradients as the optimiser has them."""
+    """One forward and backward on this rank's share; losses averaged over ranks."""
     torch.manual_seed(0)
     model = PLRC(
         "tiny",

@@ -69,7 +69,10 @@ def draw_view_pairs(
 ) -> ViewPairs:
     """The views that training would draw with seed 12345 in epoch 0, and random points that both show.
 
-    Images whose views overlap too little for a point in 1000 tries are left out.
+    Images of which both views show fewer than ``points`` of 1000 random points are left out.
+
+    Raises:
+        ValueError: no image is left.
     """
     views, firsts, seconds = [], [], []
     for i in images:
@@ -85,6 +88,8 @@ def draw_view_pairs(
         views.append(apply(pixels, torch.from_numpy(parameters.colours)))
         firsts.append(tries[both])
         seconds.append(there[both])
+    if not views:
+        raise ValueError("no two views overlap: there is nothing to match")
     return ViewPairs(torch.stack(views, dim=1), torch.stack(firsts), torch.stack(seconds))
 
 

@@ -6,7 +6,9 @@ who computes them differs. One loader lasts the whole run, so that no epoch begi
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -166,7 +168,10 @@ class Order(Sampler[list[tuple[int, int]]]):
         for step in range(self._first, self._steps):
             epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
             if epoch != of_epoch:
-                permutation, of_epoch = np.random.default_rng((self._seed, epoch)).permutation(self._images), epoch
+                permutation, of_epoch = (
+                    np.random.default_rng((self._seed, epoch, 0, 1)).permutation(self._images),
+                    epoch,
+                )
             start = step_of_epoch * self._batch + self._rank * self._share
             yield [(epoch, int(i)) for i in permutation[start : start + self._share]]
 
@@ -185,8 +190,19 @@ def make_loader(dataset: TwoViews, order: Order, workers: int, device: torch.dev
 
 
 def _start_worker(worker: int) -> None:
+    """A stop is the training process's decision, which still needs its workers when all are told to stop at once.
+
+    So Ctrl-C and SIGTERM are ignored here, but for a SIGTERM from the training process itself: it ends workers that are
+    left over so, and waits for them.
+    """
     torch.set_num_threads(1)
-    # A stop is the training process's decision: it still needs its workers when both are told to stop at once. Told
-    # twice, they do: the interpreter's exit terminates workers that are left over, and then waits for them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    if hasattr(signal, "sigwaitinfo"):  # tells the sender; macOS has none, where a worker just ends
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_the_parent_says, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_when_the_parent_says(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
