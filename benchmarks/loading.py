@@ -3,7 +3,7 @@
     python benchmarks/loading.py /data/imagenet                # at 224 px, on one core
     python benchmarks/loading.py scenes:500 --image-size 64
 
-One thread, no workers: multiply by the cores that load. The first pass over the images, which fills the disk cache, does
+One thread, no workers: multiply by the cores that load. The first pass, which fills the disk cache, does
 not count.
 """
 

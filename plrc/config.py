@@ -33,7 +33,11 @@ class Config:
     data: str = _field("", "folder of images (its train/ if there is one), or scenes:N for N embedded demo scenes")
     image_size: int = _field(224, "side of a view, pixels", "released code")
     regions: str = _field("grid:4", "region map: grid:N, superpixels:K or masks:DIR", "paper figure 1")
-    workers: int = _field(8, "data loading processes a rank; 0 loads in the training process", resumable=True)
+    workers: int = _field(
+        -1,
+        "data loading processes a rank; -1: its share of the cores, at most 8; 0: in the training process",
+        resumable=True,
+    )
 
     # augmentation
     crop_scale: tuple[float, float] = _field((0.2, 1.0), "a crop's area, share of the image", "released code")
@@ -53,7 +57,11 @@ class Config:
     dim: int = _field(128, "channels of a point", "released code")
     queue_size: int = _field(65536, "keys of earlier batches kept as negatives (MoCo's K)", "released code")
     key_momentum: float = _field(0.999, "m of key = m key + (1 - m) query, once a step", "released code")
-    bn_groups: int = _field(1, "parts of a rank's batch that BatchNorm sees apart: 8 on one GPU acts like 8 ranks")
+    bn_groups: int = _field(
+        8,
+        "parts of a batch that BatchNorm sees apart, over all ranks; each rank is one at least",
+        "released code: 8 GPUs",
+    )
     symmetric: bool = _field(False, "also swap the roles of the two views: about 1.7 times the time a step")
 
     # losses
@@ -126,6 +134,10 @@ class Config:
         """The learning rate of the first step, for this batch size (linear scaling rule)."""
         return self.lr * self.batch_size / 256
 
+    def bn_groups_of_a_rank(self, ranks: int) -> int:
+        """Groups that a rank's batch is normalised in: eight groups are one on each of 8 GPUs, or eight on one GPU."""
+        return max(1, self.bn_groups // ranks)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings and lists, as YAML and checkpoints hold them."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
@@ -149,8 +161,9 @@ _DEMO: dict[str, Any] = {
     "arch": "tiny",
     "workers": 0,
     "blur_sigma": (0.1, 1.0),
-    "queue_size": 4096,
+    "queue_size": 1024,
     "key_momentum": 0.99,
+    "bn_groups": 4,
     "points_per_region": 8,
     "negatives": 512,
     "epochs": 40,

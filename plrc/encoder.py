@@ -55,13 +55,13 @@ class TinyTrunk(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.channels = 192
+        self.channels = 128
         self.stride = 8
         self.conv1 = nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(32)
         self.relu = nn.ReLU(inplace=True)
         self.layer1 = _stage(32, 64, blocks=1)
-        self.layer2 = _stage(64, 192, blocks=2)
+        self.layer2 = _stage(64, 128, blocks=4)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -74,7 +74,7 @@ class TinyTrunk(nn.Module):
         return {"c2": c2, "c3": self.layer2(c2)}
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``(B, 3, H, W)``, ImageNet-normalised → c3 ``(B, 192, ⌈H/8⌉, ⌈W/8⌉)``."""
+        """Images ``(B, 3, H, W)``, ImageNet-normalised → c3 ``(B, 128, ⌈H/8⌉, ⌈W/8⌉)``."""
         return self.layers(images)["c3"]
 
 

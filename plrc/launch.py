@@ -33,15 +33,15 @@ def check_agreement(config: Config, here: World) -> None:
 
 
 def check_sizes(config: Config, here: World, images: int, steps_per_epoch: int) -> None:
-    parts = here.size * config.accumulate * config.bn_groups
+    groups = config.bn_groups_of_a_rank(here.size)
+    parts = here.size * config.accumulate * groups
+    shown = f"{here.size} ranks × {config.accumulate} accumulated parts × {groups} BatchNorm groups"
     if config.batch_size % parts:
-        raise ValueError(
-            f"--batch-size {config.batch_size} must be a multiple of {parts}, that is "
-            f"{here.size} ranks × {config.accumulate} accumulated parts × {config.bn_groups} BatchNorm groups"
-        )
+        raise ValueError(f"--batch-size {config.batch_size} must be a multiple of {parts}, that is {shown}")
     if config.batch_size // parts < 2:
         raise ValueError(
-            f"--batch-size {config.batch_size} leaves BatchNorm one image at a time; take at least {2 * parts}"
+            f"--batch-size {config.batch_size} leaves BatchNorm one image at a time ({shown}): "
+            f"take {2 * parts} or more, or lower --bn-groups"
         )
     if steps_per_epoch == 0:
         raise ValueError(
@@ -67,6 +67,14 @@ def open_source_once(data: str, here: World) -> Source:
     if opened is None:
         opened = ImageFolder(data, names) if names is not None else open_source(data)
     return opened
+
+
+def loading_processes(config: Config) -> int:
+    """``--workers``, or this rank's share of the machine's cores, at most 8."""
+    if config.workers >= 0:
+        return config.workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
 def resume(config: Config, here: World, model: PLRC, optimizer: torch.optim.Optimizer) -> int:

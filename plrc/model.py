@@ -65,7 +65,7 @@ class PLRC(nn.Module):
 
     @classmethod
     def from_config(cls, config: Config) -> PLRC:
-        """The model of a configuration, with weights from the global generator."""
+        """The model of a configuration for this rank, with weights from the global generator."""
         return cls(
             config.arch,
             dim=config.dim,
@@ -75,7 +75,7 @@ class PLRC(nn.Module):
             student_temperature=config.student_temperature,
             points_per_region=config.points_per_region,
             negatives=config.negatives,
-            bn_groups=config.bn_groups,
+            bn_groups=config.bn_groups_of_a_rank(world_size()),
             symmetric=config.symmetric,
         )
 

@@ -21,7 +21,7 @@ from plrc.checkpoint import save_checkpoint
 from plrc.config import Config
 from plrc.data.loader import Batch, Order, TwoViews, make_loader
 from plrc.distributed import World, all_gather_objects, all_mean, any_rank, world
-from plrc.launch import check_agreement, check_sizes, open_source_once, resume, stop_signals
+from plrc.launch import check_agreement, check_sizes, loading_processes, open_source_once, resume, stop_signals
 from plrc.model import PLRC, TERMS
 from plrc.regions import open_regions
 from plrc.runlog import RunLog, peak_memory
@@ -56,7 +56,7 @@ def pretrain(config: Config) -> int:
         steps = order.steps_per_epoch * config.epochs
         check_sizes(config, here, len(source), order.steps_per_epoch)
         parallel = _parallel(model, here)
-        loader = iter(make_loader(dataset, order, config.workers, here.device))
+        loader = iter(make_loader(dataset, order, loading_processes(config), here.device))
         out = Path(config.out)
         undecodable: set[str] = set()
 

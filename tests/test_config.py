@@ -23,7 +23,7 @@ def test_the_imagenet_preset_is_the_recipe():
         "student_temperature": 0.1, "teacher_temperature": (0.04, 0.07), "teacher_warmup": 30, "regions": "grid:4",
         "weight_image": 0.7, "weight_point": 0.3, "weight_affinity": 0.3, "points_per_region": 16, "negatives": 4096,
         "crop_scale": (0.2, 1), "flip_p": 0.5, "jitter": (0.4, 0.4, 0.4, 0.1), "jitter_p": 0.8, "grey_p": 0.2,
-        "blur_sigma": (0.1, 2), "blur_p": 0.5,
+        "blur_sigma": (0.1, 2), "blur_p": 0.5, "bn_groups": 8,
     }  # fmt: skip
     assert {name: getattr(config, name) for name in recipe} == recipe
     assert config.peak_lr == pytest.approx(0.03)

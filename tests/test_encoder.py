@@ -71,7 +71,7 @@ def test_maps_of_the_tiny_net(height, width):
     maps = trunk.layers(images)
     assert {name: value.shape for name, value in maps.items()} == {
         "c2": (2, 64, -(-height // 4), -(-width // 4)),
-        "c3": (2, 192, -(-height // 8), -(-width // 8)),
+        "c3": (2, 128, -(-height // 8), -(-width // 8)),
     }
     assert (trunk.channels, trunk.stride) == (128, 8)
     assert trunk(images).shape == maps["c3"].shape
