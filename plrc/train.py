@@ -162,12 +162,12 @@ def train_step(
     return sums
 
 
-def make_optimizer(model: PLRC, config: Config) -> torch.optim.SGD:
-    """SGD with momentum over the query encoder; weight decay on every parameter, as in the released code."""
-    parameters = model.query_encoder.parameters()
-    return torch.optim.SGD(
-        parameters, lr=config.peak_lr, momentum=config.sgd_momentum, weight_decay=config.weight_decay
-    )
+def make_optimizer(model: PLRC, config: Config) -> torch.optim.Optimizer:
+    """The optimiser of the query encoder; weight decay on every parameter, as in the released code."""
+    parameters, decay = model.query_encoder.parameters(), config.weight_decay
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=config.peak_lr, weight_decay=decay)
+    return torch.optim.SGD(parameters, lr=config.peak_lr, momentum=config.sgd_momentum, weight_decay=decay)
 
 
 def _parallel(model: PLRC, here: World) -> nn.Module:

@@ -68,6 +68,7 @@ def test_contradictions_name_the_field_and_forgive_what_changes_nothing():
         ("data: 5", "--data should be str"),
         ("epochs: 0", "--epochs must be above 0"),
         ("flip_p: 2", "--flip-p must lie between 0 and 1"),
+        ("optimizer: lars", "--optimizer must be sgd or adamw"),
         ("precision: fp8", "--precision must be auto, bf16 or fp32"),
         ("{weight_image: 0, weight_point: 0, weight_affinity: 0}", "nothing to learn"),
         ("- epochs", "should hold fields"),

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -75,6 +76,11 @@ def torchrun(ranks: int, *more: str) -> list[str]:
     return ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", *more, "train_ddp.py"]
 
 
+def children(process: subprocess.Popen[str]) -> list[int]:
+    """The ranks that a torchrun started: they are in sessions of their own."""
+    return [child.pid for child in psutil.Process(process.pid).children()]
+
+
 def wait_for_step(out: Path, step: int, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 90
     while not any(line["step"] >= step for line in read_log(out)):
@@ -133,10 +139,10 @@ def test_run_folder(uninterrupted):
 def test_training_lowers_the_losses(tmp_path):
     """On views that differ little, so that a hundred small steps show something."""
     easy = {"crop_scale": (0.6, 1.0), "jitter_p": 0.0, "grey_p": 0.0, "blur_p": 0.0, "weight_affinity": 0.0}
-    config = small_config(tmp_path, epochs=40, save_every=1000, lr=1.0, **easy)
+    config = small_config(tmp_path, epochs=40, save_every=1000, **easy)
     assert train.pretrain(config) == train.EXIT_DONE
-    point = [line["point"] for line in read_log(tmp_path)]
-    assert sum(point[-10:]) / 10 < sum(point[:10]) / 10 - 0.3
+    image = [line["image"] for line in read_log(tmp_path)][8:]  # from where the queue holds real keys
+    assert sum(image[-10:]) / 10 < sum(image[:10]) / 10 - 0.4
     assert "affinity" not in read_log(tmp_path)[0]
 
 
@@ -160,7 +166,8 @@ def test_sigterm_saves_and_the_resumed_run_is_the_same_bit_for_bit(stop_after, u
     for name, tensor in theirs["model"].items():
         assert torch.equal(ours["model"][name], tensor), name
     for index, buffers in theirs["optimizer"]["state"].items():
-        assert torch.equal(ours["optimizer"]["state"][index]["momentum_buffer"], buffers["momentum_buffer"])
+        for name, buffer in buffers.items():
+            assert torch.equal(ours["optimizer"]["state"][index][name], buffer), name
 
 
 def test_accumulated_parts_see_the_same_images_and_do_one_step(uninterrupted, tmp_path):
@@ -175,7 +182,8 @@ def test_accumulated_parts_see_the_same_images_and_do_one_step(uninterrupted, tm
 def test_killed_in_the_middle_two_ranks_resume_to_the_same_losses(two_ranks, tmp_path):
     killed = start(torchrun(2), flags(tmp_path, save_every=2, epochs=LONG))
     wait_for_step(tmp_path, 3, killed)
-    os.killpg(killed.pid, signal.SIGKILL)
+    for process in [killed.pid, *children(killed)]:
+        os.kill(process, signal.SIGKILL)
     killed.communicate()
     assert state(tmp_path)["step"] < LONG * 3, "the kill came too late to show anything"
     code, output = finish(start(torchrun(2), flags(tmp_path, resume="auto", epochs=LONG)))
@@ -186,10 +194,7 @@ def test_killed_in_the_middle_two_ranks_resume_to_the_same_losses(two_ranks, tmp
 def test_a_dead_rank_brings_the_job_down_and_a_restart_goes_on(two_ranks, tmp_path):
     process = start(torchrun(2, "--max-restarts=1", "--monitor-interval=0.1"), flags(tmp_path, epochs=LONG))
     wait_for_step(tmp_path, 2, process)
-    workers = subprocess.run(
-        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
-    ).stdout.split()
-    os.kill(int(workers[-1]), signal.SIGKILL)
+    os.kill(children(process)[-1], signal.SIGKILL)
     code, output = finish(process)
     assert code == 0, output
     assert "from step" in output, "it went on from a checkpoint"
@@ -226,7 +231,7 @@ def test_ranks_that_disagree_stop_with_the_field(tmp_path):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(wrapper)]
     code, output = finish(start(launcher, flags(tmp_path / "out")))
     assert code != 0
-    assert "ranks disagree on lr: 1.5 on rank 0, 1.0 on rank 1" in output
+    assert "ranks disagree on lr: 0.012 on rank 0, 1.0 on rank 1" in output
     assert not (tmp_path / "out" / "checkpoints").exists()
 
 
