@@ -33,11 +33,17 @@ def main() -> None:
     parser.add_argument("--arch", default="resnet50")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--bn-groups", type=int, default=1, help="1: as each rank of eight")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = load_config(
-        given={"arch": arguments.arch, "image_size": arguments.image_size, "batch_size": arguments.batch_size}
+        given={
+            "arch": arguments.arch,
+            "image_size": arguments.image_size,
+            "batch_size": arguments.batch_size,
+            "bn_groups": arguments.bn_groups,
+        }
     )
     here = World(0, 1, device)
     model = PLRC.from_config(config).to(device).to(memory_format=torch.channels_last).train()
