@@ -18,6 +18,11 @@ from PIL import Image
 
 from plrc import launch, report, train
 from plrc.config import Config, load_config
+from plrc.data import loader
+from plrc.data.sources import open_source
+from plrc.distributed import World
+from plrc.model import PLRC
+from plrc.regions import GridRegions
 from plrc.runlog import read_log
 
 ROOT = Path(__file__).parent.parent
@@ -311,3 +316,29 @@ def test_stop_signals_are_put_back():
 def test_log_lines_are_json(uninterrupted):
     for text in (uninterrupted / "log.jsonl").read_text().splitlines():
         assert json.loads(text)["step"] >= 1
+
+
+def test_a_step_follows_the_weighted_sum_of_the_three_gradients(tmp_path):
+    """With plain gradient descent, weights move by −lr · Σ weight · gradient of that loss alone."""
+    weights = {"image": 0.7, "point": 0.31, "affinity": 0.13}
+    plain = {"optimizer": "sgd", "sgd_momentum": 0.0, "weight_decay": 0.0, "lr": 32.0}  # 1.0 at this batch size
+    config = small_config(tmp_path, **plain, **{f"weight_{name}": value for name, value in weights.items()})
+    batch = loader.collate([loader.TwoViews(open_source("scenes:8"), GridRegions(2), config)[0, i] for i in range(8)])
+    here = World(0, 1, torch.device("cpu"))
+
+    torch.manual_seed(0)
+    model = PLRC.from_config(config)
+    weight = model.query_encoder.projector[0].weight
+    start = weight.detach().clone()
+    gradients: dict[str, torch.Tensor] = {}
+
+    def seen(module, inputs, losses):
+        """The losses that the step itself computes, each with its own gradient."""
+        for name, loss in losses.items():
+            gradients[name] = torch.autograd.grad(loss, weight, retain_graph=True)[0]
+
+    model.register_forward_hook(seen)
+    train.train_step(model, model, train.make_optimizer(model, config), batch, config, 0, 10, here)
+    assert min(gradient.abs().max() for gradient in gradients.values()) > 1e-5
+    expected = -sum(weights[name] * gradients[name] for name in weights)
+    torch.testing.assert_close(weight.detach() - start, expected, rtol=1e-3, atol=1e-6)
