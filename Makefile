@@ -20,7 +20,7 @@ help:
 
 demo: $(VENV)/.installed-core
 	rm -rf runs/demo
-	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node=2 train_ddp.py --preset demo --out runs/demo
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node=2 train_ddp.py --preset demo --out runs/demo
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q

@@ -17,6 +17,9 @@ def main() -> int:
 
     try:
         return pretrain(config)
+    except KeyboardInterrupt:
+        print("train_ddp.py: interrupted, not saved", file=sys.stderr)
+        return 130
     except (ValueError, OSError) as error:
         # A loader process hands its error on with a traceback before it; its last line is the sentence.
         message = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")

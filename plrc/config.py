@@ -30,7 +30,9 @@ class Config:
     """One pre-training run. The defaults are the ``imagenet`` preset."""
 
     # data
-    data: str = _field("", "folder of images (its train/ if there is one), or scenes:N for N embedded demo scenes")
+    data: str = _field(
+        "", "folder of images (its train/ if there is one), or scenes:N for N embedded demo scenes", resumable=True
+    )
     image_size: int = _field(224, "side of a view, pixels", "released code")
     regions: str = _field("grid:4", "region map: grid:N, superpixels:K or masks:DIR", "paper figure 1")
     workers: int = _field(
@@ -117,6 +119,8 @@ class Config:
         for name in (*positive, "temperature", "student_temperature", "log_every", "save_every", "keep_every"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{_flag(name)} must be above 0, not {getattr(self, name)}")
+        if self.workers < -1:
+            raise ValueError(f"--workers must be -1 (a share of the cores), 0 or more, not {self.workers}")
         for name in ("flip_p", "jitter_p", "grey_p", "blur_p", "key_momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{_flag(name)} must lie between 0 and 1, not {getattr(self, name)}")
@@ -127,6 +131,8 @@ class Config:
             raise ValueError(f"--teacher-temperature must be above 0, not {self.teacher_temperature}")
         if self.weight_image == self.weight_point == self.weight_affinity == 0:
             raise ValueError("all three loss weights are 0: there is nothing to learn")
+        if self.weight_image == self.weight_point == 0 and self.affinity_start > 0:
+            raise ValueError("--affinity-start leaves nothing to learn before it: the other two loss weights are 0")
         if self.optimizer not in ("sgd", "adamw"):
             raise ValueError(f"--optimizer must be sgd or adamw, not {self.optimizer!r}")
         if self.precision not in ("auto", "bf16", "fp32"):
@@ -137,9 +143,13 @@ class Config:
         """The learning rate of the first step, for this batch size (linear scaling rule)."""
         return self.lr * self.batch_size / 256
 
-    def bn_groups_of_a_rank(self, ranks: int) -> int:
-        """Groups that a rank's batch is normalised in: eight groups are one on each of 8 GPUs, or eight on one GPU."""
-        return max(1, self.bn_groups // ranks)
+    def bn_groups_of_a_part(self, ranks: int) -> int:
+        """Groups that BatchNorm sees in an accumulated part of a rank's batch, ``bn_groups`` in the whole batch.
+
+        On one rank a part has two at least, else queries would be normalised with just the images of their own keys.
+        """
+        least = 2 if ranks == 1 and self.bn_groups > 1 else 1
+        return max(least, self.bn_groups // (ranks * self.accumulate))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings and lists, as YAML and checkpoints hold them."""
@@ -210,7 +220,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Config:
     try:
         return load_config(given.pop("preset"), given.pop("config"), given)
     except ValueError as error:
-        parser.error(str(error))
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 def load_config(preset: str = "imagenet", file: Path | None = None, given: dict[str, Any] | None = None) -> Config:

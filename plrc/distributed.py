@@ -49,17 +49,17 @@ def world(timeout: timedelta = timedelta(minutes=10)) -> Iterator[World]:
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     if size > 1:
-        # torchrun gives restarted processes the store of the dead ones (seen with torch 2.14): without a prefix of its
-        # own, a rank finds a dead peer's address there and is refused.
         store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
-        store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
+            # torchrun gives restarted processes the store of the dead ones (seen with torch 2.14): without a prefix of
+            # its own, a rank finds a dead peer's address there and is refused. Nodes count restarts apart, so for
+            # several of them the README's command turns the sharing off instead.
+            store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
-    try:
-        yield World(rank, size, device)
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+    yield World(rank, size, device)
+    if dist.is_initialized():
+        dist.destroy_process_group()  # not after an error: it would wait for peers that wait for this rank
 
 
 def world_size() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ import torch
 from plrc.checkpoint import load_checkpoint
 from plrc.config import Config
 from plrc.data.sources import ImageFolder, Source, open_source
-from plrc.distributed import World, all_gather_objects, broadcast_object
+from plrc.distributed import World, all_gather_objects, any_rank, broadcast_object
 from plrc.model import PLRC
 
 
@@ -33,9 +34,9 @@ def check_agreement(config: Config, here: World) -> None:
 
 
 def check_sizes(config: Config, here: World, images: int, steps_per_epoch: int) -> None:
-    groups = config.bn_groups_of_a_rank(here.size)
+    groups = config.bn_groups_of_a_part(here.size)
     parts = here.size * config.accumulate * groups
-    shown = f"{here.size} ranks × {config.accumulate} accumulated parts × {groups} BatchNorm groups"
+    shown = f"ranks {here.size} × accumulated parts {config.accumulate} × BatchNorm groups {groups}"
     if config.batch_size % parts:
         raise ValueError(f"--batch-size {config.batch_size} must be a multiple of {parts}, that is {shown}")
     if config.batch_size // parts < 2:
@@ -69,6 +70,12 @@ def open_source_once(data: str, here: World) -> Source:
     return opened
 
 
+def fingerprint(source: Source) -> str:
+    """What tells one list of images from another: a hash of their names, in order."""
+    names = source.names if isinstance(source, ImageFolder) else f"{type(source).__name__} {len(source)}".encode()
+    return hashlib.sha1(names).hexdigest()
+
+
 def loading_processes(config: Config) -> int:
     """``--workers``, or this rank's share of the machine's cores, at most 8."""
     if config.workers >= 0:
@@ -77,12 +84,12 @@ def loading_processes(config: Config) -> int:
     return max(1, min(8, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
-def resume(config: Config, here: World, model: PLRC, optimizer: torch.optim.Optimizer) -> int:
+def resume(config: Config, here: World, source: Source, model: PLRC, optimizer: torch.optim.Optimizer) -> int:
     """Load what ``--resume`` names, if anything; the number of steps already done."""
     last = Path(config.out) / "checkpoints" / "last.pt"
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-    if config.resume in ("auto", "never"):
-        exists = broadcast_object(last.exists())
+    exists, restarted = broadcast_object(last.exists()), any_rank(restarted)
+    if config.resume in ("auto", "never") or (restarted and exists):
         if not exists:
             return 0
         if config.resume == "never" and not restarted:
@@ -94,6 +101,8 @@ def resume(config: Config, here: World, model: PLRC, optimizer: torch.optim.Opti
         raise ValueError(f"there is no {file} on rank {here.rank}: put --out on a disk that all nodes share")
     saved = load_checkpoint(file)
     contradictions = config.contradictions(saved["config"])
+    if saved["images"] != fingerprint(source):
+        contradictions.append(f"the images of {config.data} are not those of the saved run")
     if contradictions:
         raise ValueError(
             f"cannot resume {file}: " + "; ".join(contradictions) + ". Drop what differs, or choose another --out"

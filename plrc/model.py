@@ -75,7 +75,7 @@ class PLRC(nn.Module):
             student_temperature=config.student_temperature,
             points_per_region=config.points_per_region,
             negatives=config.negatives,
-            bn_groups=config.bn_groups_of_a_rank(world_size()),
+            bn_groups=config.bn_groups_of_a_part(world_size()),
             symmetric=config.symmetric,
         )
 

@@ -62,7 +62,7 @@ class SuperpixelRegions:
         try:
             from skimage.segmentation import slic
         except ImportError as error:
-            raise ValueError("superpixels need scikit-image: pip install 'plrc[superpixels]'") from error
+            raise ValueError("superpixels need scikit-image: pip install -e '.[superpixels]'") from error
         self._slic, self._k, self._source, self._cache = slic, k, source, cache
 
     def raster(self, name: str, load: LoadImage) -> Tensor:
@@ -179,7 +179,7 @@ def sample_points(regions: Tensor, count: int, per_region: int, generator: torch
     b, h, w = regions.shape
     device = regions.device
     # Cells sorted by region: those of region r are a run from start[r] of length size[r], and a draw is one look-up.
-    ordered, cells = regions.reshape(b, h * w).long().sort(dim=1)
+    ordered, cells = regions.reshape(b, h * w).long().sort(dim=1, stable=True)
     edges = torch.searchsorted(ordered, torch.arange(count + 1, device=device).expand(b, -1).contiguous())
     start, size = edges[:, :-1], edges.diff(dim=1)  # (B, R)
     draw = torch.rand((b, count, per_region, 3), generator=generator, device=generator.device).to(device)

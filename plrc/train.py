@@ -20,8 +20,17 @@ from plrc import report
 from plrc.checkpoint import save_checkpoint
 from plrc.config import Config
 from plrc.data.loader import Batch, Order, TwoViews, make_loader
-from plrc.distributed import World, all_gather_objects, all_mean, any_rank, world
-from plrc.launch import check_agreement, check_sizes, loading_processes, open_source_once, resume, stop_signals
+from plrc.data.sources import Source
+from plrc.distributed import World, all_gather_objects, all_mean, any_rank, rank, world
+from plrc.launch import (
+    check_agreement,
+    check_sizes,
+    fingerprint,
+    loading_processes,
+    open_source_once,
+    resume,
+    stop_signals,
+)
 from plrc.model import PLRC, TERMS
 from plrc.regions import open_regions
 from plrc.runlog import RunLog, peak_memory
@@ -50,7 +59,7 @@ def pretrain(config: Config) -> int:
         dataset = TwoViews(source, regions, config)
         model = PLRC.from_config(config).to(here.device).to(memory_format=torch.channels_last)
         optimizer = make_optimizer(model, config)
-        first_step = resume(config, here, model, optimizer)
+        first_step = resume(config, here, source, model, optimizer)
 
         order = Order(len(source), config, here.rank, here.size, first_step)
         steps = order.steps_per_epoch * config.epochs
@@ -59,11 +68,12 @@ def pretrain(config: Config) -> int:
         loader = iter(make_loader(dataset, order, loading_processes(config), here.device))
         out = Path(config.out)
         undecodable: set[str] = set()
+        named: set[str] = set()
 
         with ExitStack() as stack:
             log = stack.enter_context(RunLog(out, steps, first_step)) if here.is_main else None
             if log:
-                (out / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
+                (out / "config.yaml").write_text(yaml.safe_dump(_repeatable(config), sort_keys=False))
                 log.say(_opening(config, here, model, len(source), steps, first_step))
             model.train()
             since = _Stopwatch()
@@ -79,13 +89,11 @@ def pretrain(config: Config) -> int:
                 since.images += config.batch_size
                 done = step + 1
 
-                for name in sorted(batch.undecodable - undecodable):
-                    print(f"cannot be decoded, its neighbour takes its place: {name}", file=sys.stderr)
                 undecodable |= batch.undecodable
                 if done % config.log_every == 0 or done == steps:
                     values = {name: float(all_mean(loss)) for name, loss in losses.items()}
                     _check_finite(values, done)
-                    _check_undecodable(undecodable, len(source))
+                    named = _check_undecodable(undecodable, named, len(source))
                     if log:
                         epoch = done / order.steps_per_epoch
                         log.write(
@@ -99,7 +107,7 @@ def pretrain(config: Config) -> int:
                 if stopping or done % config.save_every == 0 or done % order.steps_per_epoch == 0 or done == steps:
                     _check_finite({name: float(all_mean(loss)) for name, loss in losses.items()}, done)
                     if here.is_main:
-                        _save(out, config, here, model, optimizer, done, order.steps_per_epoch, steps)
+                        _save(out, config, here, source, model, optimizer, done, order.steps_per_epoch, steps)
                 if config.picture_every and done % config.picture_every == 0 and log:
                     log.picture("affinity", report.affinity_over_training(model, source, config, out, done), done)
                 if stopping and done < steps:
@@ -193,10 +201,16 @@ def _generator(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state) & (2**63 - 1))
 
 
+def _repeatable(config: Config) -> dict[str, Any]:
+    """What ``config.yaml`` holds: all but the wish to resume, which is this start's, not the run's."""
+    return {name: value for name, value in config.to_dict().items() if name != "resume"}
+
+
 def _save(
     out: Path,
     config: Config,
     here: World,
+    source: Source,
     model: PLRC,
     optimizer: torch.optim.Optimizer,
     done: int,
@@ -209,6 +223,7 @@ def _save(
         "step": done,
         "epoch": done / steps_per_epoch,
         "ranks": here.size,
+        "images": fingerprint(source),
         "config": config.to_dict(),
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -223,16 +238,20 @@ def _check_finite(losses: dict[str, float], step: int) -> None:
             raise ValueError(f"the {name} loss is {value} at step {step}: lower --lr; the last checkpoint is untouched")
 
 
-def _check_undecodable(names: set[str], images: int) -> None:
-    """Stop, on every rank, when too many files were replaced."""
-    if not any_rank(bool(names)):
-        return
-    together = sorted(set().union(*all_gather_objects(names)))
-    if len(together) > MOST_UNDECODABLE * images:
+def _check_undecodable(mine: set[str], named: set[str], images: int) -> set[str]:
+    """Name, once and on rank 0, what any rank found undecodable; stop on every rank when it is too much."""
+    if not any_rank(bool(mine)):
+        return named
+    everyone = set().union(*all_gather_objects(mine))
+    if rank() == 0:
+        for name in sorted(everyone - named):
+            print(f"cannot be decoded, its neighbour takes its place: {name}", file=sys.stderr)
+    if len(everyone) > MOST_UNDECODABLE * images:
         raise ValueError(
-            f"{len(together)} of {images} images cannot be decoded, more than {MOST_UNDECODABLE:.0%}, "
-            f"among them {'; '.join(together[:3])}: check the disk or the copy of the data"
+            f"{len(everyone)} of {images} images cannot be decoded, more than {MOST_UNDECODABLE:.0%}, "
+            f"among them {'; '.join(sorted(everyone)[:3])}: check the disk or the copy of the data"
         )
+    return everyone
 
 
 def _opening(config: Config, here: World, model: PLRC, images: int, steps: int, first_step: int) -> str:

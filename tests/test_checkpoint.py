@@ -66,6 +66,10 @@ def test_files_that_are_no_checkpoint_of_ours_are_named(tmp_path):
     broken.write_bytes(broken.read_bytes()[:500])
     with pytest.raises(ValueError, match=r"broken\.pt cannot be read as a checkpoint"):
         load_checkpoint(broken)
+    junk = tmp_path / "junk.pt"
+    junk.write_text("junk")
+    with pytest.raises(ValueError, match=r"junk\.pt cannot be read as a checkpoint"):
+        load_checkpoint(junk)
     foreign = tmp_path / "foreign.pt"
     torch.save({"state_dict": {}}, foreign)
     with pytest.raises(ValueError, match=r"foreign\.pt is not a checkpoint of a PLRC run"):

@@ -103,3 +103,17 @@ def test_help_explains_every_field_and_does_not_wait_for_torch():
     for field in dataclasses.fields(Config):
         assert "--" + field.name.replace("_", "-") in run.stdout
         assert field.metadata["help"].endswith("]"), f"{field.name} names no source"
+
+
+@pytest.mark.parametrize(
+    ("groups", "ranks", "accumulate", "expected"),
+    [(8, 8, 1, 1), (8, 1, 1, 8), (8, 1, 4, 2), (8, 2, 2, 2), (8, 32, 1, 1), (8, 1, 8, 2), (1, 1, 1, 1)],
+)
+def test_batchnorm_groups_are_of_the_whole_batch(groups, ranks, accumulate, expected):
+    config = load_config(given={"bn_groups": groups, "accumulate": accumulate})
+    assert config.bn_groups_of_a_part(ranks) == expected
+
+
+def test_an_affinity_that_starts_late_needs_another_loss():
+    with pytest.raises(ValueError, match="nothing to learn before it"):
+        load_config(given={"weight_image": 0, "weight_point": 0, "affinity_start": 2})

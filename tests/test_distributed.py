@@ -82,7 +82,9 @@ def shuffle_check(rank: int, ranks: int) -> dict[str, Tensor]:
 
 
 def one_rank(rank: int, port: int, folder: str) -> None:
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(RANKS), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(RANKS), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
     torch.set_num_threads(1)
     plrc.model.sample_points = table_of_points
     with distributed.world() as here:

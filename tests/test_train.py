@@ -246,6 +246,15 @@ def test_resuming_with_another_configuration_names_the_field(uninterrupted):
     assert state(uninterrupted)["step"] == STEPS
 
 
+def test_resuming_with_other_images_says_so(uninterrupted):
+    with pytest.raises(ValueError, match="the images of scenes:32 are not those of the saved run"):
+        train.pretrain(small_config(uninterrupted, resume="auto", data="scenes:32"))
+
+
+def test_a_written_configuration_does_not_wish_to_resume(uninterrupted):
+    assert "resume" not in (uninterrupted / "config.yaml").read_text()
+
+
 def test_a_run_is_not_overwritten(uninterrupted):
     with pytest.raises(ValueError, match="already holds a run: go on with --resume auto"):
         train.pretrain(small_config(uninterrupted))

@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from plrc.analysis.descriptors import Descriptor, picture_tensor
+from plrc.data.neighbours import first_decodable
 from plrc.data.photometric import apply
 from plrc.data.sources import Source
 from plrc.data.views import ViewSampler, cut
@@ -76,7 +77,7 @@ def draw_view_pairs(
     """
     views, firsts, seconds = [], [], []
     for i in images:
-        image = source.load(i)
+        image, _, _ = first_decodable(source, i, source.load)
         parameters = sampler.draw(12345, 0, i, image.size)
         first, second = parameters.crops[0], parameters.crops[1]
         tries = torch.from_numpy(np.random.default_rng((12345, i)).random((1000, 2), dtype=np.float32))

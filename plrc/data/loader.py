@@ -6,6 +6,7 @@ who computes them differs. One loader lasts the whole run, so that no epoch begi
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -15,17 +16,17 @@ from functools import partial
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from plrc.config import Config
+from plrc.data.neighbours import first_decodable
 from plrc.data.photometric import Photometric, apply, normalise
-from plrc.data.sources import Source, UndecodableImage
-from plrc.data.views import ViewSampler, cut, pixels_needed
+from plrc.data.sources import Source
+from plrc.data.views import ViewParameters, ViewSampler, cut, pixels_needed
 from plrc.geometry import Crop
 from plrc.regions import RegionMaps, view_regions
-
-_MOST_NEIGHBOURS = 100  # that are tried in place of an undecodable image before giving up
 
 
 @dataclass
@@ -107,20 +108,13 @@ class TwoViews(Dataset[Batch]):
 
     def __getitem__(self, item: tuple[int, int]) -> Batch:
         epoch, wanted = item
-        undecodable: list[str] = []
-        for step in range(min(_MOST_NEIGHBOURS, len(self._source))):
-            index = (wanted + step) % len(self._source)
-            try:
-                # Drawn by the place that asked, so that a neighbour does not appear twice with the same views.
-                parameters = self._sampler.draw(self._seed, epoch, wanted, self._source.size(index))
-                image = self._source.load(index, pixels_needed(parameters.crops, self._side))
-                break
-            except UndecodableImage as error:
-                undecodable.append(str(error))
-        else:
-            raise ValueError(
-                f"{len(undecodable)} files in a row cannot be decoded, among them {'; '.join(undecodable[:3])}"
-            )
+
+        def decode(index: int) -> tuple[ViewParameters, Image.Image]:
+            # Drawn by the place that asked, so that a neighbour does not appear twice with the same views.
+            parameters = self._sampler.draw(self._seed, epoch, wanted, self._source.size(index))
+            return parameters, self._source.load(index, pixels_needed(parameters.crops, self._side))
+
+        (parameters, image), index, undecodable = first_decodable(self._source, wanted, decode)
         raster = self._regions.raster(self._source.name(index), partial(self._source.load, index))
         return Batch(
             views=cut(image, parameters.crops, self._side).permute(0, 3, 1, 2)[:, None],
@@ -197,9 +191,10 @@ def _start_worker(worker: int) -> None:
     """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # tells the sender; macOS has none, where a worker just ends
+    parent = multiprocessing.parent_process()
+    if parent is not None and hasattr(signal, "sigwaitinfo"):  # not on macOS, where a worker just ends
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_the_parent_says, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_end_when_the_parent_says, args=(parent.pid,), daemon=True).start()
 
 
 def _end_when_the_parent_says(parent: int) -> None:
