@@ -57,7 +57,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=64)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--set", nargs=argparse.REMAINDER, default=[], help="further flags of train_ddp.py, for all")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.name == "scenes":
@@ -72,7 +71,8 @@ def main() -> None:
 
 
 def folder_of(arguments: argparse.Namespace, variant: str, seed: int) -> Path:
-    return arguments.out / arguments.name / f"{variant.replace(' ', '_').replace('/', '-')}_{seed}"
+    run = f"{variant} {arguments.epochs} epochs {seed}"  # a longer study is another study
+    return arguments.out / arguments.name / run.replace(" ", "_").replace("/", "-")
 
 
 def train(arguments: argparse.Namespace, variant: str, seed: int) -> None:
@@ -90,7 +90,7 @@ def train(arguments: argparse.Namespace, variant: str, seed: int) -> None:
         f"--seed={seed}",
         f"--out={out}",
     ]
-    flags += ["--resume=auto", "--picture-every=0", "--log-every=50", "--keep-every=1000", *arguments.set]
+    flags += ["--resume=auto", "--picture-every=0", "--log-every=50", "--keep-every=1000"]
     out.mkdir(parents=True, exist_ok=True)
     with (out / "output.txt").open("w") as stream:
         subprocess.run(

@@ -64,7 +64,7 @@ class Config:
         "parts of a batch that BatchNorm sees apart, over all ranks; each rank is one at least",
         "released code: 8 GPUs",
     )
-    symmetric: bool = _field(False, "also swap the roles of the two views: about 1.7 times the time a step")
+    symmetric: bool = _field(False, "also swap the roles of the two views: about 8/5 of the time a step")
 
     # losses
     temperature: float = _field(0.2, "of the image and the point contrast", "released code")
