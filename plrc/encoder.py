@@ -32,15 +32,10 @@ class ResNetTrunk(resnet.ResNet):
         self.stride = 32
         del self.avgpool, self.fc
 
-    def layers(self, images: Tensor) -> dict[str, Tensor]:
-        """Feature maps ``c2`` … ``c5`` (strides 4 … 32) of images ``(B, 3, H, W)``."""
+    def layers(self, images: Tensor, until: str = "c5") -> dict[str, Tensor]:
+        """Feature maps ``c2`` … ``until`` (strides 4 … 32) of images ``(B, 3, H, W)``; no further layer is computed."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        maps = {}
-        for name, layer in zip(
-            ("c2", "c3", "c4", "c5"), (self.layer1, self.layer2, self.layer3, self.layer4), strict=True
-        ):
-            maps[name] = x = layer(x)
-        return maps
+        return _maps(x, {"c2": self.layer1, "c3": self.layer2, "c4": self.layer3, "c5": self.layer4}, until)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images ``(B, 3, H, W)``, ImageNet-normalised → c5 ``(B, channels, ⌈H/32⌉, ⌈W/32⌉)``."""
@@ -50,7 +45,9 @@ class ResNetTrunk(resnet.ResNet):
 class TinyTrunk(nn.Module):
     """A residual net of about 1 M parameters with a stride-8 map, for two CPU cores and pictures of 64 px (ours).
 
-    Nearly all parameters sit at stride 8, where 64 cells share them: a forward of a 64 px picture is 0.15 GFLOP.
+    Nearly all parameters sit at stride 8, where 64 cells share them: a forward of a 64 px picture is 0.15 GFLOP. Unlike
+    a ResNet's here, its blocks do not start as the identity: in so short a training that held it back
+    (docs/results.md).
     """
 
     def __init__(self) -> None:
@@ -65,17 +62,24 @@ class TinyTrunk(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if isinstance(module, resnet.BasicBlock):
-                nn.init.zeros_(module.bn2.weight)
 
-    def layers(self, images: Tensor) -> dict[str, Tensor]:
-        """Feature maps ``c2`` and ``c3`` (strides 4 and 8) of images ``(B, 3, H, W)``."""
-        c2 = self.layer1(self.relu(self.bn1(self.conv1(images))))
-        return {"c2": c2, "c3": self.layer2(c2)}
+    def layers(self, images: Tensor, until: str = "c3") -> dict[str, Tensor]:
+        """Feature maps ``c2`` and, unless it is ``until``, ``c3`` (strides 4 and 8) of images ``(B, 3, H, W)``."""
+        return _maps(self.relu(self.bn1(self.conv1(images))), {"c2": self.layer1, "c3": self.layer2}, until)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images ``(B, 3, H, W)``, ImageNet-normalised → c3 ``(B, 128, ⌈H/8⌉, ⌈W/8⌉)``."""
         return self.layers(images)["c3"]
+
+
+def _maps(x: Tensor, stages: dict[str, nn.Sequential], until: str) -> dict[str, Tensor]:
+    """The output of each stage in turn, up to the one named ``until``."""
+    maps = {}
+    for name, stage in stages.items():
+        maps[name] = x = stage(x)
+        if name == until:
+            return maps
+    raise KeyError(until)
 
 
 def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:

@@ -1,0 +1,249 @@
+"""plrc.analysis.features and inputs: cells lie where the coordinate rule says, whatever the size, layer and tiling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from plrc.analysis import features as module
+from plrc.analysis import inputs
+from plrc.analysis.features import DenseEncoder, FeatureMap
+from plrc.encoder import Encoder
+from plrc.geometry import cell_centres
+from plrc.pretrained import Origin, Pretrained
+
+
+def encoder_of(arch: str, seed: int = 0) -> DenseEncoder:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        whole = Encoder(arch)
+        for part in whole.modules():  # statistics and scales that a mistake would show
+            if isinstance(part, nn.BatchNorm2d):
+                nn.init.uniform_(part.weight, 0.5, 1.0)
+                part.running_mean.uniform_(-0.2, 0.2)
+    origin = Origin(name="test", path=None, format="random", branch="", arch=arch, sha256=None, note="")
+    return DenseEncoder(Pretrained(trunk=whole.trunk, heads={"projector": whole.projector}, origin=origin))
+
+
+@pytest.fixture(scope="module")
+def tiny() -> DenseEncoder:
+    return encoder_of("tiny")
+
+
+@pytest.fixture(scope="module")
+def resnet18() -> DenseEncoder:
+    return encoder_of("resnet18")
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def blank(width: int, height: int, stride: int, channels: int = 1) -> FeatureMap:
+    """A map of a picture that the network saw pixel for pixel."""
+    h, w = -(-height // stride), -(-width // stride)
+    return FeatureMap(torch.zeros(channels, h, w), (width, height), (width, height), stride, "c5")
+
+
+SIZES = [(64, 64), (96, 64), (64, 128), (65, 97), (101, 63), (33, 224), (31, 31)]
+
+
+@pytest.mark.parametrize("stride", [4, 8, 16, 32])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_pixel_to_cell_to_pixel_is_the_identity_on_centres(width, height, stride):
+    fmap = blank(width, height, stride)
+    h, w = fmap.shape
+    centres = fmap.centres()
+    pixels = centres * torch.tensor([width, height])
+    expected = torch.stack(
+        torch.meshgrid(torch.arange(w) * stride + stride / 2, torch.arange(h) * stride + stride / 2, indexing="xy"), -1
+    )
+    torch.testing.assert_close(pixels, expected)  # cell j covers pixels j·s … (j + 1)·s of the input
+    row, column = fmap.cell_of(centres)
+    assert row.tolist() == [[i] * w for i in range(h)]
+    assert column.tolist() == [list(range(w))] * h
+    torch.testing.assert_close(fmap.to_image(fmap.to_map(centres)), centres)
+
+
+@pytest.mark.parametrize("stride", [4, 8, 16, 32])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_every_pixel_lies_in_its_cell(width, height, stride):
+    fmap = blank(width, height, stride)
+    row, column = fmap.cell_of(cell_centres(height, width))
+    assert torch.equal(row, (torch.arange(height) // stride)[:, None].expand(height, width))
+    assert torch.equal(column, (torch.arange(width) // stride).expand(height, width))
+
+
+@pytest.mark.parametrize("stride", [4, 8, 32])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_features_that_are_coordinates_come_out_as_the_point(width, height, stride):
+    fmap = blank(width, height, stride)
+    fmap = FeatureMap(fmap.centres().permute(2, 0, 1), fmap.image_size, fmap.input_size, stride, "c5")
+    inner = fmap.centres()[:-1, :-1].reshape(-1, 2) + 0.3 * torch.tensor([stride / width, stride / height])
+    torch.testing.assert_close(fmap.at(inner), inner)
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (65, 97), (101, 63)])
+def test_a_map_lies_over_the_picture_as_its_cells_do(width, height):
+    """Cells that hold their own coordinates give each pixel its own, except beyond the outer cells' centres."""
+    fmap = blank(width, height, 8)
+    over = fmap.to_picture(fmap.centres().permute(2, 0, 1))
+    assert over.shape == (2, height, width)
+    expected = cell_centres(height, width).permute(2, 0, 1)
+    torch.testing.assert_close(over[:, 4:-8, 4:-8], expected[:, 4:-8, 4:-8])
+    assert fmap.to_picture(torch.zeros(3, *fmap.shape), (20, 10)).shape == (3, 10, 20)
+
+
+def test_sizes_of_the_input():
+    assert inputs.input_size((640, 480), 448, 32) == (608, 448)
+    assert inputs.input_size((480, 640), 448, 32) == (448, 608)
+    assert inputs.input_size((640, 480), (300, 201), 32) == (300, 201)
+    assert inputs.input_size((650, 470), None, 32) == (640, 480)
+    assert inputs.input_size((1000, 3), 32, 32) == (10656, 32)
+    assert inputs.input_size((5, 5), None, 8) == (8, 8)
+    for wrong in (0, -3, (0, 5)):
+        with pytest.raises(ValueError, match="1 pixel"):
+            inputs.input_size((10, 10), wrong, 8)
+
+
+def test_layers_and_strides(resnet18, tiny):
+    assert resnet18.layers == ("c2", "c3", "c4", "c5", "projector")
+    assert tiny.layers == ("c2", "c3", "projector")
+    assert (resnet18.last, tiny.last) == ("c5", "c3")
+    picture = noise(70, 90)
+    for layer, stride, channels in (
+        ("c2", 4, 64),
+        ("c3", 8, 128),
+        ("c4", 16, 256),
+        ("c5", 32, 512),
+        ("projector", 32, 128),
+    ):
+        fmap = resnet18.features(picture, layer, size=96)
+        assert (fmap.features.shape[0], fmap.shape) == (channels, (128 // stride, 96 // stride))
+        assert (fmap.stride, fmap.layer, fmap.image_size, fmap.input_size) == (stride, layer, (70, 90), (96, 128))
+    assert resnet18.features(picture, size=96).layer == "c5"
+    with pytest.raises(ValueError, match="'c6': it has c2, c3, c4, c5, projector"):
+        resnet18.features(picture, "c6")
+
+
+def test_features_are_those_of_the_network(resnet18):
+    """Resized, normalised, in evaluation mode: by hand."""
+    picture = noise(64, 96)
+    x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    with torch.no_grad():
+        c5 = resnet18.trunk((x - mean) / std)
+        z = resnet18.heads["projector"](c5)
+    torch.testing.assert_close(resnet18.features(picture, size=None).features, c5[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(resnet18.features(picture, "projector", None).features, z[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_is_in_order_and_as_one_by_one(tiny):
+    pictures = [noise(64, 64, 1), noise(64, 64, 2), noise(96, 64, 3), noise(64, 64, 4)]
+    maps = list(tiny.batch(pictures, size=64, at_once=3))
+    assert [m.image_size for m in maps] == [p.size for p in pictures]
+    for picture, fmap in zip(pictures, maps, strict=True):
+        torch.testing.assert_close(fmap.features, tiny.features(picture, size=64).features, rtol=1e-4, atol=1e-5)
+
+
+def test_files_come_out_upright(tiny, tmp_path):
+    picture = noise(64, 96)
+    turned = picture.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned clockwise
+    turned.save(tmp_path / "turned.png", exif=exif)
+    fmap = tiny.features(tmp_path / "turned.png", size=None)
+    assert fmap.image_size == (64, 96)
+    torch.testing.assert_close(fmap.features, tiny.features(picture, size=None).features)
+
+
+def check_tiling(encoder: DenseEncoder, layer: str, width: int, height: int, limit: int, monkeypatch) -> int:
+    picture = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    whole = encoder.encode(picture, layer)
+    seen = []
+    real = encoder._encode
+    monkeypatch.setattr(inputs, "MAX_PIXELS", limit)
+    monkeypatch.setattr(encoder, "_encode", lambda x, name: seen.append(x.shape[2] * x.shape[3]) or real(x, name))
+    tiled = encoder.encode(picture, layer)
+    torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-4)
+    assert max(seen) <= limit
+    return len(seen)
+
+
+@pytest.mark.parametrize(("layer", "width", "height"), [("c3", 520, 400), ("projector", 403, 337), ("c2", 300, 611)])
+def test_tiles_give_the_map_of_the_whole(layer, width, height, monkeypatch):
+    assert check_tiling(encoder_of("tiny"), layer, width, height, 344**2, monkeypatch) >= 2
+
+
+def test_tiles_of_a_resnet(monkeypatch):
+    assert check_tiling(encoder_of("resnet18"), "c5", 900, 700, 672**2, monkeypatch) >= 4
+
+
+@pytest.mark.parametrize("arch", ["tiny", "resnet18"])
+def test_reach_is_how_far_a_cell_sees(arch):
+    """A change of the picture farther off changes nothing, a nearer one does."""
+    encoder = encoder_of(arch)
+    radius, stride = inputs.reach(encoder.trunk), encoder.trunk.stride
+    cell = -(-radius // stride)
+    width = 2 * (cell + 1) * stride
+    picture = torch.rand(1, 3, stride, width, generator=torch.Generator().manual_seed(0)).double()
+    encoder.trunk.double()
+    first = cell * stride  # the cell's first pixel
+
+    def seen(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return encoder.trunk(x)[0, :, 0, cell]
+
+    here = seen(picture)
+    for away, expected in ((radius, False), (radius + 1, True)):
+        changed = picture.clone()
+        changed[..., first + away :] += 1e3
+        changed[..., : first - away + 1] += 1e3 if away > radius else 0
+        assert torch.equal(seen(changed), here) == expected, away
+
+
+def test_shifts_bring_centres_together():
+    assert inputs.shifts(32, 2) == [-8, 8]
+    assert inputs.shifts(32, 4) == [-12, -4, 4, 12]
+    assert inputs.shifts(4, 2) == [-1, 1]
+    for stride, factor in ((32, 3), (4, 4), (32, 1), (8, 8)):
+        with pytest.raises(ValueError, match=f"stride {stride} cannot be made {factor}"):
+            inputs.shifts(stride, factor)
+
+
+class Ramp(nn.Module):
+    """A trunk of stride 8 that gives the mean of each cell's pixels: a ramp's value at the cell's centre."""
+
+    stride, channels = 8, 3
+
+    def layers(self, images: Tensor, until: str = "c3") -> dict[str, Tensor]:
+        return {"c3": nn.functional.avg_pool2d(images, 8, ceil_mode=True)}
+
+
+@pytest.mark.parametrize(("finer", "factor"), [("shifted", 2), ("shifted", 4), ("upscaled", 3)])
+def test_finer_maps_have_their_cells_in_place(finer, factor, monkeypatch):
+    monkeypatch.setattr(module, "normalise", lambda x: x)
+    origin = Origin(name="ramp", path=None, format="random", branch="", arch="ramp", sha256=None, note="")
+    encoder = DenseEncoder(Pretrained(trunk=Ramp(), heads={}, origin=origin))
+    ramp = (cell_centres(64, 96) * 255).round().byte().numpy()
+    picture = Image.fromarray(np.dstack((ramp, np.zeros_like(ramp[..., :1]))))
+    fmap = encoder.features(picture, size=64, finer=finer, factor=factor)
+    assert fmap.shape == (8 * factor, 12 * factor)
+    assert fmap.finer == f"{finer} ×{factor}"
+    assert fmap.extent.tolist() == [1, 1]
+    inner = slice(factor, -factor)
+    expected = fmap.centres().permute(2, 0, 1)[:, inner, inner]
+    torch.testing.assert_close(fmap.features[:2, inner, inner], expected, rtol=0, atol=0.004)
+
+
+def test_what_cannot_be_made_finer_is_refused(tiny):
+    with pytest.raises(ValueError, match="'shifted' or 'upscaled', not 'sharp'"):
+        tiny.features(noise(64, 64), finer="sharp")
+    with pytest.raises(ValueError, match="it can be 2 or 4"):
+        tiny.features(noise(64, 64), finer="shifted", factor=3)
+    with pytest.raises(ValueError, match="2 times or more"):
+        tiny.features(noise(64, 64), finer="upscaled", factor=1)

@@ -1,0 +1,288 @@
+"""Exported files: read back with the target's own reader, compared bit for bit, and never half written."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import pickle
+import pickletools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from plrc.encoder import Encoder, ResNetTrunk, TinyTrunk
+from plrc.pretrained import Origin, Pretrained, load
+from plrc.pretrained.detectron2 import to_detectron2
+from plrc.pretrained.export import SUFFIXES, export
+
+TARGETS = list(SUFFIXES)
+
+
+@functools.cache
+def trained(arch: str, seed: int) -> Encoder:
+    """A network none of whose tensors is what a new one would have."""
+    torch.manual_seed(seed)
+    encoder = Encoder(arch, dim=8)
+    for name, tensor in encoder.state_dict().items():
+        if "num_batches_tracked" in name:
+            tensor.fill_(7)
+        elif tensor.dim() == 1:
+            tensor.copy_(0.5 + torch.rand_like(tensor))
+    return encoder
+
+
+def pretrained(arch: str = "resnet18", path: Path | None = None, seed: int = 0) -> Pretrained:
+    encoder = copy.deepcopy(trained(arch, seed))
+    origin = Origin(
+        name="demo/last", path=path, format="PLRC run", branch="query", arch=arch, sha256="0" * 64, note="step 3 of 9"
+    )
+    return Pretrained(trunk=encoder.trunk, heads={"projector": encoder.projector}, origin=origin)
+
+
+def target_file(to: str, folder: Path) -> Path:
+    return folder / f"out{SUFFIXES[to][0]}"
+
+
+def tensors_of(trunk: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in trunk.state_dict().items()}
+
+
+def assert_same(read: dict[str, Any], expected: dict[str, Tensor]) -> None:
+    assert list(read) == list(expected) or sorted(read) == sorted(expected)
+    for name, tensor in expected.items():
+        there = torch.as_tensor(read[name])
+        assert there.dtype == tensor.dtype, name
+        assert there.shape == tensor.shape, name
+        assert torch.equal(there, tensor), name
+
+
+class PlainReader(pickle.Unpickler):
+    """Lets in arrays and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        allowed: dict[tuple[str, str], Any] = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
+        return allowed[module, name]
+
+
+def test_torch_file_holds_the_trunk_and_nothing_else(tmp_path: Path) -> None:
+    net = pretrained()
+    export(net, "torchvision", tmp_path / "out.pth")
+    assert_same(torch.load(tmp_path / "out.pth", weights_only=True), tensors_of(net.trunk))
+
+
+def test_torchvisions_own_network_misses_the_classifier_only(tmp_path: Path) -> None:
+    net, file = pretrained(), tmp_path / "out.pth"
+    lines = export(net, "torchvision", file)
+    model = torchvision.models.resnet18()
+    code = next(line.strip() for line in lines if "load_state_dict" in line)
+    result = eval(code, {"model": model, "torch": torch})  # the line that a user is told to write
+    assert result.missing_keys == ["fc.weight", "fc.bias"]
+    assert result.unexpected_keys == []
+    model.fc = model.avgpool = nn.Identity()
+    images = torch.rand(2, 3, 64, 96)
+    expected = net.trunk.eval()(images).flatten(1)
+    assert torch.equal(model.eval()(images), expected)
+
+
+def test_timm_reads_what_torchvision_reads(tmp_path: Path) -> None:
+    net = pretrained()
+    export(net, "timm", tmp_path / "timm.pth")
+    export(net, "torchvision", tmp_path / "torchvision.pth")
+    same = (tmp_path / "timm.pth").read_bytes() == (tmp_path / "torchvision.pth").read_bytes()
+    assert same
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "tiny"])
+def test_safetensors_file_says_what_it_holds(arch: str, tmp_path: Path) -> None:
+    net = pretrained(arch)
+    export(net, "safetensors", tmp_path / "out.safetensors")
+    with safe_open(tmp_path / "out.safetensors", framework="pt") as stored:
+        assert_same({name: stored.get_tensor(name) for name in stored.keys()}, tensors_of(net.trunk))  # noqa: SIM118
+        assert stored.metadata() == {
+            "format": "pt",
+            "arch": arch,
+            "origin": f"{arch} of demo/last (PLRC run, query)",
+            "sha256": "0" * 64,
+        }
+
+
+def test_safetensors_of_a_network_from_no_file_has_no_hash(tmp_path: Path) -> None:
+    net = pretrained("tiny")
+    origin = Origin("random:tiny", None, "random", "", "tiny", None, "")
+    export(Pretrained(net.trunk, {}, origin), "safetensors", tmp_path / "out.safetensors")
+    with safe_open(tmp_path / "out.safetensors", framework="pt") as stored:
+        assert stored.metadata() == {"format": "pt", "arch": "tiny", "origin": "tiny of random:tiny (random)"}
+
+
+def test_detectron2_file_is_as_mocos_converter_writes_it(tmp_path: Path) -> None:
+    net = pretrained()
+    export(net, "detectron2", tmp_path / "out.pkl")
+    with (tmp_path / "out.pkl").open("rb") as stream:
+        content = PlainReader(stream).load()
+    model = content.pop("model")
+    assert content == {"__author__": "PLRC", "matching_heuristics": True}
+    assert all(type(array) is np.ndarray and array.flags.writeable for array in model.values())
+    expected = {
+        str(to_detectron2(name)): tensor
+        for name, tensor in tensors_of(net.trunk).items()
+        if "num_batches_tracked" not in name
+    }
+    assert_same(model, expected)
+    assert model["res2.0.conv1.norm.weight"].tolist() == net.trunk.state_dict()["layer1.0.bn1.weight"].tolist()
+    assert model["res3.0.shortcut.norm.bias"].tolist() == net.trunk.state_dict()["layer2.0.downsample.1.bias"].tolist()
+
+
+def test_detectron2_file_names_nothing_that_an_older_numpy_lacks(tmp_path: Path) -> None:
+    export(pretrained(), "detectron2", tmp_path / "out.pkl")
+    texts = [
+        argument
+        for opcode, argument, _ in pickletools.genops((tmp_path / "out.pkl").read_bytes())
+        if opcode.name in ("SHORT_BINUNICODE", "BINUNICODE")
+    ]
+    assert {"numpy", "ndarray"} <= set(texts)
+    assert not [text for text in texts if "_core" in text]
+
+
+@pytest.mark.parametrize("to", ["torchvision", "detectron2", "safetensors"])
+def test_a_trunk_in_use_is_exported_as_any_other(to: str, tmp_path: Path) -> None:
+    """The analysis keeps weights in channels-last order, which safetensors refuses and NumPy writes as it stands."""
+    net = pretrained()
+    net.trunk.to(memory_format=torch.channels_last)
+    assert not net.trunk.state_dict()["conv1.weight"].is_contiguous()
+    file = target_file(to, tmp_path)
+    export(net, to, file)
+    used = file.read_bytes()
+    export(pretrained(), to, file)
+    if to == "safetensors":  # it writes metadata in random order
+        assert_same(safetensors.torch.load(used), safetensors.torch.load(file.read_bytes()))
+    else:
+        same = used == file.read_bytes()
+        assert same  # not asserted above: pytest would look for the difference in 45 MB
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_lines_say_how_many_what_is_left_out_and_how_to_load(to: str, tmp_path: Path) -> None:
+    file = target_file(to, tmp_path)
+    lines = export(pretrained(), to, file)
+    written = 100 if to == "detectron2" else 120
+    assert lines[0].startswith(f"{file}: {written} tensors of resnet18 of demo/last (PLRC run, query), ")
+    assert ("left out: 20 counters of BatchNorm (num_batches_tracked)" in lines) == (to == "detectron2")
+    assert "left out: projector; only the trunk is exported" in lines
+    rest = "\n".join(lines[1:])
+    known = {
+        "torchvision": "strict=False",
+        "timm": 'timm.create_model("resnet18", num_classes=0, checkpoint_path=',
+        "detectron2": f"MODEL.WEIGHTS {file} MODEL.RESNETS.DEPTH 18 MODEL.RESNETS.RES2_OUT_CHANNELS 64",
+        "safetensors": "safetensors.torch.load_file(",
+    }
+    assert known[to] in rest
+    assert "RGB" in rest
+
+
+@pytest.mark.parametrize("to", ["torchvision", "detectron2", "safetensors"])  # timm's file is torchvision's
+def test_feature_maps_survive(to: str, tmp_path: Path) -> None:
+    net, file = pretrained(), target_file(to, tmp_path)
+    export(net, to, file)
+    back = load(file)
+    assert isinstance(back.trunk, ResNetTrunk)
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        there, here = back.trunk.eval().layers(images), net.trunk.eval().layers(images)
+    assert list(there) == ["c2", "c3", "c4", "c5"]
+    for name, map_ in here.items():
+        assert map_.std() > 0
+        torch.testing.assert_close(there[name], map_, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("to", ["torchvision", "timm", "detectron2"])
+def test_tiny_is_a_network_of_ours_alone(to: str, tmp_path: Path) -> None:
+    net = pretrained("tiny")
+    assert isinstance(net.trunk, TinyTrunk)
+    with pytest.raises(ValueError, match=rf"demo/last is a tiny network, which {to} has none of: .*safetensors"):
+        export(net, to, target_file(to, tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tensor_without_a_name_in_detectron2_is_named(tmp_path: Path) -> None:
+    net = pretrained()
+    net.trunk.register_buffer("extra", torch.zeros(1))
+    with pytest.raises(ValueError, match="no place for extra of demo/last"):
+        export(net, "detectron2", tmp_path / "out.pkl")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_matched_is_an_error(tmp_path: Path) -> None:
+    net = pretrained()
+    for name in list(net.trunk._modules):
+        delattr(net.trunk, name)
+    net.trunk.register_buffer("extra", torch.zeros(1))
+    with pytest.raises(ValueError, match="no tensor of demo/last has a name in Detectron2"):
+        export(net, "detectron2", tmp_path / "out.pkl")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("to", "name", "right"),
+    [
+        ("torchvision", "out.pkl", ".pth or .pt"),
+        ("timm", "out.safetensors", ".pth or .pt"),
+        ("detectron2", "out.pth", ".pkl"),
+        ("safetensors", "out.pt", ".safetensors"),
+        ("safetensors", "out", ".safetensors"),
+    ],
+)
+def test_wrong_suffix_is_an_error_that_names_the_right_one(to: str, name: str, right: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"{name} is no name of a file for {to}: let it end with {right}$"):
+        export(pretrained("tiny"), to, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_target_is_an_error_that_names_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'onnx': choose one of torchvision, timm, detectron2, safetensors"):
+        export(pretrained("tiny"), "onnx", tmp_path / "out.onnx")
+
+
+def test_folders_are_made_and_an_older_file_is_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "a" / "b" / "out.safetensors"
+    export(pretrained("tiny", seed=0), "safetensors", file)
+    first = file.read_bytes()
+    with file.open("rb") as reader:
+        export(pretrained("tiny", seed=1), "safetensors", file)
+        assert reader.read() == first, "whoever reads the older file goes on reading it"
+    assert file.read_bytes() != first
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_checkpoint_is_not_replaced_by_its_own_trunk(tmp_path: Path) -> None:
+    file = tmp_path / "last.pt"
+    file.write_bytes(b"with an optimizer")
+    with pytest.raises(ValueError, match=r"last\.pt is the checkpoint itself"):
+        export(pretrained(path=file), "torchvision", tmp_path / "." / "last.pt")
+    assert file.read_bytes() == b"with an optimizer"
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "out.safetensors"
+    file.write_bytes(b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(ValueError, match=r"out\.safetensors cannot be written \(No space left on device\)"):
+        export(pretrained("tiny"), "safetensors", file)
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_file_where_a_folder_should_be_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ValueError, match=r"cannot be written .*: give another place"):
+        export(pretrained("tiny"), "safetensors", tmp_path / "taken" / "out.safetensors")

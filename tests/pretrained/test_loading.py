@@ -1,0 +1,252 @@
+"""Checkpoints of every known format, fabricated from one known network, load to its feature maps; names do too."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from fabricated import CASES, IMAGES, QUERY, alive, at_every_position, maps_of, network, tensors_of
+from torch import nn
+from torchvision.models import resnet50
+
+from plrc.checkpoint import save_checkpoint
+from plrc.config import load_config
+from plrc.model import PLRC
+from plrc.pretrained import Pretrained, load
+
+FACTS = Path(__file__).resolve().parents[3] / "shared" / "facts"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that is emptied at the end: pytest keeps those of three runs, and these files are large."""
+    yield tmp_path
+    for file in tmp_path.rglob("*.*"):
+        if file.is_file():
+            file.unlink()
+
+
+def written(content: Any, file: Path) -> Path:
+    if file.suffix == ".pkl":
+        file.write_bytes(pickle.dumps(content, protocol=4))
+    elif file.suffix == ".safetensors":
+        from safetensors.torch import save_file
+
+        save_file(content, file)
+    else:
+        torch.save(content, file)
+    return file
+
+
+def check(pretrained: Pretrained, trunk: nn.Module, heads: dict[str, nn.Module], tolerance: float = 1e-5) -> None:
+    expected = maps_of(trunk)
+    with torch.no_grad():
+        maps = pretrained.trunk.layers(IMAGES)
+    for layer, known in expected.items():
+        torch.testing.assert_close(maps[layer], known, rtol=tolerance, atol=tolerance)
+    assert set(pretrained.heads) == set(heads)
+    for name, head in heads.items():
+        with torch.no_grad():
+            known = at_every_position(head, expected["c5"])
+            torch.testing.assert_close(pretrained.heads[name](expected["c5"]), known, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_format_gives_the_known_network(name, folder, monkeypatch):
+    monkeypatch.setattr("plrc.pretrained.loading._sha256", lambda file: "")  # half of the time
+    case = CASES[name]()
+    file = written(case.content, folder / f"some_model{case.suffix}")
+    before = torch.random.get_rng_state()
+    for i, (branch, (trunk, heads)) in enumerate(case.branches.items()):
+        pretrained = load(file, branch if i else None)  # the first is the default
+        check(pretrained, trunk, heads)
+        assert (pretrained.origin.format, pretrained.origin.branch) == (case.layout, branch)
+        assert (pretrained.origin.name, pretrained.origin.arch) == ("some_model", "resnet18")
+        if i == 0:
+            assert pretrained.origin.note == case.note
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert not pretrained.trunk.training
+    choices = "choose" if len(case.branches) > 1 else "one network only"
+    with pytest.raises(ValueError, match=rf"some_model.* has no branch 'ema': .*{choices}"):
+        load(file, "ema")
+
+
+def test_counters_of_batchnorm_and_half_precision_do_not_matter(folder):
+    state = {name: t.half() for name, t in QUERY.state_dict().items() if not name.endswith("tracked")}
+    file = written({"state_dict": state}, folder / "half.ckpt")
+    pretrained = load(file)
+    assert pretrained.origin.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    check(pretrained, QUERY, {}, tolerance=0.05)
+    assert {t.dtype for t in pretrained.trunk.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", ["bare", "Detectron2 pkl", "MoCo v2"])
+def test_a_resnet50_too(name, folder, monkeypatch):
+    trunk = network(4, resnet50)
+    monkeypatch.setattr("fabricated.QUERY", trunk)
+    monkeypatch.setattr("fabricated.WIDTH", 2048)
+    case = CASES[name]()
+    pretrained = load(written(case.content, folder / f"r50{case.suffix}"))
+    check(pretrained, trunk, next(iter(case.branches.values()))[1])
+    assert pretrained.origin.arch == "resnet50"
+    assert (pretrained.trunk.channels, pretrained.trunk.stride) == (2048, 32)
+
+
+# --------------------------------------------------------------------------------------------------- the released PLRC
+
+
+def test_the_released_layout_gives_the_golden_maps(folder):
+    keys, golden_file = FACTS / "plrc_release_checkpoint_keys.txt", FACTS / "plrc_release_golden.npz"
+    if not golden_file.is_file():
+        pytest.skip("../shared/facts is missing: the golden maps of the released code, which only the project's CI has")
+    golden = {name: torch.from_numpy(values) for name, values in np.load(golden_file).items()}
+    state, sums = {}, []
+    for line in keys.read_text().splitlines():
+        name, _, rest = line.partition(" ")
+        if ".encoder_q.enc." not in name:
+            continue
+        shape = [int(n) for n in rest[1 : rest.index(")")].split(",") if n.strip()]
+        g = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        if name.endswith("num_batches_tracked"):
+            state[name] = torch.zeros(shape, dtype=torch.long)
+        elif name.endswith("running_var") or (name.endswith(".weight") and len(shape) == 1):
+            state[name] = 1 + 0.2 * torch.rand(shape, generator=g)
+        elif len(shape) == 1:
+            state[name] = 0.1 * torch.randn(shape, generator=g)
+        else:
+            state[name] = torch.randn(shape, generator=g)
+            state[name] *= (1 / state[name][0].numel()) ** 0.5
+    sums = [state[name].double().sum() for name in sorted(n for n, t in state.items() if t.ndim == 4)[:5]]
+    torch.testing.assert_close(torch.stack(sums), golden["weight_check"], rtol=1e-5, atol=1e-5)
+
+    pretrained = load(written({"epoch": 1, "state_dict": state}, folder / "released.pth.tar"))
+    images = F.interpolate(golden["x_small"], (224, 288), mode="bilinear", align_corners=False)
+    with torch.no_grad():
+        maps = pretrained.trunk.layers(images)
+        outputs = {
+            "c4_mean": maps["c4"].mean(),
+            "c5_slice": maps["c5"][:, :16],
+            "head128": pretrained.heads["projector"](maps["c5"]),
+            "head256": pretrained.heads["head256"](maps["c5"]),
+        }
+    for name, output in outputs.items():
+        known = golden[name].reshape(output.shape)
+        assert (output - known).abs().max() <= 1e-4 * known.abs().max(), name
+
+
+# ------------------------------------------------------------------------------------------------------------- our own
+
+
+@pytest.mark.parametrize("arch", ["tiny", "resnet18"])
+def test_a_run_of_ours_by_folder_and_by_file(arch, folder):
+    config = load_config("demo", given={"arch": arch, "queue_size": 64, "epochs": 4})
+    torch.manual_seed(0)
+    model = alive(PLRC.from_config(config), 5)
+    with torch.no_grad():
+        for parameter in model.key_encoder.parameters():
+            parameter.mul_(0.9)
+    content = {"step": 30, "epoch": 3.0, "ranks": 1, "config": config.to_dict(), "model": model.state_dict()}
+    last = folder / "runs" / "demo" / "checkpoints" / "last.pt"
+    save_checkpoint(last, content, also=last.with_name("epoch_0003.pt"))
+    for branch, encoder in (("query", model.query_encoder), ("key", model.key_encoder)):
+        pretrained = load(folder / "runs" / "demo", branch)
+        origin = pretrained.origin
+        assert (origin.name, origin.path, origin.branch) == ("demo/last", last, branch)
+        assert (origin.format, origin.arch, origin.note) == ("PLRC run", arch, "step 30 of 40")
+        with torch.no_grad():
+            assert torch.equal(pretrained.trunk(IMAGES), encoder.trunk(IMAGES))
+            z = pretrained.heads["projector"](encoder.trunk(IMAGES))
+            torch.testing.assert_close(z, encoder(IMAGES))
+    assert load(last.with_name("epoch_0003.pt")).origin.name == "demo/epoch_0003"
+
+    del content["model"]["query_encoder.trunk.layer2.1.conv2.weight"]
+    save_checkpoint(last, content)
+    with pytest.raises(ValueError, match=rf"{arch}.* lacks query_encoder\.trunk\.layer2\.1\.conv2\.weight"):
+        load(last)
+    torch.save({**content, "format": "plrc", "version": 99}, last)
+    with pytest.raises(ValueError, match=r"last\.pt was written by a newer version of PLRC"):
+        load(last)
+
+
+@pytest.mark.parametrize(("name", "arch", "seed"), [("random:tiny", "tiny", 0), ("random:resnet18@3", "resnet18", 3)])
+def test_random_weights_are_those_that_a_run_starts_from(name, arch, seed):
+    config = load_config("demo", given={"arch": arch, "queue_size": 64})
+    torch.manual_seed(seed)
+    encoder = PLRC.from_config(config).query_encoder
+    before = torch.random.get_rng_state()
+    pretrained = load(name)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    for module, known in ((pretrained.trunk, encoder.trunk), (pretrained.heads["projector"], encoder.projector)):
+        assert all(
+            torch.equal(a, b) for a, b in zip(module.state_dict().values(), known.state_dict().values(), strict=True)
+        )
+    origin = pretrained.origin
+    assert (origin.name, origin.path, origin.format, origin.arch) == (name, None, "random", arch)
+    assert not pretrained.trunk.training
+
+
+def test_torchvision_names_download_as_torchvision_does(monkeypatch):
+    asked = {}
+
+    def given(url, **options):
+        asked.update(options, url=url)
+        return QUERY.state_dict()
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", given)
+    pretrained = load("torchvision:resnet18")
+    assert asked["url"].startswith("https://download.pytorch.org/models/resnet18-")
+    assert asked["weights_only"] is True
+    check(pretrained, QUERY, {})
+    assert pretrained.origin.format == "torchvision name"
+    assert "the classifier" in pretrained.origin.note
+
+    def offline(url, **options):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(ValueError, match=r"torchvision:resnet18 could not be downloaded .*not known.* give its path"):
+        load("torchvision:resnet18")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            "nowhere/model.pth",
+            r"there is no file or folder nowhere/model\.pth: give a checkpoint file, .*random:resnet50",
+        ),
+        (
+            "timm:resnet50",
+            r"timm:resnet50 is no file, and timm: no kind of name: .*torchvision:resnet50.*random:resnet50",
+        ),
+        ("random:vit", r"random:vit is not known: random: takes tiny, resnet18"),
+        ("random:tiny@x", r"random:tiny@x is not known"),
+        ("torchvision:vgg16", r"torchvision:vgg16 is not known: torchvision: takes resnet18, "),
+    ],
+)
+def test_what_does_not_exist_is_answered_with_what_does(given, message):
+    with pytest.raises(ValueError, match=message):
+        load(given)
+
+
+def test_a_branch_of_a_name_and_a_folder_without_a_checkpoint(tmp_path):
+    with pytest.raises(ValueError, match=r"random:tiny has no branch 'key'"):
+        load("random:tiny", "key")
+    with pytest.raises(ValueError, match=r"is not the folder of a run: it has no checkpoints/last\.pt"):
+        load(tmp_path)
+
+
+def test_heads_that_are_not_understood_are_left_out_and_named(folder):
+    case = CASES["MoCo v2"]()
+    del tensors_of(case)["module.encoder_q.fc.2.weight"]
+    pretrained = load(written(case.content, folder / "moco.pth"))
+    assert pretrained.heads == {}
+    assert pretrained.origin.note.startswith("head projector not understood: 2 has bias, which is no linear layer")

@@ -1,0 +1,271 @@
+"""Files of any kind become plain data, and nothing in them runs."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import pickle
+import tarfile
+import types
+from collections import OrderedDict, defaultdict
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from plrc.pretrained import CheckpointError, load, reading
+from plrc.pretrained.reading import read
+
+WEIGHTS = torch.arange(6.0).reshape(2, 3)
+ADMITTED_BY_TORCH = set(torch.serialization.get_safe_globals())  # reading leaves that list as it is
+
+
+def metadata(**more):
+    """What old training scripts save beside the weights."""
+    return {
+        "args": argparse.Namespace(lr=0.1, data=Path("/data"), sizes=[1, 2], nested=argparse.Namespace(a=1)),
+        "best_acc1": np.float64(71.5),
+        "count": np.int64(3),
+        "history": np.arange(4, dtype=np.float32),
+        "classes": np.array(["cat", "dog"]),
+        "objects": np.array([None, 1], dtype=object),
+        "losses": defaultdict(list, a=[0.5]),
+        "path": PurePosixPath("a") / "b",
+        "flags": {1, 2},
+        "epoch": 7,
+        "state_dict": OrderedDict(w=WEIGHTS),
+        **more,
+    }
+
+
+def torch_file(tmp_path, content, **options):
+    torch.save(content, tmp_path / "a.pth", **options)
+    return tmp_path / "a.pth"
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_research_code_saves_beside_weights_is_no_obstacle(zipped, tmp_path):
+    content = read(torch_file(tmp_path, metadata(), _use_new_zipfile_serialization=zipped))
+    assert torch.equal(content["state_dict"]["w"], WEIGHTS)
+    assert (content["epoch"], content["best_acc1"], content["count"]) == (7, 71.5, 3)
+    assert content["args"] == {"lr": 0.1, "data": "/data", "sizes": [1, 2], "nested": {"a": 1}}
+    assert content["history"].tolist() == [0, 1, 2, 3]
+    assert (content["classes"], content["objects"], content["path"]) == (None, None, "a/b")
+    assert content["losses"] == {"a": [0.5]}
+    assert set(torch.serialization.get_safe_globals()) == ADMITTED_BY_TORCH
+
+
+class EasyDict(dict):
+    """As the package of this name writes itself: entries and attributes alike."""
+
+    __module__, __qualname__ = "easydict", "EasyDict"
+
+
+def test_dictionaries_of_configuration_packages(tmp_path, monkeypatch):
+    module = types.ModuleType("easydict")
+    module.EasyDict = EasyDict
+    monkeypatch.setitem(__import__("sys").modules, "easydict", module)
+    config = EasyDict(lr=0.1)
+    config.lr = 0.1
+    for file in (torch_file(tmp_path, {"opt": config}), tmp_path / "a.pkl"):
+        if file.suffix == ".pkl":
+            file.write_bytes(pickle.dumps({"opt": config}))
+        assert read(file) == {"opt": {"lr": 0.1}}
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_pickled_arrays(protocol, tmp_path):
+    arrays = {
+        "f4": WEIGHTS.numpy(),
+        "f2": np.ones(3, np.float16),
+        "big": np.arange(3, dtype=">f4"),
+        "i8": np.int64([[1, 2]]),
+        "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "none": np.zeros((0, 3), np.float32),
+        "single": np.array(2.5),
+        "scalar": np.float32(1.5),
+        "names": np.array(["x"]),
+    }
+    file = tmp_path / "a.pkl"
+    file.write_bytes(pickle.dumps({"model": OrderedDict(arrays), "__author__": "who"}, protocol=protocol))
+    content = read(file)
+    assert content["__author__"] == "who"
+    model = content["model"]
+    for name in ("f4", "f2", "big", "i8", "columns", "none", "single"):
+        known = torch.from_numpy(arrays[name].astype(arrays[name].dtype.newbyteorder("=")))
+        assert torch.equal(model[name], known), name
+        assert model[name].dtype == known.dtype
+        assert model[name].shape == known.shape
+    assert (model["scalar"], model["names"]) == (1.5, None)
+
+
+def test_arrays_pickled_by_python_2(tmp_path):
+    """Its strings are bytes, an array's data too: written here by hand, opcode by opcode."""
+
+    def text(value: bytes) -> bytes:
+        return b"U" + bytes([len(value)]) + value
+
+    data = np.float32([1.5, -2.0]).tobytes()
+    dtype = (
+        b"cnumpy\ndtype\n"
+        + text(b"f4")
+        + b"K\x00K\x01\x87R(K\x03"
+        + text(b"<")
+        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    )
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\n" + b"cnumpy\nndarray\n" + b"K\x00\x85" + text(b"b") + b"\x87R"
+        b"(K\x01K\x02\x85" + dtype + b"\x89" + text(data) + b"tb"
+    )  # fmt: skip
+    (tmp_path / "two.pkl").write_bytes(b"\x80\x02}" + text(b"w\xe9") + array + b"s.")
+    content = read(tmp_path / "two.pkl")
+    assert list(content) == ["wé"]
+    assert content["wé"].tolist() == [1.5, -2.0]
+
+
+def test_safetensors_under_any_name(tmp_path):
+    from safetensors.torch import save_file
+
+    file = tmp_path / "weights.pth"
+    save_file({"w": WEIGHTS, "h": WEIGHTS.bfloat16()}, file, metadata={"format": "pt"})
+    content = read(file)
+    assert torch.equal(content["w"], WEIGHTS)
+    assert content["h"].dtype == torch.bfloat16
+
+
+def test_structures_that_contain_themselves(tmp_path):
+    content: dict = {"w": WEIGHTS}
+    content["self"] = [content]
+    plain = read(torch_file(tmp_path, content))
+    assert plain["self"][0] is plain
+    with pytest.raises(CheckpointError, match="holds no residual network"):
+        load(tmp_path / "a.pth")
+
+
+def test_tensors_without_plain_values_are_none(tmp_path):
+    assert read(torch_file(tmp_path, {"m": WEIGHTS.to("meta"), "p": nn.Parameter(WEIGHTS)}))["m"] is None
+    assert not read(tmp_path / "a.pth")["p"].requires_grad
+
+
+# ------------------------------------------------------------------------------------------------- nothing is executed
+
+
+class Payload:
+    def __init__(self, function=os.mkdir, *arguments):
+        self.call = function, arguments or ("executed",)
+
+    def __reduce__(self):
+        return self.call
+
+
+PAYLOADS = {
+    "os.mkdir": Payload(),
+    "os.system": Payload(os.system, "mkdir executed"),
+    "eval": Payload(eval, "__import__('os').mkdir('executed')"),
+    "getattr": Payload(getattr, dict, "fromkeys"),
+}
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("kind", ["zip", "old torch", "pickle 2", "pickle 4", "pickle 5", "inside"])
+def test_a_file_that_tries_to_run_code_does_not(payload, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / ("evil.pkl" if kind.startswith("pickle") else "evil.pth")
+    content = {"state_dict": {"w": WEIGHTS}, "x": PAYLOADS[payload]}
+    if kind.startswith("pickle"):
+        file.write_bytes(pickle.dumps({"model": {}, "x": PAYLOADS[payload]}, protocol=int(kind[-1])))
+    elif kind == "inside":
+        torch.save({"args": argparse.Namespace(x=PAYLOADS[payload]), "w": WEIGHTS}, file)
+    else:
+        torch.save(content, file, _use_new_zipfile_serialization=kind == "zip")
+    with pytest.raises(ValueError, match=r"evil\.p\w+ cannot be read: it holds a .*nothing but data is admitted here"):
+        load(file)
+    assert not (tmp_path / "executed").exists()
+    assert set(torch.serialization.get_safe_globals()) == ADMITTED_BY_TORCH
+
+
+def test_a_whole_model_is_told_to_save_its_weights(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"a\.pth cannot be read: it holds a torch\.nn\.\S+Linear, .*model\.state_dict\(\)"
+    ):
+        load(torch_file(tmp_path, nn.Linear(2, 2)))
+
+
+@pytest.mark.parametrize("stand_in", ["argparse.Namespace", "numpy.ndarray", "numpy.dtype", "_codecs.encode"])
+def test_a_pickle_cannot_change_what_reads_the_next(stand_in, tmp_path):
+    """BUILD sets attributes of whatever lies on the stack: here of the class itself."""
+    module, name = stand_in.rsplit(".", 1)
+    build = b"\x80\x02c" + f"{module}\n{name}\n".encode() + b"N}X\x0c\x00\x00\x00__setstate__K\x01s\x86b."
+    (tmp_path / "evil.pkl").write_bytes(build)
+    before = dict(vars(reading._ADMITTED[stand_in]))
+    with pytest.raises(CheckpointError, match=r"evil\.pkl cannot be read"):
+        read(tmp_path / "evil.pkl")
+    assert dict(vars(reading._ADMITTED[stand_in])) == before
+
+
+# -------------------------------------------------------------------------------------------------------- damaged files
+
+
+def tar_file() -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("storages"), io.BytesIO())
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty: copy or download it again"),
+        (b"<!DOCTYPE html>\n<html>", r"is a text \('<!DOCTYPE html>' \.\.\.\), no checkpoint: download"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", r"is a text \('version https"),
+        (b"\x00\x01\x02\x03" * 20, "is no checkpoint that is known here"),
+        (b"\x80", "is no checkpoint that is known here"),
+        (b"\x80\x04.", "cannot be read: it is damaged, cut short or of another kind"),
+        (b"PK\x03\x04 and no more", "cannot be read: it is damaged"),
+        (b"\x10\x00\x00\x00\x00\x00\x00\x00{not json at all", "cannot be read: it is damaged"),
+        (pickle.dumps([1, 2], protocol=4), "holds no residual network .* it is a list, not a dictionary of tensors"),
+        (pickle.dumps({"a": 1}, protocol=4), "its keys are a, and there are no tensors under them"),
+        (tar_file(), "is a tar archive"),
+    ],
+)
+def test_what_is_no_checkpoint_is_named_and_told_why(content, message, tmp_path):
+    file = tmp_path / "model.pth"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"model\.pth {message}|model\.pth .*{message}"):
+        load(file)
+
+
+@pytest.mark.parametrize("kind", ["zip", "old torch", "pickle", "safetensors"])
+def test_files_cut_short_at_any_place(kind, tmp_path):
+    from safetensors.torch import save
+
+    state = {f"layer{i}.weight": torch.rand(8, 8) for i in range(4)}
+    file = tmp_path / "short.pth"
+    if kind == "pickle":
+        file.write_bytes(pickle.dumps({name: t.numpy() for name, t in state.items()}))
+    elif kind == "safetensors":
+        file.write_bytes(save(state))
+    else:
+        torch.save(state, file, _use_new_zipfile_serialization=kind == "zip")
+    whole = file.read_bytes()
+    assert torch.equal(read(file)["layer3.weight"], state["layer3.weight"])
+    for share in (0.02, 0.1, 0.3, 0.5, 0.9, 0.99):
+        file.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(ValueError, match=r"short\.pth (cannot be read|is no checkpoint|is a text)"):
+            load(file)
+
+
+def test_a_file_that_may_not_be_opened(tmp_path, monkeypatch):
+    file = tmp_path / "mine.pth"
+    file.write_bytes(b"x")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ValueError, match=r"mine\.pth cannot be opened: Permission denied"):
+        load(file)
