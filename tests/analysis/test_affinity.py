@@ -1,4 +1,4 @@
-"""plrc.analysis.affinity: the map of a point peaks where the point is."""
+"""plrc.analysis.affinity: the map of a point peaks where the point is, and is what the naive loop makes it."""
 
 from __future__ import annotations
 
@@ -9,54 +9,264 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plrc.analysis.affinity import affinity, upsample
-from plrc.geometry import cell_centres
+from plrc.analysis.affinity import _UNIT_CELLS, affinity, affinity_difference, prompt, unit_cells
+from plrc.analysis.features import FeatureMap
+from plrc.geometry import Crop
+
+SIZES = [(224, 224), (96, 64), (65, 97), (101, 63), (33, 224), (31, 31)]
+STRIDES = [4, 8, 16, 32]
 
 
-def waves(h: int, w: int) -> Tensor:
-    """(4, h, w): features coded with their own coordinates, so that the nearest cell is the most alike."""
-    x, y = (cell_centres(h, w) * math.pi / 2).unbind(-1)
+def waves(points: Tensor) -> Tensor:
+    """(..., 2) → (4, ...): features coded with coordinates, so that the nearest place is the most alike."""
+    x, y = (points * math.pi / 2).unbind(-1)
     return torch.stack((x.sin(), x.cos(), y.sin(), y.cos()))
 
 
-@pytest.mark.parametrize(("h", "w"), [(7, 7), (4, 9), (9, 4)])
-def test_affinity_peaks_in_the_cell_of_the_point(h, w):
-    centres = cell_centres(h, w).flatten(0, 1)
-    maps = affinity(waves(h, w), centres)
-    assert maps.shape == (h * w, h, w)
-    assert maps.flatten(1).argmax(dim=1).tolist() == list(range(h * w))
-    jittered = centres + (torch.rand(h * w, 2, generator=torch.Generator().manual_seed(0)) - 0.5) * 0.9 / torch.tensor(
-        [w, h]
-    )
-    inside = ((jittered > torch.tensor([0.5 / w, 0.5 / h])) & (jittered < 1 - torch.tensor([0.5 / w, 0.5 / h]))).all(
-        dim=1
-    )
-    found = affinity(waves(h, w), jittered[inside]).flatten(1).argmax(dim=1)
-    assert found.tolist() == torch.arange(h * w)[inside].tolist()
+def blank(width: int, height: int, stride: int) -> FeatureMap:
+    """A map of a picture that the network saw pixel for pixel; it reaches beyond where the sides are no multiples."""
+    h, w = -(-height // stride), -(-width // stride)
+    return FeatureMap(torch.zeros(1, h, w), (width, height), (width, height), stride, "c5")
+
+
+def coded(width: int, height: int, stride: int, crop: Crop | None = None) -> FeatureMap:
+    """Cells coded with their places in the picture, or in the image of which it is a view."""
+    fmap = blank(width, height, stride)
+    places = fmap.centres() if crop is None else crop.to_image(fmap.centres())
+    return FeatureMap(waves(places), (width, height), (width, height), stride, "c5")
+
+
+def random_map(c: int, h: int, w: int, seed: int = 0, stride: int = 8) -> FeatureMap:
+    features = torch.randn(c, h, w, generator=torch.Generator().manual_seed(seed))
+    return FeatureMap(features, (w * stride, h * stride), (w * stride, h * stride), stride, "c5")
+
+
+def clicks(fmap: FeatureMap, per_cell: float = 0.45) -> tuple[Tensor, list[int]]:
+    """A point somewhere in each cell, no nearer than a twentieth to its edges, and the cell; only those inside."""
+    h, w = fmap.shape
+    jitter = (torch.rand(h, w, 2, generator=torch.Generator().manual_seed(h * w)) * 2 - 1) * per_cell
+    points = (fmap.centres() + jitter * fmap.extent / torch.tensor([w, h])).flatten(0, 1)
+    inside = ((points > 0) & (points < 1)).all(dim=1)
+    return points[inside], inside.nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize("stride", STRIDES)
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_affinity_peaks_in_the_clicked_cell(width, height, stride):
+    fmap = coded(width, height, stride)
+    points, cells = clicks(fmap)
+    maps = affinity(fmap, points)
+    assert maps.shape == (len(points), *fmap.shape)
+    assert maps.flatten(1).argmax(dim=1).tolist() == cells
+
+
+@pytest.mark.parametrize("stride", [4, 32])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(("width", "height"), [(97, 65), (96, 160)])
+def test_affinity_to_a_view_peaks_where_the_point_lies_in_it(width, height, flip, stride):
+    image = coded(250, 130, 4)
+    crop = Crop(torch.tensor([0.12, 0.3, 0.71, 0.83]), torch.tensor(flip))
+    view = coded(width, height, stride, crop)
+    in_view, cells = clicks(view)
+    (maps,) = affinity(image, crop.to_image(in_view), to=[view])
+    assert maps.flatten(1).argmax(dim=1).tolist() == cells
+    (back,) = affinity(view, in_view, to=[image])
+    row, column = image.cell_of(crop.to_image(in_view))
+    found = back.flatten(1).argmax(dim=1)
+    # A view's cell may be as large as 20 cells of the image; a bilinear sample of it is exact to one of these, but not
+    # where the border cell's value is continued beyond its centre.
+    half = 0.5 * view.extent / torch.tensor([view.shape[1], view.shape[0]])
+    mixed = ((in_view >= half) & (in_view <= view.extent - half)).all(dim=1)
+    assert mixed.any() or stride == 32
+    assert ((found // image.shape[1] - row).abs()[mixed] <= 1).all()
+    assert ((found % image.shape[1] - column).abs()[mixed] <= 1).all()
+
+
+@pytest.mark.parametrize(("width", "height"), [(28, 28), (36, 15), (17, 31)])
+def test_one_hot_features_light_the_clicked_cell_alone(width, height):
+    shape = blank(width, height, 4).shape
+    count = shape[0] * shape[1]
+    fmap = FeatureMap(3 * torch.eye(count).view(count, *shape), (width, height), (width, height), 4, "c5")
+    centres = fmap.centres().flatten(0, 1)
+    torch.testing.assert_close(affinity(fmap, centres).flatten(1), torch.eye(count), rtol=0, atol=1e-5)
+    step = fmap.extent / torch.tensor([shape[1], shape[0]])
+    between = affinity(fmap, (centres[:1] + torch.tensor([0.25, 0.0]) * step))[0]  # ¾ of cell 0, ¼ of its neighbour
+    assert between[0, 0].item() == pytest.approx(3 / 10**0.5, abs=1e-5)
+    assert between[0, 1].item() == pytest.approx(1 / 10**0.5, abs=1e-5)
+    assert between.flatten()[2:].abs().max() < 1e-5
 
 
 def test_affinity_is_the_cosine():
-    features = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0))
-    maps = affinity(features, torch.tensor([[2.5 / 4, 0.5 / 3], [0.5, 1.5 / 3]]))
-    assert maps[0, 0, 2] == pytest.approx(1.0)
-    between = (features[:, 1, 1] + features[:, 1, 2]) / 2
-    for i in range(3):
-        for j in range(4):
-            first = F.cosine_similarity(features[:, 0, 2], features[:, i, j], dim=0)
-            assert maps[0, i, j].item() == pytest.approx(first.item(), abs=1e-6)
-            second = F.cosine_similarity(between, features[:, i, j], dim=0)
-            assert maps[1, i, j].item() == pytest.approx(second.item(), abs=1e-6)
+    fmap, other = random_map(5, 3, 4), random_map(5, 2, 6, seed=1)
+    features = fmap.features
+    points = torch.tensor([[2.5 / 4, 0.5 / 3], [0.5, 1.5 / 3]])
+    queries = [features[:, 0, 2], (features[:, 1, 1] + features[:, 1, 2]) / 2]
+    own, across = affinity(fmap, points, to=[fmap, other])
+    assert torch.equal(own, affinity(fmap, points))
+    for maps, asked in ((own, fmap), (across, other)):
+        assert maps.shape == (2, *asked.shape)
+        for n in range(2):
+            for i in range(asked.shape[0]):
+                for j in range(asked.shape[1]):
+                    expected = F.cosine_similarity(queries[n], asked.features[:, i, j], dim=0).item()
+                    assert maps[n, i, j].item() == pytest.approx(expected, abs=1e-6)
+    assert own[0, 0, 2].item() == pytest.approx(1.0)
+
+
+def test_cosines_never_leave_their_range():
+    fmap = random_map(300, 9, 11)
+    maps = affinity(fmap, fmap.centres().flatten(0, 1))
+    assert maps.max() <= 1
+    assert (-maps).max() <= 1
+    flipped = FeatureMap(-fmap.features, fmap.image_size, fmap.input_size, fmap.stride, fmap.layer)
+    assert affinity(fmap, fmap.centres().flatten(0, 1), to=[flipped])[0].min() >= -1
 
 
 def test_the_length_of_features_does_not_matter():
-    features = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0))
+    fmap = random_map(5, 3, 4)
     lengths = torch.rand(3, 4, generator=torch.Generator().manual_seed(1)) + 0.5
+    scaled = FeatureMap(fmap.features * lengths, fmap.image_size, fmap.input_size, fmap.stride, fmap.layer)
     point = torch.tensor([[0.5 / 4, 0.5 / 3]])
-    torch.testing.assert_close(affinity(features * lengths, point), affinity(features, point), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(affinity(scaled, point), affinity(fmap, point), rtol=1e-4, atol=1e-6)
 
 
-def test_a_larger_map_covers_the_same_frame():
-    ramp = cell_centres(4, 6).permute(2, 0, 1)
-    large = upsample(ramp, 20, 30)
-    expected = cell_centres(20, 30).permute(2, 0, 1)
-    torch.testing.assert_close(large[:, 3:-3, 3:-3], expected[:, 3:-3, 3:-3], rtol=0, atol=1e-6)
+# ------------------------------------------------------------------------------------------------------------- softmax
+
+
+def test_softmax_over_the_cells_of_one_image():
+    fmap = random_map(5, 3, 4)
+    points = torch.tensor([[0.2, 0.7], [0.9, 0.1]])
+    shares = affinity(fmap, points, temperature=0.1)
+    cosines = affinity(fmap, points).double()
+    for n in range(2):
+        weights = [[math.exp(v / 0.1) for v in row] for row in cosines[n].tolist()]
+        total = sum(map(sum, weights))
+        torch.testing.assert_close(shares[n], torch.tensor(weights) / total)
+
+
+def test_softmax_over_the_cells_of_all_images():
+    maps = [random_map(5, 3, 4), random_map(5, 6, 2, seed=1), random_map(5, 1, 1, seed=2)]
+    points = torch.tensor([[0.2, 0.7], [0.9, 0.1]])
+    shares = affinity(maps[0], points, to=maps, temperature=0.05)
+    assert [s.shape for s in shares] == [(2, 3, 4), (2, 6, 2), (2, 1, 1)]
+    torch.testing.assert_close(sum(s.sum(dim=(1, 2)) for s in shares), torch.ones(2))
+    cosines = affinity(maps[0], points, to=maps)
+    for share, cosine in zip(shares, cosines, strict=True):  # one temperature and one sum for all images
+        scale = share / (cosine / 0.05).exp()
+        torch.testing.assert_close(scale, scale[:, :1, :1].expand_as(scale), rtol=1e-4, atol=0)
+        torch.testing.assert_close(scale[:, 0, 0], (shares[0] / (cosines[0] / 0.05).exp())[:, 0, 0], rtol=1e-4, atol=0)
+
+
+def test_a_lower_temperature_is_sharper_and_never_overflows():
+    fmap = random_map(5, 3, 4)
+    point = fmap.centres()[1, 2][None]
+    peaks = [affinity(fmap, point, temperature=t).amax().item() for t in (1.0, 0.1, 1e-6)]
+    assert peaks[0] < peaks[1] < peaks[2]
+    assert peaks[2] == 1
+
+
+# -------------------------------------------------------------------------------------------------------------- prompts
+
+
+def test_a_prompt_is_the_nearest_positive_less_the_nearest_negative():
+    fmap, other = random_map(5, 3, 4), random_map(5, 2, 6, seed=1)
+    positive, negative = torch.tensor([[0.1, 0.2], [0.9, 0.6]]), torch.tensor([[0.5, 0.5], [0.2, 0.9], [0.7, 0.1]])
+    for found, asked in zip(prompt(fmap, positive, negative, to=[fmap, other]), (fmap, other), strict=True):
+        (yes,), (no,) = affinity(fmap, positive, to=[asked]), affinity(fmap, negative, to=[asked])
+        for i in range(asked.shape[0]):
+            for j in range(asked.shape[1]):
+                expected = max(yes[:, i, j].tolist()) - max(no[:, i, j].tolist())
+                assert found[i, j].item() == pytest.approx(expected, abs=1e-6)
+    torch.testing.assert_close(prompt(fmap, positive), affinity(fmap, positive).amax(dim=0))
+    torch.testing.assert_close(prompt(fmap, positive, torch.empty(0, 2)), prompt(fmap, positive))
+    torch.testing.assert_close(prompt(fmap, positive[:1]), affinity(fmap, positive[:1])[0])
+
+
+def test_the_sign_of_a_prompt_is_the_label_of_the_nearest_point():
+    fmap = coded(96, 64, 8)
+    positive, negative = torch.tensor([[0.1, 0.2], [0.9, 0.9]]), torch.tensor([[0.5, 0.6]])
+    found = prompt(fmap, positive, negative)
+    row, column = fmap.cell_of(torch.cat((positive, negative)))
+    assert (found[row[:2], column[:2]] > 0).all()
+    assert found[row[2], column[2]] < 0
+
+
+def test_more_points_move_a_prompt_only_their_way():
+    fmap = random_map(6, 5, 5)
+    points = torch.rand(6, 2, generator=torch.Generator().manual_seed(3))
+    assert (prompt(fmap, points[:3], points[4:5]) >= prompt(fmap, points[:2], points[4:5]) - 1e-6).all()
+    assert (prompt(fmap, points[:2], points[4:]) <= prompt(fmap, points[:2], points[4:5]) + 1e-6).all()
+
+
+def test_a_prompt_has_the_softmax_too():
+    fmap, other = random_map(5, 3, 4), random_map(5, 2, 6, seed=1)
+    yes, no = torch.tensor([[0.1, 0.2]]), torch.tensor([[0.5, 0.5]])
+    shares = prompt(fmap, yes, no, to=[fmap, other], temperature=0.1)
+    values = torch.cat([m.flatten() for m in prompt(fmap, yes, no, to=[fmap, other])])
+    torch.testing.assert_close(torch.cat([s.flatten() for s in shares]), (values / 0.1).softmax(0))
+    assert prompt(fmap, yes, no, temperature=0.1).sum().item() == pytest.approx(1)
+
+
+# ---------------------------------------------------------------------------------------------------------- difference
+
+
+def test_the_difference_of_maps_of_one_shape_is_cell_by_cell():
+    first, second = random_map(5, 3, 4), random_map(7, 3, 4, seed=1)
+    points = torch.tensor([[0.2, 0.7], [0.9, 0.1]])
+    found, grid = affinity_difference(first, second, points)
+    assert grid is first
+    torch.testing.assert_close(found, affinity(first, points) - affinity(second, points), rtol=0, atol=1e-5)
+    torch.testing.assert_close(affinity_difference(second, first, points)[0], -found, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("width", "height"), [(224, 224), (197, 101), (101, 197)])
+def test_the_difference_of_maps_of_two_strides_is_at_the_finer_cells(width, height):
+    fine, coarse = coded(width, height, 4), coded(width, height, 16)
+    points = torch.tensor([[0.3, 0.4], [0.6, 0.55]])
+    found, grid = affinity_difference(coarse, fine, points)
+    other, same = affinity_difference(fine, coarse, points)
+    assert grid is same is fine
+    torch.testing.assert_close(found, -other)
+    # Both are nearly the same smooth function of the place, but in the coarse map's outermost half cell.
+    h, w = fine.shape
+    assert found[:, 3 : h - 5, 3 : w - 5].abs().max() < 0.01
+
+
+def test_the_difference_reaches_two():
+    first = FeatureMap(torch.tensor([[[1.0, -1.0]]]), (16, 8), (16, 8), 8, "c5")
+    second = FeatureMap(torch.tensor([[[1.0, 1.0]]]), (16, 8), (16, 8), 8, "c5")
+    torch.testing.assert_close(
+        affinity_difference(first, second, torch.tensor([[0.25, 0.5]]))[0], torch.tensor([[[0.0, -2.0]]])
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- cache and errors
+
+
+def test_cells_are_normalised_once_and_forgotten_with_the_map():
+    before = len(_UNIT_CELLS)
+    fmap = random_map(5, 3, 4)
+    cells = unit_cells(fmap)
+    assert unit_cells(fmap) is cells
+    torch.testing.assert_close(cells[1 * 4 + 2], F.normalize(fmap.features[:, 1, 2], dim=0))
+    assert len(_UNIT_CELLS) == before + 1
+    del fmap
+    assert len(_UNIT_CELLS) == before
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda m: affinity(m, torch.tensor([0.5, 0.5])), r"shape \(n, 2\)"),
+        (lambda m: affinity(m, torch.zeros(2, 3)), r"shape \(n, 2\)"),
+        (lambda m: affinity(m, torch.zeros(1, 2), to=[random_map(6, 2, 2)]), "5 channels .* layer c5, which have 6"),
+        (lambda m: affinity(m, torch.zeros(1, 2), to=[]), "`to` is empty"),
+        (lambda m: affinity(m, torch.zeros(1, 2), temperature=0.0), "above 0, not 0"),
+        (lambda m: affinity(m, torch.zeros(1, 2), temperature=float("nan")), "above 0"),
+        (lambda m: prompt(m, torch.empty(0, 2), torch.zeros(1, 2)), "needs a positive point"),
+        (lambda m: affinity_difference(m, random_map(5, 3, 5), torch.zeros(1, 2)), "32 × 24 and 40 × 24"),
+    ],
+)
+def test_bad_questions_are_refused(ask, message):
+    with pytest.raises(ValueError, match=message):
+        ask(random_map(5, 3, 4))

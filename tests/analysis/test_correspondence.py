@@ -1,0 +1,348 @@
+"""plrc.analysis.correspondence: maps coded with their places match wholly, and every measure is the naive loop's."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from plrc.analysis import correspondence as module
+from plrc.analysis.correspondence import chance, match_points, match_regions, match_views, region_affinity
+from plrc.analysis.features import FeatureMap
+from plrc.analysis.pooling import region_features, region_points
+from plrc.geometry import Crop, cell_centres, cell_of
+from plrc.regions import view_regions
+
+SIZES = [(128, 128), (96, 64), (65, 97), (101, 63), (33, 224)]
+WHOLE = ((0.0, 0.0, 1.0, 1.0), False)
+# Two views that overlap, of other shapes, and every way of mirroring them.
+CROPS = [
+    (((0.05, 0.13, 0.81, 0.77), first), ((0.31, 0.02, 0.97, 0.68), second))
+    for first in (False, True)
+    for second in (False, True)
+]
+
+
+def crop_of(box: tuple[float, ...], flip: bool) -> Crop:
+    return Crop(torch.tensor(box), torch.tensor(flip))
+
+
+def waves(points: Tensor) -> Tensor:
+    """(..., 2) → (4, ...): features coded with coordinates, so that the nearest place is the most alike."""
+    x, y = (points * math.pi / 2).unbind(-1)
+    return torch.stack((x.sin(), x.cos(), y.sin(), y.cos()))
+
+
+def map_of(features: Tensor, width: int, height: int, stride: int) -> FeatureMap:
+    """A map of a picture that the network saw pixel for pixel; it reaches beyond where the sides are no multiples."""
+    return FeatureMap(features, (width, height), (width, height), stride, "c5")
+
+
+def coded(width: int, height: int, stride: int, crop: Crop) -> FeatureMap:
+    """A view whose cells are coded with their places in the image."""
+    blank = map_of(torch.zeros(1, -(-height // stride), -(-width // stride)), width, height, stride)
+    return map_of(waves(crop.to_image(blank.centres())), width, height, stride)
+
+
+def random_map(c: int, h: int, w: int, seed: int = 0) -> FeatureMap:
+    return map_of(torch.randn(c, h, w, generator=torch.Generator().manual_seed(seed)), 8 * w, 8 * h, 8)
+
+
+# -------------------------------------------------------------------------------------------------------- known places
+
+
+@pytest.mark.parametrize("stride", [4, 8, 16, 32])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_a_coded_map_matches_itself_cell_by_cell(width, height, stride):
+    fmap = coded(width, height, stride, crop_of(*WHOLE))
+    matches = match_views(fmap, fmap, crop_of(*WHOLE), crop_of(*WHOLE), within=0)
+    assert len(matches) == fmap.shape[0] * fmap.shape[1]
+    assert matches.recall() == 1
+    assert matches.visible.all()
+    assert matches.mutual.all()
+    assert matches.cycle.max() == 0
+    torch.testing.assert_close(matches.end, matches.start)
+    torch.testing.assert_close(matches.truth, matches.start)
+    assert (matches.end < 1).all()
+    half = fmap.extent / torch.tensor([fmap.shape[1], fmap.shape[0]]) / 2
+    whole = (fmap.centres().flatten(0, 1) + half < 1 + 1e-6).all(dim=1)  # of others the picture shows but a part
+    torch.testing.assert_close(matches.start[whole], fmap.centres().flatten(0, 1)[whole])
+    assert (matches.similarity[whole] > 1 - 1e-6).all()
+    assert matches.similarity.min() > 0.85
+
+
+@pytest.mark.parametrize("stride", [4, 8, 32])
+@pytest.mark.parametrize(("width", "height"), [(128, 96), (65, 97), (101, 63)])
+@pytest.mark.parametrize(("first", "second"), CROPS)
+def test_coded_views_match_wholly_to_the_cell(first, second, width, height, stride):
+    crop_a, crop_b = crop_of(*first), crop_of(*second)
+    a, b = coded(width, height, stride, crop_a), coded(height, width, stride, crop_b)
+    matches = match_views(a, b, crop_a, crop_b, within=0)
+    assert matches.visible.any()
+    assert not matches.visible.all()
+    assert not matches.right[~matches.visible].any()
+    assert matches.recall() == 1
+    places = crop_a.to_image(matches.start), crop_b.to_image(matches.truth)
+    torch.testing.assert_close(*places, rtol=0, atol=1e-5)  # one place of the image, seen twice
+    row, column = b.cell_of(matches.truth[matches.visible])
+    assert torch.equal(torch.stack(b.cell_of(matches.end[matches.visible])), torch.stack((row, column)))
+
+
+def test_given_points_are_matched_as_they_are():
+    crop_a, crop_b = crop_of(*CROPS[1][0]), crop_of(*CROPS[1][1])
+    a, b = coded(128, 96, 8, crop_a), coded(96, 128, 8, crop_b)
+    points = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.05
+    matches = match_views(a, b, crop_a, crop_b, points)
+    torch.testing.assert_close(matches.start, points)
+    assert matches.recall() == 1
+    exact = match_points(a, b, points, matches.truth, within=0)
+    assert exact.recall() > 0.95  # a bilinear sample lies a little off, and some points near an edge
+
+
+@pytest.mark.parametrize("within", [0, 1, 2])
+def test_right_is_within_so_many_cells_in_row_and_column(within):
+    h, w = 5, 7
+    b = map_of(torch.eye(h * w).view(h * w, h, w), 8 * w, 8 * h, 8)
+    start = b.centres().flatten(0, 1)
+    for i in range(h):
+        for j in range(w):
+            truth = start.new_tensor([(j + 0.5) / w, (i + 0.5) / h]).expand(h * w, 2)
+            right = match_points(b, b, start, truth, within).right.view(h, w)
+            for k in range(h):
+                for m in range(w):
+                    assert right[k, m].item() == (abs(k - i) <= within and abs(m - j) <= within)
+
+
+def test_what_the_other_view_does_not_show_is_neither_right_nor_wrong():
+    fmap = coded(64, 64, 8, crop_of(*WHOLE))
+    start = torch.tensor([[0.3, 0.3]]).expand(7, 2)
+    truth = torch.tensor(
+        [[0.3, 0.3], [0.9, 0.9], [-0.01, 0.3], [0.3, 1.0], [0.3, 1.7], [math.nan, math.nan], [0.0, 0.3]]
+    )
+    matches = match_points(fmap, fmap, start, truth)
+    assert matches.visible.tolist() == [True, True, False, False, False, False, True]
+    assert matches.right.tolist() == [True, False, False, False, False, False, False]
+    assert matches.recall() == pytest.approx(1 / 3)
+    assert math.isnan(matches[~matches.visible].recall())
+
+
+def test_chance_is_the_share_of_the_cells_that_would_be_right():
+    fmap = FeatureMap(torch.ones(1, 4, 6), (40, 17), (40, 17), 8, "c5", "shifted ×2")  # 3 × 5 cells show any of it
+    truth = torch.tensor([[0.5, 0.7], [0.01, 0.01], [0.99, 0.99], [1.2, 0.5]])  # beside 9, 4, 4 cells; and out of sight
+    matches = match_points(fmap, fmap, torch.full((4, 2), 0.5), truth)
+    assert chance(matches, fmap) == pytest.approx((9 + 4 + 4) / 3 / 15)
+    assert chance(matches, fmap, within=0) == pytest.approx(1 / 15)
+    assert math.isnan(chance(matches[3:], fmap))
+    with pytest.raises(ValueError, match="true places"):
+        chance(match_points(fmap, fmap), fmap)
+
+
+@pytest.mark.parametrize("finer", [2, 4])
+def test_cells_beyond_the_picture_are_never_matched(finer):
+    stride = 32 // finer
+    h, w = finer * 3, finer * 4  # of 65 × 97 pixels, as maps made finer by shifts are: some cells show nothing
+    blank = FeatureMap(torch.zeros(1, h, w), (97, 65), (97, 65), stride, "c5", f"shifted ×{finer}")
+    shown = ((torch.arange(h) * stride < 65)[:, None] & (torch.arange(w) * stride < 97)).flatten()
+    features = torch.randn(2, 16, h * w, generator=torch.Generator().manual_seed(0))
+    for k in (0, 1):  # out of sight in either map is the very feature that a cell of the other looks for
+        features[k][:, ~shown] = features[1 - k][:, shown][:, : int((~shown).sum())]
+    a, b = (replace(blank, features=f.view(16, h, w)) for f in features)
+    matches = match_points(a, b)
+    assert len(matches) == shown.sum()
+    assert (~shown).any()
+    for fmap, points in ((a, matches.start), (b, matches.end), (a, matches.back)):
+        assert ((points > 0) & (points < 1)).all()
+        row, column = fmap.cell_of(points)
+        assert shown[row * w + column].all()
+
+
+# ------------------------------------------------------------------------------------------------------- against loops
+
+
+def naive(a: FeatureMap, b: FeatureMap, within: int) -> dict[str, list[float]]:
+    """Every cell of A against every cell of B, in double precision, one at a time."""
+
+    def cells(fmap: FeatureMap) -> list[tuple[int, int, Tensor]]:
+        h, w = fmap.shape
+        return [(i, j, F.normalize(fmap.features[:, i, j].double(), dim=0)) for i in range(h) for j in range(w)]
+
+    def best(query: Tensor, among: list[tuple[int, int, Tensor]]) -> tuple[int, int, Tensor]:
+        return max(among, key=lambda cell: float(query @ cell[2]))
+
+    out: dict[str, list[float]] = {name: [] for name in ("similarity", "ratio", "mutual", "cycle", "x", "y")}
+    longer = max(a.image_size)
+    for i, j, query in cells(a):
+        k, m, found = best(query, cells(b))
+        elsewhere = [c for c in cells(b) if max(abs(c[0] - k), abs(c[1] - m)) > within]
+        back = best(found, cells(a))
+        out["similarity"].append(float(query @ found))
+        distances = [float((query - f).norm()) for f in (found, *([best(query, elsewhere)[2]] if elsewhere else []))]
+        out["ratio"].append(distances[0] / distances[1] if elsewhere else math.nan)
+        out["mutual"].append(back[:2] == (i, j))
+        across, down = (back[1] - j) * a.image_size[0] / a.shape[1], (back[0] - i) * a.image_size[1] / a.shape[0]
+        out["cycle"].append(math.hypot(across, down) / longer)
+        out["x"].append((m + 0.5) / b.shape[1])
+        out["y"].append((k + 0.5) / b.shape[0])
+    return out
+
+
+@pytest.mark.parametrize("within", [0, 1, 2])
+@pytest.mark.parametrize("at_once", [2**24, 50, 1])
+def test_matches_are_the_naive_loop(monkeypatch, within, at_once):
+    monkeypatch.setattr(module, "_AT_ONCE", at_once)
+    a, b = random_map(5, 4, 6), random_map(5, 7, 3, seed=1)
+    matches, expected = match_points(a, b, within=within), naive(a, b, within)
+    for name in ("similarity", "ratio", "cycle"):
+        torch.testing.assert_close(getattr(matches, name), torch.tensor(expected[name]), rtol=1e-4, atol=1e-5)
+    assert matches.mutual.tolist() == expected["mutual"]
+    assert 0 < matches.mutual.sum() < len(matches)
+    torch.testing.assert_close(matches.end, torch.tensor([expected["x"], expected["y"]]).T)
+    assert torch.equal(matches.cycle == 0, matches.mutual)
+    assert matches.truth is matches.visible is matches.right is None
+    with pytest.raises(ValueError, match="no true places"):
+        matches.recall()
+
+
+def test_by_hand():
+    """Three cells in a row at 0°, 40°, 90° against four at 10°, 85°, 50°, 100°."""
+
+    def at(*degrees: float) -> FeatureMap:
+        angles = torch.tensor(degrees) * math.pi / 180
+        return map_of(torch.stack((angles.cos(), angles.sin()))[:, None], 8 * len(degrees), 8, 8)
+
+    matches = match_points(at(0, 40, 90), at(10, 85, 50, 100), within=0)
+    assert matches.end[:, 0].tolist() == pytest.approx([0.5 / 4, 2.5 / 4, 1.5 / 4])
+    assert matches.mutual.tolist() == [True, True, True]
+
+    def chord(degrees: float) -> float:
+        return 2 * math.sin(math.radians(degrees) / 2)
+
+    expected = [chord(10) / chord(50), chord(10) / chord(30), chord(5) / chord(10)]
+    assert matches.ratio.tolist() == pytest.approx(expected, rel=1e-3)
+    apart = match_points(at(0, 40, 90), at(10, 85, 50, 100), within=1)  # 85° and 100° lie beside 50°
+    expected = [chord(10) / chord(50), chord(10) / chord(30), chord(5) / math.inf]
+    assert apart.ratio[:2].tolist() == pytest.approx(expected[:2], rel=1e-3)
+    assert apart.ratio[2].item() == pytest.approx(chord(5) / chord(10), rel=1e-3)
+
+    # 90° and 60° both find 70°, whose own best is 60°: one of them comes back a cell aside.
+    back = match_points(at(90, 60, 0), at(70, 0))
+    assert back.mutual.tolist() == [False, True, True]
+    assert back.cycle.tolist() == pytest.approx([1 / 3, 0, 0])
+    assert back.back[0].tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_a_repeated_pattern_has_the_ratio_one_and_a_single_place_none():
+    features = torch.randn(6, 1, 4, generator=torch.Generator().manual_seed(0))
+    twice = map_of(torch.cat((features, features), dim=2), 64, 8, 8)
+    assert match_points(twice, twice, within=1).ratio.tolist() == pytest.approx([1.0] * 8)
+    assert match_points(twice, map_of(features[:, :, :2], 16, 8, 8)).ratio.isnan().all()
+    unique = match_points(map_of(features, 32, 8, 8), map_of(features, 32, 8, 8), within=0)
+    assert unique.ratio.max() < 0.01
+
+
+def test_the_length_of_features_does_not_matter():
+    a, b = random_map(5, 4, 6), random_map(5, 7, 3, seed=1)
+    lengths = torch.rand(7, 3, generator=torch.Generator().manual_seed(1)) * 9 + 0.5
+    scaled = match_points(a, map_of(b.features * lengths, 24, 56, 8))
+    torch.testing.assert_close(scaled.end, match_points(a, b).end)
+
+
+def test_some_matches_are_kept():
+    crop_a, crop_b = crop_of(*CROPS[0][0]), crop_of(*CROPS[0][1])
+    matches = match_views(coded(64, 64, 8, crop_a), coded(64, 64, 8, crop_b), crop_a, crop_b)
+    kept = matches[matches.visible]
+    assert len(kept) == matches.visible.sum()
+    assert kept.visible.all()
+    torch.testing.assert_close(kept.truth, matches.truth[matches.visible])
+    assert len(matches[:3]) == 3
+    plain = match_points(random_map(5, 4, 6), random_map(5, 4, 6))[1:2]
+    assert len(plain) == 1
+    assert plain.truth is None
+
+
+def test_no_point_is_no_match():
+    assert len(match_points(random_map(5, 4, 6), random_map(5, 3, 3), torch.empty(0, 2))) == 0
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda a, b: match_points(a, random_map(6, 3, 3)), "5 channels .* have 6"),
+        (lambda a, b: match_points(a, b, torch.zeros(2)), r"shape \(n, 2\)"),
+        (lambda a, b: match_points(a, b, torch.zeros(2, 2), torch.zeros(3, 2)), r"2 points, and .* shape \(3, 2\)"),
+        (lambda a, b: match_regions(a, torch.eye(2).long(), random_map(6, 3, 3), torch.eye(2).long()), "5 channels"),
+        (lambda a, b: match_regions(a, torch.eye(2), b, torch.eye(2)), "integers"),
+    ],
+)
+def test_bad_questions_are_refused(ask, message):
+    with pytest.raises(ValueError, match=message):
+        ask(random_map(5, 4, 6), random_map(5, 3, 3))
+
+
+# ------------------------------------------------------------------------------------------------------------- regions
+
+
+def seen(raster: Tensor, crop: Crop, width: int, height: int, count: int) -> FeatureMap:
+    """A view, at four pixels a cell, whose cells say which region of the image they show."""
+    blank = map_of(torch.zeros(1, -(-height // 4), -(-width // 4)), width, height, 4)
+    row, column = cell_of(crop.to_image(blank.centres()), *raster.shape)
+    return map_of(F.one_hot(raster[row, column], count).permute(2, 0, 1).float(), width, height, 4)
+
+
+@pytest.mark.parametrize(("first", "second"), CROPS)
+@pytest.mark.parametrize("kind", ["grid", "superpixels"])
+def test_regions_of_two_views_find_their_own_name(kind, first, second):
+    grid = torch.arange(16).reshape(4, 4)
+    seeds = torch.rand(12, 2, generator=torch.Generator().manual_seed(0))
+    ragged = torch.cdist(cell_centres(60, 80).flatten(0, 1), seeds).argmin(dim=1).view(60, 80)
+    raster = grid if kind == "grid" else ragged
+    crops = crop_of(*first), crop_of(*second)
+    a, b = seen(raster, crops[0], 112, 84, 16), seen(raster, crops[1], 97, 130, 16)
+    raster_a, raster_b = view_regions(raster, Crop.stack(crops))
+    matches = match_regions(a, raster_a, b, raster_b, named_alike=True)
+    assert len(matches) == len(raster_a.unique())
+    assert matches.recall() == 1
+    names_a, names_b = set(raster_a.unique().tolist()), set(raster_b.unique().tolist())
+    assert matches.visible.tolist() == [name in names_b for name in sorted(names_a)]
+    assert names_a - names_b  # some region is out of sight
+    assert matches.truth[~matches.visible].isnan().all()
+    torch.testing.assert_close(matches.end[matches.right], matches.truth[matches.right])
+    for points, of_view in ((matches.start, raster_a), (matches.truth[matches.visible], raster_b)):
+        row, column = cell_of(points, *of_view.shape)
+        expected = names_a if of_view is raster_a else names_a & names_b
+        assert of_view[row, column].tolist() == sorted(expected)
+
+
+def test_matches_of_regions_are_the_naive_loop():
+    a, b = random_map(6, 8, 12), random_map(6, 10, 7, seed=1)
+    raster_a, raster_b = torch.arange(12).reshape(3, 4), torch.arange(10).reshape(5, 2)
+    matches = match_regions(a, raster_a, b, raster_b)
+    cosines = region_affinity(region_features(a, raster_a), region_features(b, raster_b))
+    assert cosines.shape == (12, 10)
+    places = region_points(raster_a)
+    for i in range(12):
+        row = cosines[i].tolist()
+        j = max(range(10), key=lambda k: row[k])
+        second = max(v for k, v in enumerate(row) if k != j)
+        back = max(range(12), key=lambda k: cosines[k, j].item())
+        assert matches.end[i].tolist() == pytest.approx([(j % 2 + 0.5) / 2, (j // 2 + 0.5) / 5])
+        assert matches.similarity[i].item() == pytest.approx(row[j], abs=1e-6)
+        assert matches.ratio[i].item() == pytest.approx(math.sqrt((1 - row[j]) / (1 - second)), rel=1e-4)
+        assert matches.mutual[i].item() == (back == i)
+        gone = (places[back] - places[i]) * torch.tensor([96, 64]) / 96
+        assert matches.cycle[i].item() == pytest.approx(gone.norm().item(), abs=1e-6)
+    assert 0 < matches.mutual.sum() < 12
+    assert matches.right is None
+
+
+def test_region_affinity_is_the_matrix_of_cosines():
+    a, b = (torch.randn(n, 5, generator=torch.Generator().manual_seed(n)) for n in (3, 4))
+    found = region_affinity(a, b)
+    for i in range(3):
+        for j in range(4):
+            assert found[i, j].item() == pytest.approx(F.cosine_similarity(a[i], b[j], dim=0).item(), abs=1e-6)
+    assert region_affinity(a, a).max() <= 1

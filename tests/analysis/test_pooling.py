@@ -1,0 +1,151 @@
+"""plrc.analysis.pooling: regions weigh each cell by exactly what they cover of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from plrc.analysis.features import FeatureMap
+from plrc.analysis.pooling import (
+    image_feature,
+    point_features,
+    region_features,
+    region_numbers,
+    region_points,
+    region_weights,
+)
+
+
+def random_map(width: int, height: int, stride: int, channels: int = 3) -> FeatureMap:
+    """A map of a picture that the network saw pixel for pixel; it reaches beyond where the sides are no multiples."""
+    shape = (channels, -(-height // stride), -(-width // stride))
+    features = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return FeatureMap(features, (width, height), (width, height), stride, "c5")
+
+
+def naive_weights(fmap: FeatureMap, raster: Tensor, count: int) -> Tensor:
+    """Overlaps of every cell's rectangle with every rectangle of the raster, one by one."""
+    h, w = fmap.shape
+    rows, columns = raster.shape
+    cw, ch = fmap.stride / fmap.input_size[0], fmap.stride / fmap.input_size[1]
+    shares = torch.zeros(count, h, w, dtype=torch.float64)
+    for i in range(h):
+        for j in range(w):
+            for r in range(rows):
+                for c in range(columns):
+                    across = min((j + 1) * cw, (c + 1) / columns) - max(j * cw, c / columns)
+                    down = min((i + 1) * ch, (r + 1) / rows) - max(i * ch, r / rows)
+                    if across > 0 and down > 0 and raster[r, c] >= 0:
+                        shares[raster[r, c], i, j] += across * down / (cw * ch)
+    return shares
+
+
+@pytest.mark.parametrize(("width", "height", "stride"), [(32, 32, 8), (24, 40, 8), (37, 21, 8), (9, 30, 16)])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (3, 5), (11, 7)])
+def test_weights_are_the_overlaps_of_the_rectangles(width, height, stride, shape):
+    fmap = random_map(width, height, stride)
+    raster = torch.randint(0, 4, shape, generator=torch.Generator().manual_seed(1))
+    raster = raster.unique(return_inverse=True)[1]
+    count = int(raster.max()) + 1
+    expected = naive_weights(fmap, raster, count)
+    torch.testing.assert_close(region_weights(fmap, raster), expected, rtol=0, atol=1e-12)
+    means = torch.einsum("nhw,chw->nc", expected, fmap.features.double()) / expected.sum(dim=(1, 2))[:, None]
+    torch.testing.assert_close(region_features(fmap, raster).double(), means, rtol=1e-5, atol=1e-6)
+
+
+def test_a_raster_of_the_cells_gives_the_cells():
+    fmap = random_map(24, 40, 8)
+    raster = torch.arange(15).reshape(5, 3)
+    torch.testing.assert_close(region_features(fmap, raster), fmap.features.flatten(1).T)
+
+
+def test_a_region_smaller_than_a_cell_has_the_feature_of_its_cell():
+    fmap = random_map(64, 64, 32)
+    raster = torch.zeros(100, 100, dtype=torch.long)
+    raster[10, 77] = 1  # a five-hundredth of a cell
+    torch.testing.assert_close(region_features(fmap, raster)[1], fmap.features[:, 0, 1])
+
+
+def test_a_region_over_two_cells_is_their_mean_by_area():
+    fmap = FeatureMap(torch.tensor([[[1.0, 5.0]]]), (16, 8), (16, 8), 8, "c5")
+    raster = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1]])  # ¾ of the picture: the whole of cell 0, half of cell 1
+    torch.testing.assert_close(region_features(fmap, raster), torch.tensor([[(1 + 0.5 * 5) / 1.5], [5.0]]))
+
+
+def test_what_the_map_sees_beyond_the_picture_counts_for_nothing():
+    features = torch.full((1, 3, 3), 100.0)  # rows of 8 pixels, of a picture of 20 × 8: only the first shows any of it
+    features[0, 0] = torch.tensor([1.0, 2.0, 7.0])
+    fmap = FeatureMap(features, (20, 8), (20, 8), 8, "c5", "shifted ×4")
+    assert image_feature(fmap).item() == pytest.approx((1 + 2 + 7 / 2) / 2.5)
+    assert region_weights(fmap, torch.tensor([[0]]))[0].tolist() == [pytest.approx([1, 1, 0.5]), [0, 0, 0], [0, 0, 0]]
+
+
+def test_weights_fill_every_cell_that_the_picture_fills():
+    fmap = random_map(50, 37, 8)
+    raster = torch.randint(0, 9, (31, 23), generator=torch.Generator().manual_seed(1))
+    total = region_weights(fmap, raster).sum(dim=0)
+    expected = torch.ones(5, 7, dtype=torch.float64)
+    expected[4] *= 5 / 8
+    expected[:, 6] *= 2 / 8
+    torch.testing.assert_close(total, expected)
+    shares = region_weights(fmap, raster).sum(dim=(1, 2))
+    assert shares.sum().item() == pytest.approx(50 * 37 / 64)
+
+
+def test_the_image_feature_is_the_mean_over_cells():
+    fmap = random_map(24, 40, 8)
+    torch.testing.assert_close(image_feature(fmap), fmap.features.mean(dim=(1, 2)))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+def test_numbers_may_have_gaps_and_negative_ones_are_no_region(dtype):
+    fmap = random_map(16, 16, 8)
+    raster = torch.tensor([[2, 7], [40, 40]], dtype=dtype)
+    assert region_numbers(raster).tolist() == [2, 7, 40]
+    f = fmap.features
+    expected = torch.stack((f[:, 0, 0], f[:, 0, 1], (f[:, 1, 0] + f[:, 1, 1]) / 2))
+    torch.testing.assert_close(region_features(fmap, raster), expected)
+    if dtype != torch.uint8:
+        raster[0, 0] = -1
+        torch.testing.assert_close(region_features(fmap, raster), expected[1:])
+        assert region_numbers(raster).tolist() == [7, 40]
+
+
+def test_a_mask_is_two_regions():
+    fmap = random_map(16, 8, 8)
+    torch.testing.assert_close(region_features(fmap, torch.tensor([[True, False]])), fmap.features[:, 0].T.flip(0))
+
+
+def test_region_points_lie_in_their_regions():
+    raster = torch.zeros(9, 12, dtype=torch.long)
+    raster[2:7, 3:10] = 3  # around it a ring, whose centroid it holds
+    raster[0, 11] = 5
+    points = region_points(raster)
+    row, column = (points[:, 1] * 9).long(), (points[:, 0] * 12).long()
+    assert raster[row, column].tolist() == [0, 3, 5]
+    torch.testing.assert_close(points[1:], torch.tensor([[6.5 / 12, 4.5 / 9], [11.5 / 12, 0.5 / 9]]))
+
+
+def test_point_features_are_bilinear_samples():
+    fmap = random_map(24, 40, 8)
+    f = fmap.features
+    points = torch.tensor([[0.5, 0.1], [1 / 3, 0.1], [1 / 3, 0.2]])
+    expected = torch.stack((f[:, 0, 1], (f[:, 0, 0] + f[:, 0, 1]) / 2, f[:, :2, :2].mean(dim=(1, 2))))
+    torch.testing.assert_close(point_features(fmap, points), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("raster", "message"),
+    [
+        (torch.zeros(2, 2), "float32"),
+        (torch.zeros(2, 2, 2, dtype=torch.long), r"\(2, 2, 2\) int64"),
+        (torch.zeros(0, 3, dtype=torch.long), r"\(0, 3\)"),
+        (torch.full((2, 2), -1), "has no region"),
+    ],
+)
+def test_what_is_no_raster_is_refused(raster, message):
+    with pytest.raises(ValueError, match=message):
+        region_features(random_map(16, 16, 8), raster)
+    with pytest.raises(ValueError, match=r"shape \(n, 2\)"):
+        point_features(random_map(16, 16, 8), torch.zeros(3))
