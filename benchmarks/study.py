@@ -5,7 +5,8 @@
 
 Each run is ``train_ddp.py --preset demo`` with one thread and the overrides of ``VARIANTS``; ``--jobs`` run side by
 side. Runs that are finished are not repeated, interrupted ones are resumed. ``--variants`` and ``--seeds`` choose some.
-Writes ``DIR/<name>.json`` and prints the table, in Markdown.
+Of each network two maps are scored: the trunk's last one, which a detector inherits, and the projected one, ``z``, to
+which the losses are applied. Writes ``DIR/<name>.json`` and prints the table, in Markdown.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from plrc.checkpoint import load_checkpoint
 from plrc.config import Config, load_config
 from plrc.data.loader import view_sampler
 from plrc.data.sources import Source, decode, open_source
+from plrc.encoder import Encoder
 from plrc.model import PLRC
 
 ROOT = Path(__file__).parent.parent
@@ -42,8 +44,11 @@ VARIANTS: dict[str, list[str]] = {
     "teacher 0.02": ["--teacher-temperature", "0.02", "0.02"],
     "teacher 0.1": ["--teacher-temperature", "0.1", "0.1"],
     "image + affinity": ["--weight-point=0"],
+    "queue 1024": ["--weight-point=0", "--weight-affinity=0", "--queue-size=1024"],
+    "queue 4096": ["--weight-point=0", "--weight-affinity=0", "--queue-size=4096"],
 }
-SIDES = {"photos": 128, "scenes": 128}  # short side at which objects are scored, pixels
+SHORT_SIDE = 128  # at which objects are scored, pixels
+MEASURES = ("trunk view match", "trunk AUC", "z view match", "z AUC")
 HELD_OUT = "scenes:300@7"  # scenes that no run was trained on
 
 
@@ -109,15 +114,14 @@ def table(arguments: argparse.Namespace) -> None:
     images = range(0, len(source), max(1, len(source) // 300))
     pairs = scores.draw_view_pairs(source, view_sampler(config), config.image_size, images)
     objects = load_objects(arguments, source)
-    side = SIDES[arguments.name]
 
-    def score(descriptor: descriptors.Descriptor) -> dict[str, scores.Score]:
+    def score(descriptor: descriptors.Descriptor, of: str) -> dict[str, scores.Score]:
         return {
-            "view match": scores.view_match(pairs, descriptor),
-            "AUC": scores.distance_matched_auc(objects, descriptor, side, 8),
+            f"{of} view match": scores.view_match(pairs, descriptor),
+            f"{of} AUC": scores.distance_matched_auc(objects, descriptor, SHORT_SIDE, 8),
         }
 
-    print("| | seed | view match | distance-matched AUC |\n|---|---|---|---|")
+    print("| | seed | " + " | ".join(MEASURES) + " |\n|---|---|---|---|---|---|")
     results = []
     for variant in arguments.variants:
         means = []
@@ -125,33 +129,36 @@ def table(arguments: argparse.Namespace) -> None:
             out = folder_of(arguments, variant, seed)
             file = out / "scores.json"
             if not file.exists():
-                values = score(descriptors.network(variant, load_query_encoder(out, variant, config, seed)))
+                encoder = load_query_encoder(out, variant, config, seed)
+                found = score(descriptors.network(variant, encoder.trunk), "trunk")
+                found |= score(descriptors.network(variant, encoder), "z")
                 out.mkdir(parents=True, exist_ok=True)
-                file.write_text(json.dumps({name: vars(value) for name, value in values.items()}))
+                file.write_text(json.dumps({name: vars(value) for name, value in found.items()}))
             values = {name: scores.Score(**value) for name, value in json.loads(file.read_text()).items()}
-            print(f"| {variant} | {seed} | {values['view match']} | {values['AUC']} |", flush=True)
-            means.append((values["view match"].mean, values["AUC"].mean))
+            print(f"| {variant} | {seed} | " + " | ".join(str(values[m]) for m in MEASURES) + " |", flush=True)
+            means.append([values[m].mean for m in MEASURES])
             results.append({"variant": variant, "seed": seed, **{name: vars(value) for name, value in values.items()}})
-        (match, auc), (match_sd, auc_sd) = (
-            np.mean(means, axis=0),
-            np.std(means, axis=0, ddof=1 if len(means) > 1 else 0),
-        )
-        print(f"| **{variant}** | mean ± sd | {match:.3f} ± {match_sd:.3f} | {auc:.3f} ± {auc_sd:.3f} |")
+        if len(means) > 1:
+            spread = zip(np.mean(means, axis=0), np.std(means, axis=0, ddof=1), strict=True)
+            print(f"| **{variant}** | mean ± sd | " + " | ".join(f"{m:.3f} ± {sd:.3f}" for m, sd in spread) + " |")
     for descriptor in (descriptors.lab_colour(8), descriptors.position(8)):
-        values = score(descriptor)
-        print(f"| {descriptor.name} | | {values['view match']} | {values['AUC']} |")
+        values = score(descriptor, "trunk")
+        print(f"| {descriptor.name} | | " + " | ".join(str(value) for value in values.values()) + " | | |")
         results.append({"variant": descriptor.name, **{name: vars(value) for name, value in values.items()}})
     cells = config.image_size // 8
-    print(f"| blind guess | | {scores.view_match_by_chance(pairs, cells, cells)} | 0.5 |")
+    print(f"| blind guess | | {scores.view_match_by_chance(pairs, cells, cells)} | 0.5 | | |")
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / f"{arguments.name}.json").write_text(json.dumps(results, indent=1))
 
 
-def load_query_encoder(out: Path, variant: str, config: Config, seed: int) -> torch.nn.Module:
+def load_query_encoder(out: Path, variant: str, config: Config, seed: int) -> Encoder:
     torch.manual_seed(seed)
     model = PLRC.from_config(config)
     if variant != "random":
-        model.load_state_dict(load_checkpoint(out / "checkpoints" / "last.pt")["model"])
+        weights = load_checkpoint(out / "checkpoints" / "last.pt")["model"]
+        prefix = "query_encoder."
+        query = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
+        model.query_encoder.load_state_dict(query)
     return model.query_encoder
 
 
@@ -161,6 +168,7 @@ def load_objects(arguments: argparse.Namespace, source: Source) -> list[scores.M
         for i in range(len(source)):
             annotation = source.annotation(i)
             assert annotation is not None
+            assert annotation.masks is not None
             objects.append(scores.MaskedImage(source.load(i), annotation.masks))
         return objects
     for file in sorted((arguments.masks / "images").iterdir()):

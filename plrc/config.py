@@ -174,9 +174,9 @@ _DEMO: dict[str, Any] = {
     "arch": "tiny",
     "workers": 0,
     "blur_sigma": (0.1, 1.0),
-    "queue_size": 1024,
+    "queue_size": 256,  # a third of the study's images: a longer queue holds older keys of an image, as its negatives
     "key_momentum": 0.99,
-    "bn_groups": 4,
+    "bn_groups": 2,
     "points_per_region": 8,
     "negatives": 512,
     "epochs": 40,

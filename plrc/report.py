@@ -13,6 +13,7 @@ from torch import Tensor
 from plrc import figures
 from plrc.analysis import descriptors, scores
 from plrc.analysis.affinity import affinity
+from plrc.analysis.features import FeatureMap
 from plrc.config import Config
 from plrc.data.loader import TwoViews, view_sampler
 from plrc.data.neighbours import first_decodable
@@ -124,7 +125,7 @@ def _query(source: Source, index: int, boxes: Tensor) -> Tensor:
     low, high = boxes[:, :2].amax(dim=0), boxes[:, 2:].amin(dim=0)
     middle = ((low + high) / 2).clamp(0, 1)[None]
     annotation = source.annotation(index)
-    if annotation is None or not len(annotation.masks):
+    if annotation is None or annotation.masks is None or not len(annotation.masks):
         return middle
     centres = cell_centres(*annotation.masks.shape[1:])
     shared = ((centres >= low) & (centres < high)).all(dim=-1)
@@ -137,8 +138,10 @@ def _query(source: Source, index: int, boxes: Tensor) -> Tensor:
 
 def _map(network: descriptors.Descriptor, image: Image.Image, point: Tensor, side: int, stride: int) -> np.ndarray:
     """Affinity ``(h, w)`` of a point ``(1, 2)`` of the image frame."""
-    features = network.maps(descriptors.picture_tensor(image, side, stride))[0]
-    return affinity(features, point)[0].numpy()
+    picture = descriptors.picture_tensor(image, side, stride)
+    input_size = (picture.shape[3], picture.shape[2])
+    fmap = FeatureMap(network.maps(picture)[0], image.size, input_size, stride, "projector")
+    return affinity(fmap, point)[0].numpy()
 
 
 def _scoring_side(config: Config, stride: int) -> int:
@@ -161,7 +164,7 @@ def _objects(source: Source) -> list[scores.MaskedImage]:
     found = []
     for i in _spread(source, _SCORED):
         annotation = source.annotation(i)
-        if annotation is not None and len(annotation.masks):
+        if annotation is not None and annotation.masks is not None and len(annotation.masks):
             found.append(scores.MaskedImage(source.load(i), annotation.masks))
     return found
 

@@ -75,6 +75,8 @@ def pretrain(config: Config) -> int:
             if log:
                 (out / "config.yaml").write_text(yaml.safe_dump(_repeatable(config), sort_keys=False))
                 log.say(_opening(config, here, model, len(source), steps, first_step))
+                if config.weight_image and config.queue_size >= len(source):
+                    log.say(_long_queue(config.queue_size, len(source)))
             model.train()
             since = _Stopwatch()
             for step in range(first_step, steps):
@@ -260,6 +262,15 @@ def _opening(config: Config, here: World, model: PLRC, images: int, steps: int, 
     start = f", from step {first_step}" if first_step else ""
     what = f"{config.arch} ({size:.1f} M parameters), {images} images of {config.data}"
     return f"{what}, {steps} steps of {config.batch_size}, {ranks}{start}"
+
+
+def _long_queue(queue_size: int, images: int) -> str:
+    """Told, not refused: it costs accuracy (docs/results.md), and a trial run on a few images is no mistake."""
+    times = queue_size / images
+    return (
+        f"note: a queue of {queue_size} keys holds each of the {images} images {times:.3g} times, so that an image's older "
+        f"keys are its own negatives; --queue-size {max(1, images // 3)} or less keeps most of them out"
+    )
 
 
 class _Stopwatch:

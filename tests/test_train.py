@@ -295,6 +295,14 @@ def test_too_many_undecodable_files_stop_the_run(tmp_path):
         train.pretrain(small_config(tmp_path / "out", data=str(data)))
 
 
+@pytest.mark.parametrize(("queue", "told"), [(48, True), (23, False)])
+def test_a_queue_that_holds_every_image_is_told(tmp_path, capsys, queue, told):
+    assert train.pretrain(small_config(tmp_path, epochs=1, queue_size=queue)) == 0
+    captured = capsys.readouterr()
+    note = "a queue of 48 keys holds each of the 24 images 2 times"
+    assert (note in captured.out + captured.err) == told
+
+
 def test_one_undecodable_file_in_a_hundred_is_named_once_and_replaced(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(report, "before_and_after", lambda *_: [])
     data = tmp_path / "data"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 
 from plrc.data.photometric import normalise
 from plrc.geometry import cell_centres
+
+if TYPE_CHECKING:  # an encoder is handed in; what only compares features needs none
+    from plrc.analysis.features import DenseEncoder
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,20 @@ def network(name: str, encoder: nn.Module) -> Descriptor:
     return Descriptor(name, maps, cosine)
 
 
+def dense(encoder: DenseEncoder, layer: str | None = None, name: str | None = None) -> Descriptor:
+    """A layer of a pretrained encoder (one of ``encoder.layers``; the trunk's last map if not given), by cosine.
+
+    Args:
+        name: the checkpoint's, followed by the layer if one is given, unless told.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
+    encoder.stride(layer)  # raises where there is none
+    called = name or (f"{encoder.origin.name} {layer}" if layer else encoder.origin.name)
+    return Descriptor(called, lambda pictures: encoder.encode(pictures, layer).cpu(), cosine)
+
+
 def lab_colour(stride: int) -> Descriptor:
     """Baseline: the mean CIE Lab colour of each cell of ``stride`` pixels, compared by Euclidean distance (ΔE)."""
 
@@ -57,6 +75,16 @@ def position(stride: int) -> Descriptor:
         b, _, h, w = pictures.shape
         centres = cell_centres(-(-h // stride), -(-w // stride)) * torch.tensor([w / h, 1.0])
         return centres.permute(2, 0, 1).expand(b, -1, -1, -1)
+
+    return Descriptor("distance", maps, lambda a, b: -torch.cdist(a, b))
+
+
+def place(stride: int) -> Descriptor:
+    """Baseline for matching pictures of different proportions: the same place relative to the picture's sides."""
+
+    def maps(pictures: Tensor) -> Tensor:
+        b, _, h, w = pictures.shape
+        return cell_centres(-(-h // stride), -(-w // stride)).permute(2, 0, 1).expand(b, -1, -1, -1)
 
     return Descriptor("distance", maps, lambda a, b: -torch.cdist(a, b))
 

@@ -51,13 +51,15 @@ class UndecodableImage(Exception):
 class Annotation:
     """What is known of the n instances in a picture of W × H pixels (upright frame).
 
-    masks: (n, H, W) bool, the visible part of every instance; boxes: (n, 4) float32, x0, y0, x1, y1 in the image
-    frame, [0, 1]; classes: n names.
+    masks: (n, H, W) bool, the visible part of every instance, None where only boxes are known; boxes: (n, 4) float32,
+    x0, y0, x1, y1 in the image frame, [0, 1]; classes: n names; difficult and crowd: numbers of such instances.
     """
 
-    masks: np.ndarray
+    masks: np.ndarray | None
     boxes: np.ndarray
     classes: list[str]
+    difficult: frozenset[int] = frozenset()  # hard to recognise: PASCAL VOC's evaluation passes over them
+    crowd: frozenset[int] = frozenset()  # a group outlined as one: COCO's `iscrowd`
 
 
 class Source(Protocol):
@@ -106,9 +108,9 @@ class ImageFolder:
 
     def size(self, i: int) -> tuple[int, int]:
         """(width, height) of the upright picture, from the file's header. Raises UndecodableImage."""
-        with _opened(self._path(i), self.name(i)) as image:
+        with opened(self._path(i), self.name(i)) as image:
             width, height = image.size
-            return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
+            return (height, width) if exif_orientation(image) in _SIDEWAYS else (width, height)
 
     def load(self, i: int, at_least: tuple[int, int] | None = None) -> Image.Image:
         """The upright picture, mode RGB: see `decode`. Raises UndecodableImage."""
@@ -154,8 +156,8 @@ def decode(
     Raises UndecodableImage(name, reason): missing, unreadable, empty, truncated, damaged, no image, or beyond Pillow's
     decompression bomb limit (about 179 million pixels).
     """
-    with _opened(file, name) as image:
-        orientation = _orientation(image)
+    with opened(file, name) as image:
+        orientation = exif_orientation(image)
         if at_least is not None:
             width, height = at_least[::-1] if orientation in _SIDEWAYS else at_least
             image.draft(None, (max(width, 1), max(height, 1)))  # JPEG only; rounds the scale so that the size suffices
@@ -198,7 +200,7 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(values / top, 0.0, 1.0) * 255).astype(np.uint8)
 
 
-def _orientation(image: Image.Image) -> Hashable:
+def exif_orientation(image: Image.Image) -> Hashable:
     """The EXIF orientation tag, of whatever type, as `Image.open` read it: `image.getexif()` would decode a PNG."""
     exif = Image.Exif()
     try:
@@ -209,7 +211,7 @@ def _orientation(image: Image.Image) -> Hashable:
 
 
 @contextmanager
-def _opened(file: str | bytes | os.PathLike[str] | BinaryIO, name: str) -> Iterator[Image.Image]:
+def opened(file: str | bytes | os.PathLike[str] | BinaryIO, name: str) -> Iterator[Image.Image]:
     """Open a picture, its header read; whatever goes wrong inside the `with` becomes an UndecodableImage."""
     try:
         with open(file, "rb") if isinstance(file, str | bytes | os.PathLike) else nullcontext(file) as stream:

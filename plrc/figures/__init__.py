@@ -1,9 +1,10 @@
 """Figures: arrays in, a matplotlib ``Figure`` out; never a model.
 
 Panels are drawn in the pixels of their picture, and a picture fills its panel whatever its resolution: cell
-``(row i, column j)`` of an ``h × w`` map covers ``j/w … (j + 1)/w`` of the width, as ``plrc.geometry`` has it. Cosines
-always have the colours of [−1, 1], so that figures can be compared; a map's cells are drawn as the cells they are,
-under a picture's shadows, which darken a colour but do not change its hue.
+``(row i, column j)`` of an ``h × w`` map covers ``j/w … (j + 1)/w`` of the width, as ``plrc.geometry`` has it, or of
+the map's extent where that reaches beyond the picture. Cosines have the colours of [−1, 1] unless told otherwise, so
+that figures can be compared, and a colour bar says the range; a map's cells are drawn as the cells they are, under a
+picture's shadows, which darken a colour but do not change its hue. What colours tell, shapes or lines tell too.
 
 Lengths of a layout are inches, sizes of type and lines points; a figure is at most a page wide (7 inches) unless it
 has more columns than that can hold. ``Figure`` is constructed directly: pyplot would keep every figure of a server.
@@ -11,8 +12,27 @@ has more columns than that can hold. ``Figure`` is constructed directly: pyplot 
 
 from matplotlib.figure import Figure
 
+from plrc.figures.contact import pca_rgb, segments
 from plrc.figures.example import Example
+from plrc.figures.intervals import score_chart
 from plrc.figures.layouts import affinity, affinity_sheet, views_and_affinity
+from plrc.figures.matching import PointMatches, correspondence
+from plrc.figures.region_matrix import region_correspondence
 from plrc.figures.saving import save
+from plrc.figures.scatter import embedding
 
-__all__ = ["Example", "Figure", "affinity", "affinity_sheet", "save", "views_and_affinity"]
+__all__ = [
+    "Example",
+    "Figure",
+    "PointMatches",
+    "affinity",
+    "affinity_sheet",
+    "correspondence",
+    "embedding",
+    "pca_rgb",
+    "region_correspondence",
+    "save",
+    "score_chart",
+    "segments",
+    "views_and_affinity",
+]

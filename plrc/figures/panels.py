@@ -1,7 +1,8 @@
-"""What fills a panel: a picture or a map of cosines, and the marks of points upon it."""
+"""What fills a panel: a picture or a map of values, and the marks of points upon it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 from torch import Tensor
 
-from plrc.figures.colours import COSINE
+from plrc.figures.scales import COSINES, Scale
 
+Extent = np.ndarray | Tensor | Sequence[float]  # how far right and down a map reaches, the picture being 1
+WHOLE = (1.0, 1.0)
 SHADOW = 0.42  # share of its colour's light that a map loses where the picture is darkest
 
 
-def as_array(values: np.ndarray | Tensor) -> np.ndarray:
+def as_array(values: np.ndarray | Tensor | Sequence[float]) -> np.ndarray:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
@@ -33,33 +36,47 @@ def size_in_points(axes: Axes) -> np.ndarray:
     return 72 * np.array(axes.get_window_extent().size) / axes.figure.dpi
 
 
-def lay(axes: Axes, values: np.ndarray, label: str, **how: Any) -> None:
-    """An array over the whole panel: its cells are equal shares of it."""
-    whole = (*axes.get_xlim(), *axes.get_ylim())
-    axes.imshow(values, extent=whole, origin="upper", aspect="auto", label=label, **how)
+def lay(axes: Axes, values: np.ndarray, label: str, extent: Extent = WHOLE, **how: Any) -> None:
+    """An array over the whole panel, or beyond it where its extent does: its cells are equal shares of the extent."""
+    right, below = as_array(extent) * size(axes)
+    axes.imshow(values, extent=(0, right, below, 0), origin="upper", aspect="auto", label=label, **how)
 
 
-def fill(axes: Axes, pixels: np.ndarray, values: np.ndarray | Tensor | None = None) -> None:
-    """A picture ``(H, W, 3)``, or a map ``(h, w)`` of cosines under its shadows."""
+def fill(
+    axes: Axes,
+    pixels: np.ndarray,
+    values: np.ndarray | Tensor | None = None,
+    scale: Scale = COSINES,
+    extent: Extent = WHOLE,
+) -> None:
+    """A picture ``(H, W, 3)``, or a map ``(h, w)`` of values under its shadows."""
     h, w = pixels.shape[:2]
     axes.set(xlim=(0, w), ylim=(h, 0), xticks=[], yticks=[])
     axes.spines[:].set(linewidth=0.4, color="0.3")
     if values is None:
         lay(axes, pixels, "picture")
     else:
-        lay(axes, as_array(values), "map", cmap=COSINE, vmin=-1, vmax=1, interpolation="nearest")
+        ends = {"vmin": scale.low, "vmax": scale.high}
+        lay(axes, as_array(values), "map", extent, cmap=scale.colours, interpolation="nearest", **ends)
         lay(axes, _shadows(pixels), "shadows")
 
 
-def mark(axes: Axes, point: np.ndarray, number: str = "") -> None:
-    """A ring around a point of the panel's frame, seen on any ground, and perhaps a number beside it."""
+def mark(axes: Axes, point: np.ndarray, number: str = "", negative: bool = False) -> None:
+    """A ring around a point of the panel's frame, seen on any ground, and perhaps a number beside it.
+
+    White in black; of a negative point black in white, filled, with a bar across it.
+    """
     x, y = point * size(axes)
+    ink, rim = ("black", "white") if negative else ("white", "black")
     axes.plot(
-        x, y, "o", markersize=5.5, markerfacecolor="none", markeredgecolor="white", markeredgewidth=1.2,
-        path_effects=[withStroke(linewidth=2.4, foreground="black")], clip_on=False, label="point", zorder=6,
+        x, y, "o", markersize=5.5, markerfacecolor=rim if negative else "none", markeredgecolor=ink,
+        markeredgewidth=1.2, path_effects=[withStroke(linewidth=2.4, foreground=rim)], clip_on=False, zorder=6,
+        label="negative point" if negative else "point",
     )  # fmt: skip
+    if negative:
+        axes.plot(x, y, "_", markersize=5, markeredgecolor=ink, markeredgewidth=1.2, clip_on=False, zorder=6)
     if number:
-        right, below = point[0] < 0.85, point[1] < 0.15
+        right, below = point[0] < 0.85, point[1] * size_in_points(axes)[1] < 11
         axes.annotate(
             number, (x, y), (4.5 if right else -4.5, -2.5 if below else 2.5), textcoords="offset points", fontsize=7.5,
             ha="left" if right else "right", va="top" if below else "bottom", color="white", weight="bold",

@@ -6,8 +6,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.path import Path as Outline
+from matplotlib.patheffects import withStroke
 
-from plrc.figures.panels import size
+from plrc.figures.panels import WHOLE, Extent, as_array, lay, size, size_in_points
+from plrc.geometry import cell_centres, cell_of
+
+_LONGER = 160  # cells of the longer side of an enlarged raster
+UNMATCHED = (0.6, 0.6, 0.6)  # of a region that has no counterpart
 
 
 def depth_in_region(regions: np.ndarray) -> np.ndarray:
@@ -22,14 +27,57 @@ def depth_in_region(regions: np.ndarray) -> np.ndarray:
     return depth
 
 
-def draw_borders(axes: Axes, regions: np.ndarray) -> None:
-    """White lines along the edges of cells between different regions of ``(h, w)``."""
+def enlarge(regions: np.ndarray, w: float, h: float) -> np.ndarray:
+    """A raster on about square cells of a picture of these proportions, 160 along the longer side."""
+    scale = _LONGER / max(w, h)
+    rows, columns = max(1, round(h * scale)), max(1, round(w * scale))
+    row, column = cell_of(cell_centres(rows, columns), *regions.shape)
+    return regions[row.numpy(), column.numpy()]
+
+
+def draw_borders(axes: Axes, regions: np.ndarray, extent: Extent = WHOLE) -> None:
+    """White lines along the edges of cells between different regions of ``(h, w)``, which reach so far."""
     h, w = regions.shape
     upright = [((j, a), (j, b)) for j, a, b in _runs((regions[:, 1:] != regions[:, :-1]).T)]
     level = [((a, i), (b, i)) for i, a, b in _runs(regions[1:] != regions[:-1])]
-    lines = np.array(upright + level).reshape(-1, 2, 2) * (size(axes) / (w, h))
+    lines = np.array(upright + level).reshape(-1, 2, 2) * (as_array(extent) * size(axes) / (w, h))
     borders = LineCollection(list(lines), colors="white", linewidths=0.6, capstyle="projecting", label="borders")
     axes.add_collection(borders, autolim=False)
+
+
+def draw_regions(axes: Axes, regions: np.ndarray, depth: np.ndarray, colours: np.ndarray) -> None:
+    """Each region in its colour over a picture, and the borders between them.
+
+    regions, depth: ``(h, w)``, and ``depth_in_region`` of it; −1 is no region and has no colour.
+    colours: ``(h, w, 3)``; grey where ``UNMATCHED``.
+    """
+    # Thin within and strong along the border: the picture stays visible and the colour is sure.
+    opacity = np.where(depth <= max(1, min(regions.shape) // 28), 0.8, 0.2)
+    opacity = np.where((colours == UNMATCHED).all(axis=2), 0.6, opacity)
+    opacity = np.where(regions < 0, 0.0, opacity)
+    lay(axes, np.dstack((colours, opacity)), "regions", interpolation="nearest")
+    draw_borders(axes, regions)
+
+
+def number(axes: Axes, text: str, depth: np.ndarray, ring: np.ndarray | None = None) -> None:
+    """A region's number where there is most room, or none in a sliver.
+
+    depth: ``(h, w)``, 0 outside the region. ring: ``(2,)`` in the frame, a mark to stay clear of.
+    """
+    h, w = depth.shape
+    sides = size_in_points(axes)
+    centres = cell_centres(h, w).numpy()
+    room = (depth - 0.5) * min(sides / (w, h))
+    if ring is not None:
+        room = np.minimum(room, np.hypot(*np.moveaxis((centres - ring) * sides, 2, 0)) - 4)
+    places = np.argwhere(room >= room.max() - 0.5)
+    middle = centres[tuple(places[np.abs(places - places.mean(axis=0)).sum(axis=1).argmin()])]
+    if room.max() > 1.5 + 1.3 * len(text):
+        x, y = middle * size(axes)
+        axes.text(
+            x, y, text, fontsize=6, color="black", ha="center", va="center_baseline",
+            path_effects=[withStroke(linewidth=1.4, foreground="white")], zorder=5,
+        )  # fmt: skip
 
 
 def hatch(axes: Axes, chosen: np.ndarray, label: str) -> None:

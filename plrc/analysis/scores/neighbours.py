@@ -1,0 +1,75 @@
+"""k nearest neighbours: is a picture surrounded by pictures of its class?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from plrc.analysis.descriptors import Descriptor
+from plrc.analysis.scores.bootstrap import Score, score_of
+
+_NEIGHBOURS = 20  # as in DINO's protocol, which weights the votes
+_CHUNK = 1000  # pictures that are compared with all others at once
+
+
+class NeighbourScores:
+    """k-nearest-neighbour accuracy of several descriptors, leaving one out, by the mean of each picture's map.
+
+    A picture is right if its class has the most of the votes of its k nearest others, each one vote; of equals, the
+    class whose pictures are nearer (by the sum of their ranks). k is 20, or the number of others that the smallest
+    class can offer. Classes with a single picture are left out. By chance: the share of the most frequent class.
+    """
+
+    def __init__(self, descriptors: Sequence[Descriptor]) -> None:
+        self._descriptors = descriptors
+        self._means: list[list[Tensor]] = [[] for _ in descriptors]
+        self._labels: list[str] = []
+
+    def add(self, label: str, maps: Sequence[Tensor]) -> None:
+        """Take up one picture: its class, and of each descriptor the map ``(1, C, h, w)``."""
+        self._labels.append(label)
+        for means, features in zip(self._means, maps, strict=True):
+            means.append(features[0].mean(dim=(1, 2)))
+
+    def rows(self) -> dict[str, list[Score | None]]:
+        """The measure's name → a score a descriptor, and last the one by chance. Empty without two classes of two."""
+        counts = {label: n for label, n in Counter(self._labels).items() if n > 1}
+        if len(counts) < 2:
+            return {}
+        kept = [i for i, label in enumerate(self._labels) if label in counts]
+        labels = [self._labels[i] for i in kept]
+        k = min(_NEIGHBOURS, min(counts.values()) - 1)
+        most = max(counts, key=lambda label: counts[label])
+        hits = [
+            nearest_neighbour_hits(torch.stack([means[i] for i in kept]), labels, descriptor.similarity, k)
+            for descriptor, means in zip(self._descriptors, self._means, strict=True)
+        ]
+        chance = [float(label == most) for label in labels]
+        return {f"{k}-NN accuracy": [score_of(values) for values in (*hits, chance)]}
+
+
+def nearest_neighbour_hits(
+    features: Tensor, labels: Sequence[str], similarity: Callable[[Tensor, Tensor], Tensor], k: int
+) -> list[float]:
+    """1 for every picture whose class wins among its k nearest others, else 0.
+
+    Args:
+        features: ``(n, C)``, n > k.
+    """
+    names = sorted(set(labels))
+    numbers = torch.tensor([names.index(label) for label in labels])
+    hits: list[float] = []
+    for start in range(0, len(features), _CHUNK):
+        similar = similarity(features[start : start + _CHUNK], features)
+        own = torch.arange(len(similar))
+        similar[own, own + start] = -torch.inf
+        nearest = numbers[similar.topk(k, dim=1).indices]
+        votes = torch.nn.functional.one_hot(nearest, len(names)).float()
+        # A nearer neighbour's vote weighs a trifle more: it decides between equals and nothing else.
+        trifle = 1 + torch.arange(k, 0, -1) / (2 * k * k)
+        winner = (votes * trifle[:, None]).sum(dim=1).argmax(dim=1)
+        hits += (winner == numbers[start : start + _CHUNK]).float().tolist()
+    return hits

@@ -1,0 +1,244 @@
+"""``plrc affinity``: how alike each cell of a picture, or of others, is to a point, by one network or several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from plrc import figures
+from plrc.analysis.affinity import at_cells, prompt
+from plrc.analysis.features import DenseEncoder, FeatureMap
+from plrc.analysis.scores import bootstrap, point_auc
+from plrc.geometry import cell_of
+from plrc.recipes.drawing import Drawing
+from plrc.recipes.networks import inputs_of, open_networks
+from plrc.recipes.pictures import Picture, innermost, open_picture, points_in_frame, spread
+
+_ON_A_SHEET = 12  # rows; the table and the arrays have all
+
+
+@dataclass(frozen=True, eq=False)
+class _Questions:
+    """What is asked of some pictures, which are encoded once: which cells are like points of the first of them.
+
+    Attributes:
+        prompts: positive points ``(p, 2)`` and negative points ``(q, 2)`` of each question.
+    """
+
+    pictures: list[Picture]
+    prompts: list[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """One map: ``values`` (h, w) lie over ``picture`` as ``fmap`` does; ``own``: the points are of this picture."""
+
+    picture: Picture
+    own: bool
+    positive: Tensor
+    negative: Tensor
+    values: Tensor
+    fmap: FeatureMap
+
+
+def draw_affinity(
+    pictures: Sequence[str],
+    checkpoints: Sequence[str],
+    points: Sequence[Sequence[Any]] = (),
+    negatives: Sequence[Sequence[Any]] = (),
+    to: Sequence[str] = (),
+    layer: str | None = None,
+    size: int = 448,
+    finer: str | None = None,
+    temperature: float | None = None,
+    difference: bool = False,
+    auto_range: bool = False,
+    device: str = "cpu",
+) -> Drawing:
+    """Affinity maps, and the numbers beside them.
+
+    One picture: a row for each point, or one for all of them where there are negative ones. Several pictures: a row
+    each, with the points at the same place in each. With ``to``: a row for each of those besides. A column for each
+    network.
+
+    Numbers: *AUC*, where the point's object is known: the chance that affinity ranks a pixel of the object above one
+    outside it at the same distance from the point (0.5: by chance). *half*: the share of the picture above the middle
+    of the map's range; small means that the map is specific.
+
+    Args:
+        pictures, to: as ``plrc.recipes.pictures.open_picture`` takes them. checkpoints: as ``plrc.load_encoder`` does.
+        points, negatives: ``[x, y]`` in the image frame or ``[x, y, "px"]``. No point: the innermost point of the
+            picture's largest object, where objects are known, else its centre.
+        layer, size, finer: as of ``DenseEncoder.features``. temperature: of a softmax over the cells of all pictures
+            that are asked the same; None for cosines.
+        difference: draw the last network's maps less the first one's. auto_range: colours from the values' own range.
+
+    Raises:
+        ValueError: bad input, in a sentence that names it and the remedy.
+    """
+    parameters = dict(locals())
+    if difference and len(checkpoints) < 2:
+        raise ValueError("--difference compares two checkpoints: name two")
+    if to and len(pictures) > 1:
+        raise ValueError("--to looks for the point of one picture in others: name one picture before it")
+    networks = open_networks(checkpoints, device, layer)
+    inputs = inputs_of(networks, checkpoints)
+
+    answers: dict[str, list[_Answer]] = {name: [] for name in networks}
+    for questions in _questions(pictures, to, points, negatives):
+        inputs |= {picture.spec: picture.sha256 for picture in questions.pictures}
+        for name, network in networks.items():
+            answers[name] += _ask(network, questions, layer, size, finer, temperature)
+    quantity = "cosine" if temperature is None else "softmax"
+    if difference:
+        quantity, answers = "difference", _difference(answers)
+    elif negatives:
+        quantity = "positive − negative"
+
+    rows = [_row(name, answer) for name, column in answers.items() for answer in column]
+    arrays = {f"{name} {i}": a.values.numpy() for name, column in answers.items() for i, a in enumerate(column)}
+    asked = next(iter(answers.values()))
+    for i, answer in enumerate(asked):
+        arrays |= {f"positive {i}": answer.positive.numpy(), f"negative {i}": answer.negative.numpy()}
+    limits = None if auto_range or temperature else (-1.0, 1.0) if quantity == "cosine" else (-2.0, 2.0)
+    figure = _draw(answers, quantity, limits)
+    return Drawing("affinity", parameters, inputs, arrays, figure, _lines(rows), rows)
+
+
+def _questions(
+    pictures: Sequence[str],
+    to: Sequence[str],
+    points: Sequence[Sequence[Any]],
+    negatives: Sequence[Sequence[Any]],
+) -> Iterator[_Questions]:
+    """Pictures are opened one after the other, so that a folder of any length will do."""
+    others = [open_picture(spec) for spec in to]
+    for spec in pictures:
+        picture = open_picture(spec)
+        wanted, unwanted = points_in_frame(points, picture), points_in_frame(negatives, picture)
+        if not len(wanted):
+            known = picture.masks is not None and picture.masks.any()
+            wanted = torch.tensor([innermost(picture.masks) if known else (0.5, 0.5)])  # type: ignore[arg-type]
+        together = len(negatives) > 0 or len(pictures) > 1 or bool(to)
+        prompts = [(positive, unwanted) for positive in ([wanted] if together else wanted[:, None])]
+        yield _Questions([picture, *others], prompts)
+
+
+def _ask(
+    network: DenseEncoder,
+    questions: _Questions,
+    layer: str | None,
+    size: int,
+    finer: str | None,
+    temperature: float | None,
+) -> list[_Answer]:
+    fmaps = list(network.batch([p.image for p in questions.pictures], layer, size, finer))
+    answers = []
+    for positive, negative in questions.prompts:
+        maps = prompt(fmaps[0], positive, negative, to=fmaps, temperature=temperature)
+        for i, (picture, values, fmap) in enumerate(zip(questions.pictures, maps, fmaps, strict=True)):
+            answers.append(_Answer(picture, i == 0, positive, negative, values.cpu(), fmap))
+    return answers
+
+
+def _difference(answers: dict[str, list[_Answer]]) -> dict[str, list[_Answer]]:
+    """The last network's maps less the first one's, on the grid that has more cells."""
+    (first, *_, last) = answers
+    found = []
+    for a, b in zip(answers[first], answers[last], strict=True):
+        grid = max(a, b, key=lambda answer: answer.values.numel())
+        maps = [at_cells(x.values[None], x.fmap, grid.fmap)[0] for x in (a, b)]
+        found.append(replace(grid, values=maps[1] - maps[0]))
+    return {f"{last} − {first}": found}
+
+
+def _row(network: str, answer: _Answer) -> dict[str, Any]:
+    """A line of the table."""
+    values = answer.values
+    low, high = float(values.min()), float(values.max())
+    row: dict[str, Any] = {
+        "picture": answer.picture.spec,
+        "point": " ".join(f"{x:.3f},{y:.3f}" for x, y in answer.positive.tolist()),
+        "network": network,
+        "lowest": round(low, 4),
+        "highest": round(high, 4),
+        "half": round(float((values > (low + high) / 2).float().mean()), 4),
+        "AUC": "",
+    }
+    auc = _auc(answer)
+    return row if auc is None else {**row, "AUC": round(auc, 4)}
+
+
+def _auc(answer: _Answer) -> float | None:
+    """Of the object that holds the first point; None where none is known to hold it, or it fills the picture."""
+    masks = answer.picture.masks
+    if masks is None or not answer.own:
+        return None
+    row, column = cell_of(answer.positive[0], *masks.shape[1:])
+    holding = [mask for mask in masks if mask[row, column]]
+    if not holding:
+        return None
+    over = answer.fmap.to_picture(answer.values[None])[0]
+    auc = point_auc(over, torch.from_numpy(holding[0].copy()), answer.positive[0])
+    return None if math.isnan(auc) else auc
+
+
+def _lines(rows: list[dict[str, Any]]) -> list[str]:
+    """The numbers of each network, over all its maps."""
+    lines = []
+    for network in dict.fromkeys(row["network"] for row in rows):
+        mine = [row for row in rows if row["network"] == network]
+        halves, aucs = [row["half"] for row in mine], [row["AUC"] for row in mine if row["AUC"] != ""]
+        line = f"{network}: above the middle of its range lie {np.mean(halves):.0%} of the picture"
+        if len(aucs) > 1:
+            line += f"; a pixel of the object ranks above one outside, equally far, {bootstrap(aucs)} of the time"
+        elif aucs:
+            line += f"; a pixel of the object ranks above one outside, equally far, {aucs[0]:.3f} of the time"
+        lines.append(line + f" ({len(mine)} maps)" * (len(mine) > 1))
+    return lines
+
+
+def _draw(answers: dict[str, list[_Answer]], quantity: str, limits: tuple[float, float] | None) -> Figure:
+    columns = list(answers.values())
+    if len(columns) == 1 and all(answer.picture is columns[0][0].picture for answer in columns[0]):
+        return _draw_one(*columns[0], quantity=quantity, limits=limits)
+    chosen = spread(len(columns[0]), _ON_A_SHEET)
+    shown = [columns[0][i] for i in chosen]
+    captions = {name: [_caption(_row(name, column[i])) for i in chosen] for name, column in answers.items()}
+    empty = np.zeros((0, 2))
+    return figures.affinity_sheet(
+        [answer.picture.pixels for answer in shown],
+        [answer.positive.numpy() if answer.own else empty for answer in shown],
+        {name: [column[i].values for i in chosen] for name, column in answers.items()},
+        negatives=[answer.negative.numpy() if answer.own else empty for answer in shown],
+        captions=captions,
+        quantity=quantity,
+        limits=limits,
+        extents={name: [tuple(column[i].fmap.extent.tolist()) for i in chosen] for name, column in answers.items()},
+    )
+
+
+def _draw_one(*answers: _Answer, quantity: str, limits: tuple[float, float] | None) -> Figure:
+    """One picture by one network: a map for each point."""
+    titles = [f"point {i}" for i in range(1, len(answers) + 1)] if len(answers) > 1 else [quantity]
+    return figures.affinity(
+        answers[0].picture.pixels,
+        [answer.values for answer in answers],
+        [answer.positive.numpy() for answer in answers],
+        [f"{title}: {_caption(_row('', answer))}" for title, answer in zip(titles, answers, strict=True)],
+        negatives=[answer.negative.numpy() for answer in answers],
+        quantity=quantity,
+        limits=limits,
+        extent=tuple(answers[0].fmap.extent.tolist()),
+    )
+
+
+def _caption(row: dict[str, Any]) -> str:
+    return f"upper half {row['half']:.0%}" if row["AUC"] == "" else f"AUC {row['AUC']:.2f}"

@@ -1,0 +1,242 @@
+"""``plrc correspond``: which point, or region, of one picture is which of another, or of another view of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from plrc import figures
+from plrc.analysis.correspondence import Matches, chance, match_points, match_regions, match_views, region_affinity
+from plrc.analysis.features import DenseEncoder
+from plrc.analysis.pooling import region_features
+from plrc.analysis.scores import bootstrap
+from plrc.config import load_config
+from plrc.data.loader import view_sampler
+from plrc.data.photometric import apply
+from plrc.data.views import cut
+from plrc.geometry import Crop
+from plrc.recipes.drawing import Drawing
+from plrc.recipes.networks import inputs_of, open_networks
+from plrc.recipes.pictures import REGION_CACHE, open_picture, points_in_frame, region_raster, spread
+from plrc.regions import open_regions, view_regions
+
+_ON_A_SHEET = 6  # pairs; the table and the arrays have all
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """Two pictures, or two views of one.
+
+    Attributes:
+        names: of the pair, for the table, and of its two sides, for headings. sizes: of the inputs, as
+            ``DenseEncoder.features`` takes them. crops: of views, where they lie. rasters: regions, if wanted.
+    """
+
+    name: str
+    left: Image.Image
+    right: Image.Image
+    points: Tensor | None
+    crops: tuple[Crop, Crop] | None
+    rasters: tuple[Tensor, Tensor] | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """The matches of a pair by one network; matrix: of its regions, ``(n, m)`` cosines, if there are any."""
+
+    pair: _Pair
+    matches: Matches
+    by_chance: float
+    matrix: Tensor | None
+
+
+def draw_correspondence(
+    pictures: Sequence[str],
+    checkpoints: Sequence[str],
+    other: str | None = None,
+    points: Sequence[Sequence[Any]] = (),
+    regions: str | None = None,
+    layer: str | None = None,
+    size: int = 448,
+    finer: str | None = None,
+    within: int = 1,
+    mutual: bool = False,
+    ratio: float | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Drawing:
+    """Matches between two pictures, or between two views of each of several, and how good they are.
+
+    Two views are cut and coloured as the ``imagenet`` preset trains; their crops tell which matches are right. Numbers:
+    *recall*, the share of the points that the other view shows whose match is right, beside a blind guess; *mutual*,
+    the share of matches that hold in both directions, and their recall; *cycle*, how far from the start going there and
+    back ends, as a share of the picture's longer side (median).
+
+    Args:
+        pictures: as ``plrc.recipes.pictures.open_picture`` takes them; one of them if there is an ``other``.
+        checkpoints: as ``plrc.load_encoder`` takes them. other: the picture to match with; None: two views of each.
+        points: of the left picture, as of ``draw_affinity``; every cell's centre if not given.
+        regions: match regions, not points: "grid:4", "superpixels:16" or "masks:DIR".
+        layer, finer: as of ``DenseEncoder.features``. size: short side of the input; of views, their side.
+        within: cells between a match and the true place that still count as right.
+        mutual, ratio: keep only matches that hold in both directions, or whose ratio test is below it.
+        seed: of the two views.
+
+    Raises:
+        ValueError: bad input, in a sentence that names it and the remedy.
+    """
+    parameters = dict(locals())
+    if other is not None and len(pictures) != 1:
+        raise ValueError("--with matches one picture with another: name one picture before it")
+    if regions and points:
+        raise ValueError("--regions and --point exclude each other: regions are matched whole")
+    networks = open_networks(checkpoints, device, layer)
+    inputs = inputs_of(networks, checkpoints)
+    found: dict[str, list[_Found]] = {name: [] for name in networks}
+    for pair, read in _pairs(pictures, other, points, regions, size, seed):
+        inputs |= read
+        for name, network in networks.items():
+            found[name].append(_match(network, pair, layer, size, finer, within, mutual, ratio))
+
+    rows = [_row(name, f) for name, column in found.items() for f in column]
+    arrays: dict[str, np.ndarray] = {}
+    for name, column in found.items():
+        for i, f in enumerate(column):
+            arrays |= {f"{name} {i} {part}": values for part, values in _arrays(f).items()}
+    lines = [line for name in found for line in _lines(name, [row for row in rows if row["network"] == name])]
+    return Drawing("correspondence", parameters, inputs, arrays, _draw(found, other is None), lines, rows)
+
+
+def _pairs(
+    pictures: Sequence[str],
+    other: str | None,
+    points: Sequence[Sequence[Any]],
+    regions: str | None,
+    size: int,
+    seed: int,
+) -> Iterator[tuple[_Pair, dict[str, str]]]:
+    """Each pair, and what was read for it: name → SHA-256."""
+    sampler = view_sampler(load_config("imagenet"))
+    for i, spec in enumerate(pictures):
+        picture = open_picture(spec)
+        maps = open_regions(regions, str(Path(spec).resolve().parent), REGION_CACHE) if regions else None
+        wanted = points_in_frame(points, picture) if points else None
+        if other is not None:
+            second = open_picture(other)
+            rasters = (region_raster(picture, maps), region_raster(second, maps)) if maps else None
+            pair = _Pair(f"{picture.name} – {second.name}", picture.image, second.image, wanted, None, rasters)
+            yield pair, {spec: picture.sha256, other: second.sha256}
+            continue
+        drawn = sampler.draw(seed, 0, i, picture.image.size)
+        pixels = apply(cut(picture.image, drawn.crops, size).permute(0, 3, 1, 2), torch.from_numpy(drawn.colours))
+        left, right = (Image.fromarray((view.permute(1, 2, 0) * 255).round().byte().numpy()) for view in pixels)
+        if wanted is not None:
+            wanted = drawn.crops[0].to_view(wanted)
+            if not ((wanted >= 0) & (wanted < 1)).all():
+                raise ValueError(f"{picture.name}: a point lies outside the first view; try another --seed")
+        both = None
+        if maps:
+            seen = view_regions(region_raster(picture, maps), drawn.crops).long()
+            both = (seen[0], seen[1])
+        yield _Pair(picture.name, left, right, wanted, (drawn.crops[0], drawn.crops[1]), both), {spec: picture.sha256}
+
+
+def _match(
+    network: DenseEncoder,
+    pair: _Pair,
+    layer: str | None,
+    size: int,
+    finer: str | None,
+    within: int,
+    mutual: bool,
+    ratio: float | None,
+) -> _Found:
+    a, b = network.batch([pair.left, pair.right], layer, size, finer)
+    matrix = None
+    if pair.rasters:
+        matches = match_regions(a, pair.rasters[0], b, pair.rasters[1], named_alike=pair.crops is not None)
+        matrix = region_affinity(*(region_features(f, r) for f, r in zip((a, b), pair.rasters, strict=True)))
+        by_chance = 1 / matrix.shape[1]
+    elif pair.crops:
+        matches = match_views(a, b, *pair.crops, pair.points, within)
+        by_chance = chance(matches, b, within)
+    else:
+        matches, by_chance = match_points(a, b, pair.points, within=within), float("nan")
+    keep = torch.ones(len(matches), dtype=torch.bool)
+    if mutual:
+        keep &= matches.mutual
+    if ratio is not None:
+        keep &= matches.ratio < ratio
+    return _Found(pair, matches[keep], by_chance, matrix)
+
+
+def _arrays(found: _Found) -> dict[str, np.ndarray]:
+    parts = {f.name: getattr(found.matches, f.name) for f in fields(found.matches)} | {"matrix": found.matrix}
+    return {name: part.numpy() for name, part in parts.items() if part is not None}
+
+
+def _row(network: str, found: _Found) -> dict[str, Any]:
+    """A line of the table; empty where a number is not known."""
+    m = found.matches
+    row: dict[str, Any] = {"picture": found.pair.name, "network": network, "matches": len(m)}
+    row |= {"visible": "", "right": "", "recall": "", "blind guess": "", "recall of mutual": ""}
+    if m.right is not None and m.visible is not None:
+        row["visible"], row["right"] = int(m.visible.sum()), int(m.right.sum())
+        row["recall"] = _mean(m.right[m.visible])
+        row["blind guess"] = round(found.by_chance, 4)
+        row["recall of mutual"] = _mean(m.right[m.visible & m.mutual])
+    row["mutual"], row["cosine"] = _mean(m.mutual), _mean(m.similarity)
+    row["cycle"] = round(float(m.cycle.median()), 4) if len(m) else ""
+    return row
+
+
+def _mean(values: Tensor) -> float | str:
+    return round(float(values.float().mean()), 4) if len(values) else ""
+
+
+def _lines(network: str, rows: list[dict[str, Any]]) -> list[str]:
+    """The numbers of a network; over several pictures their means, of recall with an interval."""
+
+    def known(name: str) -> list[float]:
+        return [row[name] for row in rows if row[name] != ""]
+
+    if not any(row["matches"] for row in rows):
+        return [f"{network}: no match is left; loosen --ratio or leave out --mutual"]
+    line = f"{network}: "
+    if recalls := known("recall"):
+        share = str(bootstrap(recalls)) if len(recalls) > 1 else f"{recalls[0]:.3f}"
+        line += f"{share} of what the other view shows is found there (blind guess {np.mean(known('blind guess')):.3f})"
+        if mutual := known("recall of mutual"):
+            line += f", {np.mean(mutual):.3f} of what holds in both directions"
+        line += "; "
+    line += (
+        f"{np.mean(known('mutual')):.0%} hold in both directions, there and back ends {np.mean(known('cycle')):.1%} "
+    )
+    return [line + "of the longer side from the start (median)" + f", {len(rows)} pairs" * (len(rows) > 1)]
+
+
+def _draw(found: dict[str, list[_Found]], views: bool) -> Figure:
+    columns = list(found.values())
+    if len(columns) == len(columns[0]) == 1:
+        one = columns[0][0]
+        if one.matrix is not None and one.pair.rasters is not None:
+            return figures.region_correspondence(
+                one.pair.left, one.pair.right, one.pair.rasters, one.matrix, views=views
+            )
+        return figures.correspondence(one.pair.left, one.pair.right, one.matches, views=views)
+    chosen = spread(len(columns[0]), _ON_A_SHEET)
+    shown = [columns[0][i].pair for i in chosen]
+    return figures.correspondence_sheet(
+        [(pair.left, pair.right) for pair in shown],
+        {name: [column[i].matches for i in chosen] for name, column in found.items()},
+        [pair.name for pair in shown],
+        views=views,
+    )

@@ -1,0 +1,317 @@
+"""plrc.analysis.scores, objects: overlap, boxes and purity against naive loops; perfect, blind and trivial features."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from plrc.analysis import descriptors
+from plrc.analysis.descriptors import Descriptor, picture_tensor
+from plrc.analysis.scores import MaskedImage, ObjectScores, distance_matched_auc, point_auc
+from plrc.analysis.scores.foreground import FixedThreshold, box_iou, boxes_around, boxes_right, leave_half_out, overlaps
+from plrc.analysis.scores.objects import RasterObject, objects_of_boxes, objects_of_masks
+from plrc.analysis.scores.purity import purity
+from plrc.data.annotated.masks import boxes_of
+from plrc.data.sources import Annotation
+
+WIDTH, HEIGHT = 96, 64
+
+
+def ellipses(n: int, seed: int = 0) -> list[np.ndarray]:
+    """Masks ``(1, H, W)`` of an ellipse a picture."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    found = []
+    for _ in range(n):
+        cx, cy, a, b = rng.uniform(24, 72), rng.uniform(20, 44), rng.uniform(12, 24), rng.uniform(10, 16)
+        found.append(((((x - cx) / a) ** 2 + ((y - cy) / b) ** 2) < 1)[None])
+    return found
+
+
+def annotation(masks: np.ndarray) -> Annotation:
+    return Annotation(masks, boxes_of(masks), ["object"] * len(masks))
+
+
+def knows(mask: np.ndarray) -> Tensor:
+    """Features ``(1, 2, 32, 48)`` of a picture that are one in the object and another outside."""
+    inside = (F.interpolate(torch.from_numpy(mask.astype(np.float32))[None], (32, 48), mode="area") > 0.5).float()
+    return torch.cat((inside, 1 - inside), dim=1)
+
+
+def score(maps: list[list[Tensor]], known: list[Annotation], similarity: list, masks: bool = True) -> dict[str, list]:
+    """The rows of descriptors whose maps are given, an item of ``maps`` an image."""
+    scores = ObjectScores([Descriptor(str(i), lambda p: p, s) for i, s in enumerate(similarity)], masks)
+    for number, (features, item) in enumerate(zip(maps, known, strict=True)):
+        scores.add(number, item, (WIDTH, HEIGHT), features)
+    return scores.rows()
+
+
+# ------------------------------------------------------------------------------------------------------- naive versions
+
+
+def flood(above: np.ndarray, start: tuple[int, int]) -> set[tuple[int, int]]:
+    """Cells that can be reached from one by sides, by hand."""
+    if not above[start]:
+        return set()
+    reached, waiting = {start}, [start]
+    while waiting:
+        i, j = waiting.pop()
+        for a, b in ((i + 1, j), (i - 1, j), (i, j + 1), (i, j - 1)):
+            inside = 0 <= a < above.shape[0] and 0 <= b < above.shape[1]
+            if inside and above[a, b] and (a, b) not in reached:
+                reached.add((a, b))
+                waiting.append((a, b))
+    return reached
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_overlaps_are_those_of_counting(seed):
+    rng = np.random.default_rng(seed)
+    similar = torch.from_numpy(rng.integers(0, 9, (3, 70)).astype(np.float32))  # many ties
+    inside = torch.from_numpy(rng.random((7, 10)) < 0.3)
+    levels = np.array([-1, 0, 3, 3.5, 8, 9], dtype=np.float32)
+    expected = [
+        np.mean(
+            [
+                ((s >= t) & inside.flatten().numpy()).sum() / ((s >= t) | inside.flatten().numpy()).sum()
+                for s in similar.numpy()
+            ]
+        )
+        for t in levels
+    ]
+    np.testing.assert_allclose(overlaps(similar, inside, levels), expected)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_boxes_are_those_of_a_flood_from_the_point(seed):
+    rng = np.random.default_rng(seed)
+    affinity = rng.random((8, 11))
+    levels = np.quantile(affinity, [0.1, 0.3, 0.45, 0.6, 0.9])
+    for cell in (0, 40, 87):
+        start = divmod(cell, 11)
+        for box, level in zip(boxes_around(affinity, cell, levels), levels, strict=True):
+            part = flood(affinity >= level, start)
+            expected = [0.0] * 4
+            if part:
+                ys, xs = zip(*part, strict=True)
+                expected = [min(xs) / 11, min(ys) / 8, (max(xs) + 1) / 11, (max(ys) + 1) / 8]
+            np.testing.assert_allclose(box, expected, atol=1e-12)
+
+
+def test_cells_that_touch_by_a_corner_are_not_connected():
+    affinity = np.eye(4)
+    np.testing.assert_allclose(boxes_around(affinity, 5, np.array([0.5])), [[0.25, 0.25, 0.5, 0.5]])
+
+
+def test_box_iou_by_hand():
+    boxes = np.array([[0, 0, 0.5, 0.5], [0.25, 0, 0.75, 0.5], [0.5, 0.5, 1, 1], [0, 0, 0, 0]])
+    np.testing.assert_allclose(box_iou(boxes, np.array([0, 0, 0.5, 0.5])), [1, 1 / 3, 0, 0])
+
+
+def test_a_box_is_right_from_an_overlap_of_one_half():
+    affinity = torch.zeros(2, 40)
+    affinity[:, :4] = 1.0  # the upper row of 10 cells: four of them
+    inside = torch.zeros(4, 10, dtype=torch.bool)
+    for width, right in ((7.9, 1.0), (8.1, 0.0)):
+        thing = RasterObject(inside, torch.tensor([0, 2]), np.array([0, 0, width / 10, 0.25]))
+        np.testing.assert_array_equal(boxes_right(affinity, thing, np.array([0.5, 2.0])), [right, 0.0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_purity_is_that_of_sorting(seed):
+    rng = np.random.default_rng(seed)
+    mask = torch.zeros(32, 48, dtype=torch.bool)
+    mask[6:26, 10:40] = True
+    cells = torch.from_numpy(rng.choice(np.flatnonzero(mask.flatten()), 4))
+    similar = torch.from_numpy(rng.random((4, 32 * 48)).astype(np.float32))
+    thing = RasterObject(mask, cells, np.zeros(4))
+    pure, share = [], []
+    for s, cell in zip(similar.numpy(), cells.tolist(), strict=True):
+        far = [k for k in range(32 * 48) if np.hypot(k // 48 - cell // 48, k % 48 - cell % 48) > 6]
+        best = sorted(far, key=lambda k, s=s: -s[k])[:10]
+        pure.append(np.mean([bool(mask[k // 48, k % 48]) for k in best]))
+        share.append(np.mean([bool(mask[k // 48, k % 48]) for k in far]))
+    np.testing.assert_allclose(purity(similar, thing), (np.mean(pure), np.mean(share)))
+
+
+def test_a_small_object_has_no_purity():
+    mask = torch.zeros(32, 48, dtype=torch.bool)
+    mask[10:15, 10:15] = True
+    assert np.isnan(purity(torch.rand(1, 32 * 48), RasterObject(mask, torch.tensor([12 * 48 + 12]), np.zeros(4)))).all()
+
+
+# ------------------------------------------------------------------------------------------------------- the threshold
+
+
+def test_the_threshold_is_chosen_by_the_other_half():
+    """By even images the first is best, by odd ones the last: each half gets what suits the other."""
+    even, odd = np.array([1.0, 0.5, 0.1]), np.array([0.2, 0.6, 0.9])
+    assert leave_half_out([even, odd, even, odd, even]) == [0.1, 0.2, 0.1, 0.2, 0.1]
+    assert leave_half_out([even]) == leave_half_out([]) == []
+
+
+def test_one_threshold_serves_all_images():
+    """Affinities of the same shape but another range in every second pair of images: no threshold suits both."""
+    alike, shifted = FixedThreshold(), FixedThreshold()
+    for number, mask in enumerate(ellipses(8)):
+        (thing,) = objects_of_masks(mask, boxes_of(mask), (WIDTH, HEIGHT), number)
+        affinity = thing.inside.flatten().float().expand(4, -1)
+        alike.add([(affinity, thing)])
+        shifted.add([(affinity + 5 * (number // 2 % 2), thing)])
+    assert alike.ious() == [1.0] * 8
+    assert np.mean(shifted.ious()) < 0.8
+
+
+def test_images_after_the_first_ones_are_measured_as_they_come():
+    """The waiting images, those at which the thresholds are set, and later ones: none is lost or counted twice."""
+    foreground, masks = FixedThreshold(), ellipses(40)
+    for number, mask in enumerate(masks):
+        (thing,) = objects_of_masks(mask, boxes_of(mask), (WIDTH, HEIGHT), number)
+        foreground.add([(thing.inside.flatten().float().expand(4, -1), thing)])
+    assert foreground.ious() == foreground.corlocs() == [1.0] * 40
+    assert foreground.ious() == [1.0] * 40, "asked again"
+
+
+# ----------------------------------------------------------------------------------------------- points in the objects
+
+
+def test_points_lie_in_their_object_and_depend_on_the_picture_alone():
+    mask = ellipses(1)[0]
+    (one,), (again,), (other,) = (objects_of_masks(mask, boxes_of(mask), (WIDTH, HEIGHT), n) for n in (3, 3, 4))
+    assert one.inside.flatten()[one.cells].all()
+    assert torch.equal(one.cells, again.cells)
+    assert not torch.equal(one.cells, other.cells)
+    x, y = (one.points * torch.tensor([WIDTH, HEIGHT])).long().T
+    assert mask[0][y, x].all()
+    np.testing.assert_allclose(one.distances()[0, one.cells[0]], 0, atol=1e-4)
+
+
+def test_points_of_a_box_are_of_its_middle():
+    box = np.array([[0.25, 0.25, 0.75, 1.0]], dtype=np.float32)
+    (thing,) = objects_of_boxes(box, (WIDTH, HEIGHT), 0, points=200)
+    assert float(thing.inside.float().mean()) == pytest.approx(0.375)
+    x, y = thing.points.T
+    assert 0.375 <= x.min() < 0.4 < 0.6 < x.max() < 0.625
+    assert 0.4375 <= y.min() < 0.5 < 0.75 < y.max() < 0.8125
+    assert objects_of_boxes(np.array([[0, 0, 1, 1], [0, 0, 0.05, 0.05]], dtype=np.float32), (WIDTH, HEIGHT), 0) == []
+
+
+# ------------------------------------------------------------------------------------------------------- what is scored
+
+
+def test_features_that_know_the_mask_are_perfect():
+    masks = ellipses(10)
+    rows = score([[knows(m)] for m in masks], [annotation(m) for m in masks], [descriptors.cosine])
+    assert list(rows) == ["distance-matched AUC", "mask IoU", "CorLoc", "region purity"]
+    for name, (perfect, chance) in rows.items():
+        assert perfect.mean == pytest.approx(1.0, abs=1e-6), name
+        assert chance.mean <= 0.5, name
+        assert chance.n == perfect.n, name
+    assert rows["mask IoU"][0].n == 10
+
+
+def test_random_features_score_what_chance_gives():
+    masks = ellipses(40)
+    generator = torch.Generator().manual_seed(0)
+    maps = [[torch.randn(1, 8, 32, 48, generator=generator)] for _ in masks]
+    rows = score(maps, [annotation(m) for m in masks], [descriptors.cosine])
+    for name in ("distance-matched AUC", "mask IoU", "region purity"):
+        random, chance = rows[name]
+        assert abs(random.mean - chance.mean) < 0.05, name
+    shares = [m.mean() for m in masks]
+    assert rows["mask IoU"][1].mean == pytest.approx(np.mean(shares), rel=0.06)
+    assert rows["CorLoc"][0].mean < 0.2
+
+
+def test_distance_is_a_baseline_that_shows_what_distance_alone_earns():
+    """Nearness finds part of the objects, and their AUC matched for distance is about a half: rings have a width."""
+    masks = ellipses(20)
+    position = descriptors.position(2)
+    maps = [[position.maps(torch.zeros(1, 3, HEIGHT, WIDTH))] for _ in masks]
+    rows = score(maps, [annotation(m) for m in masks], [position.similarity])
+    assert abs(rows["distance-matched AUC"][0].mean - 0.5) < 0.08
+    for name in ("mask IoU", "CorLoc", "region purity"):
+        assert rows[name][1].mean + 0.1 < rows[name][0].mean < 0.95, name
+
+
+def test_descriptors_are_scored_side_by_side_as_alone():
+    masks = ellipses(6)
+    generator = torch.Generator().manual_seed(1)
+    noise = [torch.randn(1, 8, 16, 24, generator=generator) for _ in masks]
+    known = [annotation(m) for m in masks]
+    both = score([[knows(m), n] for m, n in zip(masks, noise, strict=True)], known, [descriptors.cosine] * 2)
+    alone = score([[n] for n in noise], known, [descriptors.cosine])
+    assert {name: row[1:] for name, row in both.items()} == alone
+
+
+def test_the_auc_is_that_of_distance_matched_auc():
+    masks = ellipses(6)
+    rng = np.random.default_rng(0)
+    pictures = [Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)) for _ in masks]
+    lab = descriptors.lab_colour(8)
+    expected = distance_matched_auc([MaskedImage(p, m) for p, m in zip(pictures, masks, strict=True)], lab, 64, 8)
+    maps = [[lab.maps(picture_tensor(p, 64, 8))] for p in pictures]
+    assert score(maps, [annotation(m) for m in masks], [lab.similarity])["distance-matched AUC"][0] == expected
+
+
+def test_of_boxes_corloc_and_purity_are_scored():
+    masks = ellipses(10)
+    known = [Annotation(None, boxes_of(m), ["object"]) for m in masks]
+    rows = score([[knows(m)] for m in masks], known, [descriptors.cosine], masks=False)
+    assert list(rows) == ["CorLoc (boxes)", "region purity (boxes)"]
+    assert rows["CorLoc (boxes)"][0].mean == 1.0
+    assert rows["region purity (boxes)"][0].mean > 0.9, "a small ellipse has few cells far from the point"
+    assert rows["region purity (boxes)"][1].mean < 0.5
+
+
+def test_difficult_and_crowd_objects_are_left_out():
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    masks = np.stack([(x < 40) & (y < 40), (x >= 50) & (y < 40), (x < 90) & (y >= 44)])
+    boxes = boxes_of(masks)
+    every = Annotation(masks, boxes, ["a"] * 3, difficult=frozenset({0}), crowd=frozenset({2}))
+    one = Annotation(masks[1:2], boxes[1:2], ["a"])
+    features = knows(masks[1:2])
+    assert score([[features]] * 2, [every] * 2, [descriptors.cosine]) == score(
+        [[features]] * 2, [one] * 2, [descriptors.cosine]
+    )
+
+
+def test_without_an_object_there_are_no_rows_and_with_one_image_no_threshold():
+    nothing = Annotation(np.zeros((0, HEIGHT, WIDTH), dtype=bool), np.zeros((0, 4), np.float32), [])
+    assert score([[knows(ellipses(1)[0])]], [nothing], [descriptors.cosine]) == {}
+    (mask,) = ellipses(1)
+    rows = score([[knows(mask)]], [annotation(mask)], [descriptors.cosine])
+    assert rows["mask IoU"][0] is None
+    assert rows["distance-matched AUC"][0].mean == pytest.approx(1.0)
+
+
+# ---------------------------------------------------------------------------------------------------- one point's AUC
+
+
+def test_the_auc_of_one_point():
+    mask = torch.from_numpy(ellipses(1)[0][0])
+    ys, xs = mask.nonzero().T
+    point = torch.stack((xs.float().mean() / WIDTH, ys.float().mean() / HEIGHT))
+    assert point_auc(mask.float(), mask, point) == pytest.approx(1.0, abs=0.02)
+    assert point_auc(-mask.float(), mask, point) == pytest.approx(0.0, abs=0.02)
+    assert point_auc(torch.zeros(HEIGHT, WIDTH), mask, point) == 0.5
+    assert np.isnan(point_auc(mask.float(), torch.ones(HEIGHT, WIDTH, dtype=torch.bool), point))
+    # On a raster of 48 × 32, cell by cell.
+    affinity = torch.rand(32, 48, generator=torch.Generator().manual_seed(0))
+    inside = mask[::2, ::2]
+    won = pairs = 0.0
+    x, y = point.tolist()
+    ring = [int(np.hypot((k % 48 + 0.5) - x * 48, (k // 48 + 0.5) - y * 32)) for k in range(32 * 48)]
+    flat, values = inside.flatten().tolist(), affinity.flatten().tolist()
+    members = {r: [k for k in range(32 * 48) if ring[k] == r] for r in set(ring)}
+    for cells in members.values():
+        for a, b in itertools.product([k for k in cells if flat[k]], [k for k in cells if not flat[k]]):
+            won += values[a] > values[b]
+            pairs += 1
+    assert point_auc(affinity, inside, point) == pytest.approx(won / pairs, abs=1e-6)

@@ -1,0 +1,302 @@
+"""plrc.analysis.scores, the table: one pass, the measures that a data set allows, and what is written of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from plrc.analysis import descriptors
+from plrc.analysis.descriptors import Descriptor
+from plrc.analysis.scores import (
+    Score,
+    Table,
+    ViewPairs,
+    ViewScores,
+    draw_view_pairs,
+    score_table,
+    view_match,
+    view_match_by_chance,
+)
+from plrc.config import load_config
+from plrc.data.annotated import open_annotated
+from plrc.data.loader import view_sampler
+from plrc.data.scenes import Scenes
+from plrc.data.sources import Source
+from plrc.encoder import TinyTrunk
+from plrc.geometry import cell_centres
+
+OBJECTS = ["distance-matched AUC", "mask IoU", "CorLoc", "region purity"]
+VIEWS = "view match (±1 of 7×7 cells)"
+
+
+def pooled(name: str = "pooled", stride: int = 32, seen: list[Tensor] | None = None) -> Descriptor:
+    """Mean colours; keeps what it was given."""
+
+    def maps(pictures: Tensor) -> Tensor:
+        if seen is not None:
+            seen.append(pictures)
+        return nn.functional.avg_pool2d(pictures, stride)
+
+    return Descriptor(name, maps, descriptors.cosine)
+
+
+@pytest.fixture(scope="module")
+def table() -> tuple[Table, list[Tensor]]:
+    seen: list[Tensor] = []
+    return score_table(Scenes(4), [pooled(seen=seen), pooled("finer", 16)], "scenes:4", 96), seen
+
+
+def test_the_scores_of_scenes(table):
+    found, _ = table
+    assert found.columns == ("pooled", "finer", "Lab colour", "distance", "chance")
+    assert list(found.rows) == [*OBJECTS, VIEWS]
+    assert all(len(row) == 5 and all(isinstance(cell, Score) for cell in row) for row in found.rows.values())
+    assert {cell.n for cell in found.rows[OBJECTS[0]]} == {4}
+    assert [cell.mean for cell in found.rows[OBJECTS[0]]][4] == 0.5
+    assert set(found.seconds) == set(found.columns) - {"chance"}
+    assert all(0 < s < 5 for s in found.seconds.values())
+
+
+def test_each_picture_is_described_once(table):
+    _, seen = table
+    views = [p for p in seen if len(p) == 2]
+    pictures = [p for p in seen if len(p) == 1]
+    assert len(pictures) == 4
+    assert {tuple(p.shape) for p in pictures} == {(1, 3, 96, 128)}, "whole multiples of 32"
+    assert {tuple(p.shape) for p in views} == {(2, 3, 224, 224)}
+    assert len(views) <= 4
+
+
+def test_a_table_says_the_same_again_and_alone(table):
+    found, _ = table
+    again = score_table(Scenes(4), [pooled("finer", 16)], "scenes:4", 96)
+    for name in OBJECTS:  # the view match is judged by the coarsest map
+        assert again.rows[name] == found.rows[name][1:]
+
+
+def one_by_one(pairs: ViewPairs) -> list[ViewPairs]:
+    n = range(len(pairs.points))
+    return [ViewPairs(pairs.views[:, i : i + 1], pairs.points[i : i + 1], pairs.targets[i : i + 1]) for i in n]
+
+
+def test_view_match_is_that_of_drawn_pairs_judged_by_the_coarsest_map():
+    config = load_config("imagenet")
+    pairs = draw_view_pairs(Scenes(8), view_sampler(config), 224, range(8))
+    coarse, fine = pooled("coarse", 32), pooled("fine", 8)
+    scores = ViewScores([coarse, fine])
+    for pair in one_by_one(pairs):
+        scores.add(pair)
+    ((name, (of_coarse, of_fine, chance)),) = scores.rows().items()
+    assert name == VIEWS
+    assert of_coarse.mean == pytest.approx(view_match(pairs, coarse).mean)
+    assert chance.mean == pytest.approx(view_match_by_chance(pairs, 7, 7).mean)
+    assert of_fine.mean > view_match(pairs, fine).mean + 0.05, "one cell of 8 pixels would be a harder task"
+    alone = ViewScores([fine])
+    for pair in one_by_one(pairs):
+        alone.add(pair)
+    assert alone.rows()["view match (±1 of 28×28 cells)"][0].mean == pytest.approx(view_match(pairs, fine).mean)
+
+
+@pytest.mark.parametrize("cells", [7, 14, 21, 28])
+def test_perfect_features_of_any_fineness_hit_the_coarse_cell_itself(cells):
+    points = torch.rand(1, 200, 2, generator=torch.Generator().manual_seed(0))
+    pair = ViewPairs(torch.zeros(2, 1, 3, 8, 8), points, points)
+
+    def places(n: int) -> Descriptor:
+        maps = cell_centres(n, n).permute(2, 0, 1).expand(2, -1, -1, -1)
+        return Descriptor(str(n), lambda views: maps, lambda a, b: -(a[:, None] - b).norm(dim=2))
+
+    scores = ViewScores([places(cells), places(7)], within=0)
+    scores.add(pair)
+    assert scores.rows()["view match (±0 of 7×7 cells)"][0].mean > 0.99  # a point on a border may round to either side
+
+
+def test_a_fine_match_counts_for_the_coarse_cell_it_lies_in():
+    """Blind matches of a finer map are right as often as blind matches of the coarse one."""
+    config = load_config("imagenet")
+    pairs = draw_view_pairs(Scenes(40), view_sampler(config), 224, range(40))
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(cells: int) -> Descriptor:
+        return Descriptor(
+            str(cells), lambda p: torch.randn(len(p), 8, cells, cells, generator=generator), descriptors.cosine
+        )
+
+    scores = ViewScores([noise(7), noise(28)])
+    for pair in one_by_one(pairs):
+        scores.add(pair)
+    coarse, fine, chance = scores.rows()[VIEWS]
+    assert abs(coarse.mean - chance.mean) < 0.035
+    assert abs(fine.mean - chance.mean) < 0.035
+
+
+# ---------------------------------------------------------------------------------------------------- other data sets
+
+
+def photo(file: Path, seed: int, hue: int = 0) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 120, (24, 32, 3), dtype=np.uint8)
+    pixels[..., hue] += 130
+    Image.fromarray(pixels).resize((128, 96)).save(file)
+
+
+def scored(path: Path, **options: object) -> Table:
+    return score_table(open_annotated(str(path)), [pooled()], "it", 64, **options)
+
+
+def test_class_folders_are_scored_by_neighbours(tmp_path):
+    for i in range(8):
+        photo(tmp_path / "ab"[i % 2] / f"{i}.png", i, i % 2)
+    found = scored(tmp_path)
+    assert list(found.rows) == ["3-NN accuracy", VIEWS]
+    pooled_score, lab, distance, chance = found.rows["3-NN accuracy"]
+    assert pooled_score.mean == lab.mean == 1.0
+    assert distance is None, "a mean place tells nothing of a picture"
+    assert chance.mean == 0.5
+
+
+def test_keypoints_are_scored_by_pck(tmp_path):
+    for name in "abc":
+        photo(tmp_path / f"{name}.png", ord(name))
+    points = [[20, 30], [100, 20], [60, 80]]
+    (tmp_path / "keypoints.json").write_text(json.dumps({f"{name}.png": points for name in "abc"}))
+    found = scored(tmp_path)
+    assert [name[:8] for name in found.rows] == ["PCK@0.05", "PCK@0.1 ", "PCK@0.15", "view mat"]
+    assert found.rows["PCK@0.15 (of the keypoints' box)"][2].mean == 1.0, "all points are at the same place"
+    assert found.rows["PCK@0.15 (of the keypoints' box)"][0].n == 3
+
+
+def test_boxes_without_masks(tmp_path):
+    for i in range(3):
+        photo(tmp_path / "JPEGImages" / f"{i}.jpg", i)
+        (tmp_path / "Annotations").mkdir(exist_ok=True)
+        (tmp_path / "Annotations" / f"{i}.xml").write_text(
+            "<annotation><size><width>128</width><height>96</height></size><object><name>x</name><bndbox><xmin>11</xmin>"
+            "<ymin>11</ymin><xmax>90</xmax><ymax>80</ymax></bndbox></object></annotation>"
+        )
+    assert list(scored(tmp_path).rows) == ["CorLoc (boxes)", "region purity (boxes)", VIEWS]
+
+
+def test_pictures_alone_and_undecodable_ones(tmp_path, caplog):
+    for i in range(3):
+        photo(tmp_path / f"{i}.png", i)
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    with caplog.at_level(logging.WARNING):
+        found = scored(tmp_path)
+    assert list(found.rows) == [VIEWS]
+    assert found.rows[VIEWS][0].n == 3
+    assert "1 pictures cannot be decoded" in caplog.text
+    assert "broken.png" in caplog.text
+    for i in range(3):
+        (tmp_path / f"{i}.png").unlink()
+    with pytest.raises(ValueError, match=r"none of 1 pictures can be decoded, among them broken\.png"):
+        scored(tmp_path)
+
+
+def test_a_limit_is_spread_over_the_set_and_progress_is_told():
+    seen: list[int] = []
+
+    def progress(numbers: list[int]) -> list[int]:
+        seen.extend(numbers)
+        return numbers
+
+    score_table(Scenes(9), [pooled()], "scenes:9", 64, limit=3, progress=progress)
+    assert seen == [0, 4, 8]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"descriptors": []}, "0 checkpoints"),
+        ({"limit": 0}, "limit 0"),
+        ({"short_side": 0}, "short side 0"),
+        ({"descriptors": [pooled(), pooled()]}, "a name of its own, not pooled, pooled, Lab"),
+        ({"descriptors": [pooled("chance")]}, "a name of its own"),
+    ],
+)
+def test_what_cannot_be_scored(options, message):
+    with pytest.raises(ValueError, match=message):
+        score_table(Scenes(2), **{"descriptors": [pooled()], "name": "x"} | options)
+
+
+def test_real_photos(shared_data):
+    photos: Callable[[str], Source] = lambda name: open_annotated(str(shared_data(name)))  # noqa: E731
+    ecssd = score_table(photos("ecssd-mini"), [pooled("p", 16)], "ecssd", 128, limit=8)
+    assert list(ecssd.rows)[:4] == OBJECTS
+    assert ecssd.rows[OBJECTS[0]][0].n == 8
+    assert abs(ecssd.rows[OBJECTS[0]][2].mean - 0.5) < 0.15
+    willow = score_table(photos("pf-willow-part"), [pooled("p", 16)], "willow", 128, limit=6)
+    assert next(iter(willow.rows.values()))[0].n >= 4
+
+
+# ------------------------------------------------------------------------------------------------------------- written
+
+FIXED = Table(
+    "a, b",
+    448,
+    ("net", "chance"),
+    {"AUC": (Score(0.75, 0.5, 1.0, 12), Score(0.5, 0.5, 0.5, 12)), "k-NN": (Score(1, 1, 1, 9), None)},
+    {"net": 0.1234},
+)
+
+
+def test_markdown_and_text():
+    assert FIXED.to_markdown().splitlines() == [
+        "| a, b | n | net | chance |",
+        "|---|---|---|---|",
+        "| AUC | 12 | 0.750 [0.500, 1.000] | 0.500 [0.500, 0.500] |",
+        "| k-NN | 9 | 1.000 [1.000, 1.000] | – |",
+        "| seconds a picture (448 px) |  | 0.123 | – |",
+    ]
+    lines = FIXED.to_text().splitlines()
+    assert len(lines) == 4
+    assert len({line.index(word) for line, word in zip(lines, ("net", "0.750", "1.000", "0.123"), strict=True)}) == 1
+
+
+def test_csv_and_json_hold_every_number(tmp_path):
+    FIXED.to_csv(tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert rows[0] == {"measure": "AUC", "column": "net", "mean": "0.75", "low": "0.5", "high": "1.0", "n": "12"}
+    assert [row["measure"] for row in rows] == ["AUC", "AUC", "k-NN", "seconds a picture"]
+    assert rows[-1]["mean"] == "0.1234"
+    FIXED.to_json(tmp_path / "t.json")
+    content = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    assert content["rows"]["AUC"]["chance"] == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 12}
+    assert content["rows"]["k-NN"].keys() == {"net"}
+    assert content["columns"] == ["net", "chance"]
+    assert (content["data"], content["short_side"], content["seconds"]) == ("a, b", 448, {"net": 0.1234})
+
+
+# -------------------------------------------------------------------------------------------------- a dense descriptor
+
+
+def test_a_layer_of_an_encoder_is_described():
+    from plrc.analysis.features import DenseEncoder
+    from plrc.pretrained import Origin, Pretrained
+
+    torch.manual_seed(0)
+    trunk = TinyTrunk()
+    head = nn.Conv2d(128, 5, 1)
+    origin = Origin(name="net", path=None, format="random", branch="", arch="tiny", sha256=None, note="")
+    encoder = DenseEncoder(Pretrained(trunk=trunk, heads={"projector": head}, origin=origin))
+    pictures = torch.rand(2, 3, 32, 64)
+    last, fine, projected = (descriptors.dense(encoder, layer) for layer in (None, "c2", "projector"))
+    assert [d.name for d in (last, fine, projected)] == ["net", "net c2", "net projector"]
+    assert descriptors.dense(encoder, "c2", name="mine").name == "mine"
+    assert last.maps(pictures).shape == (2, 128, 4, 8)
+    assert fine.maps(pictures).shape == (2, 64, 8, 16)
+    expected = descriptors.network("raw", nn.Sequential(trunk, head)).maps(pictures)
+    torch.testing.assert_close(projected.maps(pictures), expected)
+    assert not projected.maps(pictures).requires_grad
+    with pytest.raises(ValueError, match="no layer 'c9'"):
+        descriptors.dense(encoder, "c9")

@@ -1,0 +1,493 @@
+"""plrc.data.annotated: each layout as a small set made here, whose answers are known; the real sets where they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from plrc.data.annotated import (
+    COCO,
+    VOC,
+    ClassFolders,
+    KeypointFolders,
+    KeypointSource,
+    LabelledSource,
+    MaskFolder,
+    open_annotated,
+)
+from plrc.data.annotated.rasters import polygon_mask, run_length_mask
+from plrc.data.annotated.upright import upright_boxes, upright_masks, upright_points
+from plrc.data.scenes import Scenes
+from plrc.data.sources import ImageFolder
+
+W, H = 40, 30
+
+
+def picture(file: Path, size: tuple[int, int] = (W, H), orientation: int = 1, colour: int = 90) -> Path:
+    """A plain picture; with an EXIF orientation its stored size is ``size``."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", size, (colour, 60, 30)).save(file, exif=exif)
+    return file
+
+
+# --------------------------------------------------------------------------------------------------------------- masks
+
+
+def mask_set(root: Path, values: np.ndarray, **options: object) -> MaskFolder:
+    picture(root / "images" / "a.jpg", values.shape[1::-1])
+    (root / "masks").mkdir()
+    image = Image.fromarray(values)
+    if options.get("palette"):
+        image = image.convert("P")
+        image.putdata(values.flatten().tolist())
+    image.save(root / "masks" / "a.png")
+    return MaskFolder(root)
+
+
+def two_blocks(first: int, second: int) -> np.ndarray:
+    values = np.zeros((H, W), dtype=np.uint8)
+    values[5:15, 4:24], values[20:28, 30:40] = first, second
+    return values
+
+
+@pytest.mark.parametrize("white", [255, 1])
+def test_black_and_white_is_one_object(tmp_path, white):
+    found = mask_set(tmp_path, two_blocks(white, white)).annotation(0)
+    assert found.masks.shape == (1, H, W)
+    np.testing.assert_array_equal(found.masks[0], two_blocks(1, 1) > 0)
+    np.testing.assert_allclose(found.boxes, [[4 / W, 5 / H, 1, 28 / H]], rtol=1e-6)
+    assert found.classes == ["object"]
+    assert found.difficult == found.crowd == frozenset()
+
+
+def test_soft_borders_are_taken_at_half(tmp_path):
+    values = two_blocks(255, 255)
+    values[4, 4:24], values[15, 4:24] = 100, 140
+    found = mask_set(tmp_path, values).annotation(0)
+    np.testing.assert_array_equal(found.masks, [values > 127])
+
+
+@pytest.mark.parametrize("palette", [False, True])
+def test_labels_are_objects_and_void_is_none(tmp_path, palette):
+    values = two_blocks(3, 7)
+    values[0], values[-1] = 255, 255
+    found = mask_set(tmp_path, values, palette=palette).annotation(0)
+    np.testing.assert_array_equal(found.masks, [values == 3, values == 7])
+    np.testing.assert_allclose(found.boxes[1], [30 / W, 20 / H, 1, 28 / H], rtol=1e-6)
+
+
+def test_sixteen_bit_labels(tmp_path):
+    values = two_blocks(1, 2).astype(np.uint16) * 1000
+    np.testing.assert_array_equal(mask_set(tmp_path, values).annotation(0).masks, [values == 1000, values == 2000])
+
+
+def test_an_empty_mask_has_no_object(tmp_path):
+    found = mask_set(tmp_path, np.zeros((H, W), dtype=np.uint8)).annotation(0)
+    assert found.masks.shape == (0, H, W)
+    assert found.boxes.shape == (0, 4)
+
+
+def test_a_coloured_mask_or_one_of_another_size_is_an_error(tmp_path):
+    colours = np.zeros((H, W, 3), dtype=np.uint8)
+    colours[3:9, 3:9, 0] = 200
+    with pytest.raises(ValueError, match=r"a\.png is coloured"):
+        mask_set(tmp_path / "colour", colours).annotation(0)
+    other = mask_set(tmp_path / "size", two_blocks(255, 255))
+    picture(other.path(0), (W + 1, H))
+    with pytest.raises(ValueError, match=r"a\.png is of 40 × 30 pixels .*a\.jpg has 41 × 30"):
+        other.annotation(0)
+
+
+def test_pictures_without_a_mask_are_left_out_by_name(tmp_path, caplog):
+    mask_set(tmp_path, two_blocks(255, 255))
+    picture(tmp_path / "images" / "lonely.jpg")
+    again = MaskFolder(tmp_path)
+    assert [again.name(i) for i in range(len(again))] == ["images/a.jpg"]
+    assert len(caplog.records) == 1
+    assert "lonely.jpg" in caplog.text
+    with pytest.raises(ValueError, match="no picture"):
+        MaskFolder(tmp_path / "images")
+
+
+# --------------------------------------------------------------------------------------------------- stored and upright
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_masks_boxes_and_points_turn_with_the_picture(orientation):
+    """Pillow turns the mask of a block as it turns a picture; box and points must follow."""
+    stored = np.zeros((1, H, W), dtype=bool)
+    stored[0, 5:15, 4:24] = True
+    image = Image.fromarray(stored[0].astype(np.uint8))
+    image.getexif()[0x0112] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(image)) > 0
+    np.testing.assert_array_equal(upright_masks(stored, orientation)[0], expected)
+    ys, xs = np.nonzero(expected)
+    h, w = expected.shape
+    box = np.array([[4 / W, 5 / H, 24 / W, 15 / H]])
+    around = [[xs.min() / w, ys.min() / h, (xs.max() + 1) / w, (ys.max() + 1) / h]]
+    np.testing.assert_allclose(upright_boxes(box, orientation), around, rtol=1e-6)
+    corner = stored.copy()
+    corner[0] = False
+    corner[0, 5, 4] = True
+    (y,), (x,) = np.nonzero(upright_masks(corner, orientation)[0])
+    point = upright_points(np.array([4.5 / W, 5.5 / H]), orientation)
+    np.testing.assert_allclose(point, [(x + 0.5) / w, (y + 0.5) / h])
+
+
+def test_a_mask_of_the_stored_pixels_turns_and_one_of_the_upright_picture_does_not(tmp_path):
+    values = two_blocks(255, 0)
+    folder = mask_set(tmp_path, values)
+    picture(folder.path(0), (W, H), orientation=6)
+    assert folder.size(0) == (H, W) == folder.load(0).size
+    np.testing.assert_array_equal(folder.annotation(0).masks[0], np.rot90(values > 0, -1))
+    picture(folder.path(0), (H, W), orientation=6)  # upright it has the mask's size
+    np.testing.assert_array_equal(folder.annotation(0).masks[0], values > 0)
+
+
+# ----------------------------------------------------------------------------------------------------------- keypoints
+
+
+def test_keypoints_are_points_of_the_image_frame(tmp_path):
+    picture(tmp_path / "car" / "b.png")
+    picture(tmp_path / "car" / "a.png", (20, 10))
+    picture(tmp_path / "duck" / "c.png")
+    (tmp_path / "car" / "keypoints.json").write_text(
+        json.dumps({"b.png": [[10, 15], None, [40, 30]], "a.png": [[0, 0], [5, 5], [None, 3]]})
+    )
+    (tmp_path / "duck" / "keypoints.json").write_text(json.dumps({"c.png": [[1, 2]]}))
+    found = KeypointFolders(tmp_path)
+    assert [(found.name(i), found.group(i)) for i in range(3)] == [
+        ("car/a.png", "car"),
+        ("car/b.png", "car"),
+        ("duck/c.png", "duck"),
+    ]
+    np.testing.assert_allclose(found.keypoints(0), [[0, 0], [0.25, 0.5], [np.nan, np.nan]])
+    np.testing.assert_allclose(found.keypoints(1), [[0.25, 0.5], [np.nan, np.nan], [1, 1]])
+    assert found.keypoints(0).dtype == np.float32
+    assert found.annotation(0) is None
+    assert KeypointFolders(tmp_path / "duck").name(0) == "c.png"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "lists no picture"),
+        ('{"a.png": [[1]]}', r"keypoints of a\.png are not"),
+        ('{"a.png": [[1, 2]], "b.png": [[1, 2], [3, 4]]}', r"have \[1, 2\] keypoints"),
+        ('{"c.png": [[1, 2]]}', "none of the pictures"),
+    ],
+)
+def test_malformed_keypoints_are_named(tmp_path, content, message):
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "b.png")
+    (tmp_path / "keypoints.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        KeypointFolders(tmp_path)
+
+
+# ----------------------------------------------------------------------------------------------------------------- VOC
+
+
+def xml(objects: str, size: tuple[int, int] | None = (W, H)) -> str:
+    sides = f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>" if size else ""
+    return f"<annotation>{sides}{objects}</annotation>"
+
+
+def thing(name: str, box: tuple[float, ...], more: str = "") -> str:
+    corners = "".join(f"<{c}>{v}</{c}>" for c, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+    return f"<object><name>{name}</name>{more}<bndbox>{corners}</bndbox></object>"
+
+
+def voc_set(root: Path, files: dict[str, str]) -> Path:
+    (root / "Annotations").mkdir(parents=True)
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    for name, content in files.items():
+        picture(root / "JPEGImages" / f"{name}.jpg")
+        (root / "Annotations" / f"{name}.xml").write_text(content)
+    (root / "ImageSets" / "Main" / "val.txt").write_text("b  1\n\na -1\n")
+    return root
+
+
+def test_voc_boxes_count_from_one_and_include_the_last_pixel(tmp_path):
+    part = "<part><name>head</name><bndbox><xmin>9</xmin><ymin>9</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></part>"
+    objects = thing("cat", (1, 1, 40, 30)) + thing("dog", (11, 4.0, 20, 15), f"<difficult>1</difficult>{part}")
+    root = voc_set(tmp_path, {"a": xml(objects), "b": xml("", None), "c": xml(thing("cat", (0, 1, 50, 9)))})
+    everything = VOC(root)
+    found = everything.annotation(0)
+    assert found.masks is None
+    np.testing.assert_allclose(found.boxes, [[0, 0, 1, 1], [10 / W, 3 / H, 20 / W, 15 / H]], rtol=1e-6)
+    assert (found.classes, found.difficult, found.crowd) == (["cat", "dog"], {1}, frozenset())
+    assert found.boxes.dtype == np.float32
+    assert everything.annotation(1).boxes.shape == (0, 4)
+    np.testing.assert_allclose(everything.annotation(2).boxes, [[0, 0, 1, 9 / H]], rtol=1e-6)
+    assert VOC(root, "val").names == ["JPEGImages/b.jpg", "JPEGImages/a.jpg"], "in the list's order"
+    with pytest.raises(ValueError, match=r"test\.txt is missing: the splits there are val"):
+        VOC(root, "test")
+
+
+def test_voc_boxes_without_area_are_left_out_in_one_line(tmp_path, caplog):
+    objects = (
+        thing("a", (5, 5, 5, 9)) + thing("b", (2, 2, 8, 8), "<difficult>1</difficult>") + thing("c", (9, 9, 4, 12))
+    )
+    found = VOC(voc_set(tmp_path, {"a": xml(objects), "b": xml(thing("d", (41, 3, 44, 8)))})).annotation(0)
+    assert (found.classes, found.difficult) == (["b"], {0}), "numbers are of the boxes that stay"
+    assert len(caplog.records) == 1
+    assert all(
+        name in caplog.text for name in ("3 boxes without area", "a (a at 5, 5)", "a (c at 9, 9)", "b (d at 41, 3)")
+    )
+
+
+@pytest.mark.parametrize(
+    "content", ["<annotation>", xml("<object><name>x</name></object>"), xml(thing("x", ("a",) * 4))]
+)
+def test_a_malformed_xml_file_is_named(tmp_path, content):
+    with pytest.raises(ValueError, match=r"a\.xml is no PASCAL VOC annotation"):
+        VOC(voc_set(tmp_path, {"a": content}))
+
+
+def test_an_xml_file_of_another_picture_is_named(tmp_path):
+    found = VOC(voc_set(tmp_path, {"a": xml(thing("x", (1, 1, 9, 9)), (W, H + 1))}))
+    with pytest.raises(ValueError, match=r"a\.xml is of 40 × 31 pixels and .*a\.jpg has 40 × 30"):
+        found.annotation(0)
+
+
+def test_voc_boxes_of_the_stored_pixels_turn(tmp_path):
+    found = VOC(voc_set(tmp_path, {"a": xml(thing("x", (1, 1, 10, 3)))}))
+    picture(found.path(0), (W, H), orientation=6)  # a quarter to the right: the upper left goes to the upper right
+    np.testing.assert_allclose(found.annotation(0).boxes, [[1 - 3 / H, 0, 1, 10 / W]], rtol=1e-6)
+
+
+# ---------------------------------------------------------------------------------------------------------------- COCO
+
+
+def coco_set(root: Path, annotations: list[dict], folder: str = "val2017", images: int = 2) -> Path:
+    listed = [{"id": 7 - i, "file_name": f"{i}.jpg", "width": W, "height": H} for i in range(images)]
+    for image in listed:
+        picture(root / folder / image["file_name"])
+    content = {"images": listed, "annotations": annotations, "categories": [{"id": 3, "name": "car"}]}
+    (root / "annotations").mkdir(parents=True, exist_ok=True)
+    (root / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    return root
+
+
+def instance(**changes: object) -> dict:
+    outline = [[4, 5, 24, 5, 24, 15, 4, 15]]
+    plain = {"id": 1, "image_id": 7, "category_id": 3, "iscrowd": 0, "bbox": [4, 5, 20, 10], "segmentation": outline}
+    return plain | changes
+
+
+def test_coco_boxes_polygons_and_run_lengths(tmp_path):
+    counts = [2 * H + 5, 10, H * W - 2 * H - 15]  # column 2, rows 5 to 14
+    crowd = instance(id=2, iscrowd=1, bbox=[2, 5, 1, 10], segmentation={"counts": counts, "size": [H, W]})
+    found = COCO(coco_set(tmp_path, [instance(), crowd]))
+    assert [found.name(i) for i in range(2)] == ["1.jpg", "0.jpg"], "by their number in the file"
+    one = found.annotation(1)
+    np.testing.assert_array_equal(one.masks[0], two_blocks(1, 0) > 0)
+    assert one.masks[1].sum() == 10
+    assert one.masks[1][5:15, 2].all()
+    np.testing.assert_allclose(one.boxes, [[4 / W, 5 / H, 24 / W, 15 / H], [2 / W, 5 / H, 3 / W, 15 / H]], rtol=1e-6)
+    assert (one.classes, one.crowd, one.difficult) == (["car", "car"], {1}, frozenset())
+    none = found.annotation(0)
+    assert none.masks.shape == (0, H, W)
+    assert none.boxes.shape == (0, 4)
+
+
+def test_coco_without_outlines_has_boxes_only(tmp_path):
+    assert COCO(coco_set(tmp_path, [instance(), instance(id=2, segmentation=[])])).annotation(1).masks is None
+
+
+def test_coco_boxes_without_area_and_missing_pictures_are_named(tmp_path, caplog):
+    root = coco_set(tmp_path, [instance(id=55, bbox=[1, 1, 0, 4]), instance()])
+    (root / "val2017" / "1.jpg").unlink()
+    found = COCO(root)
+    assert found.names == ["0.jpg"]
+    assert len(found.annotation(0).boxes) == 1
+    assert "1.jpg" in caplog.text
+    assert "annotation 55 (image 7)" in caplog.text
+
+
+@pytest.mark.parametrize("folder", ["val2017", "images/val2017", "images", "."])
+def test_coco_pictures_are_found(tmp_path, folder):
+    assert COCO(coco_set(tmp_path, [], folder)).load(0).size == (W, H)
+
+
+def test_what_is_wrong_with_a_coco_set_is_said(tmp_path):
+    short = {"counts": [5, 5], "size": [H, W]}
+    with pytest.raises(ValueError, match=r"annotation 1 cannot be read: the run lengths fill 10 pixels of 1200"):
+        COCO(coco_set(tmp_path / "a", [instance(segmentation=short)])).annotation(1)
+    with pytest.raises(ValueError, match=r"instances_val2017\.json lacks 'bbox'"):
+        COCO(coco_set(tmp_path / "b", [{"id": 1, "image_id": 7}]))
+    root = coco_set(tmp_path / "c", [])
+    (root / "annotations" / "instances_train2017.json").write_text("{}")
+    with pytest.raises(ValueError, match="has 2 files"):
+        COCO(root)
+    assert len(COCO(root, "val2017")) == 2
+    for file in (root / "val2017").iterdir():
+        file.unlink()
+    with pytest.raises(ValueError, match="none of its 2 pictures"):
+        COCO(root, "val2017")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_polygons_hold_the_pixels_whose_centre_is_inside(seed):
+    """Against a point-in-polygon test, one pixel after another; also beyond the border and self-crossing."""
+    from matplotlib.path import Path as Outline
+
+    rng = np.random.default_rng(seed)
+    angles = np.sort(rng.random(9)) * 2 * np.pi
+    radii = rng.uniform(3, 26, 9)  # star-shaped about the middle
+    polygon = np.stack((20 + radii * np.cos(angles), 15 + radii * np.sin(angles)), axis=1)
+    centres = np.stack(np.meshgrid(np.arange(W) + 0.5, np.arange(H) + 0.5), axis=-1)
+    expected = Outline(np.vstack((polygon, polygon[:1]))).contains_points(centres.reshape(-1, 2)).reshape(H, W)
+    np.testing.assert_array_equal(polygon_mask(polygon.flatten().tolist(), H, W), expected)
+
+
+def test_touching_polygons_share_no_pixel_and_leave_none():
+    """A border through pixel centres belongs to one side."""
+    left = polygon_mask([0, 0, 10.5, 0, 10.5, 30, 0, 30], H, W)
+    right = polygon_mask([10.5, 0, 40, 0, 40, 30, 10.5, 30], H, W)
+    assert (left ^ right).all()
+
+
+def encode_runs(runs: list[int]) -> str:
+    """COCO's text form, written from its description."""
+    text = ""
+    for i, run in enumerate(runs):
+        value = run - runs[i - 2] if i > 2 else run
+        while True:
+            group, value = value & 31, value >> 5
+            done = (value == 0 and not group & 16) or (value == -1 and group & 16)
+            text += chr(48 + (group if done else group | 32))
+            if done:
+                break
+    return text
+
+
+def test_compressed_run_lengths_are_the_uncompressed_ones():
+    rng = np.random.default_rng(0)
+    mask = rng.random((H, W)) < 0.2
+    mask[:, 5:9], mask[0, 0] = True, True
+    flat = mask.T.flatten()
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    runs = [0, *np.diff([0, *ends, flat.size]).tolist()]
+    np.testing.assert_array_equal(run_length_mask(runs, H, W), mask)
+    np.testing.assert_array_equal(run_length_mask(encode_runs(runs), H, W), mask)
+    np.testing.assert_array_equal(run_length_mask(encode_runs(runs).encode(), H, W), mask)
+    # By hand: 6, 1, 40 (groups 8 and 1), then 4 as 3 more than 1, and 5 as 35 less than 40 (groups 29 and 30).
+    np.testing.assert_array_equal(run_length_mask("61X13mN", 8, 7), run_length_mask([6, 1, 40, 4, 5], 8, 7))
+
+
+# ------------------------------------------------------------------------------------------------------------- classes
+
+
+@pytest.mark.parametrize("top", ["", "train"])
+def test_folders_are_classes(tmp_path, top):
+    for name in ("cat/b.jpg", "cat/a.jpg", "dog/deep/c.png"):
+        picture(tmp_path / top / name)
+    found = ClassFolders(tmp_path)
+    assert [found.label(i) for i in range(3)] == ["cat", "cat", "dog"]
+    with pytest.raises(IndexError):
+        found.label(3)
+
+
+def test_class_folders_need_two_classes_and_no_loose_picture(tmp_path):
+    picture(tmp_path / "cat" / "a.jpg")
+    with pytest.raises(ValueError, match="one class only, cat"):
+        ClassFolders(tmp_path)
+    picture(tmp_path / "b.jpg")
+    with pytest.raises(ValueError, match=r"b\.jpg lies in no class folder"):
+        ClassFolders(tmp_path)
+
+
+# -------------------------------------------------------------------------------------------------------------- opening
+
+
+def test_a_folder_is_recognised_by_what_is_in_it(tmp_path):
+    voc, coco = voc_set(tmp_path / "voc", {"a": xml(""), "b": xml("")}), coco_set(tmp_path / "coco", [])
+    assert isinstance(open_annotated(str(voc)), VOC)
+    assert isinstance(open_annotated(str(coco)), COCO)
+    assert len(open_annotated(str(voc / "ImageSets" / "Main" / "val.txt"))) == 2
+    assert isinstance(open_annotated(str(coco / "annotations" / "instances_val2017.json")), COCO)
+    mask_set(tmp_path / "masks", two_blocks(255, 255))
+    assert isinstance(open_annotated(str(tmp_path / "masks")), MaskFolder)
+    picture(tmp_path / "points" / "x" / "a.png")
+    (tmp_path / "points" / "x" / "keypoints.json").write_text('{"a.png": [[1, 2]]}')
+    points = open_annotated(str(tmp_path / "points"))
+    assert isinstance(points, KeypointFolders)
+    assert isinstance(points, KeypointSource)
+    assert not isinstance(points, LabelledSource)
+    for name in ("x/a.jpg", "y/b.jpg"):
+        picture(tmp_path / "classes" / name)
+    assert isinstance(open_annotated(str(tmp_path / "classes")), ClassFolders)
+    assert isinstance(open_annotated(str(tmp_path / "classes")), LabelledSource)
+    assert type(open_annotated(str(tmp_path / "classes" / "x"))) is ImageFolder
+    scenes = open_annotated("scenes:3")
+    assert isinstance(scenes, Scenes)
+    assert len(scenes) == 3
+
+
+def test_what_was_looked_for_is_said(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no data set: looked for images/ and masks/ .*keypoints\.json.*COCO"):
+        open_annotated(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        open_annotated(str(tmp_path / "nothing"))
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ValueError, match="names no split"):
+        open_annotated(str(tmp_path / "notes.txt"))
+
+
+# ------------------------------------------------------------------------------------------------------------ real sets
+
+
+def test_ecssd(shared_data):
+    found = open_annotated(str(shared_data("ecssd-mini")))
+    assert isinstance(found, MaskFolder)
+    assert len(found) == 300
+    for i in (0, 150, 299):
+        assert found.annotation(i).masks.shape == (1, *found.load(i).size[::-1])
+
+
+def test_pf_willow(shared_data):
+    found = open_annotated(str(shared_data("pf-willow-part")))
+    assert isinstance(found, KeypointFolders)
+    assert len(found) == 40
+    points = np.stack([found.keypoints(i) for i in range(40)])
+    assert points.shape == (40, 10, 2)
+    assert ((points >= 0) & (points <= 1)).all()
+    width, height = found.size(0)
+    np.testing.assert_allclose(points[0, 0] * [width, height], [47.935, 98.159], rtol=1e-5)
+
+
+def test_bccd(shared_data, caplog):
+    found = open_annotated(str(shared_data("bccd-voc")))
+    assert isinstance(found, VOC)
+    assert len(found) == 364
+    assert len(caplog.records) == 1
+    assert "BloodImage_00338" in caplog.text
+    assert "BloodImage_00343" in caplog.text
+    annotations = [found.annotation(i) for i in range(364)]
+    assert sum(len(a.boxes) for a in annotations) == 4886
+    assert {name for a in annotations for name in a.classes} == {"RBC", "WBC", "Platelets"}
+    assert all((a.boxes[:, :2] < a.boxes[:, 2:]).all() for a in annotations)
+
+
+def test_coco128(shared_data):
+    found = open_annotated(str(shared_data("coco128")))
+    assert isinstance(found, COCO)
+    assert len(found) == 128
+    annotations = [found.annotation(i) for i in range(0, 128, 8)]
+    for annotation in annotations:
+        h, w = annotation.masks.shape[1:]
+        for mask, (x0, y0, x1, y1) in zip(annotation.masks, annotation.boxes, strict=True):
+            if mask.sum() < 100:
+                continue
+            ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            bounds = np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1])
+            assert np.abs(bounds - [x0 * w, y0 * h, x1 * w, y1 * h]).max() < 3, "an outline fills its box"

@@ -1,0 +1,85 @@
+"""The docs: every command is one that the parsers take, and the Python runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from plrc import cli, config
+from plrc.checkpoint import save_checkpoint
+from plrc.model import PLRC
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: str) -> list[list[str]]:
+    """The words of every command line, comments left out and continued lines joined."""
+    lines = "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
+    # A comment begins a word: scenes#3 is none, though shlex would take it for one.
+    return [words for line in lines if (words := shlex.split(re.sub(r"(^|\s)#.*", "", line)))]
+
+
+ALL = [(page, words) for page in PAGES for words in commands(page)]
+
+
+@pytest.mark.parametrize("words", [w for _, w in ALL if w[0] == "plrc"], ids=" ".join)
+def test_plrc_takes_the_commands_of_the_docs(words):
+    assert cli.build_parser().parse_args(words[1:]).command == words[1]
+
+
+@pytest.mark.parametrize("words", [w for _, w in ALL if "train_ddp.py" in w], ids=" ".join)
+def test_training_takes_the_commands_of_the_docs(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved = tmp_path / "runs/r50/config.yaml"  # what `--config` names
+    saved.parent.mkdir(parents=True)
+    saved.write_text("arch: resnet50\n")
+    flags = words[words.index("train_ddp.py") + 1 :]
+    parsed = config.parse_arguments([flag for flag in flags if flag != "…"])
+    assert parsed.out
+
+
+@pytest.mark.parametrize("words", [w for _, w in ALL if w[0] == "python" and "train_ddp.py" not in w], ids=" ".join)
+def test_scripts_of_the_docs_are_there(words):
+    assert (ROOT / words[1]).is_file()
+
+
+@pytest.mark.parametrize("words", [w for _, w in ALL if w[0] == "make"], ids=" ".join)
+def test_make_has_the_targets_of_the_docs(words):
+    assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_the_docs_have_commands():
+    """Else the tests above would be of nothing."""
+    first = [words[0] for _, words in ALL]
+    assert first.count("plrc") > 10
+    assert {"plrc", "make", "python", "torchrun"} <= set(first)
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder with what the Python of the docs opens: a picture, and an untrained run."""
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("photo.jpg")
+    demo = config.load_config("demo")
+    torch.manual_seed(0)
+    content = {"step": 1, "epoch": 1.0, "ranks": 1, "images": "", "config": demo.to_dict(), "optimizer": {}}
+    content["model"] = PLRC.from_config(demo).state_dict()
+    save_checkpoint(tmp_path / "runs/demo/checkpoints/last.pt", content)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("page", "number"), [(p, i) for p in PAGES for i in range(len(blocks(p, "python")))])
+def test_python_of_the_docs_runs(workplace, page, number):
+    exec(compile(blocks(page, "python")[number], page, "exec"), {})
