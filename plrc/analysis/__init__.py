@@ -1,1 +1,22 @@
-"""What a network knows of its pictures: maps and scores, tensors in, arrays out."""
+"""What a network knows of its pictures: maps and scores, tensors in, arrays out.
+
+``plrc.analysis.affinity(fmap, points)`` and the other questions to a map are named here; embeddings are in
+``plrc.analysis.embedding``, scores in ``plrc.analysis.scores``.
+"""
+
+from plrc.analysis.affinity import affinity, affinity_difference, prompt
+from plrc.analysis.correspondence import Matches, match_points, match_regions, match_views, region_affinity
+from plrc.analysis.features import DenseEncoder, FeatureMap
+
+__all__ = [
+    "DenseEncoder",
+    "FeatureMap",
+    "Matches",
+    "affinity",
+    "affinity_difference",
+    "match_points",
+    "match_regions",
+    "match_views",
+    "prompt",
+    "region_affinity",
+]

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch import Tensor
 
 from plrc.analysis.embedding import (
@@ -32,6 +32,7 @@ from plrc.analysis.embedding import (
     to_rgb,
     tsne,
 )
+from plrc.analysis.embedding.rows import one_thread
 from plrc.analysis.features import FeatureMap
 
 
@@ -85,6 +86,16 @@ def test_same_seed_same_bits_for_any_number_of_threads(monkeypatch):
     assert not np.array_equal(pictures[0], tsne(features, seed=4).coordinates)
 
 
+def test_linear_algebra_runs_on_one_thread():
+    def threads() -> set[int]:
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    with threadpool_limits(2, user_api="blas"):
+        with one_thread():
+            assert threads() == {1}
+        assert 2 in threads()
+
+
 def test_the_length_of_features_does_not_matter_to_tsne():
     features, _ = clusters(each=5)
     np.testing.assert_array_equal(tsne(features).coordinates, tsne(features * np.float32(2)).coordinates)
@@ -132,17 +143,17 @@ def test_progress_can_end_the_work():
 @pytest.mark.skipif(importlib.util.find_spec("openTSNE") is None, reason="openTSNE is not installed (extra 'tsne')")
 def test_large_sets_go_to_opentsne(monkeypatch):
     monkeypatch.setattr(neighbour_embedding, "LARGE", 10)
-    monkeypatch.setattr(neighbour_embedding, "_EARLY_STEPS", 100)
-    monkeypatch.setattr(neighbour_embedding, "_OPEN_TSNE_STEPS", 150)
-    features, _ = clusters(each=8)
+    monkeypatch.setattr(neighbour_embedding, "_EARLY_STEPS", 50)
+    monkeypatch.setattr(neighbour_embedding, "_OPEN_TSNE_STEPS", 50)
+    features, _ = clusters(each=350, spread=0.3)  # from 1000 on its approximate neighbours are approximate
     steps, pictures = [], []
     for threads in (1, 2):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         pictures.append(tsne(features, perplexity=5, progress=lambda done, total: steps.append((done, total))))
     assert "openTSNE" in pictures[0].method
-    assert steps[:5] == [(done, 250) for done in range(50, 300, 50)]
+    assert steps == [(50, 100), (100, 100)] * 2
     np.testing.assert_array_equal(pictures[0].coordinates, pictures[1].coordinates)
-    assert neighbours_kept(features, pictures[0].coordinates, k=7) > 0.5
+    assert neighbours_kept(features, pictures[0].coordinates) > 0.1  # a random picture keeps 0.01
 
 
 def test_large_sets_without_opentsne_go_to_scikit_learn(monkeypatch):
@@ -465,7 +476,9 @@ def test_points_lie_where_their_features_are_from():
     np.testing.assert_array_equal(alone.point, items.point[:5])
     assert (alone.region == -1).all()
     assert not np.array_equal(alone.point, gather_points([coordinates_map(4, 6)], 5, seed=1).point)
-    assert len(gather_points([coordinates_map(4, 6)], per_image=100)) == 24
+    for count, found in ((23, 23), (100, 24)):
+        points = gather_points([coordinates_map(4, 6)], per_image=count).point
+        assert len(points) == len(np.unique(points, axis=0)) == found
 
 
 def test_points_are_not_drawn_beyond_the_image():
