@@ -10,6 +10,8 @@ import pytest
 
 # Before torch looks: ranks are processes on the CPU here, more of them than a machine may have GPUs.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# On busy cores OpenMP threads that spin while they wait make t-SNE several times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from matplotlib.figure import Figure
 from plrc import figures
 
 FORMAT, VERSION = "plrc recipe", 1
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it is, how much there is
 
 
 @dataclass(eq=False)
@@ -42,23 +46,26 @@ class Drawing:
         """Write ``out.png`` (or the other formats), ``out.npz``, ``out.json`` and, where there are rows, ``out.csv``.
 
         Returns:
-            The files. Existing ones are replaced.
+            The files. Existing ones are replaced, all of them once all are written.
+
+        Raises:
+            ValueError: they cannot be written there.
         """
-        out.parent.mkdir(parents=True, exist_ok=True)
-        files = [out.with_name(f"{out.name}.{suffix}") for suffix in (*formats, "npz", "json")]
-        *pictures, arrays, recipe = files
-        for file in pictures:
-            figures.save(self.figure, file, dpi)
-        with arrays.open("wb") as stream:
-            np.savez(stream, **self.arrays)  # type: ignore[arg-type]
-        recipe.write_text(json.dumps(self.recipe(), indent=1) + "\n")
-        if self.rows:
-            files.append(out.with_name(f"{out.name}.csv"))
-            with files[-1].open("w", newline="") as stream:
-                writer = csv.DictWriter(stream, list(self.rows[0]))
-                writer.writeheader()
-                writer.writerows(self.rows)
-        return files
+        names = [f"{out.name}.{suffix}" for suffix in (*formats, "npz", "json")] + [f"{out.name}.csv"] * bool(self.rows)
+        with written_whole(out.parent) as folder:
+            for name in names[: len(formats)]:
+                figures.save(self.figure, folder / name, dpi)
+            with (folder / f"{out.name}.npz").open("wb") as stream:
+                np.savez(stream, **self.arrays)  # type: ignore[arg-type]
+            (folder / f"{out.name}.json").write_text(json.dumps(self.recipe(), indent=1) + "\n", encoding="utf-8")
+            if self.rows:
+                # Names of pictures may have bytes that are no UTF-8; they are written as they were.
+                how = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+                with (folder / f"{out.name}.csv").open("w", **how) as table:  # type: ignore[call-overload]
+                    writer = csv.DictWriter(table, list(self.rows[0]))
+                    writer.writeheader()
+                    writer.writerows(self.rows)
+        return [out.with_name(name) for name in names]
 
     def recipe(self) -> dict[str, Any]:
         """What ``replay`` needs."""
@@ -74,6 +81,24 @@ class Drawing:
         }
 
 
+@contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """A hidden place for files, which are moved to ``folder`` at the end: none appears before all are whole.
+
+    Raises:
+        ValueError: the folder cannot be written to; names the file or folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".plrc-", dir=folder) as hidden:
+            yield Path(hidden)
+            for file in sorted(Path(hidden).iterdir()):
+                file.replace(folder / file.name)
+    except OSError as error:
+        where = error.filename2 or folder  # not the hidden one
+        raise ValueError(f"{where} cannot be written ({error.strerror}): name another place with --out") from error
+
+
 def digest(array: np.ndarray) -> str:
     """SHA-256 of an array's type, shape and values."""
     head = f"{array.dtype.str} {array.shape} ".encode()
@@ -87,12 +112,13 @@ def read_recipe(file: Path) -> dict[str, Any]:
         ValueError: the file is missing or is no recipe.
     """
     try:
-        recipe = json.loads(file.read_text())
+        recipe = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror}") from error
+        raise ValueError(f"the recipe {file} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ValueError(f"{file} is no recipe: it is not JSON ({error})") from error
-    if not isinstance(recipe, dict) or recipe.get("format") != FORMAT:
+    parts = ("version", "kind", "parameters", "inputs", "arrays", "torch")
+    if not isinstance(recipe, dict) or recipe.get("format") != FORMAT or any(part not in recipe for part in parts):
         raise ValueError(
             f"{file} is no recipe: 'plrc affinity', 'correspond' and 'embed' write one beside each picture"
         )
@@ -117,21 +143,43 @@ def replay(file: Path, kinds: Mapping[str, Callable[..., Drawing]]) -> tuple[Dra
     recipe = read_recipe(file)
     if recipe["kind"] not in kinds:
         raise ValueError(f"{file}: there is no kind of picture called {recipe['kind']!r}; known are {', '.join(kinds)}")
-    drawing = kinds[recipe["kind"]](**recipe["parameters"])
+    draw = kinds[recipe["kind"]]
+    try:
+        inspect.signature(draw).bind(**recipe["parameters"])
+    except TypeError as error:
+        raise ValueError(f"{file} was written by another version of PLRC, or by hand: {error}") from error
+    try:
+        drawing = draw(**recipe["parameters"])
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be drawn again from this folder: {error}") from error
     changed = [
-        f"{spec} is not the same as then" for spec, sha in recipe["inputs"].items() if drawing.inputs[spec] != sha
+        f"{spec} is not the same as then" for spec, sha in recipe["inputs"].items() if drawing.inputs.get(spec) != sha
     ]
-    if recipe["torch"] != torch.__version__:
-        changed.append(f"torch is {torch.__version__} now, was {recipe['torch']}")
-    stored = file.with_suffix(".npz")
-    before = np.load(stored, allow_pickle=False) if stored.exists() else {}
-    for name, sha in recipe["arrays"].items():
+    before = _stored(file.with_suffix(".npz"))
+    different = [name for name, sha in recipe["arrays"].items() if _digest_of(drawing, name) != sha]
+    for name in different:
         now = drawing.arrays.get(name)
         if now is None:
             changed.append(f"the array {name} is not drawn any more")
-        elif digest(now) != sha:
-            size = ""
-            if name in before and before[name].shape == now.shape and now.dtype.kind == "f":
-                size = f", by at most {np.nanmax(np.abs(before[name] - now)):.2g}"
-            changed.append(f"the array {name} differs{size}")
+            continue
+        size = ""
+        if name in before and before[name].shape == now.shape and now.dtype.kind == "f":
+            size = f", by at most {np.nanmax(np.abs(before[name] - now)):.2g}"
+        changed.append(f"the array {name} differs{size}")
+    changed += [f"the array {name} was not drawn then" for name in drawing.arrays if name not in recipe["arrays"]]
+    if different and recipe["torch"] != torch.__version__:
+        changed.append(f"torch is {torch.__version__} now, was {recipe['torch']}")
     return drawing, changed
+
+
+def _digest_of(drawing: Drawing, name: str) -> str | None:
+    return digest(drawing.arrays[name]) if name in drawing.arrays else None
+
+
+def _stored(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file; none where there is none, or it is damaged: they tell only how much has changed."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return dict(stored)
+    except Exception:  # on junk NumPy raises almost anything
+        return {}

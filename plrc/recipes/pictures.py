@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from plrc.data.annotated import COCO, VOC, MaskFolder, open_annotated
+from plrc.data.annotated.pictures import warn_left_out
 from plrc.data.sources import ImageFolder, Source, UndecodableImage, decode
-from plrc.regions import RegionMaps
+from plrc.regions import open_regions
+
+logger = logging.getLogger(__name__)
 
 REGION_CACHE = Path.home() / ".cache" / "plrc" / "regions"
 _NUMBERED = re.compile(r"(.+)#([0-9]+)")
@@ -71,7 +75,10 @@ def open_picture(spec: str) -> Picture:
             raise ValueError(f"{spec}: there is no such file; {WHAT_MAY_BE_GIVEN}")
         return Picture(spec, file.stem, decode(file, name=spec), None, None)
     except UndecodableImage as error:
-        raise ValueError(f"{spec} cannot be shown: {error.reason}") from error
+        what = spec if error.name == spec else f"{spec} ({error.name})"  # of a data set: the file, or that of the mask
+        raise ValueError(f"{what} cannot be shown: {error.reason}") from error
+    except OSError as error:
+        raise ValueError(f"{spec}: {error}") from error
 
 
 def _of_data_set(spec: str, path: str, i: int) -> Picture:
@@ -96,12 +103,16 @@ def list_pictures(specs: Sequence[str], most: int | None = None) -> list[str]:
     A folder in a layout with masks or boxes (``plrc.data.annotated``) is taken as that data set, so that its objects
     are known; of any other one the pictures at any depth, sorted.
 
+    Those of a folder that cannot be decoded are left out, with a warning that names them.
+
     Args:
         most: of a folder or data set, only so many, evenly spread.
 
     Raises:
-        ValueError: a folder without pictures, or nothing at all.
+        ValueError: a folder without pictures, or none that can be decoded, or nothing at all.
     """
+    if most is not None and most < 1:
+        raise ValueError(f"--most takes 1 picture or more of a folder, not {most}")
     found: list[str] = []
     for spec in specs:
         if _SCENES.fullmatch(spec):
@@ -118,12 +129,22 @@ def list_pictures(specs: Sequence[str], most: int | None = None) -> list[str]:
 def _in_folder(path: str, most: int | None) -> list[str]:
     try:
         source = _data_set(path)
-        if isinstance(source, MaskFolder | COCO | VOC):
-            return [f"{path}#{i}" for i in spread(len(source), most)]
-        folder = ImageFolder(path)
+        numbered = isinstance(source, MaskFolder | COCO | VOC)
+        listed = source if numbered else ImageFolder(path)
     except OSError as error:
         raise ValueError(str(error)) from error
-    return [str(Path(folder.root) / folder.name(i)) for i in spread(len(folder), most)]
+    found, broken = [], []
+    for i in spread(len(listed), most):
+        try:
+            listed.load(i, (1, 1))  # of a JPEG an eighth, which tells as much and is soon done
+        except UndecodableImage as error:
+            broken.append(str(error))
+        else:
+            found.append(f"{path}#{i}" if numbered else str(Path(path) / listed.name(i)))
+    if not found:
+        raise ValueError(f"{path}: none of {len(broken)} pictures can be decoded, among them {broken[0]}")
+    warn_left_out(logger, Path(path), "pictures that cannot be decoded", broken)
+    return found
 
 
 def spread(n: int, most: int | None) -> list[int]:
@@ -155,14 +176,19 @@ def points_in_frame(points: Sequence[Sequence[Any]], picture: Picture) -> Tensor
     return torch.tensor(found, dtype=torch.float32).reshape(-1, 2)
 
 
-def region_raster(picture: Picture, maps: RegionMaps | None) -> Tensor:
-    """The regions ``(h, w)`` of a picture: those of ``maps``, or, without, its objects, 0 being the background.
+def region_raster(picture: Picture, regions: str) -> Tensor:
+    """The regions ``(h, w)`` of a picture.
+
+    Args:
+        regions: "grid:4", "superpixels:16", "masks:DIR", for the file of the picture's name there, or "objects", the
+            picture's own, 0 being the background.
 
     Raises:
-        ValueError: the picture's objects are not known.
+        ValueError: regions are none of these, there is no such mask, or the picture's objects are not known.
     """
-    if maps is not None:
-        return maps.raster(Path(picture.spec).name, lambda at_least: picture.image.copy())
+    if regions != "objects":
+        maps = open_regions(regions, picture.sha256, REGION_CACHE)  # superpixels are kept for these very pixels
+        return maps.raster(f"{picture.name}.png", lambda at_least: picture.image.copy())
     if picture.masks is None:
         raise ValueError(f"{picture.spec}: its objects are not known; name other regions, such as grid:4")
     raster = torch.zeros(picture.masks.shape[1:], dtype=torch.long)
