@@ -15,8 +15,9 @@ RGBS = [np.random.default_rng(i).random((3, 4, 3)) * 1.2 for i in range(4)]
 LABELS = [np.random.default_rng(i).integers(-1, 5, (3, 4)) for i in range(4)]
 
 
-def test_each_picture_has_its_map_at_its_right_clipped_to_colours() -> None:
+def test_each_picture_has_its_map_at_its_right_clipped_to_colours(caplog: pytest.LogCaptureFixture) -> None:
     figure = figures.pca_rgb(IMAGES, [torch.tensor(rgb) for rgb in RGBS])
+    assert not caplog.records, "matplotlib would clip too, but complain"
     shown = [axes for axes in panels(figure, "picture") if not any(i.get_label() == "map" for i in axes.images)]
     maps = panels(figure, "map")
     for image, axes, left, rgb in zip(IMAGES, maps, shown, RGBS, strict=True):
@@ -53,6 +54,13 @@ def test_borders_lie_between_segments_also_where_maps_reach_beyond() -> None:
     np.testing.assert_allclose(borders.get_segments(), [[(60, 0), (60, 40)]])
     assert tuple(axes.images[-1].get_extent()) == (0, 90, 40, 0)
     assert (axes.get_xlim(), axes.get_ylim()) == ((0, 60), (40, 0))
+
+
+def test_each_map_has_its_own_extent() -> None:
+    reach = {"last": [(1.0, 1.25), (1.5, 1.0)]}
+    figure = figures.pca_rgb([picture(40, 60)] * 2, {"last": RGBS[:2], "random": RGBS[2:]}, extents=reach)
+    drawn = [tuple(axes.images[-1].get_extent()) for axes in panels(figure, "map")]
+    assert drawn == [(0, 60, 50, 0), (0, 60, 40, 0), (0, 90, 40, 0), (0, 60, 40, 0)]
 
 
 def test_maps_that_do_not_fit_are_refused() -> None:
