@@ -16,6 +16,7 @@ from plrc.figures.contact import pca_rgb, segments
 from plrc.figures.example import Example
 from plrc.figures.intervals import score_chart
 from plrc.figures.layouts import affinity, affinity_sheet, views_and_affinity
+from plrc.figures.match_sheet import correspondence_sheet
 from plrc.figures.matching import PointMatches, correspondence
 from plrc.figures.region_matrix import region_correspondence
 from plrc.figures.saving import save
@@ -28,6 +29,7 @@ __all__ = [
     "affinity",
     "affinity_sheet",
     "correspondence",
+    "correspondence_sheet",
     "embedding",
     "pca_rgb",
     "region_correspondence",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,10 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from plrc.figures.colours import RIGHT, WRONG
-from plrc.figures.page import Page
 from plrc.figures.pairs import KEY, default_names, place_pair
 from plrc.figures.panels import as_array, as_pixels, size
-from plrc.figures.scales import Limits, scale_of
+from plrc.figures.scales import Limits, Scale, scale_of
 
 Values = np.ndarray | Tensor
 
@@ -71,27 +72,19 @@ def correspondence(
     Raises:
         ValueError: the parts of the matches differ in number, or of truth, visible and right only some are known.
     """
-    start, end, similarity, truth, visible, correct = _parts(matches)
-    judged = truth is not None
-    shown = np.flatnonzero(visible)
-    shown = shown[evenly(start[shown], most)]
+    parts = parts_of(matches)
+    shown = np.flatnonzero(parts.visible)
+    shown = shown[evenly(parts.start[shown], most)]
 
-    scale = None if judged else scale_of("cosine", limits, [similarity])
-    notes = _headline(similarity, visible, correct if judged else None, len(shown), (names or default_names(views))[1])
+    scale = None if parts.judged else scale_of("cosine", limits, [parts.similarity])
+    notes = counts(parts), _details(parts, len(shown), (names or default_names(views))[1])
     pictures = as_pixels(left), as_pixels(right)
-    page, panels, _ = place_pair(pictures, names, views, notes, scale, KEY if judged else 0.0)
+    page, panels, _ = place_pair(pictures, names, views, notes, scale, KEY if parts.judged else 0.0)
+    draw_matches(panels, parts, shown, scale)
     if scale is None:
-        _key(page)
-        for i in shown:
-            colour, style = RIGHT if correct[i] else WRONG
-            _draw(panels, start[i], end[i], "right" if correct[i] else "wrong", colour, style)
-            if not correct[i]:
-                _cross(panels[1], truth[i], colour)
+        page.key(*key_of_matches())
     else:
         page.colour_bar()
-        shares = ((similarity - scale.low) / (scale.high - scale.low)).clip(0, 1)
-        for i in sorted(shown, key=lambda i: similarity[i]):  # the surer over the less sure
-            _draw(panels, start[i], end[i], "match", scale.colours(float(shares[i])), halo="0.15")
     return page.figure
 
 
@@ -119,8 +112,28 @@ def evenly(points: np.ndarray, count: int) -> np.ndarray:
     return np.sort(np.array(chosen, dtype=int))
 
 
-def _parts(matches: PointMatches) -> tuple[Any, Any, Any, Any, Any, Any]:
-    """Start, end, similarity, truth, visible and right as arrays; without truth all are visible and none is right."""
+class Parts(NamedTuple):
+    """Matches as arrays, as ``PointMatches`` has them; without truth all are visible and none is right."""
+
+    start: np.ndarray
+    end: np.ndarray
+    similarity: np.ndarray
+    truth: np.ndarray | None
+    visible: np.ndarray
+    right: np.ndarray
+
+    @property
+    def judged(self) -> bool:
+        """Whether the true places are known."""
+        return self.truth is not None
+
+
+def parts_of(matches: PointMatches) -> Parts:
+    """The matches as arrays.
+
+    Raises:
+        ValueError: the parts differ in number, or of truth, visible and right only some are known.
+    """
     start, end, similarity = (as_array(part) for part in (matches.start, matches.end, matches.similarity))
     known = [None if part is None else as_array(part) for part in (matches.truth, matches.visible, matches.right)]
     if len({part is None for part in known}) > 1:
@@ -128,26 +141,51 @@ def _parts(matches: PointMatches) -> tuple[Any, Any, Any, Any, Any, Any]:
     truth, visible, right = known
     if visible is None or right is None:
         visible, right = np.ones(len(start), dtype=bool), np.zeros(len(start), dtype=bool)
-    counts = {len(part) for part in (start, end, similarity, truth, visible, right) if part is not None}
-    if len(counts) > 1:
-        raise ValueError(f"the parts of the matches are of {sorted(counts)} points: they belong together")
-    return start, end, similarity, truth, visible.astype(bool), right.astype(bool)
+    lengths = {len(part) for part in (start, end, similarity, truth, visible, right) if part is not None}
+    if len(lengths) > 1:
+        raise ValueError(f"the parts of the matches are of {sorted(lengths)} points: they belong together")
+    return Parts(start, end, similarity, truth, visible.astype(bool), right.astype(bool))
 
 
-def _headline(
-    similarity: np.ndarray, visible: np.ndarray, right: np.ndarray | None, drawn: int, where: str
-) -> tuple[str, str]:
-    """What all matches come to, and what of them is drawn."""
-    n = int(visible.sum())
+def counts(parts: Parts) -> str:
+    """What all matches come to, drawn or not: how many are right, or how alike their ends are."""
+    n = int(parts.visible.sum())
+    if not parts.judged:
+        return f"{n} matches" + (f", mean cosine {parts.similarity.mean():.2f}".replace("-", "−") if n else "")
+    right = int(parts.right[parts.visible].sum())
+    return f"{right} of {n} right" + (f" ({right / n:.0%})".replace("%", " %") if n else "")
+
+
+def _details(parts: Parts, drawn: int, where: str) -> str:
+    """What of the matches is drawn, and what the right picture, named ``where``, does not show."""
+    n, hidden = int(parts.visible.sum()), int((~parts.visible).sum())
     details = [f"{drawn} of {n} drawn"] if drawn < n else []
-    if right is None:
-        text = f"{n} matches" + (f", mean cosine {similarity.mean():.2f}".replace("-", "−") if n else "")
-    else:
-        count = int(right[visible].sum())
-        text = f"{count} of {n} right" + (f" ({count / n:.0%})".replace("%", " %") if n else "")
-        if n < len(visible):
-            details.append(f"{len(visible) - n} more are not in {where}")
-    return text, " · ".join(details)
+    details += [f"{hidden} more are not in {where}"] if hidden else []
+    return " · ".join(details)
+
+
+def draw_matches(panels: tuple[Axes, Axes], parts: Parts, shown: Iterable[int], scale: Scale | None) -> None:
+    """Lines of the matches ``shown`` between two panels: right and wrong, or by similarity if there is a scale."""
+    start, end, similarity, truth, _, right = parts
+    if scale is not None:
+        shares = ((similarity - scale.low) / (scale.high - scale.low)).clip(0, 1)
+        for i in sorted(shown, key=lambda i: similarity[i]):  # the surer over the less sure
+            _draw(panels, start[i], end[i], "match", scale.colours(float(shares[i])), halo="0.15")
+        return
+    assert truth is not None
+    for i in shown:
+        colour, style = RIGHT if right[i] else WRONG
+        _draw(panels, start[i], end[i], "right" if right[i] else "wrong", colour, style)
+        if not right[i]:
+            _cross(panels[1], truth[i], colour)
+
+
+def key_of_matches() -> tuple[list[Artist], list[str]]:
+    """Which line is which, where the true places are known: handles and their names, for ``Page.key``."""
+    styles: list[tuple[str, Any]] = [RIGHT, WRONG]
+    lines = [Line2D([], [], color=c, linestyle=s, linewidth=1.1) for c, s in styles]
+    cross = Line2D([], [], linestyle="none", marker="x", markersize=3.6, markeredgewidth=1.1, markeredgecolor=WRONG[0])
+    return [*lines, cross], ["right", "wrong", "its true place"]
 
 
 def _draw(
@@ -185,11 +223,3 @@ def _dot(axes: Axes, place: np.ndarray, label: str, **look: Any) -> None:
     look = {"markeredgewidth": 0.5, "zorder": 3, **look}
     x, y = place
     axes.figure.add_artist(Line2D([x], [y], linestyle="none", transform=axes.transData, label=label, **look))
-
-
-def _key(page: Page) -> None:
-    """Which line is which, at the foot of the page."""
-    styles: list[tuple[str, Any]] = [RIGHT, WRONG]
-    lines = [Line2D([], [], color=c, linestyle=s, linewidth=1.1) for c, s in styles]
-    cross = Line2D([], [], linestyle="none", marker="x", markersize=3.6, markeredgewidth=1.1, markeredgecolor=WRONG[0])
-    page.key([*lines, cross], ["right", "wrong", "its true place"])

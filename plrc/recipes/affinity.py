@@ -17,7 +17,7 @@ from plrc.analysis.affinity import at_cells, prompt
 from plrc.analysis.features import DenseEncoder, FeatureMap
 from plrc.analysis.scores import bootstrap, point_auc
 from plrc.geometry import cell_of
-from plrc.recipes.drawing import Drawing
+from plrc.recipes.drawing import Drawing, Progress
 from plrc.recipes.networks import inputs_of, open_networks
 from plrc.recipes.pictures import Picture, innermost, open_picture, points_in_frame, spread
 
@@ -61,6 +61,7 @@ def draw_affinity(
     difference: bool = False,
     auto_range: bool = False,
     device: str = "cpu",
+    progress: Progress | None = None,
 ) -> Drawing:
     """Affinity maps, and the numbers beside them.
 
@@ -78,38 +79,53 @@ def draw_affinity(
             picture's largest object, where objects are known, else its centre.
         layer, size, finer: as of ``DenseEncoder.features``. temperature: of a softmax over the cells of all pictures
             that are asked the same; None for cosines.
-        difference: draw the last network's maps less the first one's. auto_range: colours from the values' own range.
+        difference: draw the last network's maps less the first one's; the numbers are those of each network.
+        auto_range: colours from the values' own range. progress: is told the pictures done; no part of the recipe.
 
     Raises:
         ValueError: bad input, in a sentence that names it and the remedy.
     """
-    parameters = dict(locals())
+    parameters = {name: value for name, value in locals().items() if name != "progress"}
     if difference and len(checkpoints) < 2:
-        raise ValueError("--difference compares two checkpoints: name two")
+        raise ValueError("--difference compares two checkpoints: name another one with --checkpoint")
     if to and len(pictures) > 1:
         raise ValueError("--to looks for the point of one picture in others: name one picture before it")
     networks = open_networks(checkpoints, device, layer)
     inputs = inputs_of(networks, checkpoints)
 
-    answers: dict[str, list[_Answer]] = {name: [] for name in networks}
-    for questions in _questions(pictures, to, points, negatives):
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in networks}
+    maps: dict[str, np.ndarray] = {}
+    points_asked: dict[str, np.ndarray] = {}
+    shown: dict[str, list[tuple[_Answer, str]]] = {}  # with their captions
+    chosen, maps_before = spread(len(pictures), _ON_A_SHEET), 0
+    for number, questions in enumerate(_questions(pictures, to, points, negatives)):
         inputs |= {picture.spec: picture.sha256 for picture in questions.pictures}
-        for name, network in networks.items():
-            answers[name] += _ask(network, questions, layer, size, finer, temperature)
+        answers = {name: _ask(net, questions, layer, size, finer, temperature) for name, net in networks.items()}
+        rows = {name: [_row(name, answer) for answer in column] for name, column in answers.items()}
+        captions = {name: [_caption(row) for row in column] for name, column in rows.items()}
+        for name, column in rows.items():
+            found[name] += column
+        if difference:
+            answers, captions = _difference(answers), _differences(answers, captions)
+        for name, drawn in answers.items():
+            for i, answer in enumerate(drawn, start=maps_before):
+                maps[f"{name} {i}"] = answer.values.numpy()
+                points_asked |= {f"positive {i}": answer.positive.numpy(), f"negative {i}": answer.negative.numpy()}
+            if number in chosen:  # the others are let go: a folder may be long
+                shown.setdefault(name, []).extend(zip(drawn, captions[name], strict=True))
+        maps_before += len(drawn)
+        if progress is not None:
+            progress("pictures", number + 1, len(pictures))
+
     quantity = "cosine" if temperature is None else "softmax"
     if difference:
-        quantity, answers = "difference", _difference(answers)
+        quantity = "difference"
     elif negatives:
         quantity = "positive − negative"
-
-    rows = [_row(name, answer) for name, column in answers.items() for answer in column]
-    arrays = {f"{name} {i}": a.values.numpy() for name, column in answers.items() for i, a in enumerate(column)}
-    asked = next(iter(answers.values()))
-    for i, answer in enumerate(asked):
-        arrays |= {f"positive {i}": answer.positive.numpy(), f"negative {i}": answer.negative.numpy()}
-    limits = None if auto_range or temperature else (-1.0, 1.0) if quantity == "cosine" else (-2.0, 2.0)
-    figure = _draw(answers, quantity, limits)
-    return Drawing("affinity", parameters, inputs, arrays, figure, _lines(rows), rows)
+    reach = (2.0 if difference else 1.0) * (2.0 if negatives else 1.0)
+    figure = _draw(shown, quantity, None if auto_range or temperature else (-reach, reach))
+    table = [row for column in found.values() for row in column]
+    return Drawing("affinity", parameters, inputs, maps | points_asked, figure, _lines(found), table)
 
 
 def _questions(
@@ -159,13 +175,20 @@ def _difference(answers: dict[str, list[_Answer]]) -> dict[str, list[_Answer]]:
     return {f"{last} − {first}": found}
 
 
+def _differences(answers: dict[str, list[_Answer]], captions: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The captions of both networks in one: from the first to the last."""
+    (first, *_, last) = answers
+    both = zip(captions[first], captions[last], strict=True)
+    return {f"{last} − {first}": [f"{a} → {b.removeprefix('AUC ').removeprefix('upper half ')}" for a, b in both]}
+
+
 def _row(network: str, answer: _Answer) -> dict[str, Any]:
     """A line of the table."""
     values = answer.values
     low, high = float(values.min()), float(values.max())
     row: dict[str, Any] = {
         "picture": answer.picture.spec,
-        "point": " ".join(f"{x:.3f},{y:.3f}" for x, y in answer.positive.tolist()),
+        "point": " ".join(f"{x:.3f},{y:.3f}" for x, y in answer.positive.tolist()) if answer.own else "",
         "network": network,
         "lowest": round(low, 4),
         "highest": round(high, 4),
@@ -190,49 +213,51 @@ def _auc(answer: _Answer) -> float | None:
     return None if math.isnan(auc) else auc
 
 
-def _lines(rows: list[dict[str, Any]]) -> list[str]:
+def _lines(rows: dict[str, list[dict[str, Any]]]) -> list[str]:
     """The numbers of each network, over all its maps."""
     lines = []
-    for network in dict.fromkeys(row["network"] for row in rows):
-        mine = [row for row in rows if row["network"] == network]
+    for network, mine in rows.items():
         halves, aucs = [row["half"] for row in mine], [row["AUC"] for row in mine if row["AUC"] != ""]
         line = f"{network}: above the middle of its range lie {np.mean(halves):.0%} of the picture"
-        if len(aucs) > 1:
-            line += f"; a pixel of the object ranks above one outside, equally far, {bootstrap(aucs)} of the time"
-        elif aucs:
-            line += f"; a pixel of the object ranks above one outside, equally far, {aucs[0]:.3f} of the time"
-        lines.append(line + f" ({len(mine)} maps)" * (len(mine) > 1))
+        line += f" (mean of {len(mine)} maps)" * (len(mine) > 1)
+        if aucs:
+            share = str(bootstrap(aucs)) if len(aucs) > 1 else f"{aucs[0]:.3f}"
+            line += f"; a pixel of the object ranks above one outside, equally far, {share} of the time"
+            line += f" ({len(aucs)} of the maps)" * (len(aucs) < len(mine))
+        lines.append(line)
     return lines
 
 
-def _draw(answers: dict[str, list[_Answer]], quantity: str, limits: tuple[float, float] | None) -> Figure:
+def _draw(answers: dict[str, list[tuple[_Answer, str]]], quantity: str, limits: tuple[float, float] | None) -> Figure:
     columns = list(answers.values())
-    if len(columns) == 1 and all(answer.picture is columns[0][0].picture for answer in columns[0]):
+    one_picture = all(answer.picture is columns[0][0][0].picture for answer, _ in columns[0])
+    if len(columns) == 1 and one_picture and quantity != "difference":  # of which the heading says what of what
         return _draw_one(*columns[0], quantity=quantity, limits=limits)
     chosen = spread(len(columns[0]), _ON_A_SHEET)
-    shown = [columns[0][i] for i in chosen]
-    captions = {name: [_caption(_row(name, column[i])) for i in chosen] for name, column in answers.items()}
+    shown = {name: [column[i] for i in chosen] for name, column in answers.items()}
+    first = [answer for answer, _ in next(iter(shown.values()))]
     empty = np.zeros((0, 2))
     return figures.affinity_sheet(
-        [answer.picture.pixels for answer in shown],
-        [answer.positive.numpy() if answer.own else empty for answer in shown],
-        {name: [column[i].values for i in chosen] for name, column in answers.items()},
-        negatives=[answer.negative.numpy() if answer.own else empty for answer in shown],
-        captions=captions,
+        [answer.picture.pixels for answer in first],
+        [answer.positive.numpy() if answer.own else empty for answer in first],
+        {name: [answer.values for answer, _ in column] for name, column in shown.items()},
+        negatives=[answer.negative.numpy() if answer.own else empty for answer in first],
+        captions={name: [caption for _, caption in column] for name, column in shown.items()},
         quantity=quantity,
         limits=limits,
-        extents={name: [tuple(column[i].fmap.extent.tolist()) for i in chosen] for name, column in answers.items()},
+        extents={name: [tuple(a.fmap.extent.tolist()) for a, _ in column] for name, column in shown.items()},
     )
 
 
-def _draw_one(*answers: _Answer, quantity: str, limits: tuple[float, float] | None) -> Figure:
+def _draw_one(*shown: tuple[_Answer, str], quantity: str, limits: tuple[float, float] | None) -> Figure:
     """One picture by one network: a map for each point."""
+    answers = [answer for answer, _ in shown]
     titles = [f"point {i}" for i in range(1, len(answers) + 1)] if len(answers) > 1 else [quantity]
     return figures.affinity(
         answers[0].picture.pixels,
         [answer.values for answer in answers],
         [answer.positive.numpy() for answer in answers],
-        [f"{title}: {_caption(_row('', answer))}" for title, answer in zip(titles, answers, strict=True)],
+        [f"{title}: {caption}" for title, (_, caption) in zip(titles, shown, strict=True)],
         negatives=[answer.negative.numpy() for answer in answers],
         quantity=quantity,
         limits=limits,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,10 @@ from plrc.data.loader import view_sampler
 from plrc.data.photometric import apply
 from plrc.data.views import cut
 from plrc.geometry import Crop
-from plrc.recipes.drawing import Drawing
+from plrc.recipes.drawing import Drawing, Progress
 from plrc.recipes.networks import inputs_of, open_networks
-from plrc.recipes.pictures import REGION_CACHE, open_picture, points_in_frame, region_raster, spread
-from plrc.regions import open_regions, view_regions
+from plrc.recipes.pictures import open_picture, points_in_frame, region_raster, spread
+from plrc.regions import view_regions
 
 _ON_A_SHEET = 6  # pairs; the table and the arrays have all
 
@@ -36,10 +36,11 @@ class _Pair:
     """Two pictures, or two views of one.
 
     Attributes:
-        names: of the pair, for the table, and of its two sides, for headings. sizes: of the inputs, as
-            ``DenseEncoder.features`` takes them. crops: of views, where they lie. rasters: regions, if wanted.
+        specs: what the two pictures were named by; of views twice the same. name: of the pair, for headings.
+        points: ``(n, 2)`` of the left one; None for all. crops: of views, where they lie. rasters: regions, if wanted.
     """
 
+    specs: tuple[str, str]
     name: str
     left: Image.Image
     right: Image.Image
@@ -72,6 +73,7 @@ def draw_correspondence(
     ratio: float | None = None,
     seed: int = 0,
     device: str = "cpu",
+    progress: Progress | None = None,
 ) -> Drawing:
     """Matches between two pictures, or between two views of each of several, and how good they are.
 
@@ -84,35 +86,41 @@ def draw_correspondence(
         pictures: as ``plrc.recipes.pictures.open_picture`` takes them; one of them if there is an ``other``.
         checkpoints: as ``plrc.load_encoder`` takes them. other: the picture to match with; None: two views of each.
         points: of the left picture, as of ``draw_affinity``; every cell's centre if not given.
-        regions: match regions, not points: "grid:4", "superpixels:16" or "masks:DIR".
+        regions: match regions, not points: "grid:4", "superpixels:16", "masks:DIR", or "objects", the pictures' own.
         layer, finer: as of ``DenseEncoder.features``. size: short side of the input; of views, their side.
         within: cells between a match and the true place that still count as right.
         mutual, ratio: keep only matches that hold in both directions, or whose ratio test is below it.
-        seed: of the two views.
+        seed: of the two views. progress: is told the pairs done; no part of the recipe.
 
     Raises:
         ValueError: bad input, in a sentence that names it and the remedy.
     """
-    parameters = dict(locals())
+    parameters = {name: value for name, value in locals().items() if name != "progress"}
     if other is not None and len(pictures) != 1:
         raise ValueError("--with matches one picture with another: name one picture before it")
     if regions and points:
         raise ValueError("--regions and --point exclude each other: regions are matched whole")
+    if within < 0:
+        raise ValueError(f"--within counts cells, 0 or more, not {within}")
     networks = open_networks(checkpoints, device, layer)
     inputs = inputs_of(networks, checkpoints)
-    found: dict[str, list[_Found]] = {name: [] for name in networks}
-    for pair, read in _pairs(pictures, other, points, regions, size, seed):
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in networks}
+    shown: dict[str, list[_Found]] = {name: [] for name in networks}
+    arrays: dict[str, np.ndarray] = {}
+    chosen = spread(len(pictures), _ON_A_SHEET)
+    for i, (pair, read) in enumerate(_pairs(pictures, other, points, regions, size, seed)):
         inputs |= read
         for name, network in networks.items():
-            found[name].append(_match(network, pair, layer, size, finer, within, mutual, ratio))
-
-    rows = [_row(name, f) for name, column in found.items() for f in column]
-    arrays: dict[str, np.ndarray] = {}
-    for name, column in found.items():
-        for i, f in enumerate(column):
-            arrays |= {f"{name} {i} {part}": values for part, values in _arrays(f).items()}
-    lines = [line for name in found for line in _lines(name, [row for row in rows if row["network"] == name])]
-    return Drawing("correspondence", parameters, inputs, arrays, _draw(found, other is None), lines, rows)
+            found = _match(network, pair, layer, size, finer, within, mutual, ratio)
+            rows[name].append(_row(name, found))
+            arrays |= {f"{name} {i} {part}": values for part, values in _arrays(found).items()}
+            if i in chosen:  # the others are let go: a folder may be long
+                shown[name].append(found)
+        if progress is not None:
+            progress("pictures", i + 1, len(pictures))
+    lines = [line for name, mine in rows.items() for line in _lines(name, mine)]
+    table = [row for mine in rows.values() for row in mine]
+    return Drawing("correspondence", parameters, inputs, arrays, _draw(shown, other is None), lines, table)
 
 
 def _pairs(
@@ -127,12 +135,12 @@ def _pairs(
     sampler = view_sampler(load_config("imagenet"))
     for i, spec in enumerate(pictures):
         picture = open_picture(spec)
-        maps = open_regions(regions, str(Path(spec).resolve().parent), REGION_CACHE) if regions else None
         wanted = points_in_frame(points, picture) if points else None
         if other is not None:
             second = open_picture(other)
-            rasters = (region_raster(picture, maps), region_raster(second, maps)) if maps else None
-            pair = _Pair(f"{picture.name} – {second.name}", picture.image, second.image, wanted, None, rasters)
+            rasters = (region_raster(picture, regions), region_raster(second, regions)) if regions else None
+            name = f"{picture.name} – {second.name}"
+            pair = _Pair((spec, other), name, picture.image, second.image, wanted, None, rasters)
             yield pair, {spec: picture.sha256, other: second.sha256}
             continue
         drawn = sampler.draw(seed, 0, i, picture.image.size)
@@ -143,10 +151,11 @@ def _pairs(
             if not ((wanted >= 0) & (wanted < 1)).all():
                 raise ValueError(f"{picture.name}: a point lies outside the first view; try another --seed")
         both = None
-        if maps:
-            seen = view_regions(region_raster(picture, maps), drawn.crops).long()
+        if regions:
+            seen = view_regions(region_raster(picture, regions), drawn.crops).long()
             both = (seen[0], seen[1])
-        yield _Pair(picture.name, left, right, wanted, (drawn.crops[0], drawn.crops[1]), both), {spec: picture.sha256}
+        crops = (drawn.crops[0], drawn.crops[1])
+        yield _Pair((spec, spec), picture.name, left, right, wanted, crops, both), {spec: picture.sha256}
 
 
 def _match(
@@ -186,12 +195,13 @@ def _arrays(found: _Found) -> dict[str, np.ndarray]:
 def _row(network: str, found: _Found) -> dict[str, Any]:
     """A line of the table; empty where a number is not known."""
     m = found.matches
-    row: dict[str, Any] = {"picture": found.pair.name, "network": network, "matches": len(m)}
+    left, right = found.pair.specs
+    row: dict[str, Any] = {"picture": left, "with": right, "network": network, "matches": len(m)}
     row |= {"visible": "", "right": "", "recall": "", "blind guess": "", "recall of mutual": ""}
     if m.right is not None and m.visible is not None:
         row["visible"], row["right"] = int(m.visible.sum()), int(m.right.sum())
         row["recall"] = _mean(m.right[m.visible])
-        row["blind guess"] = round(found.by_chance, 4)
+        row["blind guess"] = "" if math.isnan(found.by_chance) else round(found.by_chance, 4)
         row["recall of mutual"] = _mean(m.right[m.visible & m.mutual])
     row["mutual"], row["cosine"] = _mean(m.mutual), _mean(m.similarity)
     row["cycle"] = round(float(m.cycle.median()), 4) if len(m) else ""
@@ -213,9 +223,10 @@ def _lines(network: str, rows: list[dict[str, Any]]) -> list[str]:
     line = f"{network}: "
     if recalls := known("recall"):
         share = str(bootstrap(recalls)) if len(recalls) > 1 else f"{recalls[0]:.3f}"
-        line += f"{share} of what the other view shows is found there (blind guess {np.mean(known('blind guess')):.3f})"
+        guess = np.mean(known("blind guess"))
+        line += f"of the matches whose true place the other view shows {share} are right (blind guess {guess:.3f})"
         if mutual := known("recall of mutual"):
-            line += f", {np.mean(mutual):.3f} of what holds in both directions"
+            line += f", {np.mean(mutual):.3f} of those that hold in both directions"
         line += "; "
     line += (
         f"{np.mean(known('mutual')):.0%} hold in both directions, there and back ends {np.mean(known('cycle')):.1%} "
@@ -232,11 +243,10 @@ def _draw(found: dict[str, list[_Found]], views: bool) -> Figure:
                 one.pair.left, one.pair.right, one.pair.rasters, one.matrix, views=views
             )
         return figures.correspondence(one.pair.left, one.pair.right, one.matches, views=views)
-    chosen = spread(len(columns[0]), _ON_A_SHEET)
-    shown = [columns[0][i].pair for i in chosen]
+    shown = [one.pair for one in columns[0]]
     return figures.correspondence_sheet(
         [(pair.left, pair.right) for pair in shown],
-        {name: [column[i].matches for i in chosen] for name, column in found.items()},
+        {name: [one.matches for one in column] for name, column in found.items()},
         [pair.name for pair in shown],
         views=views,
     )

@@ -7,11 +7,11 @@ import hashlib
 import inspect
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from plrc import figures
 
 FORMAT, VERSION = "plrc recipe", 1
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is, how much there is
+Item = TypeVar("Item")
 
 
 @dataclass(eq=False)
@@ -79,6 +80,14 @@ class Drawing:
             "lines": self.lines,
             "torch": torch.__version__,
         }
+
+
+def counted(items: Iterable[Item], total: int, what: str, progress: Progress | None) -> Iterator[Item]:
+    """The items, and each time the next is asked for, how many there were."""
+    for done, item in enumerate(items, start=1):
+        yield item
+        if progress is not None:
+            progress(what, done, total)
 
 
 @contextmanager

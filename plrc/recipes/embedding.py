@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,9 @@ from plrc.analysis.embedding import (
 )
 from plrc.analysis.features import FeatureMap
 from plrc.geometry import cell_of
-from plrc.recipes.drawing import Drawing
+from plrc.recipes.drawing import Drawing, Progress, counted
 from plrc.recipes.networks import inputs_of, open_networks
-from plrc.recipes.pictures import REGION_CACHE, open_picture, region_raster
-from plrc.regions import open_regions
+from plrc.recipes.pictures import open_picture, region_raster
 
 NO_OBJECT = "background"
 _RASTER, _THUMBNAIL = 160, 96  # pixels of the longer side of what is kept of a picture
@@ -49,7 +49,7 @@ def draw_embedding(
     finer: str | None = None,
     seed: int = 0,
     device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Drawing:
     """Points, regions or whole pictures in the plane, by t-SNE or PCA; the same items by each network.
 
@@ -64,7 +64,7 @@ def draw_embedding(
         regions: "grid:4", "superpixels:16", "masks:DIR", or "objects", the pictures' own.
         per_picture: points drawn in each picture. perplexity: t-SNE's. layer, size, finer: as of
             ``DenseEncoder.features``. seed: of the points and of t-SNE.
-        progress: is told t-SNE's steps done and those in all; no part of the recipe.
+        progress: is told the pictures and t-SNE's steps that are done; no part of the recipe.
 
     Raises:
         ValueError: bad input, in a sentence that names it and the remedy.
@@ -76,7 +76,8 @@ def draw_embedding(
     inputs |= {spec: about.sha256 for spec, about in zip(pictures, known, strict=True)}
     found: dict[str, Items] = {}
     for name, network in networks.items():
-        fmaps = network.batch((open_picture(spec).image for spec in pictures), layer, size, finer)
+        images = counted((open_picture(spec).image for spec in pictures), len(pictures), f"pictures, {name}", progress)
+        fmaps = network.batch(images, layer, size, finer)
         found[name] = _labelled(_gather(fmaps, of, known, per_picture, seed), known)
     first = next(iter(found.values()))
 
@@ -90,7 +91,8 @@ def draw_embedding(
             planes[name], how = project(items.features, basis), "PCA"
             shares[name] = basis.explained.tolist()
         else:
-            embedding = tsne(items.features, seed, perplexity, progress)
+            told = partial(progress, f"t-SNE steps, {name}") if progress else None
+            embedding = tsne(items.features, seed, perplexity, told)
             planes[name] = embedding.coordinates
             how = f"{embedding.method}, perplexity {embedding.perplexity:g}"
         captions[name], line = _numbers(items, planes[name])
@@ -131,8 +133,7 @@ def _look_at(spec: str, of: str, regions: str) -> _About:
         objects = objects[step // 2 :: step, step // 2 :: step]
     raster = None
     if of == "regions":
-        source = str(Path(spec).resolve().parent)
-        raster = region_raster(picture, None if regions == "objects" else open_regions(regions, source, REGION_CACHE))
+        raster = region_raster(picture, regions)
     small = picture.image.copy()
     small.thumbnail((_THUMBNAIL, _THUMBNAIL))
     return _About(picture.sha256, Path(spec).parent.name, objects, picture.classes or [], raster, small)

@@ -1,0 +1,35 @@
+"""``plrc``: look inside a checkpoint from the shell. Needs no display; ``plrc COMMAND --help`` tells about each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from plrc.cli.arguments import build_parser
+
+__all__ = ["build_parser", "main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 0, or 2 for bad input, with one sentence on stderr that says what is wrong and the remedy."""
+    options = build_parser().parse_args(arguments)
+    try:
+        options.handler(options)
+    except KeyboardInterrupt:
+        print("plrc: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        sys.stderr.close()
+        return 141
+    except (ValueError, OSError) as error:
+        print(f"plrc {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise  # a mistake of ours, and its traceback is wanted
+        print(
+            f"plrc {options.command}: memory is not enough: take a smaller --size, or fewer pictures with --most",
+            file=sys.stderr,
+        )
+        return 2
+    return 0

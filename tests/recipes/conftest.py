@@ -1,0 +1,84 @@
+"""Pictures whose colours are their coordinates, a network that sees them, and a data set with masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from plrc.analysis.features import DenseEncoder
+from plrc.geometry import cell_centres
+from plrc.pretrained import Origin, Pretrained
+
+
+class CoordinateTrunk(nn.Module):
+    """A trunk of stride 8 for pictures whose red is x and whose green is y: the cosine of cells falls with distance."""
+
+    stride, channels = 8, 4
+
+    def layers(self, images: Tensor, until: str = "c3") -> dict[str, Tensor]:
+        angles = nn.functional.avg_pool2d(images[:, :2], 8, ceil_mode=True) * torch.pi / 2
+        return {"c3": torch.cat((angles.cos(), angles.sin()), dim=1)}
+
+
+@pytest.fixture
+def seeing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every checkpoint is a ``CoordinateTrunk`` of the name that was given."""
+
+    def load_encoder(name: str, device: str) -> DenseEncoder:
+        origin = Origin(name=name, path=None, format="random", branch="", arch="tiny", sha256=None, note="")
+        return DenseEncoder(Pretrained(trunk=CoordinateTrunk(), heads={}, origin=origin), device)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("plrc.recipes.networks.load_encoder", load_encoder)
+    monkeypatch.setattr("plrc.analysis.features.normalise", lambda pictures: pictures)
+
+
+def ramp(width: int, height: int) -> Image.Image:
+    """A picture whose red is x, and whose green is y."""
+    coordinates = (cell_centres(height, width) * 255).round().byte().numpy()
+    return Image.fromarray(np.dstack((coordinates, np.zeros_like(coordinates[..., :1]))))
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def save_on_its_side(upright: Image.Image, file: Path) -> None:
+    """A file whose pixels lie on their side, and whose EXIF orientation says so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright.transpose(Image.Transpose.ROTATE_90).save(file, exif=exif, quality=100, subsampling=0)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder: a square PNG, a wide JPEG, a tall JPEG that is stored on its side."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    noise(64, 64, 1).save(folder / "a.png")
+    noise(96, 64, 2).save(folder / "b.jpg")
+    save_on_its_side(noise(48, 80, 3), folder / "c.jpg")
+    return folder
+
+
+@pytest.fixture
+def masked(tmp_path: Path) -> Callable[[], Path]:
+    """Makes a data set of three pictures, 96 × 64, whose objects lie elsewhere in each."""
+
+    def make() -> Path:
+        root = tmp_path / "masked"
+        for part in ("images", "masks"):
+            (root / part).mkdir(parents=True)
+        for i in range(3):
+            noise(96, 64, i).save(root / "images" / f"p{i}.png")
+            mask = np.zeros((64, 96), np.uint8)
+            mask[8 + 8 * i : 40 + 8 * i, 16 * i : 16 * i + 40] = 255
+            Image.fromarray(mask).save(root / "masks" / f"p{i}.png")
+        return root
+
+    return make

@@ -1,0 +1,180 @@
+"""plrc.recipes.affinity: the map peaks where one points, and each number is of its own picture and network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.text import Text
+
+from plrc.analysis.affinity import affinity, prompt
+from plrc.analysis.features import load_encoder
+from plrc.analysis.scores import point_auc
+from plrc.recipes import draw_affinity
+from plrc.recipes.pictures import innermost, open_picture
+from recipes.conftest import noise, ramp, save_on_its_side
+
+TINY, OTHER = "random:tiny", "random:tiny@1"
+
+
+def texts(figure):
+    return {" ".join(text.get_text().split()) for text in figure.findobj(Text)}
+
+
+def fmap_of(spec, checkpoint=TINY, **how):
+    return load_encoder(checkpoint).features(open_picture(spec).image, size=64, **how)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 64), (48, 96), (100, 63)])
+def test_the_map_peaks_in_the_cell_that_was_pointed_at(seeing, tmp_path, size):
+    ramp(*size).save(tmp_path / "ramp.png")
+    points = [[0.05, 0.9], [0.3, 0.2], [0.95, 0.55]]
+    drawing = draw_affinity([str(tmp_path / "ramp.png")], ["any"], points, size=64)
+    assert len(drawing.rows) == 3
+    for i, (x, y) in enumerate(points):
+        values = drawing.arrays[f"any {i}"]
+        h, w = values.shape
+        assert (w > h) == (size[0] > size[1])
+        assert np.unravel_index(values.argmax(), values.shape) == (int(y * h), int(x * w))
+        assert drawing.arrays[f"positive {i}"] == pytest.approx(np.array([[x, y]]))
+
+
+def test_pixels_and_shares_are_the_same_point(tmp_path):
+    noise(64, 64).save(tmp_path / "p.png")
+    shares, pixels = (
+        draw_affinity([str(tmp_path / "p.png")], [TINY], [point], size=64).arrays
+        for point in ([0.5, 0.25], [32.0, 16.0, "px"])
+    )
+    assert all(np.array_equal(shares[name], pixels[name]) for name in shares)
+
+
+def test_pixels_are_those_of_the_upright_picture(seeing, tmp_path):
+    save_on_its_side(ramp(48, 96), tmp_path / "side.jpg")
+    drawing = draw_affinity([str(tmp_path / "side.jpg")], ["any"], [[40.0, 12.0, "px"]], size=48)
+    values = drawing.arrays["any 0"]
+    assert values.shape == (12, 6)
+    assert np.unravel_index(values.argmax(), values.shape) in [(1, 4), (1, 5)]  # on the border of two
+    assert drawing.arrays["positive 0"] == pytest.approx(np.array([[40 / 48, 12 / 96]]))
+
+
+def test_where_nobody_points_it_is_the_object_or_the_centre(masked, photos):
+    data = masked()
+    drawing = draw_affinity([f"{data}#2"], [TINY], size=64)
+    assert drawing.arrays["positive 0"] == pytest.approx(np.array([innermost(open_picture(f"{data}#2").masks)]))
+    assert drawing.rows[0]["AUC"] != ""
+    drawing = draw_affinity([str(photos / "b.jpg")], [TINY], size=64)
+    assert drawing.arrays["positive 0"].tolist() == [[0.5, 0.5]]
+    assert drawing.rows[0]["AUC"] == ""
+
+
+def test_negative_points_are_subtracted(seeing, tmp_path):
+    ramp(96, 64).save(tmp_path / "ramp.png")
+    drawing = draw_affinity([str(tmp_path / "ramp.png")], ["any"], [[0.1, 0.2], [0.3, 0.2]], [[0.9, 0.9]], size=64)
+    assert len(drawing.rows) == 1  # one question, not two
+    values = drawing.arrays["any 0"]
+    assert values[1, 1] > 0.3
+    assert values[1, 3] > 0.3
+    assert values[7, 10] < -0.3
+    assert drawing.arrays["negative 0"].tolist() == pytest.approx(np.array([[0.9, 0.9]]))
+    assert "positive − negative" in {text.split(":")[0] for text in texts(drawing.figure)}
+
+
+def test_a_row_for_each_picture_and_network_with_its_own_numbers(masked):
+    """Several pictures, two networks: AUC, half, lowest and highest by hand."""
+    data = masked()
+    specs = [f"{data}#{i}" for i in range(3)]
+    point = [0.45, 0.5]  # in the objects of 1 and 2, not of 0
+    drawing = draw_affinity(specs, [TINY, OTHER], [point], size=64)
+    assert [(row["picture"], row["network"]) for row in drawing.rows] == [(s, n) for n in (TINY, OTHER) for s in specs]
+    aucs = []
+    for row in drawing.rows:
+        number, picture = specs.index(row["picture"]), open_picture(row["picture"])
+        fmap = fmap_of(row["picture"], row["network"])
+        values = affinity(fmap, torch.tensor([point]))
+        torch.testing.assert_close(torch.from_numpy(drawing.arrays[f"{row['network']} {number}"]), values[0])
+        auc = point_auc(fmap.to_picture(values)[0], torch.from_numpy(picture.masks[0].copy()), torch.tensor(point))
+        assert row["AUC"] == ("" if number == 0 else pytest.approx(auc, abs=1e-4))
+        low, high = float(values.min()), float(values.max())
+        assert (row["lowest"], row["highest"]) == pytest.approx((low, high), abs=1e-4)
+        assert row["half"] == pytest.approx(float((values > (low + high) / 2).float().mean()), abs=1e-4)
+        assert row["point"] == "0.450,0.500"
+        aucs.append(row["AUC"])
+    assert len({auc for auc in aucs if auc != ""}) == 4
+    for name, line in zip((TINY, OTHER), drawing.lines, strict=True):
+        mine = [row for row in drawing.rows if row["network"] == name]
+        assert line.startswith(f"{name}: above the middle of its range lie {np.mean([r['half'] for r in mine]):.0%}")
+        assert f"{np.mean([r['AUC'] for r in mine if r['AUC'] != '']):.3f} [" in line
+        assert "(mean of 3 maps)" in line
+        assert line.endswith("of the time (2 of the maps)")
+
+
+def test_the_difference_is_the_last_less_the_first():
+    one, three = (
+        draw_affinity(["scenes#3"], names, [[0.4, 0.6]], size=64, difference=difference)
+        for names, difference in (([TINY, OTHER], False), ([TINY, OTHER], True))
+    )
+    title = f"{OTHER} − {TINY}"
+    expected = one.arrays[f"{OTHER} 0"] - one.arrays[f"{TINY} 0"]
+    np.testing.assert_allclose(three.arrays[f"{title} 0"], expected, atol=1e-6)
+    assert set(three.arrays) == {f"{title} 0", "positive 0", "negative 0"}
+    assert three.rows == one.rows  # the numbers are those of the networks
+    first, last = (row["AUC"] for row in one.rows)
+    assert {f"AUC {first:.2f} → {last:.2f}", title} <= texts(three.figure)
+
+
+def test_a_point_is_looked_for_in_other_pictures(seeing, tmp_path):
+    ramp(96, 64).save(tmp_path / "one.png")
+    ramp(64, 96).transpose(method=0).save(tmp_path / "mirrored.png")  # left and right
+    specs = [str(tmp_path / name) for name in ("one.png", "mirrored.png")]
+    drawing = draw_affinity(specs[:1], ["any"], [[0.1, 0.8]], to=specs[1:], size=64)
+    there = drawing.arrays["any 1"]
+    assert there.shape == (12, 8)
+    assert np.unravel_index(there.argmax(), there.shape) == (9, 7)
+    assert [row["picture"] for row in drawing.rows] == specs
+    assert [row["point"] for row in drawing.rows] == ["0.100,0.800", ""]  # it is no point of the other
+    shares = draw_affinity(specs[:1], ["any"], [[0.1, 0.8]], to=specs[1:], size=64, temperature=0.1).arrays
+    assert shares["any 0"].sum() + shares["any 1"].sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_numbers_stand_under_their_own_maps_and_only_where_there_is_an_object_to_find():
+    drawing = draw_affinity(["scenes#2"], [TINY, OTHER], to=["scenes#1"], size=64)
+    numbers = {(row["network"], row["picture"]): row["AUC"] for row in drawing.rows}
+    assert {spec for (_, spec), auc in numbers.items() if auc == ""} == {"scenes#1"}  # who says that it has an apple?
+    captions = sorted(text for text in texts(drawing.figure) if text.startswith("AUC"))
+    assert len(captions) == 2
+    assert captions == sorted(f"AUC {numbers[name, 'scenes#2']:.2f}" for name in (TINY, OTHER))
+
+
+def test_a_finer_map_of_another_layer():
+    drawing = draw_affinity(["scenes#3"], [TINY], [[0.4, 0.6]], layer="c2", size=64, finer="upscaled")
+    fmap = fmap_of("scenes#3", layer="c2", finer="upscaled")
+    expected = prompt(fmap, torch.tensor([[0.4, 0.6]]))
+    torch.testing.assert_close(torch.from_numpy(drawing.arrays[f"{TINY} 0"]), expected)
+
+
+def test_a_long_folder_is_all_in_the_table_and_in_part_on_the_sheet(seeing, tmp_path):
+    for i in range(15):
+        ramp(16, 16).save(tmp_path / f"{i:02}.png")
+    specs = [str(tmp_path / f"{i:02}.png") for i in range(15)]
+    done = []
+    drawing = draw_affinity(specs, ["any"], [[0.2, 0.2]], size=16, progress=lambda *step: done.append(step))
+    assert [row["picture"] for row in drawing.rows] == specs
+    assert {f"any {i}" for i in range(15)} <= set(drawing.arrays)
+    pictures = [axes for axes in drawing.figure.axes if any(i.get_label() == "picture" for i in axes.images)]
+    assert len(pictures) == 12
+    assert done == [("pictures", i, 15) for i in range(1, 16)]
+    assert "progress" not in drawing.parameters
+
+
+def test_what_does_not_fit_together_is_refused(photos):
+    picture = str(photos / "b.jpg")
+    with pytest.raises(ValueError, match="--difference compares two checkpoints"):
+        draw_affinity([picture], [TINY], difference=True)
+    with pytest.raises(ValueError, match="name one picture before it"):
+        draw_affinity([picture, picture], [TINY], to=[picture])
+    with pytest.raises(ValueError, match="the point 97,2 lies outside b, which has 96 × 64 pixels"):
+        draw_affinity([picture], [TINY], [[97, 2, "px"]])
+    with pytest.raises(ValueError, match="name a checkpoint"):
+        draw_affinity([picture], [])
+    with pytest.raises(ValueError, match="has no layer 'c9': it has c2, c3, projector"):
+        draw_affinity([picture], [TINY], layer="c9")

@@ -1,0 +1,185 @@
+"""plrc.recipes.drawing: files are whole or not there, and a replay tells what has changed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from plrc.recipes import KINDS, Drawing, draw_affinity, read_recipe, replay
+from plrc.recipes.drawing import digest
+from recipes.conftest import noise
+
+TINY = "random:tiny"
+
+
+def drawing(**changes):
+    parts = {
+        "kind": "affinity",
+        "parameters": {"size": 64},
+        "inputs": {"a.png": "1f"},
+        "arrays": {"demo/last 0": np.arange(6.0).reshape(2, 3), "image": np.array([1, 2])},
+        "figure": Figure(figsize=(1, 1)),
+        "lines": ["a number"],
+        "rows": [{"picture": "a\udcff, b.png", "B − A": 0.25}, {"picture": "c", "B − A": ""}],
+    }
+    return Drawing(**(parts | changes))
+
+
+def test_files(tmp_path):
+    files = drawing().save(tmp_path / "deep" / "x.v2", ["png", "pdf", "svg"])
+    assert [file.name for file in files] == ["x.v2.png", "x.v2.pdf", "x.v2.svg", "x.v2.npz", "x.v2.json", "x.v2.csv"]
+    assert sorted(files) == sorted((tmp_path / "deep").iterdir())  # nothing else is left
+    with np.load(files[3]) as stored:
+        assert dict(stored).keys() == {"demo/last 0", "image"}
+        assert np.array_equal(stored["demo/last 0"], np.arange(6.0).reshape(2, 3))
+    with files[5].open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        assert list(csv.DictReader(stream)) == [
+            {"picture": "a\udcff, b.png", "B − A": "0.25"},
+            {"picture": "c", "B − A": ""},
+        ]
+    recipe = read_recipe(files[4])
+    assert recipe["arrays"] == {name: digest(array) for name, array in drawing().arrays.items()}
+    assert (recipe["kind"], recipe["parameters"], recipe["lines"]) == ("affinity", {"size": 64}, ["a number"])
+    assert not drawing(rows=[]).save(tmp_path / "y")[-1].name.endswith("csv")
+
+
+def test_digests_see_values_shape_and_type():
+    array = np.zeros((2, 3), np.float32)
+    others = [array.reshape(3, 2), array.astype(np.int32), array + np.float32(1e-7)]
+    assert digest(array) == digest(np.asfortranarray(array)) == digest(array.copy())
+    assert len({digest(array), *map(digest, others)}) == 4
+
+
+@pytest.mark.parametrize("fails", ["savez", "savefig", "csv"])
+def test_a_failure_leaves_the_old_files_and_no_halves(tmp_path, monkeypatch, fails):
+    first = drawing().save(tmp_path / "x")
+    before = {file: file.read_bytes() for file in first}
+    new = drawing(arrays={"image": np.zeros(3)}, lines=["another"])
+    if fails == "savez":
+
+        def savez(stream, **arrays):
+            stream.write(b"half")
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(np, "savez", savez)
+    elif fails == "savefig":
+
+        def savefig(self, file, **how):
+            file.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Figure, "savefig", savefig)
+    else:
+        new.rows.append({"other": "columns"})
+    error, message = {
+        "savez": (KeyboardInterrupt, None),
+        "savefig": (ValueError, rf"{tmp_path} cannot be written \(No space left on device\): name another place"),
+        "csv": (ValueError, "fields not in fieldnames"),
+    }[fails]
+    with pytest.raises(error, match=message):
+        new.save(tmp_path / "x")
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_places_that_cannot_be_written_are_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"file cannot be written \(.*\): name another place with --out"):
+        drawing().save(tmp_path / "file" / "x")
+    (tmp_path / "y.npz").mkdir()
+    with pytest.raises(ValueError, match=r"y\.npz cannot be written"):
+        drawing().save(tmp_path / "y")
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """A picture and the recipe of its affinity to a point."""
+    noise(64, 64, 0).save(tmp_path / "p.png")
+    files = draw_affinity([str(tmp_path / "p.png")], [TINY], [[0.3, 0.4]], size=64).save(tmp_path / "x")
+    return tmp_path / "p.png", files[2]
+
+
+def edit(file, change):
+    recipe = json.loads(file.read_text())
+    change(recipe)
+    file.write_text(json.dumps(recipe))
+
+
+def test_a_replay_gives_the_same_arrays(drawn):
+    again, changed = replay(drawn[1], KINDS)
+    assert changed == []
+    with np.load(drawn[1].with_suffix(".npz")) as stored:
+        assert stored.keys() == again.arrays.keys()
+        assert all(np.array_equal(stored[name], again.arrays[name]) for name in stored)
+
+
+def test_a_replay_tells_of_another_picture(drawn):
+    noise(64, 64, 1).save(drawn[0])
+    _, changed = replay(drawn[1], KINDS)
+    assert changed[0] == f"{drawn[0]} is not the same as then"
+    name, size = changed[1].split(", by at most ")
+    assert name == f"the array {TINY} 0 differs"
+    assert 0 < float(size) < 1
+    drawn[1].with_suffix(".npz").write_bytes(b"PK junk")  # then the size is not known
+    assert replay(drawn[1], KINDS)[1][1] == name
+
+
+def test_a_replay_compares_every_array(drawn):
+    def tamper(recipe):
+        recipe["arrays"]["positive 0"] = "0" * 64
+        recipe["arrays"]["gone 0"] = recipe["arrays"].pop("negative 0")
+        recipe["torch"] = "0.1"
+
+    edit(drawn[1], tamper)
+    changed = replay(drawn[1], KINDS)[1]
+    assert changed[:3] == [
+        "the array positive 0 differs, by at most 0",
+        "the array gone 0 is not drawn any more",
+        "the array negative 0 was not drawn then",
+    ]
+    assert "was 0.1" in changed[3]
+
+
+def test_another_torch_that_gives_the_same_is_no_change(drawn):
+    edit(drawn[1], lambda recipe: recipe.update(torch="0.1"))
+    assert replay(drawn[1], KINDS)[1] == []
+
+
+def test_a_replay_whose_input_is_missing_says_so(drawn, tmp_path):
+    edit(drawn[1], lambda recipe: recipe["parameters"].update(checkpoints=[str(tmp_path / "gone.pt")]))
+    with pytest.raises(ValueError, match=r"x\.json cannot be drawn again from this folder: .*gone\.pt"):
+        replay(drawn[1], KINDS)
+    drawn[0].unlink()
+    edit(drawn[1], lambda recipe: recipe["parameters"].update(checkpoints=[TINY]))
+    with pytest.raises(ValueError, match=r"p\.png: there is no such file"):
+        replay(drawn[1], KINDS)
+
+
+def test_what_is_no_recipe_is_said(drawn, tmp_path):
+    wrong = {
+        "text.json": "no",
+        "list.json": "[]",
+        "other.json": '{"format": "else"}',
+        "bare.json": '{"format": "plrc recipe"}',
+    }
+    for name, content in wrong.items():
+        (tmp_path / name).write_text(content)
+        with pytest.raises(ValueError, match=f"{name} is no recipe"):
+            read_recipe(tmp_path / name)
+    with pytest.raises(ValueError, match=r"x\.png is no recipe: it is not JSON"):
+        read_recipe(drawn[1].with_suffix(".png"))
+    with pytest.raises(ValueError, match=r"gone\.json cannot be read: No such file"):
+        read_recipe(tmp_path / "gone.json")
+    for change, message in (
+        ({"version": 99}, "written by a newer version"),
+        ({"kind": "dance"}, "no kind of picture called 'dance'; known are affinity"),
+        ({"parameters": {"volume": 3}}, "written by another version of PLRC, or by hand"),
+    ):
+        shutil.copy(drawn[1], tmp_path / "changed.json")
+        edit(tmp_path / "changed.json", lambda recipe, change=change: recipe.update(change))
+        with pytest.raises(ValueError, match=message):
+            replay(tmp_path / "changed.json", KINDS)

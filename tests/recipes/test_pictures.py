@@ -1,0 +1,185 @@
+"""plrc.recipes.pictures: what a name on the command line stands for, upright, with its own objects."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from plrc.data.scenes import Scenes
+from plrc.recipes.pictures import (
+    innermost,
+    list_pictures,
+    open_picture,
+    points_in_frame,
+    region_raster,
+    spread,
+)
+from recipes.conftest import noise, ramp, save_on_its_side
+
+
+def test_a_file(photos):
+    picture = open_picture(str(photos / "b.jpg"))
+    assert (picture.name, picture.spec) == ("b", str(photos / "b.jpg"))
+    assert picture.image.size == (96, 64)
+    assert picture.pixels.shape == (64, 96, 3)
+    assert picture.masks is None
+    assert picture.classes is None
+
+
+def test_a_file_on_its_side_stands_upright(tmp_path):
+    upright = ramp(48, 80)
+    save_on_its_side(upright, tmp_path / "side.jpg")
+    with Image.open(tmp_path / "side.jpg") as stored:
+        assert stored.size == (80, 48)
+    picture = open_picture(str(tmp_path / "side.jpg"))
+    assert picture.image.size == (48, 80)
+    np.testing.assert_allclose(picture.pixels[..., :2], np.asarray(upright)[..., :2], atol=4)
+
+
+def test_the_hash_is_of_the_pixels_and_the_size(tmp_path):
+    noise(8, 6).save(tmp_path / "a.png")
+    noise(8, 6).save(tmp_path / "b.bmp")
+    Image.fromarray(np.asarray(noise(8, 6)).reshape(8, 6, 3)).save(tmp_path / "c.png")
+    a, b, c = (open_picture(str(tmp_path / name)).sha256 for name in ("a.png", "b.bmp", "c.png"))
+    assert a == b != c
+
+
+def test_a_scene_has_its_objects():
+    picture, scenes = open_picture("scenes#3"), Scenes(n=4)
+    assert picture.name == "scene 3"
+    assert np.array_equal(picture.pixels, np.asarray(scenes.load(3)))
+    assert np.array_equal(picture.masks, scenes.annotation(3).masks)
+    assert picture.classes == scenes.annotation(3).classes
+    assert open_picture("scenes:4#3").sha256 == picture.sha256
+    assert open_picture("scenes:4@7#3").sha256 != picture.sha256
+
+
+@pytest.mark.parametrize("i", range(3))
+def test_a_picture_of_a_data_set_has_its_own_mask(masked, i):
+    picture = open_picture(f"{masked()}#{i}")
+    assert picture.name == f"p{i}"
+    assert np.array_equal(picture.pixels, np.asarray(noise(96, 64, i)))
+    rows, columns = picture.masks[0].nonzero()
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (8 + 8 * i, 39 + 8 * i, 16 * i, 16 * i + 39)
+    assert picture.classes == ["object"]
+
+
+def test_what_is_no_picture_is_said(photos, masked):
+    (photos / "text.jpg").write_text("no picture")
+    data = masked()
+    (data / "masks" / "p1.png").write_bytes(b"")
+    wrong = {
+        "nowhere.png": "nowhere.png: there is no such file; give a picture, a folder, scenes#0",
+        str(photos): "is a folder; one picture is wanted",
+        str(photos / "text.jpg"): r"text\.jpg cannot be shown: not a JPEG",
+        "scenes:4#4": r"there are the pictures scenes:4#0 … scenes:4#3",
+        "nowhere#3": "nowhere#3: nowhere does not exist",
+        f"{data}#3": "there are the pictures",
+        f"{data}#1": r"masks/p1\.png\) cannot be shown: the file is empty",
+        "scenes:0#0": "names no scenes",
+    }
+    for spec, message in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            open_picture(spec)
+
+
+def test_listing(photos, masked):
+    (photos / "deep").mkdir()
+    noise(9, 9).save(photos / "deep" / "d.webp")
+    data = str(masked())
+    files = [str(photos / name) for name in ("a.png", "b.jpg", "c.jpg", "deep/d.webp")]
+    assert list_pictures([str(photos)]) == files
+    assert list_pictures(["scenes:2", files[1], data, "scenes#7"]) == [
+        "scenes:2#0", "scenes:2#1", files[1], f"{data}#0", f"{data}#1", f"{data}#2", "scenes#7",
+    ]  # fmt: skip
+    assert list_pictures([str(photos)], most=2) == [files[0], files[2]]
+    assert list_pictures(["scenes", files[0]], most=3) == ["scenes#0", "scenes#333", "scenes#666", files[0]]
+    assert all(open_picture(spec) for spec in list_pictures([str(photos), data]))
+
+
+def test_a_picture_of_a_folder_that_is_broken_is_named_and_left_out(photos, masked, caplog):
+    (photos / "b.jpg").write_bytes((photos / "b.jpg").read_bytes()[:900])  # its header is whole
+    (photos / "empty.png").touch()
+    data = masked()
+    (data / "images" / "p1.png").write_bytes(b"junk")
+    with caplog.at_level(logging.WARNING):
+        assert list_pictures([str(photos)]) == [str(photos / "a.png"), str(photos / "c.jpg")]
+        assert list_pictures([str(data)]) == [f"{data}#0", f"{data}#2"]
+    first, second = caplog.messages
+    assert "left out 2 pictures that cannot be decoded: b.jpg: " in first
+    assert "empty.png: the file is empty" in first
+    assert "images/p1.png: not a JPEG" in second
+
+
+def test_nothing_to_list_is_said(tmp_path):
+    with pytest.raises(ValueError, match="holds no data set: looked for"):
+        list_pictures([str(tmp_path)])
+    with pytest.raises(ValueError, match="no picture to look at"):
+        list_pictures([])
+    with pytest.raises(ValueError, match="--most takes 1 picture or more of a folder, not 0"):
+        list_pictures(["scenes"], most=0)
+    (tmp_path / "a.png").touch()
+    with pytest.raises(ValueError, match=r"none of 1 pictures can be decoded, among them a\.png: the file is empty"):
+        list_pictures([str(tmp_path)])
+
+
+def test_spread():
+    assert spread(3, None) == spread(3, 3) == spread(3, 9) == [0, 1, 2]
+    assert spread(10, 4) == [0, 2, 5, 7]
+
+
+def test_the_innermost_point_lies_deepest_in_the_largest_object():
+    masks = np.zeros((2, 60, 100), bool)
+    masks[0, :10, :10] = True
+    masks[1, 20:41, 50:91] = True  # 41 × 21 pixels
+    masks[1, 10:20, 88:91] = True
+    x, y = innermost(masks)
+    assert y == pytest.approx(30.5 / 60)
+    assert 60.5 / 100 <= x <= 80.5 / 100
+
+
+def test_an_object_that_fills_the_picture_is_deepest_in_its_middle():
+    assert innermost(np.ones((1, 5, 9), bool))[1] == pytest.approx(0.5)
+
+
+def test_points_as_shares_and_as_pixels(tmp_path):
+    noise(80, 40).save(tmp_path / "wide.png")
+    picture = open_picture(str(tmp_path / "wide.png"))
+    found = points_in_frame([[0.25, 0.5], [20.0, 20.0, "px"], [80, 40, "px"]], picture)
+    assert found.tolist() == [[0.25, 0.5], [0.25, 0.5], [1, 1]]
+    assert points_in_frame([], picture).shape == (0, 2)
+    for point in ([40, 41, "px"], [81, 2, "px"], [-1, 2, "px"], [0.5, 1.01], [-0.1, 0.5], [float("nan"), 0.5]):
+        with pytest.raises(ValueError, match="lies outside wide, which has 80 × 40 pixels"):
+            points_in_frame([point], picture)
+
+
+def test_regions_of_a_picture(masked, tmp_path, monkeypatch):
+    data = masked()
+    picture = open_picture(f"{data}#1")
+    assert region_raster(picture, "grid:3").tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert torch.equal(region_raster(picture, "objects") == 1, torch.from_numpy(picture.masks[0]))
+    # The masks of a picture that is named by its number are those of its file.
+    own = region_raster(picture, f"masks:{data / 'masks'}")
+    assert torch.equal(own, region_raster(picture, "objects"))
+    with pytest.raises(ValueError, match="its objects are not known; name other regions, such as grid:4"):
+        region_raster(open_picture(str(data / "images" / "p1.png")), "objects")
+    with pytest.raises(ValueError, match="'stripes' is not known"):
+        region_raster(picture, "stripes")
+
+
+def test_superpixels_are_those_of_the_pixels(tmp_path, monkeypatch):
+    """A picture that was changed in place does not get the superpixels of the one before."""
+    pytest.importorskip("skimage")
+    monkeypatch.setattr("plrc.recipes.pictures.REGION_CACHE", tmp_path / "cache")
+    halves = np.zeros((40, 60, 3), np.uint8)
+    halves[:, :20] = 255
+    rasters = []
+    for pixels in (halves, halves[:, ::-1]):
+        Image.fromarray(pixels).save(tmp_path / "p.png")
+        rasters.append(region_raster(open_picture(str(tmp_path / "p.png")), "superpixels:6"))
+    assert not torch.equal(*rasters)
+    assert len(list((tmp_path / "cache").rglob("*.png"))) == 2

@@ -1,0 +1,344 @@
+"""plrc.cli: commands write what they say, and bad input is one sentence on stderr and status 2."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import pickle
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from plrc.cli import main
+from plrc.pretrained import load
+
+TINY, OTHER = "random:tiny", "random:tiny@1"
+NETWORK = ["--checkpoint", TINY, "--size", "64"]
+BOTH = ["--checkpoint", TINY, "--checkpoint", OTHER, "--size", "64"]
+
+
+def noise(width, height, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A working folder with pictures, one of which lies on its side, and a data set with masks."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise(64, 64).save("photos/a.png")
+    noise(96, 64, 1).save("photos/b.jpg", exif=exif)
+    for part in ("images", "masks"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+    for i in range(3):
+        noise(96, 64, i).save(f"data/images/p{i}.png")
+        mask = np.zeros((64, 96), np.uint8)
+        mask[8 + 8 * i : 40 + 8 * i, 16 * i : 16 * i + 40] = 255
+        Image.fromarray(mask).save(f"data/masks/p{i}.png")
+    return tmp_path
+
+
+def table(file):
+    with open(file, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def fresh(code):
+    """What a new Python prints."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+HEAVY = "{'torch', 'matplotlib', 'sklearn', 'scipy', 'numpy', 'PIL'}"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["affinity", "--help"], ["affinity", "--point", "x"]])
+def test_help_and_typing_mistakes_do_not_wait_for_torch(words):
+    """It takes seconds to import."""
+    code = f"import sys\nfrom plrc.cli import main\ntry: main({words})\nexcept SystemExit: pass\n"
+    out = fresh(f"{code}print('heavy:', {HEAVY} & set(sys.modules))")
+    assert out.endswith("heavy: set()\n")
+    assert out.startswith("usage: plrc" if "--help" in words else "heavy")
+
+
+@pytest.mark.parametrize("command", ["affinity", "correspond", "embed", "score", "info", "export", "replay"])
+def test_each_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"usage: plrc {command}" in capsys.readouterr().out
+
+
+DRAWN = {
+    "a file": (["affinity", "photos/a.png", "--point", "0.5,0.25"], BOTH, 2),
+    "a file on its side": (["affinity", "photos/b.jpg", "--point", "50px,90px"], NETWORK, 1),
+    "a folder": (["affinity", "photos"], NETWORK, 2),
+    "scenes": (["affinity", "scenes:2", "--difference"], BOTH, 4),
+    "a data set": (["affinity", "data", "--most", "2"], NETWORK, 2),
+    "other pictures": (["affinity", "photos/a.png", "--to", "photos/b.jpg", "--temperature", "0.1"], NETWORK, 2),
+    "two pictures": (["correspond", "photos/a.png", "--with", "photos/b.jpg", "--mutual"], NETWORK, 1),
+    "two views": (["correspond", "scenes#3", "--seed", "1"], NETWORK, 1),
+    "two views of each": (["correspond", "photos", "scenes:1"], BOTH, 6),
+    "regions of each": (["correspond", "photos", "--regions", "grid:3"], NETWORK, 2),
+    "regions": (["correspond", "data#0", "--with", "data#1", "--regions", "grid:4"], NETWORK, 1),
+    "t-SNE of images": (["embed", "photos", "data", "--of", "images"], BOTH, 5),
+    "PCA of points": (["embed", "scenes:2", "--of", "points", "--method", "pca", "--per-picture", "9"], NETWORK, 18),
+    "colours": (["embed", "photos", "--method", "rgb", "--keep-basis", "basis.npz"], NETWORK, 2),
+    "segments": (["embed", "data", "--method", "segments", "--segments", "3"], BOTH, 6),
+}
+
+
+@pytest.mark.parametrize("what", DRAWN)
+def test_a_picture_comes_with_its_arrays_its_table_and_its_recipe(place, capsys, what):
+    words, network, rows = DRAWN[what]
+    assert main([*words, *network, "--out", "out/x"]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.startswith("written: out/x.png, out/x.npz, out/x.json, out/x.csv\n")
+    assert sorted(file.name for file in (place / "out").iterdir()) == ["x.csv", "x.json", "x.npz", "x.png"]
+    with Image.open("out/x.png") as picture:
+        assert min(picture.size) > 100
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 20  # something is drawn
+    assert len(table("out/x.csv")) == rows
+    recipe = json.loads((place / "out/x.json").read_text())
+    assert said.out.splitlines()[1:] == recipe["lines"]
+    with np.load("out/x.npz") as arrays:
+        assert list(arrays) == list(recipe["arrays"])
+        assert all(np.isfinite(arrays[name]).all() for name in arrays if name.endswith(" 0"))
+
+
+def test_the_table_says_what_is_printed(place, capsys):
+    assert main(["affinity", "data", *BOTH, "--out", "x"]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    for name, line in zip((TINY, OTHER), lines, strict=True):
+        mine = [row for row in table("x.csv") if row["network"] == name]
+        assert [row["picture"] for row in mine] == ["data#0", "data#1", "data#2"]
+        assert f"{np.mean([float(row['half']) for row in mine]):.0%} of the picture" in line
+        assert f"{np.mean([float(row['AUC']) for row in mine]):.3f} [" in line
+
+
+def test_shares_and_pixels_are_one_point(place):
+    for name, point in (("shares", "0.5,0.25"), ("pixels", "32px,16px")):
+        assert main(["affinity", "photos/a.png", "--point", point, *NETWORK, "--out", name]) == 0
+    with np.load("shares.npz") as shares, np.load("pixels.npz") as pixels:
+        assert all(np.array_equal(shares[name], pixels[name]) for name in shares)
+
+
+def test_a_broken_picture_of_a_folder_is_named_and_passed_over(place, caplog):
+    (place / "photos/broken.png").write_bytes(b"junk")
+    with caplog.at_level(logging.WARNING):
+        assert main(["affinity", "photos", *NETWORK, "--out", "x"]) == 0
+    assert "photos: left out 1 pictures that cannot be decoded: broken.png" in caplog.text
+    assert [row["picture"] for row in table("x.csv")] == ["photos/a.png", "photos/b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        (["--out", "map.pdf"], {"map.pdf"}),
+        (["--out", "map.v2", "--format", "svg", "png"], {"map.v2.svg", "map.v2.png"}),
+    ],
+)
+def test_formats(place, words, files):
+    assert main(["affinity", "photos/a.png", *NETWORK, *words]) == 0
+    assert {file.name for file in place.glob("map*") if file.suffix not in (".csv", ".npz", ".json")} == files
+
+
+FAILURES = {
+    "no such picture": (["affinity", "gone.png"], r"gone\.png: there is no such file; give a picture, a folder"),
+    "a broken picture": (["affinity", "broken.png"], r"broken\.png cannot be shown: not a JPEG, PNG"),
+    "an empty folder": (["embed", "empty"], r"empty holds no data set: looked for images/ and masks/"),
+    "no such scene": (["affinity", "scenes:4#4"], r"scenes:4#4: there are the pictures scenes:4#0 … scenes:4#3"),
+    "no such data set": (["score", "gone"], r"gone does not exist: give a data set's folder or 'scenes:N'"),
+    "a point outside": (["affinity", "photos/b.jpg", "--point", "70px,5px"], r"70,5 lies outside b, .* 64 × 96 pixels"),
+    "no such layer": (["affinity", "photos", "--layer", "c9"], r"random:tiny has no layer 'c9': it has c2, c3, proj"),
+    "no such device": (
+        ["affinity", "photos", "--device", "cuda"],
+        r"--device cuda cannot be used here \(.+\): leave it",
+    ),
+    "no device at all": (["score", "data", "--device", "toaster"], r"--device toaster cannot be used here"),
+    "two to look for": (["affinity", "photos", "--to", "photos/a.png"], r"--to looks .*: name one picture before it"),
+    "no difference": (["affinity", "photos", "--difference"], r"--difference compares two checkpoints: name another"),
+    "two with one": (["correspond", "photos", "--with", "data#0"], r"--with .*: name one picture before it"),
+    "no such regions": (["correspond", "scenes#1", "--regions", "knots"], r"--regions 'knots' is not known"),
+    "no objects": (
+        ["embed", "photos", "--regions", "objects"],
+        r"a\.png: its objects are not known; name other regions",
+    ),
+    "no size": (["embed", "photos", "--size", "0"], r"an input has sides of 1 pixel or more, not 0"),
+    "none at all": (["affinity", "photos", "--most", "0"], r"--most takes 1 picture or more of a folder, not 0"),
+    "too few": (["embed", "photos/a.png", "--of", "images"], r"t-SNE needs 4 features or more, not 1"),
+    "no basis": (["embed", "photos", "--method", "rgb", "--basis", "gone.npz"], r"there is no PCA basis gone\.npz"),
+    "no recipe": (["replay", "gone.json"], r"the recipe gone\.json cannot be read: No such file"),
+    "another file": (["replay", "photos/a.png"], r"photos/a\.png is no recipe"),
+    "no checkpoint": (
+        ["affinity", "photos", "--checkpoint", "gone.pth"],
+        r"no file or folder gone\.pth: give a checkpoint",
+    ),
+    "no network": (["affinity", "photos", "--checkpoint", "broken.png"], r"broken\.png"),
+    "no file to tell of": (["info", "gone.pth"], r"no file or folder gone\.pth: give a checkpoint"),
+    "no name for it": (["export", TINY, "--to", "timm", "--out", "x.pkl"], r"x\.pkl is no name of a file for timm"),
+    "not exportable": (
+        ["export", TINY, "--to", "timm", "--out", "x.pth"],
+        r"random:tiny is a tiny network, which timm",
+    ),
+    "not writable": (
+        ["affinity", "photos/a.png", "--out", "broken.png/x"],
+        r"broken\.png cannot be written \(.+\): name",
+    ),
+    "scores not writable": (["score", "data", "--out", "broken.png"], r"broken\.png cannot be written \(.+\): name"),
+}
+
+
+@pytest.mark.parametrize("what", FAILURES)
+def test_bad_input_is_one_sentence(place, capsys, what):
+    words, message = FAILURES[what]
+    (place / "broken.png").write_text("no picture")
+    (place / "empty").mkdir()
+    if words[0] in ("affinity", "correspond", "embed", "score"):
+        words = words if "--checkpoint" in words else [*words, "--checkpoint", TINY]
+        words = words if "--size" in words else [*words, "--size", "64"]
+        words = words if "--out" in words else [*words, "--out", "x"]
+    before = sorted(place.rglob("*"))
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert said.out == "" or words[0] == "score"  # scores are shown before they are kept
+    assert said.err.count("\n") == 1
+    assert said.err.startswith(f"plrc {words[0]}: ")
+    assert re.search(message, said.err), said.err
+    assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["affinity", "x.png", "--checkpoint", TINY, "--point", "0.5"], "'0.5' is no point: write 0.4,0.6"),
+        (["affinity", "x.png", "--checkpoint", TINY, "--point", "5px,0.5"], "is no point"),
+        (["affinity", "x.png", "--checkpoint", TINY, "--point", "1.2.3,0.5"], "is no point"),
+        (["affinity", "x.png", "--checkpoint", TINY, "--point", "12,40"], "pixels are written 120px,85px"),
+        (["affinity", "x.png"], "required: --checkpoint"),
+        ([], "required: COMMAND"),
+    ],
+)
+def test_typing_mistakes(words, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (KeyboardInterrupt(), 130, "plrc: interrupted\n"),
+        (MemoryError(), 2, "take a smaller --size"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), 2, "take a smaller --size"),
+        (ValueError("one\n  two"), 2, "plrc affinity: one two\n"),
+    ],
+)
+def test_what_ends_a_command(place, capsys, monkeypatch, error, status, message):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr("plrc.recipes.draw_affinity", fail)
+    assert main(["affinity", "photos", *NETWORK, "--out", "x"]) == status
+    assert message in capsys.readouterr().err
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(place, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("plrc.recipes.draw_affinity", fail)
+    with pytest.raises(RuntimeError, match="mat1"):
+        main(["affinity", "photos", *NETWORK])
+
+
+def test_replay(place, capsys):
+    assert main(["affinity", "photos/a.png", "--point", "0.2,0.6", *BOTH, "--out", "x"]) == 0
+    capsys.readouterr()
+    assert main(["replay", "x.json"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("written: x-replayed.png, x-replayed.npz")
+    assert said.out.endswith("all 4 arrays are those of x.json, to the last bit\n")
+    assert (place / "x-replayed.npz").read_bytes() == (place / "x.npz").read_bytes()
+    assert (place / "x-replayed.png").read_bytes() == (place / "x.png").read_bytes()
+    noise(64, 64, 9).save("photos/a.png")
+    assert main(["replay", "x.json", "--out", "y"]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("plrc replay: not the same as x.json: photos/a.png is not the same as then; the array")
+    assert (place / "y.png").exists()  # to look at what has changed
+    (place / "photos/a.png").unlink()
+    assert main(["replay", "x.json"]) == 2
+    assert "photos/a.png: there is no such file" in capsys.readouterr().err
+
+
+def test_score(place, capsys):
+    assert main(["score", "data", *BOTH, "--out", "scores"]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[0].split()[:4] == ["data", "n", TINY, OTHER]
+    assert said.out.splitlines()[-1] == "written: scores/scores-data.csv, scores/scores-data.json"
+    content = json.loads((place / "scores/scores-data.json").read_text())
+    rows = {(row["measure"], row["column"]): row for row in table("scores/scores-data.csv")}
+    for measure in ("distance-matched AUC", "mask IoU", "region purity"):
+        line = next(line for line in said.out.splitlines() if line.startswith(measure))
+        for name in (TINY, OTHER):
+            score = content["rows"][measure][name]
+            assert f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]" in line
+            assert float(rows[measure, name]["mean"]) == score["mean"]
+
+
+def test_score_takes_some_of_the_scenes(place, capsys):
+    assert main(["score", "scenes:4", "--most", "2", *NETWORK, "--out", "."]) == 0
+    assert sorted(file.name for file in place.glob("scores*")) == ["scores-scenes-4.csv", "scores-scenes-4.json"]
+    assert {row["n"] for row in table("scores-scenes-4.csv") if row["measure"] == "region purity"} == {"2"}
+
+
+def test_who_looks_sees_a_bar(place, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["embed", "data", *NETWORK, "--out", "x"]) == 0
+    bars = capsys.readouterr().err
+    assert "pictures, random:tiny" in bars
+    assert "t-SNE steps, random:tiny" in bars
+
+
+def test_info(capsys):
+    assert main(["info", TINY]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("random:tiny: random\n")
+    assert "c2 " in out
+    assert "seed 0, untrained" in out
+
+
+@pytest.mark.parametrize(
+    ("to", "file"),
+    [("torchvision", "r.pth"), ("timm", "r.pth"), ("safetensors", "r.safetensors"), ("detectron2", "r.pkl")],
+)
+def test_export(place, capsys, to, file):
+    assert main(["export", "random:resnet18", "--to", to, "--out", file]) == 0
+    assert capsys.readouterr().out.startswith(f"{file}: ")
+    trunk, back = load("random:resnet18").trunk.state_dict(), load(file).trunk.state_dict()
+    assert all(torch.equal(trunk[name], back[name]) for name in trunk if "num_batches" not in name)
+    if to == "detectron2":
+        with open(file, "rb") as stream:
+            assert pickle.load(stream)["matching_heuristics"]
+
+
+def test_no_display_and_no_home_is_needed(place):
+    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    words = ["affinity", "photos/a.png", *NETWORK, "--out", "x"]
+    code = f"import sys; from plrc.cli import main; sys.exit(main({words}))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert (done.stderr, (place / "x.png").exists()) == ("", True)
