@@ -268,8 +268,8 @@ def _long_queue(queue_size: int, images: int) -> str:
     """Told, not refused: it costs accuracy (docs/results.md), and a trial run on a few images is no mistake."""
     times = queue_size / images
     return (
-        f"note: a queue of {queue_size} keys holds each of the {images} images {times:.3g} times, so that an image's older "
-        f"keys are its own negatives; --queue-size {max(1, images // 3)} or less keeps most of them out"
+        f"note: a queue of {queue_size} keys holds each of the {images} images {times:.3g} times, so that an image's "
+        f"older keys are its own negatives; --queue-size {max(1, images // 3)} or less keeps most of them out"
     )
 
 
