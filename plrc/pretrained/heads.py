@@ -127,6 +127,9 @@ def _norm(layer: str, tensors: Mapping[str, Tensor], width: int) -> nn.BatchNorm
 
 
 def _filled(module: Layer, tensors: Mapping[str, Tensor]) -> Layer:
+    wrong = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if wrong:
+        raise HeadNotUnderstood(f"its {', '.join(wrong)} has infinite or undefined values")
     own = {name: t.to(torch.float32 if name != _COUNTER else torch.long, copy=True) for name, t in tensors.items()}
     module.load_state_dict(own, assign=True)
     return module

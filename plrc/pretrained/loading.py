@@ -24,6 +24,11 @@ WHAT_MAY_BE_GIVEN = (
     "give a checkpoint file, the folder of a run, torchvision:resnet50 (its ImageNet weights) or random:resnet50 "
     "(random:resnet50@3 for another seed)"
 )
+# Neither can be seen in the weights.
+_AS_EXPORTED = (
+    "taken as RGB, normalised as ImageNet is, with the stride in the 3×3 convolutions, as converted checkpoints are; a "
+    "model of Detectron2's own zoo (BGR, stride in the 1×1) gives other features here than there"
+)
 _SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".pkl", ".bin", ".safetensors")
 
 
@@ -111,6 +116,8 @@ def _from_file(file: Path, branch: str | None) -> Pretrained:
     heads, notes = _heads(found, trunk.channels)
     if found.layout == PLRC_RUN:
         notes = [*_progress(content), *notes]
+    if found.layout == "Detectron2":
+        notes.append(_AS_EXPORTED)
     origin = Origin(_short_name(file), file, found.layout, found.branch, arch, _sha256(file), "; ".join(notes))
     return Pretrained(trunk, heads, origin)
 

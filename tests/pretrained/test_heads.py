@@ -86,3 +86,10 @@ def test_norms_alone_are_no_head():
     norm = nn.BatchNorm1d(WIDTH).state_dict()
     with pytest.raises(HeadNotUnderstood, match="it has no linear layer"):
         build_head(norm, WIDTH)
+
+
+def test_a_diverged_head_is_no_head():
+    state = mlp("LBRL").state_dict()
+    state["3.weight"][0, 0] = torch.nan
+    with pytest.raises(HeadNotUnderstood, match="its weight has infinite or undefined values"):
+        build_head(state, WIDTH)

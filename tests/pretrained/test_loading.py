@@ -71,7 +71,10 @@ def test_every_format_gives_the_known_network(name, folder, monkeypatch):
         assert (pretrained.origin.format, pretrained.origin.branch) == (case.layout, branch)
         assert (pretrained.origin.name, pretrained.origin.arch) == ("some_model", "resnet18")
         if i == 0:
-            assert pretrained.origin.note == case.note
+            taken = "; taken as RGB" if case.note else "taken as RGB"
+            note, _, caution = pretrained.origin.note.partition(taken)
+            assert note == case.note
+            assert ("BGR" in caution) == (case.layout == "Detectron2")
     assert torch.equal(torch.random.get_rng_state(), before)
     assert not pretrained.trunk.training
     choices = "choose" if len(case.branches) > 1 else "one network only"
