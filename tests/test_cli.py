@@ -128,6 +128,38 @@ def test_the_table_says_what_is_printed(place, capsys):
         assert f"{np.mean([float(row['AUC']) for row in mine]):.3f} [" in line
 
 
+ARRIVES = {
+    "affinity photos/a.png --point 1px,2px --point 0.5,0.5 --negative 0.1,0.2 --to photos/b.jpg --temperature 0.5": {
+        "points": [[1.0, 2.0, "px"], [0.5, 0.5]], "negatives": [[0.1, 0.2]], "to": ["photos/b.jpg"],
+        "temperature": 0.5, "difference": False,
+    },
+    "affinity photos --difference --auto-range --layer c2 --finer upscaled": {
+        "pictures": ["photos/a.png", "photos/b.jpg"], "difference": True, "auto_range": True, "layer": "c2",
+        "finer": "upscaled", "size": 64, "checkpoints": [TINY, OTHER],
+    },
+    "correspond photos/a.png --with photos/b.jpg --point 0.1,0.2 --within 2 --mutual --ratio 2 --seed 5": {
+        "other": "photos/b.jpg", "points": [[0.1, 0.2]], "within": 2, "mutual": True, "ratio": 2.0, "seed": 5,
+        "regions": None,
+    },
+    "correspond photos/a.png --regions grid:2 --layer projector": {
+        "regions": "grid:2", "layer": "projector", "other": None, "mutual": False, "size": 64,
+    },
+    "embed photos --of points --method pca --per-picture 5 --perplexity 4 --seed 3 --regions grid:3": {
+        "of": "points", "method": "pca", "per_picture": 5, "perplexity": 4.0, "seed": 3, "regions": "grid:3",
+    },
+    "embed photos --method segments --segments 3 --seed 2 --layer c2": {
+        "segments_wanted": 3, "seed": 2, "layer": "c2", "size": 64,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ARRIVES, ids=str)
+def test_what_is_written_arrives(place, command):
+    assert main([*command.split(), *BOTH, "--out", "x"]) == 0
+    recipe = json.loads((place / "x.json").read_text())
+    assert recipe["parameters"].items() >= {"device": "cpu", **ARRIVES[command]}.items()
+
+
 def test_shares_and_pixels_are_one_point(place):
     for name, point in (("shares", "0.5,0.25"), ("pixels", "32px,16px")):
         assert main(["affinity", "photos/a.png", "--point", point, *NETWORK, "--out", name]) == 0

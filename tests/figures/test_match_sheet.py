@@ -17,7 +17,8 @@ from plrc import figures
 from plrc.figures.colours import SEQUENTIAL, VIEWS
 
 WIDE, TALL = picture(40, 60), picture(60, 30)
-LONG = "a photograph with a long name from a folder of holidays – another one of the same place, a day later.jpg"
+LONG = "a photograph with a long name from a folder of holidays – another one of the same place, a day later"
+LONG += " – and-a-third-without-a-space-in-it-because-cameras-write-such-names-and-people-keep-them.jpg"
 
 
 def grid(h: int, w: int) -> np.ndarray:
@@ -159,12 +160,10 @@ def test_views_are_framed_in_every_cell_and_the_key_names_them() -> None:
 
 @pytest.mark.parametrize(("networks", "judged"), [(1, True), (3, False), (6, True)])
 def test_nothing_touches_or_leaves_a_page_of_at_most_seven_inches(networks: int, judged: bool) -> None:
-    pairs = [(TALL, TALL), (picture(20, 80), WIDE)]
+    pairs = [(TALL, TALL), (TALL, TALL) if networks == 1 else (picture(20, 80), WIDE)]
     names = [f"runs/demo of another day/ckpt-{k:06}.pt" for k in range(networks)]
     columns = {name: [found(k, grid(8, 8), judged) for _ in pairs] for k, name in enumerate(names)}
-    figure = figures.correspondence_sheet(
-        pairs, columns, [LONG.replace(" ", "$_"), LONG], views=True, most=1
-    )
+    figure = figures.correspondence_sheet(pairs, columns, [r"50 $ or \frac 60 $", LONG], views=True, most=1)
     assert networks > 3 or figure.get_size_inches()[0] <= 7 + 1e-6
     rendered(figure)
     said = [t for t in texts(figure) if t.get_window_extent().width]  # an offset of the bar's axis is only a blank
