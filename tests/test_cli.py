@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 
 from plrc.cli import main
+from plrc.data.scenes import Scenes
 from plrc.pretrained import load
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
@@ -137,6 +139,8 @@ ARRIVES = {
         "pictures": ["photos/a.png", "photos/b.jpg"], "difference": True, "auto_range": True, "layer": "c2",
         "finer": "upscaled", "size": 64, "checkpoints": [TINY, OTHER],
     },
+    "affinity photos/a.png --size 80x64": {"size": [80, 64], "branch": None},
+    "embed photos --method rgb --size 80x64": {"size": [80, 64]},
     "correspond photos/a.png --with photos/b.jpg --point 0.1,0.2 --within 2 --mutual --ratio 2 --seed 5": {
         "other": "photos/b.jpg", "points": [[0.1, 0.2]], "within": 2, "mutual": True, "ratio": 2.0, "seed": 5,
         "regions": None,
@@ -155,9 +159,45 @@ ARRIVES = {
 
 @pytest.mark.parametrize("command", ARRIVES, ids=str)
 def test_what_is_written_arrives(place, command):
-    assert main([*command.split(), *BOTH, "--out", "x"]) == 0
+    words = command.split()
+    words += BOTH[:-2] if "--size" in words else BOTH
+    assert main([*words, "--out", "x"]) == 0
     recipe = json.loads((place / "x.json").read_text())
     assert recipe["parameters"].items() >= {"device": "cpu", **ARRIVES[command]}.items()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["affinity", "scenes:1"],
+        ["correspond", "scenes:1"],
+        ["embed", "scenes:2", "--of", "images"],
+        ["embed", "scenes:1", "--method", "rgb"],
+        ["embed", "scenes:1", "--method", "segments"],
+        ["score", "scenes:1"],
+        ["info"],
+    ],
+)
+def test_a_branch_arrives(place, monkeypatch, words):
+    """At the loader, which has no such branch."""
+    asked = []
+
+    def refuse(checkpoint, *device, branch=None):
+        asked.append((checkpoint, *device[1:], *([branch] if branch else [])))
+        raise ValueError("no such branch")
+
+    monkeypatch.setattr("plrc.recipes.networks.load_encoder", refuse)
+    monkeypatch.setattr("plrc.pretrained.describe.load", lambda name, branch: refuse(name, branch=branch))
+    network = [TINY] if words == ["info"] else NETWORK
+    assert main([*words, *network, "--branch", "key"]) == 2
+    assert asked == [(TINY, "key")]
+
+
+def test_a_sheet_says_that_it_does_not_show_all(place, capsys):
+    assert main(["affinity", "scenes:13", *NETWORK, "--out", "x"]) == 0
+    assert "\nsheet: 12 of 13 pictures, all are in x.csv\n" in capsys.readouterr().out
+    assert main(["affinity", "scenes:2", *NETWORK, "--out", "x"]) == 0
+    assert "sheet:" not in capsys.readouterr().out
 
 
 def test_shares_and_pixels_are_one_point(place):
@@ -179,11 +219,11 @@ def test_a_broken_picture_of_a_folder_is_named_and_passed_over(place, caplog):
     ("words", "files"),
     [
         (["--out", "map.pdf"], {"map.pdf"}),
-        (["--out", "map.v2", "--format", "svg", "png"], {"map.v2.svg", "map.v2.png"}),
+        (["--out", "map.v2", "--format", "svg,png"], {"map.v2.svg", "map.v2.png"}),
     ],
 )
 def test_formats(place, words, files):
-    assert main(["affinity", "photos/a.png", *NETWORK, *words]) == 0
+    assert main(["affinity", *NETWORK, *words, "photos/a.png"]) == 0  # no picture is taken for a format
     assert {file.name for file in place.glob("map*") if file.suffix not in (".csv", ".npz", ".json")} == files
 
 
@@ -208,8 +248,6 @@ FAILURES = {
         ["embed", "photos", "--regions", "objects"],
         r"a\.png: its objects are not known; name other regions",
     ),
-    "no size": (["embed", "photos", "--size", "0"], r"an input has sides of 1 pixel or more, not 0"),
-    "none at all": (["affinity", "photos", "--most", "0"], r"--most takes 1 picture or more of a folder, not 0"),
     "too few": (["embed", "photos/a.png", "--of", "images"], r"t-SNE needs 4 features or more, not 1"),
     "no basis": (["embed", "photos", "--method", "rgb", "--basis", "gone.npz"], r"there is no PCA basis gone\.npz"),
     "no recipe": (["replay", "gone.json"], r"the recipe gone\.json cannot be read: No such file"),
@@ -229,7 +267,7 @@ FAILURES = {
         ["affinity", "photos/a.png", "--out", "broken.png/x"],
         r"broken\.png cannot be written \(.+\): name",
     ),
-    "scores not writable": (["score", "data", "--out", "broken.png"], r"broken\.png cannot be written \(.+\): name"),
+    "scores not writable": (["score", "data", "--out", "broken.png/x"], r"broken\.png cannot be written \(.+\): name"),
 }
 
 
@@ -259,6 +297,16 @@ def test_bad_input_is_one_sentence(place, capsys, what):
         (["affinity", "x.png", "--checkpoint", TINY, "--point", "5px,0.5"], "is no point"),
         (["affinity", "x.png", "--checkpoint", TINY, "--point", "1.2.3,0.5"], "is no point"),
         (["affinity", "x.png", "--checkpoint", TINY, "--point", "12,40"], "pixels are written 120px,85px"),
+        (["affinity", "x.png", "--checkpoint", TINY, "--point=-0.1,.5"], "-0.1,.5: shares lie in [0, 1]"),
+        (["affinity", "x.png", "--checkpoint", TINY, "--size", "0"], "--size: '0' is no size: write 448"),
+        (["embed", "x.png", "--checkpoint", TINY, "--size", "64x"], "--size: '64x' is no size: write 448"),
+        (["score", "x", "--checkpoint", TINY, "--size", "64x64"], "--size: '64x64' is no whole number"),
+        (["embed", "x.png", "--checkpoint", TINY, "--seed", "-1"], "--seed: '-1' is no whole number from 0 upwards"),
+        (["correspond", "x.png", "--checkpoint", TINY, "--within", "-1"], "--within: '-1' is no whole number from 0"),
+        (["embed", "x.png", "--checkpoint", TINY, "--per-picture", "0"], "--per-picture: '0' is no whole number"),
+        (["affinity", "x", "--checkpoint", TINY, "--most", "0"], "--most: '0' is no whole number from 1 upwards"),
+        (["affinity", "x", "--checkpoint", TINY, "--most", "2.5"], "--most: '2.5' is no whole number"),
+        (["affinity", "x", "--checkpoint", TINY, "--format", "png,gif"], "'gif' is no format: choose from png, pdf"),
         (["affinity", "x.png"], "required: --checkpoint"),
         ([], "required: COMMAND"),
     ],
@@ -280,7 +328,7 @@ def test_typing_mistakes(words, message, capsys):
     ],
 )
 def test_what_ends_a_command(place, capsys, monkeypatch, error, status, message):
-    def fail(*arguments):
+    def fail(*arguments, **how):
         raise error
 
     monkeypatch.setattr("plrc.recipes.draw_affinity", fail)
@@ -289,7 +337,7 @@ def test_what_ends_a_command(place, capsys, monkeypatch, error, status, message)
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(place, monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **how):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     monkeypatch.setattr("plrc.recipes.draw_affinity", fail)
@@ -317,24 +365,52 @@ def test_replay(place, capsys):
 
 
 def test_score(place, capsys):
-    assert main(["score", "data", *BOTH, "--out", "scores"]) == 0
+    assert (
+        main(["score", "data", *BOTH, "--layer", "c2", "--within", "2", "--out", "out/s", "--format", "png,pdf"]) == 0
+    )
     said = capsys.readouterr()
     assert said.out.splitlines()[0].split()[:4] == ["data", "n", TINY, OTHER]
-    assert said.out.splitlines()[-1] == "written: scores/scores-data.csv, scores/scores-data.json"
-    content = json.loads((place / "scores/scores-data.json").read_text())
-    rows = {(row["measure"], row["column"]): row for row in table("scores/scores-data.csv")}
-    for measure in ("distance-matched AUC", "mask IoU", "region purity"):
+    assert said.out.splitlines()[-1] == "written: out/s.png, out/s.pdf, out/s.csv, out/s.json, out/s.md"
+    assert {file.name for file in (place / "out").iterdir()} == {"s.png", "s.pdf", "s.csv", "s.json", "s.md"}
+    with Image.open("out/s.png") as picture:
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 20
+    content = json.loads((place / "out/s.json").read_text())
+    rows = {(row["measure"], row["column"]): row for row in table("out/s.csv")}
+    for measure in ("distance-matched AUC", "mask IoU", "region purity", "view match (±2 of 7×7 cells)"):
         line = next(line for line in said.out.splitlines() if line.startswith(measure))
+        assert f"| {measure} | 3 | " in (place / "out/s.md").read_text(encoding="utf-8")
         for name in (TINY, OTHER):
             score = content["rows"][measure][name]
             assert f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]" in line
             assert float(rows[measure, name]["mean"]) == score["mean"]
+            assert (rows[measure, name]["checkpoint"], rows[measure, name]["layer"]) == (name, "c2")
+    assert (content["path"], content["limit"], content["short_side"], content["within"]) == ("data", None, 64, 2)
+    assert content["networks"][OTHER].items() >= {"checkpoint": OTHER, "layer": "c2", "arch": "tiny"}.items()
 
 
 def test_score_takes_some_of_the_scenes(place, capsys):
-    assert main(["score", "scenes:4", "--most", "2", *NETWORK, "--out", "."]) == 0
-    assert sorted(file.name for file in place.glob("scores*")) == ["scores-scenes-4.csv", "scores-scenes-4.json"]
-    assert {row["n"] for row in table("scores-scenes-4.csv") if row["measure"] == "region purity"} == {"2"}
+    assert main(["score", "scenes:4", "--most", "2", *NETWORK]) == 0
+    names = sorted(file.name for file in (place / "runs/look").iterdir())
+    assert names == [f"scores-scenes-4.{end}" for end in ("csv", "json", "md", "png")]
+    rows = table("runs/look/scores-scenes-4.csv")
+    assert {(row["n"], row["limit"]) for row in rows if row["measure"] == "region purity"} == {("2", "2")}
+
+
+def test_an_interrupted_score_is_kept(place, capsys, monkeypatch):
+    """Ctrl-C during the first picture."""
+    load, before = Scenes.load, signal.getsignal(signal.SIGINT)
+
+    def interrupted(self, i, at_least=None):
+        signal.raise_signal(signal.SIGINT)
+        return load(self, i, at_least)
+
+    monkeypatch.setattr(Scenes, "load", interrupted)
+    assert main(["score", "scenes:3", *NETWORK, "--out", "s"]) == 130
+    said = capsys.readouterr()
+    assert said.out.startswith("scenes:3 (interrupted after 1 pictures)")
+    assert said.err.endswith("plrc: interrupted\n")
+    assert json.loads((place / "s.json").read_text())["interrupted_after"] == 1
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_who_looks_sees_a_bar(place, capsys, monkeypatch):

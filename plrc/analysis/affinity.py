@@ -116,15 +116,20 @@ def affinity_difference(first: FeatureMap, second: FeatureMap, points: Tensor) -
     Raises:
         ValueError: the maps are of different pictures, or the points are no points.
     """
-    if first.image_size != second.image_size:
-        sizes = " and ".join(f"{w} × {h}" for w, h in (first.image_size, second.image_size))
+    return map_difference(affinity(first, points), first, affinity(second, points), second)
+
+
+def map_difference(first: Tensor, over: FeatureMap, second: Tensor, over_too: FeatureMap) -> tuple[Tensor, FeatureMap]:
+    """The same of any maps, ``first (n, h, w)`` over the cells of ``over``, ``second`` over those of ``over_too``."""
+    if over.image_size != over_too.image_size:
+        sizes = " and ".join(f"{w} × {h}" for w, h in (over.image_size, over_too.image_size))
         raise ValueError(f"a difference is of two maps of one picture; these are of pictures of {sizes} pixels")
-    grid = first if first.shape[0] * first.shape[1] >= second.shape[0] * second.shape[1] else second
-    maps = [at_cells(affinity(fmap, points), fmap, grid) for fmap in (first, second)]
-    return maps[0] - maps[1].to(maps[0].device), grid
+    grid = over if over.shape[0] * over.shape[1] >= over_too.shape[0] * over_too.shape[1] else over_too
+    values = _at_cells(first, over, grid)
+    return values - _at_cells(second, over_too, grid).to(values.device), grid
 
 
-def at_cells(maps: Tensor, fmap: FeatureMap, grid: FeatureMap) -> Tensor:
+def _at_cells(maps: Tensor, fmap: FeatureMap, grid: FeatureMap) -> Tensor:
     """Maps ``(n, h, w)`` over the cells of ``fmap``, sampled at the centres of those of ``grid``: ``(n, h′, w′)``."""
     if grid is fmap:
         return maps

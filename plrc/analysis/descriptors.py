@@ -17,6 +17,7 @@ from plrc.geometry import cell_centres
 
 if TYPE_CHECKING:  # an encoder is handed in; what only compares features needs none
     from plrc.analysis.features import DenseEncoder
+    from plrc.pretrained import Origin
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,14 @@ class Descriptor:
     Attributes:
         maps: pictures ``(B, 3, H, W)`` RGB in [0, 1] → ``(B, C, h, w)``.
         similarity: ``(N, C)`` against ``(K, C)`` → ``(N, K)``, larger is more alike.
+        origin, layer: of a network's, the checkpoint and the layer; None and "" of anything else.
     """
 
     name: str
     maps: Callable[[Tensor], Tensor]
     similarity: Callable[[Tensor, Tensor], Tensor]
+    origin: Origin | None = None
+    layer: str = ""
 
 
 def network(name: str, encoder: nn.Module) -> Descriptor:
@@ -56,7 +60,8 @@ def dense(encoder: DenseEncoder, layer: str | None = None, name: str | None = No
     """
     encoder.stride(layer)  # raises where there is none
     called = name or (f"{encoder.origin.name} {layer}" if layer else encoder.origin.name)
-    return Descriptor(called, lambda pictures: encoder.encode(pictures, layer).cpu(), cosine)
+    used = layer or encoder.last
+    return Descriptor(called, lambda pictures: encoder.encode(pictures, used).cpu(), cosine, encoder.origin, used)
 
 
 def lab_colour(stride: int) -> Descriptor:
@@ -86,7 +91,7 @@ def place(stride: int) -> Descriptor:
         b, _, h, w = pictures.shape
         return cell_centres(-(-h // stride), -(-w // stride)).permute(2, 0, 1).expand(b, -1, -1, -1)
 
-    return Descriptor("distance", maps, lambda a, b: -torch.cdist(a, b))
+    return Descriptor("same place", maps, lambda a, b: -torch.cdist(a, b))
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:

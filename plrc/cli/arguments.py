@@ -52,10 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
     correspond.add_argument("--with", dest="other", metavar="PICTURE", help="match with this one [two views of each]")
     _points(correspond, "[the centre of every cell]")
     correspond.add_argument("--regions", metavar="MAP", help="match regions: grid:N, superpixels:K, masks:DIR, objects")
-    correspond.add_argument("--within", type=int, default=1, metavar="K", help="right within so many cells [1]")
+    correspond.add_argument("--within", type=_from_0, default=1, metavar="K", help="right within so many cells [1]")
     correspond.add_argument("--mutual", action="store_true", help="keep matches that hold in both directions")
     correspond.add_argument("--ratio", type=float, metavar="R", help="keep matches whose ratio test is below R")
-    correspond.add_argument("--seed", type=int, default=0, help="of the two views [0]")
+    correspond.add_argument("--seed", type=_from_0, default=0, help="of the two views [0]")
     _network(correspond)
     _output(correspond, "runs/look/correspondence")
 
@@ -71,12 +71,12 @@ def build_parser() -> argparse.ArgumentParser:
     embed.add_argument(
         "--regions", default="grid:4", metavar="MAP", help="grid:N, superpixels:K, masks:DIR, objects [grid:4]"
     )
-    embed.add_argument("--per-picture", type=int, default=16, metavar="N", help="points of each picture [16]")
+    embed.add_argument("--per-picture", type=_from_1, default=16, metavar="N", help="points of each picture [16]")
     embed.add_argument("--perplexity", type=float, default=30.0, help="of t-SNE [30]")
-    embed.add_argument("--segments", type=int, default=8, metavar="K", help="of k-means [8]")
+    embed.add_argument("--segments", type=_from_1, default=8, metavar="K", help="of k-means [8]")
     embed.add_argument("--basis", metavar="NPZ", help="rgb: the colours that --keep-basis kept")
     embed.add_argument("--keep-basis", metavar="NPZ", help="rgb: keep the basis, for other pictures")
-    embed.add_argument("--seed", type=int, default=0, help="of points, t-SNE and k-means [0]")
+    embed.add_argument("--seed", type=_from_0, default=0, help="of points, t-SNE and k-means [0]")
     _network(embed)
     _output(embed, "runs/look/embedding")
 
@@ -84,19 +84,27 @@ def build_parser() -> argparse.ArgumentParser:
     score.add_argument(
         "dataset", help="a folder: images/ and masks/, keypoints.json, VOC, COCO, class folders; or scenes:N"
     )
-    score.add_argument("--most", type=int, metavar="N", help="only so many pictures, evenly spread")
-    _network(score, finer=False)
+    score.add_argument("--most", type=_from_1, metavar="N", help="only so many pictures, evenly spread")
     score.add_argument(
-        "--out", type=Path, default=Path("runs/look"), metavar="DIR", help="for CSV and JSON [runs/look]"
+        "--within", type=_from_0, default=1, metavar="K", help="view match: right within so many cells [1]"
     )
+    _network(score, dense=False)
+    score.add_argument(
+        "--out",
+        type=Path,
+        metavar="NAME",
+        help="files NAME.png, NAME.csv, NAME.json, NAME.md [runs/look/scores- and the data set's name]",
+    )
+    _format(score)
 
     info = _command(kinds, "info", commands.info, "what a checkpoint is")
     info.add_argument("file", help=_CHECKPOINT)
+    _branch(info)
 
     export = _command(kinds, "export", commands.export, "write a trunk for another library")
     export.add_argument("checkpoint", help=_CHECKPOINT)
     export.add_argument("--to", required=True, choices=("torchvision", "timm", "detectron2", "safetensors"))
-    export.add_argument("--branch", help="query, key, teacher or student, where there are two networks")
+    _branch(export)
     export.add_argument("--out", type=Path, required=True, metavar="FILE", help=".pth, .pkl or .safetensors")
 
     replay = _command(kinds, "replay", commands.replay, "draw a recipe again, and compare")
@@ -115,7 +123,9 @@ def _command(kinds: Any, name: str, handler: Handler, explanation: str) -> argpa
 
 def _pictures(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="+", metavar="PICTURE", help=f"{_PICTURES}; several: a sheet and a CSV")
-    parser.add_argument("--most", type=int, metavar="N", help="of a folder or data set, only so many, evenly spread")
+    parser.add_argument(
+        "--most", type=_from_1, metavar="N", help="of a folder or data set, only so many, evenly spread"
+    )
 
 
 def _points(parser: argparse.ArgumentParser, default: str) -> None:
@@ -130,7 +140,8 @@ def _points(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
-def _network(parser: argparse.ArgumentParser, finer: bool = True) -> None:
+def _network(parser: argparse.ArgumentParser, dense: bool = True) -> None:
+    """dense: one may say more exactly of what input the maps are to be, and how fine."""
     group = parser.add_argument_group("network")
     group.add_argument(
         "--checkpoint",
@@ -141,10 +152,17 @@ def _network(parser: argparse.ArgumentParser, finer: bool = True) -> None:
         help=f"{_CHECKPOINT}; repeat it to compare",
     )
     group.add_argument("--layer", help="c2 … c5, or a head as 'plrc info' lists them [the trunk's last map]")
-    group.add_argument("--size", type=int, default=448, help="short side of the input, pixels [448]")
-    group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … [cpu]")
-    if finer:
+    _branch(group)
+    if dense:
+        group.add_argument("--size", type=_size, default=448, metavar="N", help="short side, pixels, or 640x480 [448]")
         group.add_argument("--finer", choices=("shifted", "upscaled"), help="a map twice as fine")
+    else:
+        group.add_argument("--size", type=_from_1, default=448, metavar="N", help="short side, pixels [448]")
+    group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … [cpu]")
+
+
+def _branch(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--branch", help="query, key, teacher or student, where there are two networks")
 
 
 def _output(parser: argparse.ArgumentParser, default: str | None) -> None:
@@ -157,7 +175,12 @@ def _output(parser: argparse.ArgumentParser, default: str | None) -> None:
         metavar="NAME",
         help=f"files NAME.png, NAME.npz, NAME.json … [{shown}]",
     )
-    group.add_argument("--format", nargs="+", choices=commands.FORMATS, help="[png, or as NAME ends]")
+    _format(group)
+
+
+def _format(parser: argparse._ActionsContainer) -> None:
+    kinds = ",".join(commands.FORMATS)
+    parser.add_argument("--format", type=_formats, metavar=kinds, help="one or several [png, or as NAME ends]")
 
 
 def _point(text: str) -> list[float | str]:
@@ -170,3 +193,36 @@ def _point(text: str) -> list[float | str]:
     if not all(0 <= float(v) <= 1 for v in point):
         raise argparse.ArgumentTypeError(f"{text}: shares lie in [0, 1]; pixels are written 120px,85px")
     return point
+
+
+def _from_0(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _from_1(text: str) -> int:
+    return _whole(text, 1)
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.strip().lstrip("-").isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} upwards")
+    return int(text)
+
+
+def _size(text: str) -> int | list[int]:
+    sides = text.split("x")
+    try:
+        if len(sides) == 1:
+            return _from_1(text)
+        width, height = map(_from_1, sides)
+    except (ValueError, argparse.ArgumentTypeError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write 448 (short side) or 640x480, pixels") from error
+    return [width, height]
+
+
+def _formats(text: str) -> list[str]:
+    found = text.split(",")
+    if wrong := [kind for kind in found if kind not in commands.FORMATS]:
+        known = ", ".join(commands.FORMATS)
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is no format: choose from {known}, with commas between several")
+    return list(dict.fromkeys(found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,18 +20,14 @@ def affinity(o: argparse.Namespace) -> None:
     with _steps() as progress:
         drawing = draw_affinity(
             _listed(o),
-            o.checkpoints,
-            o.points,
-            o.negatives,
-            o.to,
-            o.layer,
-            o.size,
-            o.finer,
-            o.temperature,
-            o.difference,
-            o.auto_range,
-            o.device,
-            progress,
+            points=o.points,
+            negatives=o.negatives,
+            to=o.to,
+            temperature=o.temperature,
+            difference=o.difference,
+            auto_range=o.auto_range,
+            progress=progress,
+            **_network(o),
         )
     _finish(drawing, o.out, o.format)
 
@@ -41,19 +38,15 @@ def correspond(o: argparse.Namespace) -> None:
     with _steps() as progress:
         drawing = draw_correspondence(
             _listed(o),
-            o.checkpoints,
-            o.other,
-            o.points,
-            o.regions,
-            o.layer,
-            o.size,
-            o.finer,
-            o.within,
-            o.mutual,
-            o.ratio,
-            o.seed,
-            o.device,
-            progress,
+            other=o.other,
+            points=o.points,
+            regions=o.regions,
+            within=o.within,
+            mutual=o.mutual,
+            ratio=o.ratio,
+            seed=o.seed,
+            progress=progress,
+            **_network(o),
         )
     _finish(drawing, o.out, o.format)
 
@@ -61,29 +54,38 @@ def correspond(o: argparse.Namespace) -> None:
 def embed(o: argparse.Namespace) -> None:
     from plrc import recipes
 
+    if (o.basis or o.keep_basis) and o.method != "rgb":
+        raise ValueError(f"--basis and --keep-basis are for --method rgb, not {o.method}: leave them out, or take rgb")
     pictures = _listed(o)
     with _steps() as progress:
-        how = {"layer": o.layer, "size": o.size, "finer": o.finer, "device": o.device, "progress": progress}
+        how = {**_network(o), "progress": progress}
         if o.method == "rgb":
-            drawing = recipes.draw_rgb(pictures, o.checkpoints, o.basis, o.keep_basis, **how)
+            drawing = recipes.draw_rgb(pictures, basis=o.basis, keep_basis=o.keep_basis, **how)
         elif o.method == "segments":
-            drawing = recipes.draw_segments(pictures, o.checkpoints, o.segments, seed=o.seed, **how)
+            drawing = recipes.draw_segments(pictures, segments_wanted=o.segments, seed=o.seed, **how)
         else:
-            items = (o.of, o.method, o.regions, o.per_picture, o.perplexity)
-            drawing = recipes.draw_embedding(pictures, o.checkpoints, *items, seed=o.seed, **how)
+            drawing = recipes.draw_embedding(
+                pictures,
+                of=o.of,
+                method=o.method,
+                regions=o.regions,
+                per_picture=o.per_picture,
+                perplexity=o.perplexity,
+                seed=o.seed,
+                **how,
+            )
     _finish(drawing, o.out, o.format)
 
 
 def score(o: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
+    from plrc import figures
     from plrc.analysis.descriptors import dense
     from plrc.analysis.scores import score_table
     from plrc.data.annotated import open_annotated
     from plrc.recipes.drawing import written_whole
     from plrc.recipes.networks import open_networks
 
-    networks = open_networks(o.checkpoints, o.device, o.layer)
+    networks = open_networks(o.checkpoints, o.device, o.layer, o.branch)
     dataset, title = open_annotated(o.dataset), Path(o.dataset).resolve().name
     table = score_table(
         dataset,
@@ -91,20 +93,55 @@ def score(o: argparse.Namespace) -> None:
         title,
         o.size,
         o.most,
-        lambda numbers: tqdm(numbers, unit="picture", disable=not sys.stderr.isatty()),
+        _until_interrupted,
+        o.within,
+        o.dataset,
     )
     print(table.to_text())
-    name = "scores-" + re.sub(r"[^\w.-]+", "-", title)
-    with written_whole(o.out) as folder:
-        table.to_csv(folder / f"{name}.csv")
-        table.to_json(folder / f"{name}.json")
-    print(f"written: {o.out / name}.csv, {o.out / name}.json")
+    out: Path = o.out or Path("runs/look", "scores-" + re.sub(r"[^\w.-]+", "-", title))
+    ending = out.suffix[1:]
+    if ending in FORMATS:  # --out scores.pdf
+        out = out.with_suffix("")
+    pictures = [f"{out.name}.{suffix}" for suffix in o.format or [ending if ending in FORMATS else "png"]]
+    with written_whole(out.parent) as folder:
+        table.to_csv(folder / f"{out.name}.csv")
+        table.to_json(folder / f"{out.name}.json")
+        (folder / f"{out.name}.md").write_text(table.to_markdown() + "\n", "utf-8", "surrogateescape")
+        chart = table.draw()
+        for name in pictures:
+            figures.save(chart, folder / name, dpi=200)
+    names = [*pictures, *(f"{out.name}.{suffix}" for suffix in ("csv", "json", "md"))]
+    print("written: " + ", ".join(str(out.with_name(name)) for name in names))
+    if table.interrupted_after is not None:
+        raise KeyboardInterrupt
+
+
+def _until_interrupted(numbers: list[int]) -> Iterator[int]:
+    """The numbers, under a progress bar; at Ctrl-C the present one is the last, and at another one all is dropped."""
+    from tqdm import tqdm
+
+    before = signal.getsignal(signal.SIGINT)
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        for number in tqdm(numbers, unit="picture", disable=not sys.stderr.isatty()):
+            yield number
+            if stopped:
+                return
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def info(o: argparse.Namespace) -> None:
     from plrc.pretrained.describe import describe
 
-    print("\n".join(describe(o.file)))
+    print("\n".join(describe(o.file, o.branch)))
 
 
 def export(o: argparse.Namespace) -> None:
@@ -130,6 +167,11 @@ def _listed(o: argparse.Namespace) -> list[str]:
     return list_pictures(o.pictures, o.most)
 
 
+def _network(o: argparse.Namespace) -> dict[str, Any]:
+    names = ("checkpoints", "layer", "branch", "size", "finer", "device")
+    return {name: getattr(o, name) for name in names}
+
+
 def _finish(drawing: Any, out: Path, formats: list[str] | None) -> None:
     """Write everything and say so; the numbers come last, where they are seen."""
     ending = out.suffix[1:]
@@ -137,6 +179,8 @@ def _finish(drawing: Any, out: Path, formats: list[str] | None) -> None:
         out = out.with_suffix("")
     files = drawing.save(out, formats or [ending if ending in FORMATS else "png"])
     print("written: " + ", ".join(str(file) for file in files))
+    if drawing.part:
+        print(f"sheet: {drawing.part}, all are in {out}.csv")
     print("\n".join(drawing.lines))
 
 

@@ -28,21 +28,21 @@ _LOSSES = ("image", "point", "affinity")
 _KEYS, _PREFIXES = 12, 6  # shown of a file that is not recognised
 
 
-def describe(path_or_name: str | Path) -> list[str]:
-    """Lines that say what ``load(path_or_name)`` would give, and what else the file holds.
+def describe(path_or_name: str | Path, branch: str | None = None) -> list[str]:
+    """Lines that say what ``load(path_or_name, branch)`` would give, and what else the file holds.
 
     Of a file that can be read but not loaded: what it looks like, and last why it cannot be loaded.
 
     Args:
-        path_or_name: as for ``load``.
+        path_or_name, branch: as for ``load``.
 
     Raises:
-        CheckpointError: there is no such file or name, or it cannot be read at all; says which.
+        CheckpointError: there is no such file or name, it cannot be read at all, or lacks the branch; says which.
     """
     try:
-        network = load(path_or_name)
+        network = load(path_or_name, branch)
     except CheckpointError as error:
-        if not Path(path_or_name).is_file():
+        if branch is not None or not Path(path_or_name).is_file():
             raise
         return [*_not_recognised(Path(path_or_name)), str(error)]
     origin = network.origin

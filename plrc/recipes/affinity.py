@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from plrc import figures
-from plrc.analysis.affinity import at_cells, prompt
+from plrc.analysis.affinity import map_difference, prompt
 from plrc.analysis.features import DenseEncoder, FeatureMap
 from plrc.analysis.scores import bootstrap, point_auc
 from plrc.geometry import cell_of
 from plrc.recipes.drawing import Drawing, Progress
-from plrc.recipes.networks import inputs_of, open_networks
-from plrc.recipes.pictures import Picture, innermost, open_picture, points_in_frame, spread
+from plrc.recipes.networks import heading, inputs_of, open_networks, sides
+from plrc.recipes.pictures import Picture, innermost, largest, open_picture, points_in_frame, spread
 
 _ON_A_SHEET = 12  # rows; the table and the arrays have all
 
@@ -30,18 +30,21 @@ class _Questions:
 
     Attributes:
         prompts: positive points ``(p, 2)`` and negative points ``(q, 2)`` of each question.
+        thing: the number of the object that is meant; None: that at the first point.
     """
 
     pictures: list[Picture]
     prompts: list[tuple[Tensor, Tensor]]
+    thing: int | None
 
 
 @dataclass(frozen=True, eq=False)
 class _Answer:
-    """One map: ``values`` (h, w) lie over ``picture`` as ``fmap`` does; ``own``: the points are of this picture."""
+    """One map: ``values`` (h, w) lie over ``picture`` as ``fmap`` does; ``own``: the points, and thing, are of it."""
 
     picture: Picture
     own: bool
+    thing: int | None
     positive: Tensor
     negative: Tensor
     values: Tensor
@@ -55,7 +58,8 @@ def draw_affinity(
     negatives: Sequence[Sequence[Any]] = (),
     to: Sequence[str] = (),
     layer: str | None = None,
-    size: int = 448,
+    branch: str | None = None,
+    size: int | Sequence[int] = 448,
     finer: str | None = None,
     temperature: float | None = None,
     difference: bool = False,
@@ -77,8 +81,8 @@ def draw_affinity(
         pictures, to: as ``plrc.recipes.pictures.open_picture`` takes them. checkpoints: as ``plrc.load_encoder`` does.
         points, negatives: ``[x, y]`` in the image frame or ``[x, y, "px"]``. No point: the innermost point of the
             picture's largest object, where objects are known, else its centre.
-        layer, size, finer: as of ``DenseEncoder.features``. temperature: of a softmax over the cells of all pictures
-            that are asked the same; None for cosines.
+        layer, size, finer: as of ``DenseEncoder.features``. branch: as of ``plrc.load_encoder``.
+        temperature: of a softmax over the cells of all pictures that are asked the same; None for cosines.
         difference: draw the last network's maps less the first one's; the numbers are those of each network.
         auto_range: colours from the values' own range. progress: is told the pictures done; no part of the recipe.
 
@@ -90,7 +94,7 @@ def draw_affinity(
         raise ValueError("--difference compares two checkpoints: name another one with --checkpoint")
     if to and len(pictures) > 1:
         raise ValueError("--to looks for the point of one picture in others: name one picture before it")
-    networks = open_networks(checkpoints, device, layer)
+    networks = open_networks(checkpoints, device, layer, branch)
     inputs = inputs_of(networks, checkpoints)
 
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in networks}
@@ -99,7 +103,8 @@ def draw_affinity(
     shown: dict[str, list[tuple[_Answer, str]]] = {}  # with their captions
     chosen, maps_before = spread(len(pictures), _ON_A_SHEET), 0
     for number, questions in enumerate(_questions(pictures, to, points, negatives)):
-        inputs |= {picture.spec: picture.sha256 for picture in questions.pictures}
+        for picture in questions.pictures:
+            inputs |= picture.inputs
         answers = {name: _ask(net, questions, layer, size, finer, temperature) for name, net in networks.items()}
         rows = {name: [_row(name, answer) for answer in column] for name, column in answers.items()}
         captions = {name: [_caption(row) for row in column] for name, column in rows.items()}
@@ -125,7 +130,11 @@ def draw_affinity(
     reach = (2.0 if difference else 1.0) * (2.0 if negatives else 1.0)
     figure = _draw(shown, quantity, None if auto_range or temperature else (-reach, reach))
     table = [row for column in found.values() for row in column]
-    return Drawing("affinity", parameters, inputs, maps | points_asked, figure, _lines(found), table)
+    rows_asked = maps_before if len(pictures) == 1 else len(pictures)
+    part = ""
+    if rows_asked > _ON_A_SHEET and not _is_of_one(shown, difference):
+        part = f"{_ON_A_SHEET} of {rows_asked} {'maps' if len(pictures) == 1 else 'pictures'}"
+    return Drawing("affinity", parameters, inputs, maps | points_asked, figure, _lines(found), table, part)
 
 
 def _questions(
@@ -139,28 +148,31 @@ def _questions(
     for spec in pictures:
         picture = open_picture(spec)
         wanted, unwanted = points_in_frame(points, picture), points_in_frame(negatives, picture)
+        thing = None
         if not len(wanted):
-            known = picture.masks is not None and picture.masks.any()
-            wanted = torch.tensor([innermost(picture.masks) if known else (0.5, 0.5)])  # type: ignore[arg-type]
+            wanted = torch.tensor([(0.5, 0.5)])
+            if picture.masks is not None and picture.masks.any():
+                thing = largest(picture.masks)
+                wanted = torch.tensor([innermost(picture.masks[thing])])
         together = len(negatives) > 0 or len(pictures) > 1 or bool(to)
         prompts = [(positive, unwanted) for positive in ([wanted] if together else wanted[:, None])]
-        yield _Questions([picture, *others], prompts)
+        yield _Questions([picture, *others], prompts, thing)
 
 
 def _ask(
     network: DenseEncoder,
     questions: _Questions,
     layer: str | None,
-    size: int,
+    size: int | Sequence[int],
     finer: str | None,
     temperature: float | None,
 ) -> list[_Answer]:
-    fmaps = list(network.batch([p.image for p in questions.pictures], layer, size, finer))
+    fmaps = list(network.batch([p.image for p in questions.pictures], layer, sides(size), finer))
     answers = []
     for positive, negative in questions.prompts:
         maps = prompt(fmaps[0], positive, negative, to=fmaps, temperature=temperature)
         for i, (picture, values, fmap) in enumerate(zip(questions.pictures, maps, fmaps, strict=True)):
-            answers.append(_Answer(picture, i == 0, positive, negative, values.cpu(), fmap))
+            answers.append(_Answer(picture, i == 0, questions.thing, positive, negative, values.cpu(), fmap))
     return answers
 
 
@@ -169,9 +181,8 @@ def _difference(answers: dict[str, list[_Answer]]) -> dict[str, list[_Answer]]:
     (first, *_, last) = answers
     found = []
     for a, b in zip(answers[first], answers[last], strict=True):
-        grid = max(a, b, key=lambda answer: answer.values.numel())
-        maps = [at_cells(x.values[None], x.fmap, grid.fmap)[0] for x in (a, b)]
-        found.append(replace(grid, values=maps[1] - maps[0]))
+        values, grid = map_difference(b.values[None], b.fmap, a.values[None], a.fmap)
+        found.append(replace(b, values=values[0], fmap=grid))
     return {f"{last} − {first}": found}
 
 
@@ -200,16 +211,22 @@ def _row(network: str, answer: _Answer) -> dict[str, Any]:
 
 
 def _auc(answer: _Answer) -> float | None:
-    """Of the object that holds the first point; None where none is known to hold it, or it fills the picture."""
+    """Of the object that is meant; None where none is known to hold the first point, or it fills the picture.
+
+    Where objects overlap, the smallest that holds a point is meant: a person's hat, not the person.
+    """
     masks = answer.picture.masks
     if masks is None or not answer.own:
         return None
-    row, column = cell_of(answer.positive[0], *masks.shape[1:])
-    holding = [mask for mask in masks if mask[row, column]]
-    if not holding:
-        return None
-    over = answer.fmap.to_picture(answer.values[None])[0]
-    auc = point_auc(over, torch.from_numpy(holding[0].copy()), answer.positive[0])
+    thing = answer.thing
+    if thing is None:
+        row, column = cell_of(answer.positive[0], *masks.shape[1:])
+        holding = np.flatnonzero(masks[:, row, column])
+        if not len(holding):
+            return None
+        thing = int(min(holding, key=lambda i: masks[i].sum()))
+    mask = torch.from_numpy(masks[thing].copy())
+    auc = point_auc(answer.values, answer.fmap.extent, mask, answer.positive[0])
     return None if math.isnan(auc) else auc
 
 
@@ -217,24 +234,34 @@ def _lines(rows: dict[str, list[dict[str, Any]]]) -> list[str]:
     """The numbers of each network, over all its maps."""
     lines = []
     for network, mine in rows.items():
-        halves, aucs = [row["half"] for row in mine], [row["AUC"] for row in mine if row["AUC"] != ""]
-        line = f"{network}: above the middle of its range lie {np.mean(halves):.0%} of the picture"
+        aucs: dict[str, list[float]] = {}  # the picture is what is drawn at random, not the point in it
+        for row in mine:
+            if row["AUC"] != "":
+                aucs.setdefault(row["picture"], []).append(row["AUC"])
+        half = np.mean([row["half"] for row in mine])
+        line = f"{network}: above the middle of its range lie {half:.0%} of the picture"
         line += f" (mean of {len(mine)} maps)" * (len(mine) > 1)
         if aucs:
-            share = str(bootstrap(aucs)) if len(aucs) > 1 else f"{aucs[0]:.3f}"
+            means, maps = [float(np.mean(of)) for of in aucs.values()], sum(map(len, aucs.values()))
+            share = str(bootstrap(means)) if len(means) > 1 else f"{means[0]:.3f}"
             line += f"; a pixel of the object ranks above one outside, equally far, {share} of the time"
-            line += f" ({len(aucs)} of the maps)" * (len(aucs) < len(mine))
+            line += f" ({maps} of the maps)" * (maps < len(mine))
         lines.append(line)
     return lines
 
 
-def _draw(answers: dict[str, list[tuple[_Answer, str]]], quantity: str, limits: tuple[float, float] | None) -> Figure:
+def _is_of_one(answers: dict[str, list[tuple[_Answer, str]]], difference: bool) -> bool:
+    """One picture by one network, of which the heading says what of what: all its maps are drawn."""
     columns = list(answers.values())
     one_picture = all(answer.picture is columns[0][0][0].picture for answer, _ in columns[0])
-    if len(columns) == 1 and one_picture and quantity != "difference":  # of which the heading says what of what
-        return _draw_one(*columns[0], quantity=quantity, limits=limits)
-    chosen = spread(len(columns[0]), _ON_A_SHEET)
-    shown = {name: [column[i] for i in chosen] for name, column in answers.items()}
+    return len(columns) == 1 and one_picture and not difference
+
+
+def _draw(answers: dict[str, list[tuple[_Answer, str]]], quantity: str, limits: tuple[float, float] | None) -> Figure:
+    if _is_of_one(answers, quantity == "difference"):
+        return _draw_one(*next(iter(answers.values())), quantity=quantity, limits=limits)
+    chosen = spread(len(next(iter(answers.values()))), _ON_A_SHEET)
+    shown = {heading(name, column[0][0].fmap): [column[i] for i in chosen] for name, column in answers.items()}
     first = [answer for answer, _ in next(iter(shown.values()))]
     empty = np.zeros((0, 2))
     return figures.affinity_sheet(
@@ -257,7 +284,7 @@ def _draw_one(*shown: tuple[_Answer, str], quantity: str, limits: tuple[float, f
         answers[0].picture.pixels,
         [answer.values for answer in answers],
         [answer.positive.numpy() for answer in answers],
-        [f"{title}: {caption}" for title, (_, caption) in zip(titles, shown, strict=True)],
+        [f"{heading(title, answers[0].fmap)}: {caption}" for title, (_, caption) in zip(titles, shown, strict=True)],
         negatives=[answer.negative.numpy() for answer in answers],
         quantity=quantity,
         limits=limits,

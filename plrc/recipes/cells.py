@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from plrc import figures
 from plrc.analysis.embedding import Basis, load_basis, pca_basis, save_basis, segments, to_rgb
 from plrc.analysis.features import DenseEncoder, FeatureMap
 from plrc.recipes.drawing import Drawing, Progress, counted, written_whole
-from plrc.recipes.networks import inputs_of, open_networks
+from plrc.recipes.networks import heading, inputs_of, open_networks, sides
 from plrc.recipes.pictures import open_picture, spread
 
 _ON_A_SHEET = 24  # pictures; the arrays have all
-_MOST = 400  # pictures whose feature maps are held at once
+_ROOM = 4 * 10**9  # bytes of the feature maps that are held at once, those of all pictures by one network
+_SEEDS = 2**32  # that scikit-learn knows
 
 
 def draw_rgb(
@@ -26,7 +28,8 @@ def draw_rgb(
     basis: str | None = None,
     keep_basis: str | None = None,
     layer: str | None = None,
-    size: int = 448,
+    branch: str | None = None,
+    size: int | Sequence[int] = 448,
     finer: str | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -37,7 +40,7 @@ def draw_rgb(
     table has the mean colour of each picture.
 
     Args:
-        pictures, checkpoints, layer, size, finer: as of ``draw_affinity``.
+        pictures, checkpoints, layer, branch, size, finer: as of ``draw_affinity``.
         basis: a file of ``keep_basis``: colours then mean the same in other pictures. One network only.
         keep_basis, progress: where to keep the basis, and who is told the pictures done; no part of the recipe.
 
@@ -47,21 +50,27 @@ def draw_rgb(
     parameters = {name: value for name, value in locals().items() if name not in ("keep_basis", "progress")}
     if (basis or keep_basis) and len(checkpoints) > 1:
         raise ValueError("a basis belongs to one network: name one checkpoint with --basis or --keep-basis")
-    networks = open_networks(checkpoints, device, layer)
-    chosen, shown, read = _look_at(pictures)
-    inputs = inputs_of(networks, checkpoints) | read
+    stored = load_basis(basis) if basis else None
+    networks = open_networks(checkpoints, device, layer, branch)
+    inputs = inputs_of(networks, checkpoints)
+    known_as = {
+        name: f"{inputs[checkpoint]} {network.origin.branch}".strip()
+        for checkpoint, (name, network) in zip(checkpoints, networks.items(), strict=True)
+    }
+    if stored:
+        _check_network(stored, *next(iter(known_as.items())))
+    sheet = _Sheet(pictures)
     colours: dict[str, list[np.ndarray]] = {}
     bases: dict[str, Basis] = {}
     extents: dict[str, list[tuple[float, float]]] = {}
+    headings: dict[str, str] = {}
     rows = []
-    if basis:
-        stored = load_basis(basis)
-        inputs[basis] = hashlib.sha256(Path(basis).read_bytes()).hexdigest()
     for name, network in networks.items():
-        fmaps = _encode(name, network, pictures, layer, size, finer, progress)
-        bases[name] = stored if basis else pca_basis(fmaps, k=3, origin=name)
+        fmaps = _encode(name, network, sheet, layer, size, finer, progress)
+        bases[name] = stored or pca_basis(fmaps, k=3, origin=name, network=known_as[name])
         colours[name] = [to_rgb(fmap, bases[name]) for fmap in fmaps]
-        extents[name] = _extents(fmaps)
+        extents[name], headings[name] = _extents(fmaps), heading(name, fmaps[0])
+        del fmaps  # before the next network's come
         for spec, values in zip(pictures, colours[name], strict=True):
             means = (values.mean(axis=(0, 1)) / 255).round(4).tolist()
             rows.append({"picture": spec, "network": name, **dict(zip(("red", "green", "blue"), means, strict=True))})
@@ -69,18 +78,21 @@ def draw_rgb(
             with written_whole(Path(keep_basis).parent) as folder:
                 save_basis(bases[name], folder / Path(keep_basis).name)
     figure = figures.pca_rgb(
-        shown,
-        {name: [maps[i] / 255 for i in chosen] for name, maps in colours.items()},
-        captions={name: f"{b.explained.sum():.0%} of the variance" for name, b in bases.items() if not basis},
-        extents={name: [reach[i] for i in chosen] for name, reach in extents.items()},
+        list(sheet.shown.values()),
+        {headings[name]: [maps[i] / 255 for i in sheet.shown] for name, maps in colours.items()},
+        captions={headings[name]: f"{b.explained.sum():.0%} of the variance" for name, b in bases.items() if not basis},
+        extents={headings[name]: [reach[i] for i in sheet.shown] for name, reach in extents.items()},
     )
+    inputs |= sheet.read
+    if basis:
+        inputs[basis] = hashlib.sha256(Path(basis).read_bytes()).hexdigest()
     arrays = {f"{name} {i}": m for name, maps in colours.items() for i, m in enumerate(maps)}
     for name, b in bases.items():
         arrays |= {f"{name} mean": b.mean, f"{name} components": b.components}
     of = f" of the pictures that {basis} was made from" if basis else ""
     shares = {name: b.explained.sum() for name, b in bases.items()}
     lines = [f"{name}: three components explain {share:.1%} of the variance{of}" for name, share in shares.items()]
-    return Drawing("rgb", parameters, inputs, arrays, figure, lines, rows)
+    return Drawing("rgb", parameters, inputs, arrays, figure, lines, rows, sheet.part)
 
 
 def draw_segments(
@@ -88,7 +100,8 @@ def draw_segments(
     checkpoints: Sequence[str],
     segments_wanted: int = 8,
     layer: str | None = None,
-    size: int = 448,
+    branch: str | None = None,
+    size: int | Sequence[int] = 448,
     finer: str | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -100,24 +113,29 @@ def draw_segments(
     of each segment in each picture's cells.
 
     Args:
-        pictures, checkpoints, layer, size, finer: as of ``draw_affinity``. seed: of k-means. progress: is told the
-            pictures done; no part of the recipe.
+        pictures, checkpoints, layer, branch, size, finer: as of ``draw_affinity``. seed: of k-means. progress: is told
+            the pictures done; no part of the recipe.
 
     Raises:
         ValueError: bad input, in a sentence that names it and the remedy.
     """
     parameters = {name: value for name, value in locals().items() if name != "progress"}
-    networks = open_networks(checkpoints, device, layer)
-    chosen, shown, read = _look_at(pictures)
-    inputs = inputs_of(networks, checkpoints) | read
+    if segments_wanted < 1:
+        raise ValueError(f"--segments takes 1 segment or more, not {segments_wanted}")
+    if not 0 <= seed < _SEEDS:
+        raise ValueError(f"--seed takes a number from 0 to {_SEEDS - 1}, not {seed}")
+    networks = open_networks(checkpoints, device, layer, branch)
+    sheet = _Sheet(pictures)
     labels: dict[str, list[np.ndarray]] = {}
     extents: dict[str, list[tuple[float, float]]] = {}
+    headings: dict[str, str] = {}
     captions, lines, arrays, rows = {}, [], {}, []
     for name, network in networks.items():
-        fmaps = _encode(name, network, pictures, layer, size, finer, progress)
+        fmaps = _encode(name, network, sheet, layer, size, finer, progress)
         found = segments(fmaps, segments_wanted, seed)
-        labels[name], extents[name] = found.labels, _extents(fmaps)
-        captions[name] = f"cohesion {found.cohesion:.2f}"
+        labels[name], extents[name], headings[name] = found.labels, _extents(fmaps), heading(name, fmaps[0])
+        del fmaps  # before the next network's come
+        captions[headings[name]] = f"cohesion {found.cohesion:.2f}"
         lines.append(
             f"{name}: {segments_wanted} segments; mean cosine of a cell with its centroid {found.cohesion:.3f}"
         )
@@ -128,37 +146,78 @@ def draw_segments(
             row: dict[str, Any] = {"picture": spec, "network": name}
             rows.append(row | {f"segment {k}": round(float(share), 4) for k, share in enumerate(shares)})
     figure = figures.segments(
-        shown,
-        {name: [maps[i] for i in chosen] for name, maps in labels.items()},
+        list(sheet.shown.values()),
+        {headings[name]: [maps[i] for i in sheet.shown] for name, maps in labels.items()},
         captions=captions,
-        extents={name: [reach[i] for i in chosen] for name, reach in extents.items()},
+        extents={headings[name]: [reach[i] for i in sheet.shown] for name, reach in extents.items()},
     )
-    return Drawing("segments", parameters, inputs, arrays, figure, lines, rows)
+    inputs = inputs_of(networks, checkpoints) | sheet.read
+    return Drawing("segments", parameters, inputs, arrays, figure, lines, rows, sheet.part)
 
 
-def _look_at(pictures: Sequence[str]) -> tuple[list[int], list[np.ndarray], dict[str, str]]:
-    """Which pictures come on the sheet, their pixels, and what was read: name → SHA-256."""
-    if len(pictures) > _MOST:
-        raise ValueError(f"{len(pictures)} pictures are too many to hold at once: take {_MOST} of them with --most")
-    chosen, shown, read = spread(len(pictures), _ON_A_SHEET), [], {}
-    for i, picture in enumerate(map(open_picture, pictures)):
-        read[picture.spec] = picture.sha256
-        if i in chosen:
-            shown.append(picture.pixels)
-    return chosen, shown, read
+class _Sheet:
+    """Pictures, opened one by one, and what is kept of them.
+
+    Attributes:
+        specs: their names. read: of those opened, what a recipe notes. shown: number → pixels, of those on the sheet.
+    """
+
+    def __init__(self, specs: Sequence[str]) -> None:
+        self.specs = specs
+        self.read: dict[str, str] = {}
+        self.shown: dict[int, np.ndarray] = {}
+        self._chosen = set(spread(len(specs), _ON_A_SHEET))
+
+    @property
+    def part(self) -> str:
+        """As of ``Drawing``."""
+        n = len(self.specs)
+        return f"{len(self._chosen)} of {n} pictures" if len(self._chosen) < n else ""
+
+    def images(self) -> Iterator[Image.Image]:
+        for i, picture in enumerate(map(open_picture, self.specs)):
+            if picture.spec not in self.read:  # not again for the next network
+                self.read |= picture.inputs
+            if i in self._chosen and i not in self.shown:
+                self.shown[i] = picture.pixels
+            yield picture.image
 
 
 def _encode(
     name: str,
     network: DenseEncoder,
-    pictures: Sequence[str],
+    sheet: _Sheet,
     layer: str | None,
-    size: int,
+    size: int | Sequence[int],
     finer: str | None,
     progress: Progress | None,
 ) -> list[FeatureMap]:
-    images = (open_picture(spec).image for spec in pictures)
-    return list(network.batch(counted(images, len(pictures), f"pictures, {name}", progress), layer, size, finer))
+    """The maps of all pictures.
+
+    Raises:
+        ValueError: there is no room for them; as soon as it is certain, mostly at the first.
+    """
+    n, held, fmaps = len(sheet.specs), 0, []
+    images = counted(sheet.images(), n, f"pictures, {name}", progress)
+    for i, fmap in enumerate(network.batch(images, layer, sides(size), finer), start=1):
+        held += fmap.features.nbytes
+        least = fmap.features[:, 0, 0].nbytes * min(fmap.shape) ** 2  # of any map: the short sides are all alike
+        if (needed := held + (n - i) * least) > _ROOM:
+            raise ValueError(
+                f"the feature maps of {n} pictures take {needed / 1e9:.1f} GB or more, and {_ROOM / 1e9:.1f} GB are "
+                f"held at most: take about {max(1, _ROOM * i // held)} pictures with --most, or a smaller --size"
+            )
+        fmaps.append(fmap)
+    return fmaps
+
+
+def _check_network(basis: Basis, name: str, network: str) -> None:
+    if basis.network and basis.network != network:
+        theirs, ours = (f"{n} ({i[:12]})" if n != i else n for n, i in ((basis.origin, basis.network), (name, network)))
+        raise ValueError(
+            f"{basis.file} is a basis of {theirs}, not of {ours}: take that checkpoint, or make a basis of this one "
+            "with --keep-basis"
+        )
 
 
 def _extents(fmaps: Sequence[FeatureMap]) -> list[tuple[float, float]]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from plrc import figures
 from plrc.analysis.correspondence import Matches, chance, match_points, match_regions, match_views, region_affinity
-from plrc.analysis.features import DenseEncoder
+from plrc.analysis.features import DenseEncoder, FeatureMap
 from plrc.analysis.pooling import region_features
 from plrc.analysis.scores import bootstrap
 from plrc.config import load_config
@@ -24,8 +24,8 @@ from plrc.data.photometric import apply
 from plrc.data.views import cut
 from plrc.geometry import Crop
 from plrc.recipes.drawing import Drawing, Progress
-from plrc.recipes.networks import inputs_of, open_networks
-from plrc.recipes.pictures import open_picture, points_in_frame, region_raster, spread
+from plrc.recipes.networks import heading, inputs_of, open_networks, sides
+from plrc.recipes.pictures import mask_files, open_picture, points_in_frame, region_raster, spread
 from plrc.regions import view_regions
 
 _ON_A_SHEET = 6  # pairs; the table and the arrays have all
@@ -51,12 +51,19 @@ class _Pair:
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """The matches of a pair by one network; matrix: of its regions, ``(n, m)`` cosines, if there are any."""
+    """The matches of a pair by one network.
+
+    Attributes:
+        matches: those that are kept, of so many ``asked``. by_chance: the recall of a blind guess at their places.
+        matrix: of its regions, ``(n, m)`` cosines, if there are any. fmap: of the left picture.
+    """
 
     pair: _Pair
     matches: Matches
+    asked: int
     by_chance: float
     matrix: Tensor | None
+    fmap: FeatureMap
 
 
 def draw_correspondence(
@@ -66,7 +73,8 @@ def draw_correspondence(
     points: Sequence[Sequence[Any]] = (),
     regions: str | None = None,
     layer: str | None = None,
-    size: int = 448,
+    branch: str | None = None,
+    size: int | Sequence[int] = 448,
     finer: str | None = None,
     within: int = 1,
     mutual: bool = False,
@@ -87,7 +95,8 @@ def draw_correspondence(
         checkpoints: as ``plrc.load_encoder`` takes them. other: the picture to match with; None: two views of each.
         points: of the left picture, as of ``draw_affinity``; every cell's centre if not given.
         regions: match regions, not points: "grid:4", "superpixels:16", "masks:DIR", or "objects", the pictures' own.
-        layer, finer: as of ``DenseEncoder.features``. size: short side of the input; of views, their side.
+        layer, size, finer: as of ``DenseEncoder.features``; of views, the size is their side. branch: as of
+            ``plrc.load_encoder``.
         within: cells between a match and the true place that still count as right.
         mutual, ratio: keep only matches that hold in both directions, or whose ratio test is below it.
         seed: of the two views. progress: is told the pairs done; no part of the recipe.
@@ -102,25 +111,31 @@ def draw_correspondence(
         raise ValueError("--regions and --point exclude each other: regions are matched whole")
     if within < 0:
         raise ValueError(f"--within counts cells, 0 or more, not {within}")
-    networks = open_networks(checkpoints, device, layer)
+    networks = open_networks(checkpoints, device, layer, branch)
     inputs = inputs_of(networks, checkpoints)
+    inputs |= mask_files([*pictures, other] if other is not None else pictures, regions)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in networks}
     shown: dict[str, list[_Found]] = {name: [] for name in networks}
-    arrays: dict[str, np.ndarray] = {}
+    parts: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in networks}
     chosen = spread(len(pictures), _ON_A_SHEET)
     for i, (pair, read) in enumerate(_pairs(pictures, other, points, regions, size, seed)):
         inputs |= read
         for name, network in networks.items():
             found = _match(network, pair, layer, size, finer, within, mutual, ratio)
             rows[name].append(_row(name, found))
-            arrays |= {f"{name} {i} {part}": values for part, values in _arrays(found).items()}
+            for part, values in _arrays(found).items():
+                parts[name].setdefault(part, []).append(values)
             if i in chosen:  # the others are let go: a folder may be long
                 shown[name].append(found)
         if progress is not None:
             progress("pictures", i + 1, len(pictures))
-    lines = [line for name, mine in rows.items() for line in _lines(name, mine)]
+    lines = [_line(name, mine, mutual) for name, mine in rows.items()]
     table = [row for mine in rows.values() for row in mine]
-    return Drawing("correspondence", parameters, inputs, arrays, _draw(shown, other is None), lines, table)
+    arrays = {f"{name} {part}": array for name, mine in parts.items() for part, array in _joined(mine).items()}
+    figure, part = _draw(shown, other is None), ""
+    if len(chosen) < len(pictures):
+        part = f"{len(chosen)} of {len(pictures)} pictures"
+    return Drawing("correspondence", parameters, inputs, arrays, figure, lines, table, part)
 
 
 def _pairs(
@@ -128,7 +143,7 @@ def _pairs(
     other: str | None,
     points: Sequence[Sequence[Any]],
     regions: str | None,
-    size: int,
+    size: int | Sequence[int],
     seed: int,
 ) -> Iterator[tuple[_Pair, dict[str, str]]]:
     """Each pair, and what was read for it: name → SHA-256."""
@@ -141,8 +156,10 @@ def _pairs(
             rasters = (region_raster(picture, regions), region_raster(second, regions)) if regions else None
             name = f"{picture.name} – {second.name}"
             pair = _Pair((spec, other), name, picture.image, second.image, wanted, None, rasters)
-            yield pair, {spec: picture.sha256, other: second.sha256}
+            yield pair, picture.inputs | second.inputs
             continue
+        if not isinstance(size, int):
+            raise ValueError(f"two views are squares: give --size one number, not {size[0]}x{size[1]}")
         drawn = sampler.draw(seed, 0, i, picture.image.size)
         pixels = apply(cut(picture.image, drawn.crops, size).permute(0, 3, 1, 2), torch.from_numpy(drawn.colours))
         left, right = (Image.fromarray((view.permute(1, 2, 0) * 255).round().byte().numpy()) for view in pixels)
@@ -155,36 +172,39 @@ def _pairs(
             seen = view_regions(region_raster(picture, regions), drawn.crops).long()
             both = (seen[0], seen[1])
         crops = (drawn.crops[0], drawn.crops[1])
-        yield _Pair((spec, spec), picture.name, left, right, wanted, crops, both), {spec: picture.sha256}
+        yield _Pair((spec, spec), picture.name, left, right, wanted, crops, both), picture.inputs
 
 
 def _match(
     network: DenseEncoder,
     pair: _Pair,
     layer: str | None,
-    size: int,
+    size: int | Sequence[int],
     finer: str | None,
     within: int,
     mutual: bool,
     ratio: float | None,
 ) -> _Found:
-    a, b = network.batch([pair.left, pair.right], layer, size, finer)
+    a, b = network.batch([pair.left, pair.right], layer, sides(size), finer)
     matrix = None
     if pair.rasters:
         matches = match_regions(a, pair.rasters[0], b, pair.rasters[1], named_alike=pair.crops is not None)
         matrix = region_affinity(*(region_features(f, r) for f, r in zip((a, b), pair.rasters, strict=True)))
-        by_chance = 1 / matrix.shape[1]
     elif pair.crops:
         matches = match_views(a, b, *pair.crops, pair.points, within)
-        by_chance = chance(matches, b, within)
     else:
-        matches, by_chance = match_points(a, b, pair.points, within=within), float("nan")
+        matches = match_points(a, b, pair.points, within=within)
     keep = torch.ones(len(matches), dtype=torch.bool)
     if mutual:
         keep &= matches.mutual
     if ratio is not None:
         keep &= matches.ratio < ratio
-    return _Found(pair, matches[keep], by_chance, matrix)
+    kept = matches[keep]
+    if matrix is not None:
+        by_chance = 1 / matrix.shape[1]
+    else:  # of those that are kept: at a border fewer cells are right than inside
+        by_chance = chance(kept, b, within) if pair.crops else float("nan")
+    return _Found(pair, kept, len(matches), by_chance, matrix, a)
 
 
 def _arrays(found: _Found) -> dict[str, np.ndarray]:
@@ -192,11 +212,19 @@ def _arrays(found: _Found) -> dict[str, np.ndarray]:
     return {name: part.numpy() for name, part in parts.items() if part is not None}
 
 
+def _joined(parts: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+    """One array a part: pair i has its rows ``offset[i]`` … ``offset[i + 1]``; of matrices one a pair."""
+    lengths = [len(values) for values in parts["start"]]
+    joined = {name: np.concatenate(values) for name, values in parts.items() if name != "matrix"}
+    joined["offset"] = np.cumsum([0, *lengths])
+    return joined | {f"matrix {i}": matrix for i, matrix in enumerate(parts.get("matrix", []))}
+
+
 def _row(network: str, found: _Found) -> dict[str, Any]:
     """A line of the table; empty where a number is not known."""
     m = found.matches
     left, right = found.pair.specs
-    row: dict[str, Any] = {"picture": left, "with": right, "network": network, "matches": len(m)}
+    row: dict[str, Any] = {"picture": left, "with": right, "network": network, "asked": found.asked, "matches": len(m)}
     row |= {"visible": "", "right": "", "recall": "", "blind guess": "", "recall of mutual": ""}
     if m.right is not None and m.visible is not None:
         row["visible"], row["right"] = int(m.visible.sum()), int(m.right.sum())
@@ -212,41 +240,48 @@ def _mean(values: Tensor) -> float | str:
     return round(float(values.float().mean()), 4) if len(values) else ""
 
 
-def _lines(network: str, rows: list[dict[str, Any]]) -> list[str]:
-    """The numbers of a network; over several pictures their means, of recall with an interval."""
+def _line(network: str, rows: list[dict[str, Any]], mutual: bool) -> str:
+    """The numbers of a network; over several pictures their means, of recall with an interval.
+
+    mutual: only matches that hold in both directions are kept, so that to say it of them says nothing.
+    """
 
     def known(name: str) -> list[float]:
         return [row[name] for row in rows if row[name] != ""]
 
-    if not any(row["matches"] for row in rows):
-        return [f"{network}: no match is left; loosen --ratio or leave out --mutual"]
-    line = f"{network}: "
+    asked, kept = (sum(row[name] for row in rows) for name in ("asked", "matches"))
+    if not kept:
+        return f"{network}: no match is left; loosen --ratio or leave out --mutual"
+    said = [f"{kept} of {asked} matches are kept"] if kept < asked or mutual else []
     if recalls := known("recall"):
         share = str(bootstrap(recalls)) if len(recalls) > 1 else f"{recalls[0]:.3f}"
         guess = np.mean(known("blind guess"))
-        line += f"of the matches whose true place the other view shows {share} are right (blind guess {guess:.3f})"
-        if mutual := known("recall of mutual"):
-            line += f", {np.mean(mutual):.3f} of those that hold in both directions"
-        line += "; "
-    line += (
-        f"{np.mean(known('mutual')):.0%} hold in both directions, there and back ends {np.mean(known('cycle')):.1%} "
-    )
-    return [line + "of the longer side from the start (median)" + f", {len(rows)} pairs" * (len(rows) > 1)]
+        right = f"of the matches whose true place the other view shows {share} are right (blind guess {guess:.3f})"
+        if (both := known("recall of mutual")) and not mutual:
+            right += f", {np.mean(both):.3f} of those that hold in both directions"
+        said.append(right)
+    if not mutual:
+        said.append(
+            f"{np.mean(known('mutual')):.0%} hold in both directions, there and back ends "
+            f"{np.mean(known('cycle')):.1%} of the longer side from the start (median)"
+        )
+    return f"{network}: " + "; ".join(said) + f", {len(rows)} pairs" * (len(rows) > 1)
 
 
 def _draw(found: dict[str, list[_Found]], views: bool) -> Figure:
     columns = list(found.values())
     if len(columns) == len(columns[0]) == 1:
         one = columns[0][0]
+        pictures = one.pair.left, one.pair.right
+        kind = "view" if views else "image"
+        names = heading(f"{kind} 1", one.fmap), f"{kind} 2"
         if one.matrix is not None and one.pair.rasters is not None:
-            return figures.region_correspondence(
-                one.pair.left, one.pair.right, one.pair.rasters, one.matrix, views=views
-            )
-        return figures.correspondence(one.pair.left, one.pair.right, one.matches, views=views)
+            return figures.region_correspondence(*pictures, one.pair.rasters, one.matrix, views=views, names=names)
+        return figures.correspondence(*pictures, one.matches, views=views, names=names)
     shown = [one.pair for one in columns[0]]
     return figures.correspondence_sheet(
         [(pair.left, pair.right) for pair in shown],
-        {name: [one.matches for one in column] for name, column in found.items()},
+        {heading(name, column[0].fmap): [one.matches for one in column] for name, column in found.items()},
         [pair.name for pair in shown],
         views=views,
     )

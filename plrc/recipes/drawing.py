@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ class Drawing:
         inputs: what was read (pictures, checkpoints) → its SHA-256, so that a replay knows whether it is the same.
         arrays: what is drawn, as NumPy arrays. lines: the numbers beside the picture, to be printed.
         rows: one a picture, for a CSV file; empty where there is no table.
+        part: what of it the figure shows, if not all: "12 of 5000 pictures".
     """
 
     kind: str
@@ -42,6 +44,7 @@ class Drawing:
     figure: Figure
     lines: list[str]
     rows: list[dict[str, Any]] = field(default_factory=list)
+    part: str = ""
 
     def save(self, out: Path, formats: Sequence[str] = ("png",), dpi: int = 200) -> list[Path]:
         """Write ``out.png`` (or the other formats), ``out.npz``, ``out.json`` and, where there are rows, ``out.csv``.
@@ -126,7 +129,7 @@ def read_recipe(file: Path) -> dict[str, Any]:
         raise ValueError(f"the recipe {file} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ValueError(f"{file} is no recipe: it is not JSON ({error})") from error
-    parts = ("version", "kind", "parameters", "inputs", "arrays", "torch")
+    parts = ("version", "kind", "parameters", "inputs", "arrays", "lines", "torch")
     if not isinstance(recipe, dict) or recipe.get("format") != FORMAT or any(part not in recipe for part in parts):
         raise ValueError(
             f"{file} is no recipe: 'plrc affinity', 'correspond' and 'embed' write one beside each picture"
@@ -143,8 +146,8 @@ def replay(file: Path, kinds: Mapping[str, Callable[..., Drawing]]) -> tuple[Dra
 
     Returns:
         The drawing, and what differs from the first one, a sentence each: nothing, on the same machine with the same
-        inputs. Arrays are compared bit for bit; where the arrays' file still lies beside the recipe, a difference
-        comes with its size.
+        inputs. Lines are compared, and arrays bit for bit; where the arrays' file still lies beside the recipe, a
+        difference comes with its size.
 
     Raises:
         ValueError: no such file, no recipe, or an input is missing.
@@ -176,6 +179,8 @@ def replay(file: Path, kinds: Mapping[str, Callable[..., Drawing]]) -> tuple[Dra
             size = f", by at most {np.nanmax(np.abs(before[name] - now)):.2g}"
         changed.append(f"the array {name} differs{size}")
     changed += [f"the array {name} was not drawn then" for name in drawing.arrays if name not in recipe["arrays"]]
+    lines = zip_longest(recipe["lines"], drawing.lines, fillvalue="")
+    changed += [f"a line is {new!r} now, was {old!r}" for old, new in lines if new != old]
     if different and recipe["torch"] != torch.__version__:
         changed.append(f"torch is {torch.__version__} now, was {recipe['torch']}")
     return drawing, changed

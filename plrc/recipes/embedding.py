@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 from plrc import figures
 from plrc.analysis.embedding import (
     Items,
+    Labeller,
     gather_images,
     gather_points,
     gather_regions,
@@ -25,15 +27,17 @@ from plrc.analysis.embedding import (
     project,
     tsne,
 )
-from plrc.analysis.features import FeatureMap
+from plrc.analysis.features import DenseEncoder, FeatureMap
 from plrc.geometry import cell_of
 from plrc.recipes.drawing import Drawing, Progress, counted
-from plrc.recipes.networks import inputs_of, open_networks
-from plrc.recipes.pictures import open_picture, region_raster
+from plrc.recipes.networks import heading, inputs_of, open_networks, sides
+from plrc.recipes.pictures import Picture, mask_files, open_picture, region_raster
 
 NO_OBJECT = "background"
-_RASTER, _THUMBNAIL = 160, 96  # pixels of the longer side of what is kept of a picture
+_THUMBNAIL = 96  # pixels of the longer side
 _NEIGHBOURS = 10
+_MOST = 20_000  # items: above, t-SNE takes more than an hour, and dots cover one another
+_SEEDS = 2**32  # that scikit-learn knows
 
 
 def draw_embedding(
@@ -45,7 +49,8 @@ def draw_embedding(
     per_picture: int = 16,
     perplexity: float = 30.0,
     layer: str | None = None,
-    size: int = 448,
+    branch: str | None = None,
+    size: int | Sequence[int] = 448,
     finer: str | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -53,8 +58,9 @@ def draw_embedding(
 ) -> Drawing:
     """Points, regions or whole pictures in the plane, by t-SNE or PCA; the same items by each network.
 
-    They are coloured by the class of the object at their middle where objects are known (of a whole picture: of its
-    largest object), else by their picture's folder if there are several. Numbers: *neighbours kept*, of the picture;
+    They are coloured by the class of their object where objects are known: that at their middle, the smallest one if
+    several are there; with regions "objects" the region itself; of a whole picture its largest. Else they are coloured
+    by their picture's folder if there are several. Numbers: *neighbours kept*, of the picture;
     and, of the features, *purity*: the share of an item's ten nearest in other pictures that have its label, beside
     what blind guessing gets.
 
@@ -63,108 +69,180 @@ def draw_embedding(
         of: "points", "regions" or "images". method: "tsne" or "pca".
         regions: "grid:4", "superpixels:16", "masks:DIR", or "objects", the pictures' own.
         per_picture: points drawn in each picture. perplexity: t-SNE's. layer, size, finer: as of
-            ``DenseEncoder.features``. seed: of the points and of t-SNE.
+            ``DenseEncoder.features``. branch: as of ``plrc.load_encoder``. seed: of the points and of t-SNE.
         progress: is told the pictures and t-SNE's steps that are done; no part of the recipe.
 
     Raises:
         ValueError: bad input, in a sentence that names it and the remedy.
     """
     parameters = {name: value for name, value in locals().items() if name != "progress"}
-    networks = open_networks(checkpoints, device, layer)
-    inputs = inputs_of(networks, checkpoints)
-    known = [_look_at(spec, of, regions) for spec in pictures]
-    inputs |= {spec: about.sha256 for spec, about in zip(pictures, known, strict=True)}
-    found: dict[str, Items] = {}
-    for name, network in networks.items():
-        images = counted((open_picture(spec).image for spec in pictures), len(pictures), f"pictures, {name}", progress)
-        fmaps = network.batch(images, layer, size, finer)
-        found[name] = _labelled(_gather(fmaps, of, known, per_picture, seed), known)
-    first = next(iter(found.values()))
-
+    _check(per_picture, perplexity, seed)
+    networks = open_networks(checkpoints, device, layer, branch)
+    masks = mask_files(pictures, regions) if of == "regions" else {}
+    seen = _Pictures(pictures, of, regions)
+    first: Items | None = None
     planes: dict[str, np.ndarray] = {}
+    headings: dict[str, str] = {}
     captions: dict[str, str] = {}
     shares: dict[str, list[float]] = {}
     lines = []
-    for name, items in found.items():
+    for name, network in networks.items():
+        fmaps = seen.maps(network, name, layer, size, finer, progress)
+        items = _gather(fmaps, seen, per_picture, seed, labelled=first is None)
+        if first is None:
+            first = replace(items, features=items.features[:, :0].copy(), labels=_worth_telling(items, seen))
+        _check_same_items(items, first, name, next(iter(networks)))
+        items = replace(items, labels=first.labels)
+        headings[name] = heading(name, seen.now[1])
         if method == "pca":
             basis = pca_basis(items.features, k=2)
             planes[name], how = project(items.features, basis), "PCA"
-            shares[name] = basis.explained.tolist()
+            shares[headings[name]] = basis.explained.tolist()
         else:
             told = partial(progress, f"t-SNE steps, {name}") if progress else None
             embedding = tsne(items.features, seed, perplexity, told)
             planes[name] = embedding.coordinates
             how = f"{embedding.method}, perplexity {embedding.perplexity:g}"
-        captions[name], line = _numbers(items, planes[name])
+        captions[headings[name]], line = _numbers(items, planes[name])
         lines.append(f"{name}: {how} of {len(items)} {items.kind}; {line}")
-    thumbnails = [about.thumbnail for about in known] if of == "images" else None
-    figure = figures.embedding(planes, first.labels, thumbnails=thumbnails, explained=shares or None, captions=captions)
+        del items  # their features: the next network's are to come
+    assert first is not None
+    figure = figures.embedding(
+        {headings[name]: plane for name, plane in planes.items()},
+        first.labels,
+        thumbnails=seen.thumbnails or None,
+        explained=shares or None,
+        captions=captions,
+    )
     arrays = {f"{name} coordinates": plane for name, plane in planes.items()}
-    arrays |= {f"{name} features": items.features for name, items in found.items()}
     arrays |= {"image": first.image, "point": first.point, "region": first.region}
+    inputs = inputs_of(networks, checkpoints) | masks | seen.read
     return Drawing("embedding", parameters, inputs, arrays, figure, lines, _rows(pictures, first, planes))
 
 
-@dataclass(frozen=True, eq=False)
-class _About:
-    """What is kept of a picture while its features are gathered.
+def _check(per_picture: int, perplexity: float, seed: int) -> None:
+    if per_picture < 1:
+        raise ValueError(f"--per-picture takes 1 point or more, not {per_picture}")
+    if not perplexity >= 1:
+        raise ValueError(f"--perplexity takes 1 or more, not {perplexity:g}")
+    if not 0 <= seed < _SEEDS:
+        raise ValueError(f"--seed takes a number from 0 to {_SEEDS - 1}, not {seed}")
+
+
+class _Pictures:
+    """Pictures on their way through a network: each is opened once, and asked about when its map has come.
 
     Attributes:
-        folder: the name of its file's. objects: ``(h, w)`` small, number of the object at each place, −1 for none.
-        classes: of the objects. regions: ``(h, w)``, if regions are wanted.
+        specs: their names. of, regions: what is made of them. now: the picture that is asked about, and its map.
+        read: of those that came, what a recipe notes. thumbnails: for "images". objects_known: in all that came.
     """
 
-    sha256: str
-    folder: str
-    objects: np.ndarray | None
-    classes: list[str]
-    regions: Tensor | None
-    thumbnail: Image.Image
+    def __init__(self, specs: Sequence[str], of: str, regions: str) -> None:
+        self.specs, self.of, self.regions = specs, of, regions
+        self.read: dict[str, str] = {}
+        self.thumbnails: list[Image.Image] = []
+        self.objects_known = True
+        self.now: tuple[Picture, FeatureMap]
+        self._came, self._items = 0, 0
+
+    def maps(
+        self,
+        network: DenseEncoder,
+        name: str,
+        layer: str | None,
+        size: int | Sequence[int],
+        finer: str | None,
+        progress: Progress | None,
+    ) -> Iterator[FeatureMap]:
+        waiting: deque[Picture] = deque()
+
+        def images() -> Iterator[Image.Image]:
+            for spec in self.specs:
+                waiting.append(open_picture(spec))
+                yield waiting[-1].image
+
+        counted_images = counted(images(), len(self.specs), f"pictures, {name}", progress)
+        for fmap in network.batch(counted_images, layer, sides(size), finer):
+            self.now = waiting.popleft(), fmap
+            yield fmap
+
+    def rasters(self) -> Iterator[Tensor]:
+        """The regions of each picture, to be asked for when its map has come."""
+        for _ in self.specs:
+            yield region_raster(self.now[0], self.regions)
+
+    def labellers(self) -> Iterator[Labeller]:
+        """Who names the items of each picture, to be asked for when its map has come. Notes what is kept of it."""
+        for _ in self.specs:
+            picture = self.now[0]
+            self.read |= picture.inputs
+            self.objects_known &= picture.masks is not None
+            if self.of == "images":
+                self.thumbnails.append(picture.image.copy())
+                self.thumbnails[-1].thumbnail((_THUMBNAIL, _THUMBNAIL))
+            yield self._labels
+
+    def _labels(self, points: np.ndarray, regions: np.ndarray) -> Sequence[str]:
+        """The class of each item's object; the folder where objects are not known."""
+        picture = self.now[0]
+        self._check_number(len(points))
+        if picture.masks is None or not self.objects_known:
+            return [_folder(picture.spec)] * len(points)
+        names = [*(picture.classes or []), NO_OBJECT]
+        if self.of == "regions" and self.regions == "objects":
+            return [names[region - 1] for region in regions]  # 0, the background, is the last
+        areas = picture.masks.sum(axis=(1, 2))
+        if self.of == "images":
+            return [names[areas.argmax() if areas.any() else -1]]
+        row, column = cell_of(torch.from_numpy(points), *picture.masks.shape[1:])
+        here = np.where(picture.masks[:, row.numpy(), column.numpy()], areas[:, None], np.inf)
+        everywhere = np.full((1, len(points)), picture.masks[0].size + 1.0 if len(areas) else 0)
+        return [names[smallest] for smallest in np.vstack((here, everywhere)).argmin(axis=0)]
+
+    def _check_number(self, here: int) -> None:
+        """Raise a ValueError as soon as there will be too many items for certain, mostly at the first picture."""
+        self._came, self._items, least = self._came + 1, self._items + here, 1
+        if self.of == "points":
+            least = min(here, min(self.now[1].shape) ** 2)  # the short sides of all maps are alike
+        elif self.of == "regions" and self.regions.startswith("grid:"):
+            least = here
+        number = self._items + (len(self.specs) - self._came) * least
+        if number > _MOST:
+            other = {"points": ", or fewer points with --per-picture", "regions": ", or fewer --regions of each"}
+            raise ValueError(
+                f"{len(self.specs)} pictures have {number} {self.of} or more, and {_MOST} can be laid out: take fewer "
+                f"pictures with --most{other.get(self.of, '')}"
+            )
 
 
-def _look_at(spec: str, of: str, regions: str) -> _About:
-    picture = open_picture(spec)
-    objects = None
-    if picture.masks is not None:
-        objects = np.full(picture.masks.shape[1:], -1)
-        for i, mask in enumerate(picture.masks):
-            objects[mask] = i
-        step = max(1, max(objects.shape) // _RASTER)
-        objects = objects[step // 2 :: step, step // 2 :: step]
-    raster = None
-    if of == "regions":
-        raster = region_raster(picture, regions)
-    small = picture.image.copy()
-    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    return _About(picture.sha256, Path(spec).parent.name, objects, picture.classes or [], raster, small)
+def _folder(spec: str) -> str:
+    return Path(spec).parent.name
 
 
-def _gather(fmaps: Iterable[FeatureMap], of: str, known: Sequence[_About], per_picture: int, seed: int) -> Items:
-    if of == "points":
-        return gather_points(fmaps, per_picture, seed)
-    if of == "images":
-        return gather_images(fmaps)
-    return gather_regions(fmaps, [about.regions for about in known if about.regions is not None])
+def _gather(fmaps: Iterator[FeatureMap], seen: _Pictures, per_picture: int, seed: int, labelled: bool) -> Items:
+    labels = seen.labellers() if labelled else None
+    if seen.of == "points":
+        return gather_points(fmaps, per_picture, seed, labels=labels)
+    if seen.of == "images":
+        return gather_images(fmaps, labels)
+    return gather_regions(fmaps, seen.rasters(), labels)
 
 
-def _labelled(items: Items, known: Sequence[_About]) -> Items:
-    """With the class of each item's object, or its picture's folder; without, if there is one label only."""
-    if all(about.objects is not None for about in known):
-        labels = [_class_at(known[i], point) for i, point in zip(items.image, items.point, strict=True)]
-    else:
-        labels = [known[i].folder for i in items.image]
-    return replace(items, labels=np.array(labels)) if len(set(labels)) > 1 else items
+def _worth_telling(items: Items, seen: _Pictures) -> np.ndarray | None:
+    """All classes, or all folders where the objects of a picture are not known; None if there is one only."""
+    labels = items.labels
+    if not seen.objects_known:
+        labels = np.array([_folder(seen.specs[i]) for i in items.image])
+    return labels if labels is not None and len(set(labels)) > 1 else None
 
 
-def _class_at(about: _About, point: np.ndarray) -> str:
-    """The class of the object at a point, or of the largest one where there is no point (a whole picture)."""
-    assert about.objects is not None
-    if np.isnan(point).any():
-        sizes = np.bincount(about.objects[about.objects >= 0], minlength=1)
-        return about.classes[int(sizes.argmax())] if sizes.any() else NO_OBJECT
-    row, column = cell_of(torch.from_numpy(point), *about.objects.shape)
-    number = int(about.objects[row, column])
-    return about.classes[number] if number >= 0 else NO_OBJECT
+def _check_same_items(items: Items, first: Items, name: str, other: str) -> None:
+    same = np.array_equal(items.image, first.image) and np.array_equal(items.point, first.point, equal_nan=True)
+    if not same:
+        raise ValueError(
+            f"{name} has maps of other cells than {other}, and points are drawn among the cells: compare regions or "
+            "images with --of, or choose a --layer of one stride"
+        )
 
 
 def _numbers(items: Items, plane: np.ndarray) -> tuple[str, str]:

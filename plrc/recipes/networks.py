@@ -6,27 +6,48 @@ from collections.abc import Sequence
 
 import torch
 
-from plrc.analysis.features import DenseEncoder, load_encoder
+from plrc.analysis.features import DenseEncoder, FeatureMap, load_encoder
 
 
-def open_networks(checkpoints: Sequence[str], device: str, layer: str | None) -> dict[str, DenseEncoder]:
-    """Name → network, in order; a name that two share gets a number.
+def open_networks(
+    checkpoints: Sequence[str], device: str, layer: str | None, branch: str | None = None
+) -> dict[str, DenseEncoder]:
+    """Name → network, in order; a name has the branch that was asked for, and one that two share gets a number.
 
     Raises:
-        ValueError: none is given, one cannot be loaded, or has no such layer; the device is not there.
+        ValueError: none is given, one cannot be loaded, or has no such layer or branch; the device is not there.
     """
     if not checkpoints:
         raise ValueError("name a checkpoint: a file, a run folder, torchvision:resnet50 or random:resnet50")
     _check_device(device)
     networks: dict[str, DenseEncoder] = {}
     for checkpoint in checkpoints:
-        encoder = load_encoder(checkpoint, device)
+        encoder = load_encoder(checkpoint, device, branch)
         encoder.stride(layer)  # before any picture is encoded
-        name, number = encoder.origin.name, 2
+        first = f"{encoder.origin.name} {branch}" if branch else encoder.origin.name
+        name, number = first, 2
         while name in networks:
-            name, number = f"{encoder.origin.name} ({number})", number + 1
+            name, number = f"{first} ({number})", number + 1
         networks[name] = encoder
     return networks
+
+
+def heading(name: str, fmap: FeatureMap) -> str:
+    """A network's name over its maps, which says so if they are finer than the network makes them."""
+    return f"{name}, {fmap.finer}" if fmap.finer else name
+
+
+def sides(size: int | Sequence[int]) -> int | tuple[int, int]:
+    """A size as ``DenseEncoder.features`` takes it; in a recipe width and height are a list.
+
+    Raises:
+        ValueError: it has other than two sides.
+    """
+    if isinstance(size, int):
+        return size
+    if len(size) != 2:
+        raise ValueError(f"an input has a width and a height, or one number for its short side, not {list(size)}")
+    return size[0], size[1]
 
 
 def _check_device(name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class Picture:
     Attributes:
         spec: what it was named by. name: short, for headings and tables. image: upright RGB.
         masks: ``(n, H, W)`` bool, its objects, and classes: their n names; where they are known.
-        sha256: of the pixels.
+        sha256: of the pixels. inputs: what a recipe notes of it: name → SHA-256, of the objects too.
     """
 
     spec: str
@@ -56,6 +57,14 @@ class Picture:
     @property
     def sha256(self) -> str:
         return hashlib.sha256(repr(self.image.size).encode() + self.image.tobytes()).hexdigest()
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        if self.masks is None:
+            return {self.spec: self.sha256}
+        head = f"{self.masks.shape} {self.classes} ".encode(errors="surrogateescape")
+        objects = hashlib.sha256(head + np.packbits(self.masks).tobytes()).hexdigest()
+        return {self.spec: self.sha256, f"{self.spec} (objects)": objects}
 
 
 def open_picture(spec: str) -> Picture:
@@ -152,12 +161,16 @@ def spread(n: int, most: int | None) -> list[int]:
     return list(range(n)) if most is None or n <= most else [i * n // most for i in range(most)]
 
 
-def innermost(masks: np.ndarray) -> tuple[float, float]:
-    """The point ``(x, y)`` of the image frame that lies deepest in the largest of the masks ``(n, H, W)``."""
-    largest = masks[masks.sum(axis=(1, 2)).argmax()]
-    depth = distance_transform_edt(np.pad(largest, 1))[1:-1, 1:-1]
+def largest(masks: np.ndarray) -> int:
+    """Which of the masks ``(n, H, W)`` has most pixels."""
+    return int(masks.sum(axis=(1, 2)).argmax())
+
+
+def innermost(mask: np.ndarray) -> tuple[float, float]:
+    """The point ``(x, y)`` of the image frame that lies deepest in a mask ``(H, W)``."""
+    depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     row, column = np.unravel_index(depth.argmax(), depth.shape)
-    return (float(column) + 0.5) / largest.shape[1], (float(row) + 0.5) / largest.shape[0]
+    return (float(column) + 0.5) / mask.shape[1], (float(row) + 0.5) / mask.shape[0]
 
 
 def points_in_frame(points: Sequence[Sequence[Any]], picture: Picture) -> Tensor:
@@ -180,18 +193,64 @@ def region_raster(picture: Picture, regions: str) -> Tensor:
     """The regions ``(h, w)`` of a picture.
 
     Args:
-        regions: "grid:4", "superpixels:16", "masks:DIR", for the file of the picture's name there, or "objects", the
-            picture's own, 0 being the background.
+        regions: "grid:4", "superpixels:16", "masks:DIR", see ``mask_files``, or "objects", the picture's own, 0 being
+            the background.
 
     Raises:
         ValueError: regions are none of these, there is no such mask, or the picture's objects are not known.
     """
     if regions != "objects":
         maps = open_regions(regions, picture.sha256, REGION_CACHE)  # superpixels are kept for these very pixels
-        return maps.raster(f"{picture.name}.png", lambda at_least: picture.image.copy())
+        name = _mask_name(picture.spec, regions) if regions.startswith("masks:") else picture.name
+        return maps.raster(name, lambda at_least: picture.image.copy())
     if picture.masks is None:
         raise ValueError(f"{picture.spec}: its objects are not known; name other regions, such as grid:4")
     raster = torch.zeros(picture.masks.shape[1:], dtype=torch.long)
     for i, mask in enumerate(picture.masks, start=1):
         raster[torch.from_numpy(np.array(mask))] = i
     return raster
+
+
+def mask_files(specs: Sequence[str], regions: str | None) -> dict[str, str]:
+    """The files that "masks:DIR" has for pictures → their SHA-256; of other regions none.
+
+    The mask of ``photos/a/1.jpg`` is ``DIR/photos/a/1.png``, or else ``DIR/a/1.png``, or else ``DIR/1.png``: as in
+    training, where names are relative to the folder of the pictures, and that may be any of those above a picture.
+
+    Raises:
+        ValueError: two pictures would have one mask.
+    """
+    found: dict[str, str] = {}
+    owners: dict[Path, str] = {}
+    if regions is None or not regions.startswith("masks:"):
+        return found
+    for spec in specs:
+        file = Path(regions.removeprefix("masks:"), _mask_name(spec, regions))
+        if not file.is_file():
+            continue  # which ``region_raster`` says
+        picture = os.path.realpath(_file_of(spec)) if os.path.exists(_file_of(spec)) else spec  # a scene
+        owner = owners.setdefault(file, picture)
+        if owner != picture:
+            raise ValueError(
+                f"{file} would be the mask of both {owner} and {picture}: give masks in folders as the pictures are"
+            )
+        found[str(file)] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return found
+
+
+def _mask_name(spec: str, regions: str) -> str:
+    """Where in the folder of "masks:DIR" a picture's mask is, or may be put if there is none."""
+    parts = Path(_file_of(spec)).with_suffix(".png").parts
+    places = ["/".join(parts[i:]) for i in range(len(parts)) if not {"..", "/"} & set(parts[i:])]
+    folder = Path(regions.removeprefix("masks:"))
+    return next((place for place in places if (folder / place).is_file()), places[-1])
+
+
+def _file_of(spec: str) -> str:
+    """The path of a picture's file; of a scene its name, as there is none."""
+    numbered = _NUMBERED.fullmatch(spec)
+    if not numbered or Path(spec).exists():
+        return spec
+    source = _data_set(numbered[1])
+    name = source.name(int(numbered[2]))
+    return name if _SCENES.fullmatch(numbered[1]) else str(Path(getattr(source, "root", numbered[1])) / name)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import math
 import pickle
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +27,6 @@ from plrc.analysis.embedding import (
     pca_basis,
     project,
     save_basis,
-    save_coordinates,
     segments,
     to_rgb,
     tsne,
@@ -288,9 +287,10 @@ def test_signs_stay_when_the_image_set_changes():
 
 def test_a_stored_basis_gives_the_same_colours_alone_and_in_company(tmp_path):
     maps = textured(6)
-    save_basis(pca_basis(maps, origin="demo/last"), tmp_path / "colours.basis")
+    save_basis(pca_basis(maps, origin="demo/last", network="0123 key"), tmp_path / "colours.basis")
     basis = load_basis(tmp_path / "colours.basis")
-    assert (basis.layer, basis.origin, basis.file) == ("c3", "demo/last", tmp_path / "colours.basis")
+    assert (basis.layer, basis.origin, basis.network) == ("c3", "demo/last", "0123 key")
+    assert basis.file == tmp_path / "colours.basis"
     for fmap in maps:
         colours = to_rgb(fmap, basis)
         assert colours.shape == (6, 7, 3)
@@ -356,7 +356,9 @@ class Touch:
 
 def test_files_that_are_no_basis_are_named_and_not_executed(tmp_path):
     good, bad, mark = tmp_path / "good.npz", tmp_path / "bad.npz", tmp_path / "executed"
-    with pytest.raises(ValueError, match=r"no PCA basis .*missing\.npz"):
+    with pytest.raises(
+        ValueError, match=r"no PCA basis .*missing\.npz: plrc embed .*--keep-basis .*missing\.npz makes one"
+    ):
         load_basis(tmp_path / "missing.npz")
     save_basis(pca_basis(textured(1)), good)
     with np.load(good) as stored:
@@ -511,7 +513,7 @@ def test_items_that_do_not_fit():
         gather_images([])
     with pytest.raises(ValueError, match="more images than labels: 1"):
         gather_images(maps, labels=["a"])
-    with pytest.raises(ValueError, match="2 images, but 3 rasters"):
+    with pytest.raises(ValueError, match="2 images, but more rasters"):
         gather_regions(maps, [torch.zeros(1, 1, dtype=torch.long)] * 3)
     with pytest.raises(ValueError, match="take all from one layer"):
         gather_points([maps[0], replace(maps[1], layer="c4")])
@@ -519,44 +521,19 @@ def test_items_that_do_not_fit():
         gather_points(maps, per_image=0)
 
 
-def test_saved_coordinates_read_back(tmp_path):
-    names = ["b.jpg", "nan"]
-    raster = torch.tensor([[0, -1]])
-    items = gather_points([coordinates_map(2, 3, i) for i in range(2)], 4, rasters=[raster] * 2, labels=["a, b", "c"])
-    coordinates = np.random.default_rng(0).standard_normal((8, 2)).astype(np.float32)
-    save_coordinates(tmp_path / "e.csv", coordinates, items, names)
-    save_coordinates(tmp_path / "e.npz", coordinates, items, names)
-    with (tmp_path / "e.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    with np.load(tmp_path / "e.npz", allow_pickle=False) as stored:
-        assert list(stored) == list(rows[0]) == ["image", "x", "y", "region", "label", "e1", "e2"]
-        assert [row["image"] for row in rows] == stored["image"].tolist() == [names[0]] * 4 + [names[1]] * 4
-        assert [row["label"] for row in rows] == stored["label"].tolist() == ["a, b"] * 4 + ["c"] * 4
-        assert [row["region"] or "-1" for row in rows] == [str(r) for r in stored["region"]]
-        for name in ("x", "y", "e1", "e2"):
-            np.testing.assert_array_equal(np.array([row[name] for row in rows], dtype=np.float32), stored[name])
-        np.testing.assert_array_equal(stored["e2"], coordinates[:, 1])
-    assert {"0", ""} == {row["region"] for row in rows}
+def test_rasters_and_labels_are_asked_for_when_their_map_has_come():
+    log = []
 
+    def told(what: str, values: list) -> Iterator:
+        for i, value in enumerate(values):
+            log.append(f"{what} {i}")
+            yield value
 
-def test_coordinates_of_whole_images_have_no_point(tmp_path):
-    items = gather_images([coordinates_map(2, 2)])
-    save_coordinates(tmp_path / "e.csv", np.array([[1, -2.5, 3]], np.float32), items, ["a.jpg"])
-    assert (tmp_path / "e.csv").read_text().splitlines() == [
-        "image,x,y,region,label,e1,e2,e3",
-        "a.jpg,,,,,1.0,-2.5,3.0",
-    ]
+    def labeller(points: np.ndarray, regions: np.ndarray) -> list[str]:
+        return [f"{region} at {x:.2f}" for (x, _), region in zip(points, regions, strict=True)]
 
-
-@pytest.mark.parametrize(
-    ("file", "rows", "names", "message"),
-    [
-        ("e.txt", 2, ["a", "b"], r"e\.txt: coordinates are saved as \.csv or \.npz"),
-        ("e.csv", 3, ["a", "b"], r"e\.csv: 2 items do not have 3 coordinates"),
-        ("e.csv", 2, ["a"], r"e\.csv: the items are of 2 images, of which 1 have a name"),
-    ],
-)
-def test_coordinates_that_do_not_fit(tmp_path, file, rows, names, message):
-    items = gather_images([coordinates_map(2, 2)] * 2)
-    with pytest.raises(ValueError, match=message):
-        save_coordinates(tmp_path / file, np.zeros((rows, 2)), items, names)
+    maps = told("map", [coordinates_map(2, 2, i) for i in range(2)])
+    rasters = told("raster", [torch.tensor([[3, 5]]), torch.tensor([[4, -1]])])
+    items = gather_regions(maps, rasters, told("labels", [labeller, "cat"]))
+    assert log == ["map 0", "raster 0", "labels 0", "map 1", "raster 1", "labels 1"]
+    assert items.labels.tolist() == ["3 at 0.25", "5 at 0.75", "cat"]

@@ -108,6 +108,13 @@ def test_a_bootstrap_is_reproducible_and_needs_a_value():
         bootstrap([])
 
 
+def test_of_one_image_there_is_no_interval():
+    score = bootstrap([0.0625])
+    assert (score.mean, score.n) == (0.0625, 1)
+    assert np.isnan([score.low, score.high]).all()
+    assert str(score) == "0.062 (n = 1)"
+
+
 # ---------------------------------------------------------------------------------------------------------- view match
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from plrc.analysis import descriptors
 from plrc.analysis.descriptors import Descriptor
-from plrc.analysis.scores import KeypointScores, bootstrap
+from plrc.analysis.scores import KeypointScores, bootstrap, keypoints
 from plrc.analysis.scores.keypoints import ALPHAS, best_match
-from plrc.geometry import cell_centres, cell_of
+from plrc.geometry import cell_centres, cell_of, sample
 
 NAMES = [f"PCK@{a} (of the keypoints' box)" for a in ("0.05", "0.1", "0.15")]
 
@@ -41,16 +42,22 @@ def names_at(keypoints: np.ndarray, h: int = 40, w: int = 50) -> Tensor:
 
 def test_features_that_know_the_keypoints_find_them_all():
     scores = KeypointScores([Descriptor("names", lambda p: p, descriptors.cosine)])
-    for keypoints, size in folder(4):
-        centres = ((np.floor(keypoints * [50, 40]) + 0.5) / [50, 40]).astype(
-            np.float32
-        )  # cells are not sampled between
+    for points, size in folder(4):
+        centres = ((np.floor(points * [50, 40]) + 0.5) / [50, 40]).astype(np.float32)  # cells are not sampled between
         scores.add("a", centres, size, [names_at(centres)])
     rows = scores.rows()
     assert list(rows) == NAMES
     for perfect, chance in rows.values():
         assert (perfect.mean, perfect.n) == (1.0, 4)
         assert 0 < chance.mean < 0.1
+
+
+def naive_match(query: Tensor, target: Tensor, width: int, height: int) -> tuple[float, float]:
+    """The nearest in a map that is enlarged, as a whole, to 112 cells on the longer side."""
+    h, w = (round(112 * side / max(width, height)) for side in (height, width))
+    large = F.interpolate(target, (h, w), mode="bilinear", align_corners=False)[0]
+    best = int((large - query[:, None, None]).norm(dim=0).argmin())
+    return (best % w + 0.5) / w, (best // w + 0.5) / h
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -77,7 +84,8 @@ def test_pck_is_that_of_a_loop_over_pairs(seed):
                 for k in range(len(source)):
                     if np.isnan(source[k, 0]) or np.isnan(target[k, 0]):
                         continue
-                    x, y = best_match(PLACE, maps[s], torch.from_numpy(source[k : k + 1]), maps[t])[0].tolist()
+                    query = sample(maps[s], torch.from_numpy(source[None, k : k + 1]))[0, 0]
+                    x, y = naive_match(query, maps[t], width, height)
                     error = np.hypot((x - target[k, 0]) * width, (y - target[k, 1]) * height)
                     right.append([error <= alpha * longest for alpha in ALPHAS])
                 if right:
@@ -89,21 +97,36 @@ def test_pck_is_that_of_a_loop_over_pairs(seed):
         assert row[0].n == 7
 
 
-def test_the_best_match_is_a_cell_centre_of_the_target():
-    target = cell_centres(5, 8).permute(2, 0, 1)[None]
-    source = cell_centres(40, 40).permute(2, 0, 1)[None]
-    points = torch.tensor([[0.3, 0.7], [0.9, 0.1]])
-    expected = torch.tensor([[2.5 / 8, 3.5 / 5], [7.5 / 8, 0.5 / 5]])
-    torch.testing.assert_close(best_match(PLACE, source, points, target), expected)
+def test_the_best_match_is_on_the_raster_however_coarse_the_map(monkeypatch):
+    """112 cells of the longer side, 70 of the other, looked through in parts."""
+    monkeypatch.setattr(keypoints, "_CHUNK", 500)
+    points = torch.tensor([[0.3, 0.71], [0.8, 0.21], [0.51, 0.49]])
+    cells = torch.stack(cell_of(points, 70, 112)[::-1], dim=1)
+    for h, w in ((5, 8), (20, 32)):
+        found = best_match(PLACE, points, cell_centres(h, w).permute(2, 0, 1)[None], (160, 100))
+        torch.testing.assert_close(found, (cells + 0.5) / torch.tensor([112, 70]))
+
+
+@pytest.mark.parametrize("stride", [8, 32])
+def test_perfect_features_of_any_stride_find_the_keypoints(stride):
+    """Pictures of 448 pixels show an object of half their width at different places; features say where on it."""
+    rng = np.random.default_rng(0)
+    on_object = rng.uniform(0, 0.5, (12, 2))
+    scores = KeypointScores([PLACE])
+    for corner in rng.uniform(0.1, 0.4, (4, 2)):
+        features = cell_centres(448 // stride, 448 // stride) - torch.tensor(corner, dtype=torch.float32)
+        scores.add("a", (corner + on_object).astype(np.float32), (448, 448), [features.permute(2, 0, 1)[None]])
+    assert scores.rows()[NAMES[0]][0].mean == 1.0
 
 
 def test_what_is_right_depends_on_the_box_of_the_targets_keypoints():
     """A point that is 8 pixels off: right at 0.1 where the box is 80 pixels wide or more."""
     for width, right in ((79.0, 0.0), (81.0, 1.0)):
-        source = np.array([[0.5, 0.5], [np.nan, np.nan]], dtype=np.float32)
-        target = np.array([[0.54, 0.5], [0.54 - width / 200, 0.5]], dtype=np.float32)
+        x, y = 56.5 / 112, 28.5 / 56  # the centre of a cell of the raster
+        source = np.array([[x, y], [np.nan, np.nan]], dtype=np.float32)
+        target = np.array([[x + 0.04, y], [x + 0.04 - width / 200, y]], dtype=np.float32)
         scores = KeypointScores([PLACE])
-        fine = cell_centres(101, 201).permute(2, 0, 1)[None]  # a cell's centre lies in the middle
+        fine = cell_centres(50, 100).permute(2, 0, 1)[None]
         scores.add("a", source, (200, 100), [fine])
         scores.add("a", target, (200, 100), [fine])
         # As a source the second picture is 8 pixels off too, but the first has one point only: no box.
@@ -114,8 +137,8 @@ def test_what_is_right_depends_on_the_box_of_the_targets_keypoints():
 def test_random_features_score_what_chance_gives():
     generator = torch.Generator().manual_seed(0)
     scores = KeypointScores([Descriptor("noise", lambda p: p, descriptors.cosine)])
-    for keypoints, size in folder(24, k=10):
-        scores.add("a", keypoints, size, [torch.randn(1, 8, 24, 30, generator=generator)])
+    for points, size in folder(24, k=10):
+        scores.add("a", points, size, [torch.randn(1, 8, 24, 30, generator=generator)])
     for random, chance in scores.rows().values():
         assert abs(random.mean - chance.mean) < 0.02
 
@@ -123,14 +146,14 @@ def test_random_features_score_what_chance_gives():
 def test_the_same_relative_place_is_a_strong_baseline_in_pictures_of_any_proportion():
     place = descriptors.place(8)
     scores = KeypointScores([place])
-    keypoints = np.array([[0.2, 0.3], [0.8, 0.4], [0.5, 0.9]], dtype=np.float32)
+    points = np.array([[0.2, 0.3], [0.8, 0.4], [0.5, 0.9]], dtype=np.float32)
     for width in (160, 320, 96):
-        scores.add("a", keypoints, (width, 160), [place.maps(torch.zeros(1, 3, 160, width))])
+        scores.add("a", points, (width, 160), [place.maps(torch.zeros(1, 3, 160, width))])
     assert [row[0].mean for row in scores.rows().values()][1:] == [1.0, 1.0]
 
 
 def test_pictures_of_other_groups_are_no_pairs():
     scores = KeypointScores([PLACE])
-    for number, (keypoints, size) in enumerate(folder(3)):
-        scores.add(str(number), keypoints, size, [torch.rand(1, 2, 4, 4)])
+    for number, (points, size) in enumerate(folder(3)):
+        scores.add(str(number), points, size, [torch.rand(1, 2, 4, 4)])
     assert scores.rows() == {}

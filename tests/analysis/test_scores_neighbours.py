@@ -68,16 +68,27 @@ def test_a_picture_is_not_its_own_neighbour():
     """Two of a kind face to face, each alone with the others' features nearest."""
     means = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1], [0.1, 1.0]])
     rows = fill(means, ["a", "a", "b", "b"]).rows()
-    assert rows["1-NN accuracy"][0].mean == 0.0
+    assert rows["3-NN accuracy"][0].mean == 0.0
 
 
-def test_k_is_what_the_smallest_class_offers_and_lone_pictures_are_left_out():
+@pytest.mark.parametrize("small", [0, 2])
+def test_k_does_not_depend_on_the_smallest_class_and_lone_pictures_are_left_out(small):
+    """Two more pictures of another class leave the others' scores as they were."""
+    labels = ["a"] * 30 + ["b"] * 22 + ["c"] * small + ["alone"]
+    means = torch.eye(4)[torch.tensor([0] * 30 + [1] * 22 + [2] * small + [3])]
+    ((name, (found, chance)),) = fill(means, labels).rows().items()
+    n = 52 + small
+    assert name == "20-NN accuracy"
+    assert (found.mean, found.n) == (pytest.approx(52 / n), n)  # two are outvoted
+    assert chance.mean == pytest.approx(30 / n)
+
+
+def test_of_few_pictures_all_others_vote():
     labels = ["a"] * 6 + ["b"] * 4 + ["alone"]
-    means = torch.cat((torch.eye(3)[0].expand(6, -1), torch.eye(3)[1].expand(4, -1), torch.eye(3)[2:]))
-    ((name, (perfect, chance)),) = fill(means, labels).rows().items()
-    assert name == "3-NN accuracy"
-    assert (perfect.mean, perfect.n) == (1.0, 10)
-    assert chance.mean == pytest.approx(0.6)
+    means = torch.eye(3)[torch.tensor([0] * 6 + [1] * 4 + [2])]
+    ((name, (found, _)),) = fill(means, labels).rows().items()
+    assert name == "9-NN accuracy"
+    assert (found.mean, found.n) == (0.6, 10)
 
 
 def test_one_picture_a_class_gives_nothing():

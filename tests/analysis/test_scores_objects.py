@@ -15,10 +15,11 @@ from plrc.analysis import descriptors
 from plrc.analysis.descriptors import Descriptor, picture_tensor
 from plrc.analysis.scores import MaskedImage, ObjectScores, distance_matched_auc, point_auc
 from plrc.analysis.scores.foreground import FixedThreshold, box_iou, boxes_around, boxes_right, leave_half_out, overlaps
-from plrc.analysis.scores.objects import RasterObject, objects_of_boxes, objects_of_masks
+from plrc.analysis.scores.objects import RasterObject, object_auc, objects_of_boxes, objects_of_masks
 from plrc.analysis.scores.purity import purity
 from plrc.data.annotated.masks import boxes_of
 from plrc.data.sources import Annotation
+from plrc.geometry import sample
 
 WIDTH, HEIGHT = 96, 64
 
@@ -298,20 +299,40 @@ def test_the_auc_of_one_point():
     mask = torch.from_numpy(ellipses(1)[0][0])
     ys, xs = mask.nonzero().T
     point = torch.stack((xs.float().mean() / WIDTH, ys.float().mean() / HEIGHT))
-    assert point_auc(mask.float(), mask, point) == pytest.approx(1.0, abs=0.02)
-    assert point_auc(-mask.float(), mask, point) == pytest.approx(0.0, abs=0.02)
-    assert point_auc(torch.zeros(HEIGHT, WIDTH), mask, point) == 0.5
-    assert np.isnan(point_auc(mask.float(), torch.ones(HEIGHT, WIDTH, dtype=torch.bool), point))
+    whole = torch.ones(2)
+    assert point_auc(mask.float(), whole, mask, point) == pytest.approx(1.0, abs=0.02)
+    assert point_auc(-mask.float(), whole, mask, point) == pytest.approx(0.0, abs=0.02)
+    assert point_auc(torch.zeros(HEIGHT, WIDTH), whole, mask, point) == 0.5
+    assert np.isnan(point_auc(mask.float(), whole, torch.ones(HEIGHT, WIDTH, dtype=torch.bool), point))
     # On a raster of 48 × 32, cell by cell.
     affinity = torch.rand(32, 48, generator=torch.Generator().manual_seed(0))
     inside = mask[::2, ::2]
     won = pairs = 0.0
     x, y = point.tolist()
-    ring = [int(np.hypot((k % 48 + 0.5) - x * 48, (k // 48 + 0.5) - y * 32)) for k in range(32 * 48)]
+    ring = [int(round(np.hypot((k % 48 + 0.5) - x * 48, (k // 48 + 0.5) - y * 32), 3)) for k in range(32 * 48)]
     flat, values = inside.flatten().tolist(), affinity.flatten().tolist()
     members = {r: [k for k in range(32 * 48) if ring[k] == r] for r in set(ring)}
     for cells in members.values():
         for a, b in itertools.product([k for k in cells if flat[k]], [k for k in cells if not flat[k]]):
             won += values[a] > values[b]
             pairs += 1
-    assert point_auc(affinity, inside, point) == pytest.approx(won / pairs, abs=1e-6)
+    assert point_auc(affinity, whole, inside, point) == pytest.approx(won / pairs, abs=1e-4)
+    # Of a map that reaches beyond the picture, the part that lies over it.
+    beyond = F.pad(affinity, (0, 16, 0, 4), value=9.0)
+    assert point_auc(beyond, torch.tensor([64 / 48, 36 / 32]), inside, point) == pytest.approx(won / pairs, abs=1e-4)
+
+
+def test_the_auc_of_one_point_is_that_of_the_scores():
+    """The same coarse map and points, and a mask of a photo's size: one number."""
+    (drawn,) = ellipses(1)
+    mask = drawn[0].repeat(10, axis=0).repeat(10, axis=1)
+    maps = torch.rand(1, 6, 7, 11, generator=torch.Generator().manual_seed(0))
+    nowhere = np.zeros((1, 4), np.float32)
+    (thing,) = objects_of_masks(mask[None], nowhere, (10 * WIDTH, 10 * HEIGHT), 3, points=8)
+    aucs = []
+    for point, query in zip(thing.points, sample(maps, thing.points[None])[0], strict=True):
+        values = descriptors.cosine(query[None], maps[0].flatten(1).T).view(7, 11)
+        aucs.append(point_auc(values, torch.ones(2), torch.from_numpy(mask), point))
+    assert len({round(auc, 3) for auc in aucs}) > 2
+    alike = Descriptor("random", lambda p: p, descriptors.cosine)
+    assert np.mean(aucs) == pytest.approx(object_auc(thing.affinities(alike, maps), thing), abs=1e-4)

@@ -6,11 +6,13 @@ import csv
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor, nn
 
@@ -26,6 +28,7 @@ from plrc.analysis.scores import (
     view_match,
     view_match_by_chance,
 )
+from plrc.analysis.scores.table import origin_of
 from plrc.config import load_config
 from plrc.data.annotated import open_annotated
 from plrc.data.loader import view_sampler
@@ -79,7 +82,7 @@ def test_each_picture_is_described_once(table):
 def test_a_table_says_the_same_again_and_alone(table):
     found, _ = table
     again = score_table(Scenes(4), [pooled("finer", 16)], "scenes:4", 96)
-    for name in OBJECTS:  # the view match is judged by the coarsest map
+    for name in (*OBJECTS, VIEWS):
         assert again.rows[name] == found.rows[name][1:]
 
 
@@ -88,7 +91,7 @@ def one_by_one(pairs: ViewPairs) -> list[ViewPairs]:
     return [ViewPairs(pairs.views[:, i : i + 1], pairs.points[i : i + 1], pairs.targets[i : i + 1]) for i in n]
 
 
-def test_view_match_is_that_of_drawn_pairs_judged_by_the_coarsest_map():
+def test_view_match_is_that_of_drawn_pairs_judged_by_cells_of_32_pixels():
     config = load_config("imagenet")
     pairs = draw_view_pairs(Scenes(8), view_sampler(config), 224, range(8))
     coarse, fine = pooled("coarse", 32), pooled("fine", 8)
@@ -103,19 +106,19 @@ def test_view_match_is_that_of_drawn_pairs_judged_by_the_coarsest_map():
     alone = ViewScores([fine])
     for pair in one_by_one(pairs):
         alone.add(pair)
-    assert alone.rows()["view match (±1 of 28×28 cells)"][0].mean == pytest.approx(view_match(pairs, fine).mean)
+    assert alone.rows()[VIEWS][0] == of_fine, "whatever stands beside it"
 
 
 @pytest.mark.parametrize("cells", [7, 14, 21, 28])
 def test_perfect_features_of_any_fineness_hit_the_coarse_cell_itself(cells):
     points = torch.rand(1, 200, 2, generator=torch.Generator().manual_seed(0))
-    pair = ViewPairs(torch.zeros(2, 1, 3, 8, 8), points, points)
+    pair = ViewPairs(torch.zeros(2, 1, 3, 224, 224), points, points)
 
     def places(n: int) -> Descriptor:
         maps = cell_centres(n, n).permute(2, 0, 1).expand(2, -1, -1, -1)
         return Descriptor(str(n), lambda views: maps, lambda a, b: -(a[:, None] - b).norm(dim=2))
 
-    scores = ViewScores([places(cells), places(7)], within=0)
+    scores = ViewScores([places(cells)], within=0)
     scores.add(pair)
     assert scores.rows()["view match (±0 of 7×7 cells)"][0].mean > 0.99  # a point on a border may round to either side
 
@@ -154,11 +157,11 @@ def scored(path: Path, **options: object) -> Table:
 
 
 def test_class_folders_are_scored_by_neighbours(tmp_path):
-    for i in range(8):
+    for i in range(24):
         photo(tmp_path / "ab"[i % 2] / f"{i}.png", i, i % 2)
     found = scored(tmp_path)
-    assert list(found.rows) == ["3-NN accuracy", VIEWS]
-    pooled_score, lab, distance, chance = found.rows["3-NN accuracy"]
+    assert list(found.rows) == ["20-NN accuracy", VIEWS]
+    pooled_score, lab, distance, chance = found.rows["20-NN accuracy"]
     assert pooled_score.mean == lab.mean == 1.0
     assert distance is None, "a mean place tells nothing of a picture"
     assert chance.mean == 0.5
@@ -171,6 +174,7 @@ def test_keypoints_are_scored_by_pck(tmp_path):
     (tmp_path / "keypoints.json").write_text(json.dumps({f"{name}.png": points for name in "abc"}))
     found = scored(tmp_path)
     assert [name[:8] for name in found.rows] == ["PCK@0.05", "PCK@0.1 ", "PCK@0.15", "view mat"]
+    assert found.columns == ("pooled", "Lab colour", "same place", "chance")
     assert found.rows["PCK@0.15 (of the keypoints' box)"][2].mean == 1.0, "all points are at the same place"
     assert found.rows["PCK@0.15 (of the keypoints' box)"][0].n == 3
 
@@ -194,12 +198,47 @@ def test_pictures_alone_and_undecodable_ones(tmp_path, caplog):
         found = scored(tmp_path)
     assert list(found.rows) == [VIEWS]
     assert found.rows[VIEWS][0].n == 3
-    assert "1 pictures cannot be decoded" in caplog.text
-    assert "broken.png" in caplog.text
+    assert "it: left out 1 pictures: broken.png" in caplog.text
     for i in range(3):
         (tmp_path / f"{i}.png").unlink()
-    with pytest.raises(ValueError, match=r"none of 1 pictures can be decoded, among them broken\.png"):
+    with pytest.raises(ValueError, match=r"none of 1 pictures can be scored, among them broken\.png"):
         scored(tmp_path)
+
+
+def test_a_bad_annotation_is_named_and_left_out(tmp_path, caplog):
+    for i in range(3):
+        photo(tmp_path / "images" / f"{i}.png", i)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        mask = np.zeros((96, 128) if i != 1 else (96, 100), np.uint8)
+        mask[20:70, 30:90] = 255
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{i}.png")
+    with caplog.at_level(logging.WARNING):
+        found = scored(tmp_path)
+    assert found.rows[OBJECTS[0]][0].n == found.rows[VIEWS][0].n == found.pictures == 2
+    assert "left out 1 pictures: " in caplog.text
+    assert "1.png" in caplog.text
+    for i in (0, 2):
+        (tmp_path / "images" / f"{i}.png").unlink()
+    with pytest.raises(ValueError, match=r"none of 1 pictures can be scored, among them .*1\.png.* 100 × 96"):
+        scored(tmp_path)
+
+
+def test_what_was_scored_until_an_interrupt_is_a_table():
+    def two(numbers: list[int]) -> list[int]:
+        return numbers[:2]
+
+    found = score_table(Scenes(3), [pooled()], "it", 64, progress=two)
+    assert (found.interrupted_after, found.pictures) == (2, 2)
+    assert found.rows[OBJECTS[0]][0].n == 2
+    assert found.to_text().startswith("it (interrupted after 2 pictures)  n ")
+    assert score_table(Scenes(2), [pooled()], "it", 64).rows == found.rows
+
+
+def test_within_may_be_chosen():
+    found = [score_table(Scenes(3), [pooled()], "it", 64, within=k) for k in (0, 2)]
+    assert [list(t.rows)[-1] for t in found] == [f"view match (±{k} of 7×7 cells)" for k in (0, 2)]
+    strict, lenient = (list(t.rows.values())[-1] for t in found)
+    assert all(a.mean < b.mean for a, b in zip(strict, lenient, strict=True))
 
 
 def test_a_limit_is_spread_over_the_set_and_progress_is_told():
@@ -216,9 +255,10 @@ def test_a_limit_is_spread_over_the_set_and_progress_is_told():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"descriptors": []}, "0 checkpoints"),
-        ({"limit": 0}, "limit 0"),
-        ({"short_side": 0}, "short side 0"),
+        ({"descriptors": []}, "name a checkpoint"),
+        ({"limit": 0}, "takes 1 picture or more of a data set, not 0"),
+        ({"short_side": 0}, "takes 1 pixel or more, not 0"),
+        ({"within": -1}, "takes 0 cells or more, not -1"),
         ({"descriptors": [pooled(), pooled()]}, "a name of its own, not pooled, pooled, Lab"),
         ({"descriptors": [pooled("chance")]}, "a name of its own"),
     ],
@@ -246,7 +286,12 @@ FIXED = Table(
     ("net", "chance"),
     {"AUC": (Score(0.75, 0.5, 1.0, 12), Score(0.5, 0.5, 0.5, 12)), "k-NN": (Score(1, 1, 1, 9), None)},
     {"net": 0.1234},
+    baselines=("chance",),
+    path="data/a b",
+    limit=12,
+    networks={"net": {"checkpoint": "runs/x.pt", "layer": "c5", "sha256": "ab", "arch": "tiny", "branch": None}},
 )
+ONE = replace(FIXED, rows={"AUC": (Score(0.75, float("nan"), float("nan"), 1), Score(0.5, 0.5, 0.5, 2))})
 
 
 def test_markdown_and_text():
@@ -266,7 +311,11 @@ def test_csv_and_json_hold_every_number(tmp_path):
     FIXED.to_csv(tmp_path / "t.csv")
     with (tmp_path / "t.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert rows[0] == {"measure": "AUC", "column": "net", "mean": "0.75", "low": "0.5", "high": "1.0", "n": "12"}
+    first = {"measure": "AUC", "column": "net", "mean": "0.75", "low": "0.5", "high": "1.0", "n": "12"}
+    asked = {"data": "data/a b", "limit": "12", "short side": "448", "within": "1"}
+    origin = {"checkpoint": "runs/x.pt", "layer": "c5", "sha256": "ab", "arch": "tiny", "branch": "", "format": ""}
+    assert rows[0] == {**first, **asked, **origin, "note": ""}
+    assert rows[1].items() >= {"column": "chance", **asked, "checkpoint": "", "layer": ""}.items()
     assert [row["measure"] for row in rows] == ["AUC", "AUC", "k-NN", "seconds a picture"]
     assert rows[-1]["mean"] == "0.1234"
     FIXED.to_json(tmp_path / "t.json")
@@ -275,6 +324,38 @@ def test_csv_and_json_hold_every_number(tmp_path):
     assert content["rows"]["k-NN"].keys() == {"net"}
     assert content["columns"] == ["net", "chance"]
     assert (content["data"], content["short_side"], content["seconds"]) == ("a, b", 448, {"net": 0.1234})
+    assert (content["path"], content["limit"], content["within"]) == ("data/a b", 12, 1)
+    assert content["networks"] == FIXED.networks
+
+
+def test_one_image_is_written_without_an_interval(tmp_path):
+    ONE.to_csv(tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as stream:
+        row = next(csv.DictReader(stream))
+    assert (row["mean"], row["low"], row["high"], row["n"]) == ("0.75", "", "", "1")
+    ONE.to_json(tmp_path / "t.json")
+    content = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    assert content["rows"]["AUC"]["net"] == {"mean": 0.75, "low": None, "high": None, "n": 1}
+    assert "| 0.750 (n = 1) | 0.500 [0.500, 0.500] |" in ONE.to_markdown()
+    assert len(ONE.draw().axes) == 1
+
+
+def test_a_table_is_drawn():
+    figure = FIXED.draw()
+    assert len(figure.axes) == 2
+    dots = [[line.get_label() for line in axes.lines if line.get_marker() == "o"] for axes in figure.axes]
+    assert dots == [["net"], ["net"]]
+    assert "AUC, n = 12" in {text.get_text() for text in figure.findobj(Text)}
+    across = [line for line in figure.axes[0].lines if line.get_label() == "chance"]
+    assert across[0].get_xdata()[0] == 0.5
+
+
+def test_names_of_any_bytes_are_written(tmp_path):
+    odd = replace(FIXED, path="caf\udce9")
+    odd.to_json(tmp_path / "t.json")
+    odd.to_csv(tmp_path / "t.csv")
+    assert json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))["path"] == "caf\udce9"
+    assert b"caf\xe9" in (tmp_path / "t.csv").read_bytes()
 
 
 # -------------------------------------------------------------------------------------------------- a dense descriptor
@@ -293,6 +374,8 @@ def test_a_layer_of_an_encoder_is_described():
     last, fine, projected = (descriptors.dense(encoder, layer) for layer in (None, "c2", "projector"))
     assert [d.name for d in (last, fine, projected)] == ["net", "net c2", "net projector"]
     assert descriptors.dense(encoder, "c2", name="mine").name == "mine"
+    assert (last.origin, last.layer, projected.layer) == (origin, "c3", "projector")
+    assert origin_of(last).items() >= {"checkpoint": "net", "layer": "c3", "arch": "tiny", "sha256": None}.items()
     assert last.maps(pictures).shape == (2, 128, 4, 8)
     assert fine.maps(pictures).shape == (2, 64, 8, 16)
     expected = descriptors.network("raw", nn.Sequential(trunk, head)).maps(pictures)

@@ -30,7 +30,7 @@ class CoordinateTrunk(nn.Module):
 def seeing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every checkpoint is a ``CoordinateTrunk`` of the name that was given."""
 
-    def load_encoder(name: str, device: str) -> DenseEncoder:
+    def load_encoder(name: str, device: str, branch: str | None = None) -> DenseEncoder:
         origin = Origin(name=name, path=None, format="random", branch="", arch="tiny", sha256=None, note="")
         return DenseEncoder(Pretrained(trunk=CoordinateTrunk(), heads={}, origin=origin), device)  # type: ignore[arg-type]
 

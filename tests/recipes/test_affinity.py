@@ -11,7 +11,7 @@ from plrc.analysis.affinity import affinity, prompt
 from plrc.analysis.features import load_encoder
 from plrc.analysis.scores import point_auc
 from plrc.recipes import draw_affinity
-from plrc.recipes.pictures import innermost, open_picture
+from plrc.recipes.pictures import Picture, innermost, open_picture
 from recipes.conftest import noise, ramp, save_on_its_side
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
@@ -60,7 +60,7 @@ def test_pixels_are_those_of_the_upright_picture(seeing, tmp_path):
 def test_where_nobody_points_it_is_the_object_or_the_centre(masked, photos):
     data = masked()
     drawing = draw_affinity([f"{data}#2"], [TINY], size=64)
-    assert drawing.arrays["positive 0"] == pytest.approx(np.array([innermost(open_picture(f"{data}#2").masks)]))
+    assert drawing.arrays["positive 0"] == pytest.approx(np.array([innermost(open_picture(f"{data}#2").masks[0])]))
     assert drawing.rows[0]["AUC"] != ""
     drawing = draw_affinity([str(photos / "b.jpg")], [TINY], size=64)
     assert drawing.arrays["positive 0"].tolist() == [[0.5, 0.5]]
@@ -92,7 +92,7 @@ def test_a_row_for_each_picture_and_network_with_its_own_numbers(masked):
         fmap = fmap_of(row["picture"], row["network"])
         values = affinity(fmap, torch.tensor([point]))
         torch.testing.assert_close(torch.from_numpy(drawing.arrays[f"{row['network']} {number}"]), values[0])
-        auc = point_auc(fmap.to_picture(values)[0], torch.from_numpy(picture.masks[0].copy()), torch.tensor(point))
+        auc = point_auc(values[0], fmap.extent, torch.from_numpy(picture.masks[0].copy()), torch.tensor(point))
         assert row["AUC"] == ("" if number == 0 else pytest.approx(auc, abs=1e-4))
         low, high = float(values.min()), float(values.max())
         assert (row["lowest"], row["highest"]) == pytest.approx((low, high), abs=1e-4)
@@ -106,6 +106,52 @@ def test_a_row_for_each_picture_and_network_with_its_own_numbers(masked):
         assert f"{np.mean([r['AUC'] for r in mine if r['AUC'] != '']):.3f} [" in line
         assert "(mean of 3 maps)" in line
         assert line.endswith("of the time (2 of the maps)")
+
+
+@pytest.fixture
+def nested(tmp_path, monkeypatch):
+    """A picture whose objects overlap: a frame with a spot in the middle, a large one in the frame, a small one."""
+    masks = np.zeros((3, 64, 96), bool)
+    masks[0, :, :90] = True
+    masks[0, 4:60, 4:88] = False
+    masks[0, 30:34, 28:36] = True  # over the innermost point of the next
+    masks[1, 4:60, 4:88] = True
+    masks[2, 20:44, 36:60] = True
+
+    def picture(spec):
+        return Picture(spec, spec, noise(96, 64), masks, ["frame", "large", "small"])
+
+    monkeypatch.setattr("plrc.recipes.affinity.open_picture", picture)
+    return masks
+
+
+@pytest.mark.parametrize(
+    ("points", "thing"),
+    [([], 1), ([[0.32, 0.5]], 0), ([[0.42, 0.4]], 2), ([[0.1, 0.5]], 1), ([[0.99, 0.5]], None)],
+)
+def test_the_object_that_is_meant(nested, points, thing):
+    """The largest where nobody points, else the smallest one at the point; not the first of the file."""
+    drawing = draw_affinity(["p"], [TINY], points, size=64)
+    fmap = load_encoder(TINY).features(noise(96, 64), size=64)
+    values, point = torch.from_numpy(drawing.arrays[f"{TINY} 0"]), torch.from_numpy(drawing.arrays["positive 0"])
+    aucs = [point_auc(values, fmap.extent, torch.from_numpy(mask), point[0]) for mask in nested]
+    assert len({round(auc, 4) for auc in aucs}) == 3
+    assert drawing.rows[0]["AUC"] == ("" if thing is None else pytest.approx(aucs[thing], abs=1e-4))
+
+
+def test_the_interval_is_over_pictures_not_over_points(masked):
+    """Points of one picture say nothing of another one."""
+    data = masked()
+    points = [[0.45, 0.5], [0.42, 0.45], [0.5, 0.6]]
+    one = draw_affinity([f"{data}#1"], [TINY], points, size=64)
+    mean = np.mean([row["AUC"] for row in one.rows])
+    assert f"equally far, {mean:.3f} of the time" in one.lines[0]
+    assert "[" not in one.lines[0]
+    # A picture that is asked twice weighs as one.
+    twice = draw_affinity([f"{data}#1", f"{data}#1", f"{data}#2"], [TINY], points[:1], size=64)
+    first, again, other = (row["AUC"] for row in twice.rows)
+    assert first == again != other
+    assert f"equally far, {(first + other) / 2:.3f} [" in twice.lines[0]
 
 
 def test_the_difference_is_the_last_less_the_first():
@@ -150,6 +196,20 @@ def test_a_finer_map_of_another_layer():
     fmap = fmap_of("scenes#3", layer="c2", finer="upscaled")
     expected = prompt(fmap, torch.tensor([[0.4, 0.6]]))
     torch.testing.assert_close(torch.from_numpy(drawing.arrays[f"{TINY} 0"]), expected)
+    assert any(text.startswith("cosine, upscaled ×2: ") for text in texts(drawing.figure))
+    sheet = draw_affinity(["scenes#3"], [TINY, OTHER], size=64, finer="shifted")
+    assert {f"{TINY}, shifted ×2", f"{OTHER}, shifted ×2"} <= texts(sheet.figure)
+    assert not any("×2" in text for text in texts(draw_affinity(["scenes#3"], [TINY, OTHER], size=64).figure))
+
+
+def test_an_exact_size(tmp_path):
+    noise(96, 64).save(tmp_path / "p.png")
+    drawing = draw_affinity([str(tmp_path / "p.png")], [TINY], size=[80, 64])
+    fmap = load_encoder(TINY).features(noise(96, 64), size=(80, 64))
+    assert drawing.arrays[f"{TINY} 0"].shape == fmap.shape == (8, 10)
+    assert drawing.parameters["size"] == [80, 64]
+    with pytest.raises(ValueError, match=r"an input has a width and a height, .* not \[80, 64, 3\]"):
+        draw_affinity([str(tmp_path / "p.png")], [TINY], size=[80, 64, 3])
 
 
 def test_a_long_folder_is_all_in_the_table_and_in_part_on_the_sheet(seeing, tmp_path):
@@ -162,6 +222,11 @@ def test_a_long_folder_is_all_in_the_table_and_in_part_on_the_sheet(seeing, tmp_
     assert {f"any {i}" for i in range(15)} <= set(drawing.arrays)
     pictures = [axes for axes in drawing.figure.axes if any(i.get_label() == "picture" for i in axes.images)]
     assert len(pictures) == 12
+    assert drawing.part == "12 of 15 pictures"
+    points = [[0.2, i / 20] for i in range(15)]
+    assert draw_affinity(specs[:1], ["any", "other"], points, size=16).part == "12 of 15 maps"
+    assert draw_affinity(specs[:1], ["any"], points, size=16).part == ""  # a map a point
+    assert draw_affinity(specs[:12], ["any"], points[:1], size=16).part == ""
     assert done == [("pictures", i, 15) for i in range(1, 16)]
     assert "progress" not in drawing.parameters
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from plrc.analysis.embedding import load_basis, to_rgb
 from plrc.analysis.features import load_encoder
-from plrc.recipes import draw_rgb, draw_segments
+from plrc.recipes import cells, draw_rgb, draw_segments
 from plrc.recipes.pictures import open_picture
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
@@ -74,7 +76,74 @@ def test_segments():
     assert all(np.array_equal(drawing.arrays[name], again.arrays[name]) for name in drawing.arrays)
 
 
-def test_too_many_pictures_are_refused():
-    for draw in (draw_rgb, draw_segments):
-        with pytest.raises(ValueError, match="401 pictures are too many to hold at once: take 400 of them with --most"):
-            draw(["scenes#0"] * 401, [TINY])
+@pytest.mark.parametrize("draw", [draw_rgb, draw_segments])
+def test_maps_that_there_is_no_room_for_are_refused(monkeypatch, draw):
+    opened = []
+    monkeypatch.setattr(cells, "open_picture", lambda spec: opened.append(spec) or open_picture(spec))
+    one = fmap_of("scenes#0").features.nbytes
+    specs = [f"scenes#{i}" for i in range(12)]
+    monkeypatch.setattr(cells, "_ROOM", 5 * one)
+    with pytest.raises(
+        ValueError, match=r"feature maps of 12 pictures take .* GB .* about 5 pictures with --most, or a"
+    ):
+        draw(specs, [TINY], size=64)
+    assert len(opened) < 12  # it is certain after the first map
+    monkeypatch.setattr(cells, "_ROOM", 12 * one)
+    draw(specs, [TINY, OTHER], size=64)
+
+
+@pytest.mark.parametrize("draw", [draw_rgb, draw_segments])
+def test_a_picture_is_opened_once_a_network_and_its_map_is_let_go_before_the_next(monkeypatch, draw):
+    opened, maps, left = [], weakref.WeakSet(), []
+
+    def encode(name, *arguments):
+        left.append(len(maps))
+        found = encoded(name, *arguments)
+        maps.update(found)
+        return found
+
+    encoded = cells._encode
+    monkeypatch.setattr(cells, "open_picture", lambda spec: opened.append(spec) or open_picture(spec))
+    monkeypatch.setattr(cells, "_encode", encode)
+    told = []
+    specs = [f"scenes#{i}" for i in range(3)]
+    drawing = draw(specs, [TINY, OTHER], size=64, progress=lambda *step: told.append((*step, len(opened))))
+    assert opened == specs * 2
+    assert left == [0, 0]
+    assert told[0] == (f"pictures, {TINY}", 1, 3, 1)
+    assert [spec for spec in drawing.inputs if spec in specs] == specs
+
+
+def test_a_basis_of_another_network_is_refused(tmp_path):
+    file = str(tmp_path / "b.npz")
+    draw_rgb(["scenes#3"], [TINY], keep_basis=file, size=64)
+    with pytest.raises(
+        ValueError, match=r"b\.npz is a basis of random:tiny, not of random:tiny@1: take that checkpoint"
+    ):
+        draw_rgb(["scenes#3"], [OTHER], basis=file, size=64)
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    np.savez(file, **{**arrays, "origin": np.array("demo/last"), "network": np.array(40 * "a5")})
+    with pytest.raises(ValueError, match=r"a basis of demo/last \(a5a5a5a5a5a5\), not of random:tiny: .*--keep-basis"):
+        draw_rgb(["scenes#3"], [TINY], basis=file, size=64)
+
+
+def test_numbers_that_cannot_be_are_named():
+    with pytest.raises(ValueError, match="--segments takes 1 segment or more, not 0"):
+        draw_segments(["scenes#3"], [TINY], 0, size=64)
+    with pytest.raises(ValueError, match="--seed takes a number from 0 to 4294967295, not -1"):
+        draw_segments(["scenes#3"], [TINY], seed=-1, size=64)
+
+
+@pytest.mark.parametrize("draw", [draw_rgb, draw_segments])
+def test_finer_maps_are_said_to_be(draw):
+    drawing = draw(["scenes#3"], [TINY, OTHER], size=64, finer="upscaled")
+    texts = [" ".join(text.get_text().split()) for text in drawing.figure.findobj(Text)]
+    for name in (TINY, OTHER):
+        assert any(text.startswith(f"{name}, upscaled ×2") for text in texts)
+
+
+def test_the_sheet_says_what_it_leaves_out():
+    drawing = draw_rgb([f"scenes#{i}" for i in range(25)], [TINY], size=32)
+    assert drawing.part == "24 of 25 pictures"
+    assert len(drawing.rows) == 25

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from plrc.recipes import KINDS, Drawing, draw_affinity, read_recipe, replay
 from plrc.recipes.drawing import digest
+from plrc.recipes.pictures import _data_set
 from recipes.conftest import noise
 
 TINY = "random:tiny"
@@ -142,6 +143,28 @@ def test_a_replay_compares_every_array(drawn):
         "the array negative 0 was not drawn then",
     ]
     assert "was 0.1" in changed[3]
+
+
+def test_a_replay_compares_the_numbers(drawn):
+    edit(drawn[1], lambda recipe: recipe["lines"].append("one more"))
+    assert replay(drawn[1], KINDS)[1] == ["a line is '' now, was 'one more'"]
+    edit(drawn[1], lambda recipe: recipe.update(lines=["another"]))
+    (changed,) = replay(drawn[1], KINDS)[1]
+    assert changed.startswith(f"a line is '{TINY}: above the middle")
+    assert changed.endswith(", was 'another'")
+
+
+def test_a_replay_tells_of_another_mask(masked, tmp_path):
+    data = masked()
+    recipe = draw_affinity([f"{data}#1"], [TINY], [[0.5, 0.5]], size=64).save(tmp_path / "x")[2]
+    assert replay(recipe, KINDS)[1] == []
+    (data / "masks" / "p0.png").replace(data / "masks" / "p1.png")
+    (data / "masks" / "p2.png").rename(data / "masks" / "p0.png")
+    _data_set.cache_clear()
+    changed = replay(recipe, KINDS)[1]
+    assert changed[0] == f"{data}#1 (objects) is not the same as then"
+    assert len(changed) == 2  # the AUC, too, but no map
+    assert changed[1].startswith("a line is")
 
 
 def test_another_torch_that_gives_the_same_is_no_change(drawn):

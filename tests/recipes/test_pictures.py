@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from PIL import Image
 from plrc.data.scenes import Scenes
 from plrc.recipes.pictures import (
     innermost,
+    largest,
     list_pictures,
+    mask_files,
     open_picture,
     points_in_frame,
     region_raster,
@@ -137,13 +140,15 @@ def test_the_innermost_point_lies_deepest_in_the_largest_object():
     masks[0, :10, :10] = True
     masks[1, 20:41, 50:91] = True  # 41 × 21 pixels
     masks[1, 10:20, 88:91] = True
-    x, y = innermost(masks)
+    assert largest(masks) == 1
+    assert largest(masks[::-1]) == 0
+    x, y = innermost(masks[1])
     assert y == pytest.approx(30.5 / 60)
     assert 60.5 / 100 <= x <= 80.5 / 100
 
 
 def test_an_object_that_fills_the_picture_is_deepest_in_its_middle():
-    assert innermost(np.ones((1, 5, 9), bool))[1] == pytest.approx(0.5)
+    assert innermost(np.ones((5, 9), bool))[1] == pytest.approx(0.5)
 
 
 def test_points_as_shares_and_as_pixels(tmp_path):
@@ -169,6 +174,60 @@ def test_regions_of_a_picture(masked, tmp_path, monkeypatch):
         region_raster(open_picture(str(data / "images" / "p1.png")), "objects")
     with pytest.raises(ValueError, match="'stripes' is not known"):
         region_raster(picture, "stripes")
+
+
+def save_mask(file, split):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((np.arange(8) >= split).astype(np.uint8)[None].repeat(4, 0)).save(file)
+
+
+def test_masks_lie_in_folders_as_the_pictures_do(tmp_path):
+    photos, masks = tmp_path / "photos", tmp_path / "masks"
+    for i, name in enumerate(("a/1", "b/1", "2"), start=1):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        noise(16, 8, i).save(photos / f"{name}.jpg")
+        save_mask(masks / f"{name}.png", i)
+    specs, regions = list_pictures([str(photos)]), f"masks:{masks}"
+    assert len(specs) == 3
+    for spec, split in zip(sorted(specs), (3, 1, 2), strict=True):
+        assert int((region_raster(open_picture(spec), regions) == 0).sum()) == 4 * split
+    found = mask_files(specs, regions)
+    assert set(found) == {str(masks / f"{name}.png") for name in ("a/1", "b/1", "2")}
+    assert len(set(found.values())) == 3
+    assert mask_files(specs, "grid:4") == mask_files(specs, None) == {}
+    # The folder of the pictures may be any of those above.
+    save_mask(masks / "photos" / "a" / "1.png", 7)
+    assert str(masks / "photos/a/1.png") in mask_files(specs, regions)
+    assert int((region_raster(open_picture(str(photos / "a/1.jpg")), regions) == 0).sum()) == 28
+
+
+def test_two_pictures_do_not_share_a_mask(tmp_path, masked):
+    save_mask(tmp_path / "masks" / "1.png", 3)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        noise(16, 8).save(tmp_path / name / "1.jpg")
+    specs, regions = [str(tmp_path / name / "1.jpg") for name in "ab"], f"masks:{tmp_path / 'masks'}"
+    assert set(mask_files([specs[0], specs[0]], regions)) == {str(tmp_path / "masks" / "1.png")}
+    with pytest.raises(ValueError, match=r"masks/1\.png would be the mask of both .*a/1\.jpg and .*b/1\.jpg: give"):
+        mask_files(specs, regions)
+    noise(16, 8).save(tmp_path / "2.png")
+    with pytest.raises(ValueError, match=r"masks/2\.png is missing"):
+        region_raster(open_picture(str(tmp_path / "2.png")), regions)
+    data = masked()  # a picture by its number and by its file is one
+    assert len(mask_files([f"{data}#1", str(data / "images/p1.png")], f"masks:{data / 'masks'}")) == 1
+
+
+def test_what_a_recipe_notes_of_a_picture(masked, photos):
+    data = masked()
+    one, other = open_picture(f"{data}#1"), open_picture(str(data / "images/p1.png"))
+    assert other.inputs == {other.spec: one.sha256}
+    assert set(one.inputs) == {one.spec, f"{one.spec} (objects)"}
+    changed = replace(one, masks=one.masks.copy())
+    assert changed.inputs == one.inputs
+    changed.masks[0, 0, 0] ^= True
+    differing = {name for name in one.inputs if one.inputs[name] != changed.inputs[name]}
+    assert differing == {f"{one.spec} (objects)"}
+    assert replace(one, classes=["thing"]).inputs != one.inputs
 
 
 def test_superpixels_are_those_of_the_pixels(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ features: a network's forward may differ in the last bit between numbers of thre
 machine's linear algebra rounds differently, and its t-SNE is another picture of the same neighbourhoods.
 """
 
-from plrc.analysis.embedding.items import Items, gather_images, gather_points, gather_regions, save_coordinates
+from plrc.analysis.embedding.items import Items, Labeller, gather_images, gather_points, gather_regions
 from plrc.analysis.embedding.kmeans import Segments, assign, segments
 from plrc.analysis.embedding.neighbour_embedding import Embedding, tsne
 from plrc.analysis.embedding.pca import Basis, load_basis, pca_basis, project, save_basis, to_rgb
@@ -20,6 +20,7 @@ __all__ = [
     "Basis",
     "Embedding",
     "Items",
+    "Labeller",
     "Purity",
     "Segments",
     "assign",
@@ -32,7 +33,6 @@ __all__ = [
     "pca_basis",
     "project",
     "save_basis",
-    "save_coordinates",
     "segments",
     "to_rgb",
     "tsne",

@@ -28,6 +28,8 @@ class Basis:
             1 % and 99 % quantiles of the projections that it was made from. explained: ``(k,)``, shares of the
             variance. All fp32.
         layer: of the maps that it was made from; empty if unknown. origin: name of the network; empty if unknown.
+        network: what it is, whatever its name: the SHA-256 of its checkpoint, and the branch, or, of one that is no
+            file, what it is called by ("random:tiny"); empty if unknown.
         file: where it was read from.
     """
 
@@ -38,6 +40,7 @@ class Basis:
     explained: np.ndarray
     layer: str = ""
     origin: str = ""
+    network: str = ""
     file: Path | None = None
 
     def __str__(self) -> str:
@@ -46,7 +49,7 @@ class Basis:
         return f"{self.file or 'the PCA basis'} ({k} components of {channels} channels{', ' + of if of else ''})"
 
 
-def pca_basis(features: Features | Sequence[FeatureMap], k: int = 3, origin: str = "") -> Basis:
+def pca_basis(features: Features | Sequence[FeatureMap], k: int = 3, origin: str = "", network: str = "") -> Basis:
     """The k directions along which features of length 1 vary most, each with a sign that is a rule's and not chance's.
 
     A component's loadings have a sum of 0 or more (ours). Measured on six networks (c3 of five trained tiny ones, c5 of
@@ -60,7 +63,7 @@ def pca_basis(features: Features | Sequence[FeatureMap], k: int = 3, origin: str
 
     Args:
         features: ``(n, C)``, or maps of images, of which every cell counts once.
-        k: 3 for colours, 2 for a picture. origin: the network's name, kept with the basis.
+        k: 3 for colours, 2 for a picture. origin, network: kept with the basis.
 
     Raises:
         ValueError: fewer than k + 1 features or than k channels, maps of different layers, features that are not finite
@@ -75,7 +78,8 @@ def pca_basis(features: Features | Sequence[FeatureMap], k: int = 3, origin: str
         layer = features[0].layer
     parts = partial(_parts, features)
     mean, components, explained = principal_axes(parts, k)
-    basis = Basis(mean, components, np.full(k, -1, np.float32), np.ones(k, np.float32), explained, layer, origin)
+    low, high = np.full(k, -1, np.float32), np.ones(k, np.float32)
+    basis = Basis(mean, components, low, high, explained, layer, origin, network)
     with one_thread():
         values = np.concatenate([(part - mean) @ components.T for part in parts()])
     low, high = np.quantile(values, _QUANTILES, axis=0).astype(np.float32)
@@ -169,13 +173,14 @@ def to_rgb(fmap: FeatureMap, basis: Basis) -> np.ndarray:
 
 
 _ARRAYS = ("mean", "components", "low", "high", "explained")
+_TEXTS = ("layer", "origin", "network")
 
 
 def save_basis(basis: Basis, file: str | Path) -> None:
     """Write a basis as NPZ; ``load_basis`` reads it."""
     with Path(file).open("wb") as stream:  # not by name: NumPy would append .npz to one without
-        arrays = {name: getattr(basis, name) for name in _ARRAYS}
-        np.savez(stream, **arrays, layer=np.array(basis.layer), origin=np.array(basis.origin))
+        arrays = {name: np.asarray(getattr(basis, name)) for name in (*_ARRAYS, *_TEXTS)}
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
 def load_basis(file: str | Path) -> Basis:
@@ -186,14 +191,14 @@ def load_basis(file: str | Path) -> Basis:
     """
     file = Path(file)
     if not file.is_file():
-        raise ValueError(f"there is no PCA basis {file}: make one with pca_basis and save_basis")
+        raise ValueError(f"there is no PCA basis {file}: plrc embed --method rgb --keep-basis {file} makes one")
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: np.asarray(stored[name], dtype=np.float32) for name in _ARRAYS}
-            layer, origin = str(stored["layer"]), str(stored["origin"])
+            layer, origin, network = (str(stored[name]) for name in _TEXTS)
         k, channels = arrays["components"].shape
         if arrays["mean"].shape != (channels,) or any(arrays[name].shape != (k,) for name in _ARRAYS[2:]):
             raise ValueError("its arrays do not fit together")
     except Exception as error:  # on junk NumPy raises almost anything
-        raise ValueError(f"{file} is no PCA basis that save_basis wrote ({type(error).__name__}: {error})") from error
-    return Basis(**arrays, layer=layer, origin=origin, file=file)
+        raise ValueError(f"{file} is no PCA basis that --keep-basis wrote ({type(error).__name__}: {error})") from error
+    return Basis(**arrays, layer=layer, origin=origin, network=network, file=file)

@@ -19,8 +19,11 @@ class NeighbourScores:
     """k-nearest-neighbour accuracy of several descriptors, leaving one out, by the mean of each picture's map.
 
     A picture is right if its class has the most of the votes of its k nearest others, each one vote; of equals, the
-    class whose pictures are nearer (by the sum of their ranks). k is 20, or the number of others that the smallest
-    class can offer. Classes with a single picture are left out. By chance: the share of the most frequent class.
+    class whose pictures are nearer (by the sum of their ranks). Classes with a single picture are left out. By chance:
+    the share of the most frequent class.
+
+    k is 20 whatever the classes, or all others where there are fewer; the measure's name says it. A class of few
+    pictures is outvoted by larger ones then, and hardly any picture is right where classes have fewer than about 10.
     """
 
     def __init__(self, descriptors: Sequence[Descriptor]) -> None:
@@ -41,7 +44,7 @@ class NeighbourScores:
             return {}
         kept = [i for i, label in enumerate(self._labels) if label in counts]
         labels = [self._labels[i] for i in kept]
-        k = min(_NEIGHBOURS, min(counts.values()) - 1)
+        k = min(_NEIGHBOURS, len(kept) - 1)
         most = max(counts, key=lambda label: counts[label])
         hits = [
             nearest_neighbour_hits(torch.stack([means[i] for i in kept]), labels, descriptor.similarity, k)

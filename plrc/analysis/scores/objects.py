@@ -49,9 +49,7 @@ class RasterObject:
 
     def distances(self) -> Tensor:
         """``(p, h * w)``, from each point to each cell's centre, in cells."""
-        h, w = self.inside.shape
-        centres = cell_centres(h, w).flatten(0, 1)
-        return torch.cdist(centres[self.cells] * torch.tensor([w, h]), centres * torch.tensor([w, h]))
+        return _distances(self.points, *self.inside.shape)
 
     def affinities(self, descriptor: Descriptor, maps: Tensor) -> Tensor:
         """How alike each cell is to each point: ``(p, h * w)``, bilinear between the cells of ``maps (1, C, h′, w′)``.
@@ -72,7 +70,7 @@ def objects_of_masks(
         boxes: ``(n, 4)`` in the image frame. size: width and height of the picture, for its proportions. number: of the
             picture, from which the points are drawn.
     """
-    h, w = _raster(size)
+    h, w = raster_of(size)
     rng = np.random.default_rng((12345, number))
     found = []
     for mask, box in zip(masks, boxes, strict=True):
@@ -86,7 +84,7 @@ def objects_of_masks(
 
 def objects_of_boxes(boxes: np.ndarray, size: tuple[int, int], number: int, points: int = POINTS) -> list[RasterObject]:
     """The same by boxes ``(n, 4)``: all of a box is the object, and points are of its middle, half as wide and high."""
-    h, w = _raster(size)
+    h, w = raster_of(size)
     rng = np.random.default_rng((12345, number))
     centres = cell_centres(h, w)
     found = []
@@ -133,21 +131,28 @@ def object_auc(similar: Tensor, thing: RasterObject) -> float:
     return float("nan") if np.isnan(aucs).all() else float(np.nanmean(aucs))
 
 
-def point_auc(affinity: Tensor, mask: Tensor, point: Tensor) -> float:
-    """The distance-matched AUC of one point's affinity: see ``distance_matched_auc``.
+def point_auc(values: Tensor, extent: Tensor, mask: Tensor, point: Tensor) -> float:
+    """The distance-matched AUC of one point's affinity: see ``distance_matched_auc``, with whose number it agrees.
 
     Args:
-        affinity: ``(H, W)``, as it lies over the picture. mask: ``(H, W)`` bool. point: ``(2,)`` in the image frame.
+        values: ``(h, w)``, a map of affinities. extent: ``(2,)``, how far right and down the map reaches, the picture
+            being 1: ``FeatureMap.extent``. mask: ``(H, W)`` bool, of the picture's proportions. point: ``(2,)`` in the
+            image frame.
 
     Returns:
         In [0, 1]; not a number where no ring has cells on both sides.
     """
-    height, width = affinity.shape
-    h, w = _raster((width, height))
-    both = F.interpolate(torch.stack((affinity.float(), mask.float()))[None], (h, w), mode="area")[0]
-    scale = torch.tensor([w, h])
-    rings = ((cell_centres(h, w).flatten(0, 1) - point) * scale).norm(dim=1).div(_RING).long()
-    return _ring_auc(both[0].flatten().numpy(), (both[1] > 0.5).flatten().numpy(), rings.numpy())
+    h, w = raster_of((mask.shape[1], mask.shape[0]))
+    similar = sample(values[None, None], (cell_centres(h, w).flatten(0, 1) / extent)[None])[0, :, 0]
+    inside = F.interpolate(mask.float()[None, None], (h, w), mode="area").flatten() > 0.5
+    rings = (_distances(point[None], h, w)[0] / _RING).long()
+    return _ring_auc(similar.numpy(), inside.numpy(), rings.numpy())
+
+
+def _distances(points: Tensor, h: int, w: int) -> Tensor:
+    """``(p, h * w)``, from points ``(p, 2)`` to the centres of ``h × w`` cells, in cells, to a thousandth."""
+    exact = ((cell_centres(h, w).flatten(0, 1) - points[:, None]) * torch.tensor([w, h])).norm(dim=2)
+    return exact.round(decimals=3)  # 3 cells are 3, not a hair less: whole numbers part the rings
 
 
 def _ring_auc(similar: np.ndarray, inside: np.ndarray, rings: np.ndarray) -> float:
@@ -167,8 +172,8 @@ def _ring_auc(similar: np.ndarray, inside: np.ndarray, rings: np.ndarray) -> flo
     return won / pairs if pairs else float("nan")
 
 
-def _raster(size: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of the raster of a picture of that width and height."""
+def raster_of(size: tuple[int, int], longer: int = _RASTER) -> tuple[int, int]:
+    """Rows and columns of the raster of a picture of that width and height, ``longer`` cells on the longer side."""
     width, height = size
-    scale = _RASTER / max(width, height)
+    scale = longer / max(width, height)
     return max(1, round(height * scale)), max(1, round(width * scale))

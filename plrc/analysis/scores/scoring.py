@@ -14,7 +14,7 @@ from plrc.analysis.scores.bootstrap import Score
 from plrc.analysis.scores.keypoints import KeypointScores
 from plrc.analysis.scores.neighbours import NeighbourScores
 from plrc.analysis.scores.object_scores import ObjectScores
-from plrc.analysis.scores.table import Table
+from plrc.analysis.scores.table import Table, origin_of
 from plrc.analysis.scores.views import ViewScores, view_pair
 from plrc.config import load_config
 from plrc.data.annotated import KeypointSource, LabelledSource
@@ -24,6 +24,7 @@ from plrc.data.sources import Source, UndecodableImage
 logger = logging.getLogger(__name__)
 
 _STRIDE = 8  # pixels a cell of the baselines, for all checkpoints: they are not to depend on what stands beside them
+_NAMED = 10  # pictures that a warning names before it counts the rest
 _MULTIPLE = 32  # of the pictures' sides: the largest stride of a ResNet, so that every map covers the whole picture
 
 
@@ -34,6 +35,8 @@ def score_table(
     short_side: int = 448,
     limit: int | None = None,
     progress: Callable[[list[int]], Iterable[int]] = iter,
+    within: int = 1,
+    path: str = "",
 ) -> Table:
     """All scores that a data set allows, of several descriptors and beside them the trivial baselines.
 
@@ -41,8 +44,10 @@ def score_table(
     AUC, mask IoU, CorLoc, region purity. Boxes without masks: CorLoc, purity. Keypoints: PCK. Classes: k-NN. What each
     is: ``ViewScores``, ``ObjectScores``, ``FixedThreshold``, ``purity``, ``KeypointScores``, ``NeighbourScores``.
 
-    Baselines: "Lab colour" and "distance" (the nearest is the most alike; of keypoints: the same relative place), both
-    in cells of 8 pixels, and "chance".
+    Baselines: "Lab colour" and "distance" (the nearest is the most alike) or, of keypoints, "same place" (relative to
+    the picture's sides), in cells of 8 pixels, and "chance".
+
+    Pictures that cannot be decoded, or whose annotation cannot be read, are left out with a warning that names them.
 
     Memory does not grow with the data set but for a few numbers a picture (k-NN: one feature), and the maps of one
     folder of keypoints.
@@ -50,13 +55,21 @@ def score_table(
     Args:
         name: of the data set, for the heading. short_side: pixels to which a picture's shorter side is resized, in
             steps of 32. limit: that many pictures, evenly over the data set, instead of all.
-        progress: wraps the list of the pictures' numbers, such as ``tqdm.tqdm``.
+        progress: wraps the list of the pictures' numbers, such as ``tqdm.tqdm``. It may end early: the table is of the
+            pictures so far then, and says so. within: cells of 32 pixels by which a match of views may be off.
+        path: of the data set, to be kept with the numbers.
 
     Raises:
-        ValueError: no descriptor, two of one name, or a short side or limit below 1.
+        ValueError: no descriptor, two of one name, a short side or limit below 1, or no picture can be scored.
     """
-    if not descriptors or short_side < 1 or (limit is not None and limit < 1):
-        raise ValueError(f"nothing to score: {len(descriptors)} checkpoints, short side {short_side}, limit {limit}")
+    if not descriptors:
+        raise ValueError("there is nothing to score: name a checkpoint with --checkpoint")
+    if limit is not None and limit < 1:
+        raise ValueError(f"--most takes 1 picture or more of a data set, not {limit}")
+    if short_side < 1:
+        raise ValueError(f"--size takes 1 pixel or more, not {short_side}")
+    if within < 0:
+        raise ValueError(f"--within takes 0 cells or more, not {within}")
     trivial = [lab_colour(_STRIDE), place(_STRIDE) if isinstance(dataset, KeypointSource) else position(_STRIDE)]
     described = [*descriptors, *trivial]
     columns = (*(d.name for d in described), "chance")
@@ -65,39 +78,60 @@ def score_table(
 
     config = load_config("imagenet")
     sampler, side = view_sampler(config), config.image_size
-    views, masks, boxes = ViewScores(described), ObjectScores(described, True), ObjectScores(described, False)
+    views, masks, boxes = ViewScores(described, within), ObjectScores(described, True), ObjectScores(described, False)
     keypoints, classes = KeypointScores(described), NeighbourScores(described[:-1])  # a mean place tells nothing
     seconds: list[list[float]] = [[] for _ in described]
-    undecodable: list[str] = []
+    left_out: list[str] = []
+    done = 0
     numbers = np.unique(np.linspace(0, len(dataset) - 1, min(limit or len(dataset), len(dataset))).round()).astype(int)
     for i in progress(numbers.tolist()):
+        done += 1
         try:
             image = dataset.load(i)
             annotation = dataset.annotation(i)
+            points = dataset.keypoints(i) if isinstance(dataset, KeypointSource) else None
         except UndecodableImage as error:
-            undecodable.append(str(error))
+            left_out.append(str(error))
+            continue
+        except ValueError as error:  # of the annotation
+            left_out.append(f"{dataset.name(i)}: {error}")
             continue
         if (pair := view_pair(image, i, sampler, side)) is not None:
             views.add(pair)
         maps = _describe(described, picture_tensor(image, short_side, _MULTIPLE), seconds)
         if annotation is not None:
             (boxes if annotation.masks is None else masks).add(i, annotation, image.size, maps)
-        if isinstance(dataset, KeypointSource):
-            keypoints.add(dataset.group(i), dataset.keypoints(i), image.size, maps)
+        if isinstance(dataset, KeypointSource) and points is not None:
+            keypoints.add(dataset.group(i), points, image.size, maps)
         if isinstance(dataset, LabelledSource):
             classes.add(dataset.label(i), maps[:-1])
-    if undecodable:
-        logger.warning("%d pictures cannot be decoded and are not scored: %s", len(undecodable), undecodable[0])
-    if len(undecodable) == len(numbers):
-        raise ValueError(f"{name}: none of {len(numbers)} pictures can be decoded, among them {undecodable[0]}")
+    if len(left_out) == done:
+        raise ValueError(f"{name}: none of {done} pictures can be scored, among them {', '.join(left_out[:1])}")
+    if left_out:
+        more = f"; and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+        logger.warning("%s: left out %d pictures: %s%s", name, len(left_out), "; ".join(left_out[:_NAMED]), more)
 
     rows: dict[str, list[Score | None]] = {}
     for part in (masks, boxes, keypoints):
         rows |= part.rows()
     rows |= {measure: [*row[:-1], None, row[-1]] for measure, row in classes.rows().items()}
     rows |= views.rows()
-    times = {d.name: float(np.median(s)) for d, s in zip(described, seconds, strict=True)}
-    return Table(name, short_side, columns, {measure: tuple(row) for measure, row in rows.items()}, times)
+    if not rows:
+        raise ValueError(f"{name}: nothing is annotated in its pictures, and no two views of one overlap enough")
+    return Table(
+        name,
+        short_side,
+        columns,
+        {measure: tuple(row) for measure, row in rows.items()},
+        {d.name: float(np.median(s)) for d, s in zip(described, seconds, strict=True)},
+        baselines=columns[len(descriptors) :],
+        path=path,
+        limit=limit,
+        within=within,
+        pictures=done - len(left_out),
+        interrupted_after=done if done < len(numbers) else None,
+        networks={d.name: origin_of(d) for d in descriptors if d.origin is not None},
+    )
 
 
 def _describe(descriptors: Sequence[Descriptor], picture: Tensor, seconds: list[list[float]]) -> list[Tensor]:

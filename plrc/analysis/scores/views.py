@@ -18,6 +18,8 @@ from plrc.data.sources import Source
 from plrc.data.views import ViewSampler, cut
 from plrc.geometry import cell_of, sample
 
+_CELL = 32  # pixels a side of the cells by which several descriptors are judged
+
 
 @dataclass(frozen=True)
 class ViewPairs:
@@ -90,8 +92,12 @@ def view_match_by_chance(pairs: ViewPairs, h: int, w: int, within: int = 1) -> S
 class ViewScores:
     """View match of several descriptors whose cells differ in size, judged alike; one image after another.
 
-    "Within a cell" is of the coarsest map among them: a match in a finer map counts for the coarse cell that it lies
-    in, so that no descriptor has a harder task than another.
+    "Within a cell" is of cells of 32 pixels, a ResNet's last ones, whatever the map's own: a match in a finer map
+    counts for the cell that it lies in, so that no descriptor has a harder task than another, and none is judged
+    differently for what stands beside it.
+
+    Args:
+        within: cells, by which a match's row and column may be off.
     """
 
     def __init__(self, descriptors: Sequence[Descriptor], within: int = 1) -> None:
@@ -102,14 +108,17 @@ class ViewScores:
 
     def add(self, pair: ViewPairs) -> None:
         """Score one image's pair; all pairs are of one size."""
+        height, width = pair.views.shape[-2:]
+        self.grid = (max(1, height // _CELL), max(1, width // _CELL))
         maps = [descriptor.maps(pair.views[:, 0]) for descriptor in self._descriptors]
-        self.grid = min((m.shape[2], m.shape[3]) for m in maps)
         for values, descriptor, both in zip(self._values, self._descriptors, maps, strict=True):
             values += _recalls(pair, descriptor, both[:1], both[1:], self._within, self.grid)
         self._chance.append(view_match_by_chance(pair, *self.grid, self._within).mean)
 
     def rows(self) -> dict[str, list[Score | None]]:
-        """The measure's name → a score a descriptor, and last a blind guess's."""
+        """The measure's name → a score a descriptor, and last a blind guess's. Empty if there was no pair."""
+        if not self._chance:
+            return {}
         h, w = self.grid
         name = f"view match (±{self._within} of {h}×{w} cells)"
         return {name: [score_of(values) for values in (*self._values, self._chance)]}
@@ -125,7 +134,7 @@ def _recalls(
     recalls = []
     for i in range(len(queries)):
         best = descriptor.similarity(queries[i], maps2[i].flatten(1).T).argmax(dim=1)
-        # The coarse cell that holds the best cell's centre; the same cell if the grid is the map's.
+        # The cell of the grid that holds the best cell's centre; the same cell if the grid is the map's.
         found_row, found_column = (2 * (best // w) + 1) * grid[0] // (2 * h), (2 * (best % w) + 1) * grid[1] // (2 * w)
         hit = ((found_row - row[i]).abs() <= within) & ((found_column - column[i]).abs() <= within)
         recalls.append(float(hit.float().mean()))
