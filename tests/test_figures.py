@@ -21,7 +21,7 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from plrc import figures
-from plrc.figures.panels import SHADOW
+from plrc.figures.panels import OUTLINE
 from plrc.figures.rasters import depth_in_region
 from plrc.geometry import Crop, cell_centres, cell_of
 
@@ -99,7 +99,7 @@ def texts(figure: Figure) -> list[Text]:
 def test_each_cell_of_a_map_is_where_the_coordinate_rule_says_and_has_the_colour_of_its_value() -> None:
     """Read from the pixels of the drawn figure, close to the four corners of every cell."""
     values = ramp(5, 7)
-    grey = np.full((60, 90, 3), 128, dtype=np.uint8)  # no shadows
+    grey = np.full((60, 90, 3), 128, dtype=np.uint8)  # no outlines
     figure = figures.affinity(grey, values[None], np.array([[2.0, 2.0]]))  # the ring is out of sight
     figure.set_dpi(300)
     pixels = rendered(figure)
@@ -111,16 +111,20 @@ def test_each_cell_of_a_map_is_where_the_coordinate_rule_says_and_has_the_colour
         np.testing.assert_allclose(shown, wanted, atol=0.01)
 
 
-def test_shadows_darken_a_map_by_at_most_their_share_and_keep_its_hue() -> None:
-    image = np.zeros((20, 20, 3), dtype=np.uint8)
-    image[:, 10:] = 255
+def test_a_map_has_its_own_colours_but_for_the_outlines_of_the_picture() -> None:
+    """Black or white, what lies below does not pass for a value; where they meet a line keeps the hue."""
+    image = np.zeros((40, 40, 3), dtype=np.uint8)
+    image[:, 20:] = 255
     figure = figures.affinity(image, np.full((1, 2, 2), 0.7), np.array([[2.0, 2.0]]))
     pixels = rendered(figure).astype(float)
     (axes,) = panels(figure, "map")
-    dark, light = (
-        pixels[pixels.shape[0] - 1 - int(y), int(x), :3] for x, y in axes.transData.transform([(5, 10), (15, 10)])
+    black, edge, white = (
+        pixels[pixels.shape[0] - 1 - int(y), int(x), :3]
+        for x, y in axes.transData.transform([(6, 20), (20, 20), (34, 20)])
     )
-    np.testing.assert_allclose(dark / light, 1 - SHADOW, atol=0.02)
+    np.testing.assert_array_equal(black, white)
+    np.testing.assert_allclose(black / 255, axes.images[0].cmap((0.7 + 1) / 2)[:3], atol=0.01)
+    np.testing.assert_allclose(edge / black, 1 - OUTLINE, atol=0.02)
 
 
 @pytest.mark.parametrize(

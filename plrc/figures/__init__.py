@@ -4,7 +4,7 @@ Panels are drawn in the pixels of their picture, and a picture fills its panel w
 ``(row i, column j)`` of an ``h × w`` map covers ``j/w … (j + 1)/w`` of the width, as ``plrc.geometry`` has it, or of
 the map's extent where that reaches beyond the picture. Cosines have the colours of [−1, 1] unless told otherwise, so
 that figures can be compared, and a colour bar says the range; a map's cells are drawn as the cells they are, under a
-picture's shadows, which darken a colour but do not change its hue. What colours tell, shapes or lines tell too.
+picture's outlines: its own light and dark would pass for values. What colours tell, shapes or lines tell too.
 
 Lengths of a layout are inches, sizes of type and lines points; a figure is at most a page wide (7 inches) unless it
 has more columns than that can hold. ``Figure`` is constructed directly: pyplot would keep every figure of a server.

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, to_rgba_array
 
-# Blue to white to red without the darkest ends: those would be black in a picture's shadows.
+# Blue to white to red without the darkest ends, in which a picture's outlines would be lost.
 COSINE = LinearSegmentedColormap.from_list("cosine", matplotlib.colormaps["RdBu_r"](np.linspace(0.1, 0.9, 17)))
 
 # Dark violet over green to yellow, for ranges without a middle. Also without the darkest end.

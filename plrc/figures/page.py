@@ -81,7 +81,7 @@ class Page:
         values: np.ndarray | Tensor | None = None,
         extent: Extent = WHOLE,
     ) -> Axes:
-        """A picture ``(H, W, 3)``, or a map ``(h, w)`` of values under its shadows, as large as its place allows."""
+        """A picture ``(H, W, 3)``, or a map ``(h, w)`` of values under its outlines, as large as its place allows."""
         h, w = pixels.shape[:2]
         width, height = self._widths[column], self._heights[row]
         scale = min(width / w, height / h)

@@ -15,7 +15,8 @@ from plrc.figures.scales import COSINES, Scale
 
 Extent = np.ndarray | Tensor | Sequence[float]  # how far right and down a map reaches, the picture being 1
 WHOLE = (1.0, 1.0)
-SHADOW = 0.42  # share of its colour's light that a map loses where the picture is darkest
+OUTLINE = 0.5  # share of its colour's light that a map loses at the picture's strongest edges
+_PLAIN = 75  # per cent of a picture that show a map's own colours: only the strongest edges are drawn
 
 
 def as_array(values: np.ndarray | Tensor | Sequence[float]) -> np.ndarray:
@@ -49,7 +50,7 @@ def fill(
     scale: Scale = COSINES,
     extent: Extent = WHOLE,
 ) -> None:
-    """A picture ``(H, W, 3)``, or a map ``(h, w)`` of values under its shadows."""
+    """A picture ``(H, W, 3)``, or a map ``(h, w)`` of values under its outlines."""
     h, w = pixels.shape[:2]
     axes.set(xlim=(0, w), ylim=(h, 0), xticks=[], yticks=[])
     axes.spines[:].set(linewidth=0.4, color="0.3")
@@ -58,7 +59,7 @@ def fill(
     else:
         ends = {"vmin": scale.low, "vmax": scale.high}
         lay(axes, as_array(values), "map", extent, cmap=scale.colours, interpolation="nearest", **ends)
-        lay(axes, _shadows(pixels), "shadows")
+        lay(axes, _outlines(pixels), "outlines")
 
 
 def mark(axes: Axes, point: np.ndarray, number: str = "", negative: bool = False) -> None:
@@ -84,11 +85,17 @@ def mark(axes: Axes, point: np.ndarray, number: str = "", negative: bool = False
         )  # fmt: skip
 
 
-def _shadows(pixels: np.ndarray) -> np.ndarray:
-    """Black ``(H, W, 4)`` uint8, opaque to ``SHADOW`` where the picture is darkest: it multiplies what lies below."""
+def _outlines(pixels: np.ndarray) -> np.ndarray:
+    """The picture's strongest edges, black ``(H, W, 4)`` uint8, opaque to ``OUTLINE``.
+
+    Edges and not the picture itself: its own light and dark would pass for values of the map.
+    """
+    from scipy import ndimage
+
     light = pixels @ np.array([0.299, 0.587, 0.114])
-    low, high = np.percentile(light, (2, 98))
-    dark = ((high - light) / max(high - low, 1)).clip(0, 1)
-    shadows = np.zeros((*pixels.shape[:2], 4), dtype=np.uint8)
-    shadows[..., 3] = (255 * SHADOW * dark).round()
-    return shadows
+    light = ndimage.gaussian_filter(light, max(light.shape) / 200)
+    edges = np.hypot(ndimage.sobel(light, axis=0), ndimage.sobel(light, axis=1))
+    low, high = np.percentile(edges, (_PLAIN, 99))
+    outlines = np.zeros((*pixels.shape[:2], 4), dtype=np.uint8)
+    outlines[..., 3] = (255 * OUTLINE * ((edges - low) / max(high - low, 1)).clip(0, 1)).round()
+    return outlines
