@@ -19,8 +19,7 @@ help:
 	@echo 'The first run makes $(VENV) with $(PYTHON) (another one: make PYTHON=python3.12 ...).'
 
 demo: $(VENV)/.installed-core
-	rm -rf runs/demo
-	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node=2 train_ddp.py --preset demo --out runs/demo
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node=2 train_ddp.py --preset demo --out runs/demo --resume auto
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q

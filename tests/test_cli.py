@@ -450,3 +450,20 @@ def test_no_display_and_no_home_is_needed(place):
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert (done.stderr, (place / "x.png").exists()) == ("", True)
+
+
+@pytest.mark.parametrize("command", ["affinity photos/a.png", "embed data", "score data"])
+@pytest.mark.parametrize(("out", "what"), [("photos", "a folder"), ("photos/b.jpg", "a file")])
+def test_a_place_that_is_taken_is_refused_before_the_work(place, capsys, monkeypatch, command, out, what):
+    monkeypatch.setattr("plrc.recipes.networks.load_encoder", lambda *_: pytest.fail("work was done"))
+    before = sorted(place.rglob("*"))
+    assert main([*command.split(), *NETWORK, "--out", out]) == 2
+    assert re.fullmatch(rf"plrc \w+: {out} is {what}: --out names new files.*\n", capsys.readouterr().err)
+    assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", ["affinity data", "embed data --of points", "score data"])
+def test_without_a_terminal_progress_is_a_line_now_and_then(place, capsys, monkeypatch, command):
+    monkeypatch.setattr("plrc.cli.commands._EVERY", 0.0)
+    assert main([*command.split(), *NETWORK, "--out", "look"]) == 0
+    assert re.search(r"^pictures.*: 3 of 3$", capsys.readouterr().err, re.MULTILINE)

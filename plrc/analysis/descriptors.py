@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from plrc.analysis.inputs import as_tensor, input_size
 from plrc.data.photometric import normalise
 from plrc.geometry import cell_centres
 
@@ -117,7 +117,4 @@ def picture_tensor(image: Image.Image, short_side: int, multiple: int) -> Tensor
 
     The frame stays the whole picture; its proportions change by less than half a ``multiple``.
     """
-    scale = short_side / min(image.size)
-    width, height = (max(1, round(side * scale / multiple)) * multiple for side in image.size)
-    resized = image.resize((width, height), Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1)[None].float() / 255
+    return as_tensor(image, input_size(image.size, short_side, multiple))

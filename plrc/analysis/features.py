@@ -6,12 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from plrc.analysis.inputs import MAX_PIXELS, input_size, shifts, tiles
+from plrc.analysis.inputs import MAX_PIXELS, as_tensor, input_size, shifts, tiles
 from plrc.data.photometric import normalise
 from plrc.data.sources import decode
 from plrc.geometry import cell_centres, cell_of, sample
@@ -22,7 +21,7 @@ Size = int | tuple[int, int] | None
 DEFAULT_SIZE = 448  # short side, pixels: 14 cells of a ResNet's c5
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FeatureMap:
     """Features of every cell of a picture, and where the cells lie in it.
 
@@ -42,6 +41,11 @@ class FeatureMap:
     stride: int
     layer: str
     finer: str = ""
+
+    def __repr__(self) -> str:
+        (channels, h, w), (width, height) = self.features.shape, self.image_size
+        layer = ", ".join(part for part in (self.layer, self.finer) if part)
+        return f"FeatureMap({layer}: {channels} channels, {h} × {w} cells of a picture of {width} × {height} pixels)"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -233,12 +237,6 @@ class DenseEncoder:
                 samples = sample(maps, there.to(maps)[None].expand(len(maps), -1, -1))
                 total = samples + total.to(samples)
         return (total / len(offsets) ** 2).transpose(1, 2).unflatten(2, (h * factor, w * factor))
-
-
-def as_tensor(picture: Image.Image, size: tuple[int, int]) -> Tensor:
-    """A picture resized to width and height, ``(1, 3, H, W)`` RGB in [0, 1]."""
-    resized = picture.convert("RGB").resize(size, Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1)[None].float() / 255
 
 
 def load_encoder(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+from PIL import Image
 from torch import Tensor, nn
 
 # Pixels that are encoded at once. A larger input goes through in overlapping tiles of at most so many.
@@ -30,6 +33,12 @@ def input_size(image_size: tuple[int, int], size: int | tuple[int, int] | None, 
     scale = 1.0 if size is None else size / min(image_size)
     width, height = (max(1, round(side * scale / stride)) * stride for side in image_size)
     return width, height
+
+
+def as_tensor(picture: Image.Image, size: tuple[int, int]) -> Tensor:
+    """A picture resized to width and height, ``(1, 3, H, W)`` RGB in [0, 1]."""
+    resized = picture.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1)[None].float() / 255
 
 
 def shifts(stride: int, factor: int) -> list[int]:

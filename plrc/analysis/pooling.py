@@ -12,10 +12,14 @@ def point_features(fmap: FeatureMap, points: Tensor) -> Tensor:
     """Features ``(n, C)`` at points ``(n, 2)`` of the image frame: bilinear samples.
 
     Raises:
-        ValueError: the points have another shape.
+        ValueError: the points have another shape, or one lies outside the map.
     """
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"points have the shape (n, 2), x and y in [0, 1] of the image; not {tuple(points.shape)}")
+    outside = ((points < 0) | (points.cpu() > fmap.extent.clamp(min=1)).to(points.device)).any(dim=1)
+    if outside.any():
+        point = tuple(points[outside][0].tolist())
+        raise ValueError(f"points are shares of the image's width and height, in [0, 1]; {point} lies outside")
     return fmap.at(points)
 
 

@@ -6,17 +6,20 @@ import argparse
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 FORMATS = ("png", "pdf", "svg")
+_EVERY = 15.0  # seconds between two lines of progress where there is no terminal
 
 
 def affinity(o: argparse.Namespace) -> None:
     from plrc.recipes import draw_affinity
 
+    out, formats = _place(o)
     with _steps() as progress:
         drawing = draw_affinity(
             _listed(o),
@@ -29,12 +32,13 @@ def affinity(o: argparse.Namespace) -> None:
             progress=progress,
             **_network(o),
         )
-    _finish(drawing, o.out, o.format)
+    _finish(drawing, out, formats)
 
 
 def correspond(o: argparse.Namespace) -> None:
     from plrc.recipes import draw_correspondence
 
+    out, formats = _place(o)
     with _steps() as progress:
         drawing = draw_correspondence(
             _listed(o),
@@ -48,7 +52,7 @@ def correspond(o: argparse.Namespace) -> None:
             progress=progress,
             **_network(o),
         )
-    _finish(drawing, o.out, o.format)
+    _finish(drawing, out, formats)
 
 
 def embed(o: argparse.Namespace) -> None:
@@ -56,6 +60,7 @@ def embed(o: argparse.Namespace) -> None:
 
     if (o.basis or o.keep_basis) and o.method != "rgb":
         raise ValueError(f"--basis and --keep-basis are for --method rgb, not {o.method}: leave them out, or take rgb")
+    out, formats = _place(o)
     pictures = _listed(o)
     with _steps() as progress:
         how = {**_network(o), "progress": progress}
@@ -74,7 +79,7 @@ def embed(o: argparse.Namespace) -> None:
                 seed=o.seed,
                 **how,
             )
-    _finish(drawing, o.out, o.format)
+    _finish(drawing, out, formats)
 
 
 def score(o: argparse.Namespace) -> None:
@@ -85,8 +90,11 @@ def score(o: argparse.Namespace) -> None:
     from plrc.recipes.drawing import written_whole
     from plrc.recipes.networks import open_networks
 
+    title = Path(o.dataset).resolve().name
+    o.out = o.out or Path("runs/look", "scores-" + re.sub(r"[^\w.-]+", "-", title))
+    out, formats = _place(o)
     networks = open_networks(o.checkpoints, o.device, o.layer, o.branch)
-    dataset, title = open_annotated(o.dataset), Path(o.dataset).resolve().name
+    dataset = open_annotated(o.dataset)
     table = score_table(
         dataset,
         [dense(encoder, o.layer, name) for name, encoder in networks.items()],
@@ -98,11 +106,7 @@ def score(o: argparse.Namespace) -> None:
         o.dataset,
     )
     print(table.to_text())
-    out: Path = o.out or Path("runs/look", "scores-" + re.sub(r"[^\w.-]+", "-", title))
-    ending = out.suffix[1:]
-    if ending in FORMATS:  # --out scores.pdf
-        out = out.with_suffix("")
-    pictures = [f"{out.name}.{suffix}" for suffix in o.format or [ending if ending in FORMATS else "png"]]
+    pictures = [f"{out.name}.{suffix}" for suffix in formats]
     with written_whole(out.parent) as folder:
         table.to_csv(folder / f"{out.name}.csv")
         table.to_json(folder / f"{out.name}.json")
@@ -117,9 +121,7 @@ def score(o: argparse.Namespace) -> None:
 
 
 def _until_interrupted(numbers: list[int]) -> Iterator[int]:
-    """The numbers, under a progress bar; at Ctrl-C the present one is the last, and at another one all is dropped."""
-    from tqdm import tqdm
-
+    """The numbers, and how far they are; at Ctrl-C the present one is the last, and at another one all is dropped."""
     before = signal.getsignal(signal.SIGINT)
     stopped = False
 
@@ -130,10 +132,12 @@ def _until_interrupted(numbers: list[int]) -> Iterator[int]:
 
     signal.signal(signal.SIGINT, stop)
     try:
-        for number in tqdm(numbers, unit="picture", disable=not sys.stderr.isatty()):
-            yield number
-            if stopped:
-                return
+        with _steps() as progress:
+            for done, number in enumerate(numbers, start=1):
+                yield number
+                progress("pictures", done, len(numbers))
+                if stopped:
+                    return
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -154,8 +158,10 @@ def export(o: argparse.Namespace) -> None:
 def replay(o: argparse.Namespace) -> None:
     from plrc.recipes import KINDS, replay
 
+    o.out = o.out or o.recipe.with_name(f"{o.recipe.stem}-replayed")
+    out, formats = _place(o)
     drawing, changed = replay(o.recipe, KINDS)
-    _finish(drawing, o.out or o.recipe.with_name(f"{o.recipe.stem}-replayed"), o.format)
+    _finish(drawing, out, formats)
     if changed:
         raise ValueError(f"not the same as {o.recipe}: " + "; ".join(changed))
     print(f"all {len(drawing.arrays)} arrays are those of {o.recipe}, to the last bit")
@@ -172,12 +178,21 @@ def _network(o: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(o, name) for name in names}
 
 
-def _finish(drawing: Any, out: Path, formats: list[str] | None) -> None:
-    """Write everything and say so; the numbers come last, where they are seen."""
+def _place(o: argparse.Namespace) -> tuple[Path, list[str]]:
+    """What the files are to be called, without their endings, and the pictures' formats; checked before the work."""
+    from plrc.recipes.drawing import check_place
+
+    out: Path = o.out
     ending = out.suffix[1:]
     if ending in FORMATS:  # --out map.pdf
         out = out.with_suffix("")
-    files = drawing.save(out, formats or [ending if ending in FORMATS else "png"])
+    check_place(out)
+    return out, o.format or [ending if ending in FORMATS else "png"]
+
+
+def _finish(drawing: Any, out: Path, formats: list[str]) -> None:
+    """Write everything and say so; the numbers come last, where they are seen."""
+    files = drawing.save(out, formats)
     print("written: " + ", ".join(str(file) for file in files))
     if drawing.part:
         print(f"sheet: {drawing.part}, all are in {out}.csv")
@@ -186,17 +201,21 @@ def _finish(drawing: Any, out: Path, formats: list[str] | None) -> None:
 
 @contextmanager
 def _steps() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar for work that tells its steps; nothing where nobody looks."""
+    """Tells of work how far it is: a bar on a terminal, elsewhere a line now and then."""
     from tqdm import tqdm
 
-    with tqdm(disable=not sys.stderr.isatty(), leave=False) as bar:
-        at = ""
+    terminal = sys.stderr.isatty()
+    with tqdm(disable=not terminal, leave=False) as bar:
+        at, told = "", time.monotonic()
 
         def progress(what: str, done: int, total: int) -> None:
-            nonlocal at
-            if what != at:  # work of another kind begins
+            nonlocal at, told
+            if terminal and what != at:  # work of another kind begins
                 bar.set_description(at := what, refresh=False)
                 bar.reset(total)
             bar.update(done - bar.n)
+            if not terminal and time.monotonic() - told > _EVERY:
+                told = time.monotonic()
+                print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
 
         yield progress

@@ -142,7 +142,7 @@ def open_source(data: str) -> Source:
 
 
 def decode(
-    file: str | bytes | os.PathLike[str] | BinaryIO, at_least: tuple[int, int] | None = None, *, name: str = "image"
+    file: str | bytes | os.PathLike[str] | BinaryIO, at_least: tuple[int, int] | None = None, *, name: str = ""
 ) -> Image.Image:
     """Decode a picture to what a person sees: RGB, upright, transparency on white; of an animation the first frame.
 
@@ -156,7 +156,7 @@ def decode(
     Raises UndecodableImage(name, reason): missing, unreadable, empty, truncated, damaged, no image, or beyond Pillow's
     decompression bomb limit (about 179 million pixels).
     """
-    with opened(file, name) as image:
+    with opened(file, name or (os.fsdecode(file) if isinstance(file, str | bytes | os.PathLike) else "image")) as image:
         orientation = exif_orientation(image)
         if at_least is not None:
             width, height = at_least[::-1] if orientation in _SIDEWAYS else at_least

@@ -112,7 +112,7 @@ def _from_file(file: Path, branch: str | None) -> Pretrained:
             "update plrc"
         )
     found = find(content, str(file), branch)
-    arch, trunk = build_trunk(found.trunk, str(file), found.spelled, ours=found.layout == PLRC_RUN)
+    arch, trunk = build_trunk(found.trunk, str(file), found.spelled)
     heads, notes = _heads(found, trunk.channels)
     if found.layout == PLRC_RUN:
         notes = [*_progress(content), *notes]

@@ -17,27 +17,26 @@ _ARCHITECTURES = {
     (False, (3, 4, 6, 3)): "resnet34",
     (True, (3, 4, 6, 3)): "resnet50",
     (True, (3, 4, 23, 3)): "resnet101",
+    (False, (1, 4, 0, 0)): "tiny",
 }
-_TINY = (False, (1, 4, 0, 0))
 _COUNTER = "num_batches_tracked"
 _SHOWN = 4  # names in an error
 
 
 def build_trunk(
-    tensors: Mapping[str, Tensor], file: str, spelled: Callable[[str], str], ours: bool = False
+    tensors: Mapping[str, Tensor], file: str, spelled: Callable[[str], str]
 ) -> tuple[str, ResNetTrunk | TinyTrunk]:
     """The architecture and the trunk, fp32 and in evaluation mode, with every one of its tensors from ``tensors``.
 
     Args:
         tensors: by torchvision's names. BatchNorm's counters may be missing.
         file: for errors. spelled: a tensor's name in the file, for errors too.
-        ours: it is a checkpoint of this project, which alone has the architecture "tiny".
 
     Raises:
         CheckpointError: another architecture; a tensor that is missing, unknown, of the wrong shape or kind, or not
             finite.
     """
-    arch = _architecture(tensors, file, ours)
+    arch = _architecture(tensors, file)
     with torch.device("meta"):  # no memory, and no random numbers drawn
         trunk = TinyTrunk() if arch == "tiny" else ResNetTrunk(arch)
     wanted = trunk.state_dict()
@@ -58,10 +57,8 @@ def build_trunk(
     return arch, trunk.eval()
 
 
-def _architecture(tensors: Mapping[str, Tensor], file: str, ours: bool) -> str:
+def _architecture(tensors: Mapping[str, Tensor], file: str) -> str:
     signature = _signature(tensors)
-    if ours and signature == _TINY:
-        return "tiny"
     if signature not in _ARCHITECTURES:
         raise CheckpointError(f"{file} looks like {_variant(tensors)}, and only {_loadable()} can be loaded")
     return _ARCHITECTURES[signature]

@@ -190,7 +190,7 @@ def _differences(answers: dict[str, list[_Answer]], captions: dict[str, list[str
     """The captions of both networks in one: from the first to the last."""
     (first, *_, last) = answers
     both = zip(captions[first], captions[last], strict=True)
-    return {f"{last} − {first}": [f"{a} → {b.removeprefix('AUC ').removeprefix('upper half ')}" for a, b in both]}
+    return {f"{last} − {first}": [f"{a} → {b.removeprefix('AUC ')}" for a, b in both]}
 
 
 def _row(network: str, answer: _Answer) -> dict[str, Any]:
@@ -259,8 +259,9 @@ def _is_of_one(answers: dict[str, list[tuple[_Answer, str]]], difference: bool) 
 
 def _draw(answers: dict[str, list[tuple[_Answer, str]]], quantity: str, limits: tuple[float, float] | None) -> Figure:
     if _is_of_one(answers, quantity == "difference"):
-        return _draw_one(*next(iter(answers.values())), quantity=quantity, limits=limits)
-    chosen = spread(len(next(iter(answers.values()))), _ON_A_SHEET)
+        ((name, column),) = answers.items()
+        return _draw_one(name, column, quantity, limits)
+    chosen = spread(len(next(iter(answers.values()))), _ON_A_SHEET)  # of one picture's points there may be more
     shown = {heading(name, column[0][0].fmap): [column[i] for i in chosen] for name, column in answers.items()}
     first = [answer for answer, _ in next(iter(shown.values()))]
     empty = np.zeros((0, 2))
@@ -276,15 +277,16 @@ def _draw(answers: dict[str, list[tuple[_Answer, str]]], quantity: str, limits: 
     )
 
 
-def _draw_one(*shown: tuple[_Answer, str], quantity: str, limits: tuple[float, float] | None) -> Figure:
+def _draw_one(name: str, shown: list[tuple[_Answer, str]], quantity: str, limits: tuple[float, float] | None) -> Figure:
     """One picture by one network: a map for each point."""
     answers = [answer for answer, _ in shown]
-    titles = [f"point {i}" for i in range(1, len(answers) + 1)] if len(answers) > 1 else [quantity]
+    title = heading(name, answers[0].fmap)
+    titles = [f"{title}, point {i}" for i in range(1, len(answers) + 1)] if len(answers) > 1 else [title]
     return figures.affinity(
         answers[0].picture.pixels,
         [answer.values for answer in answers],
         [answer.positive.numpy() for answer in answers],
-        [f"{heading(title, answers[0].fmap)}: {caption}" for title, (_, caption) in zip(titles, shown, strict=True)],
+        [f"{title}: {caption}" for title, (_, caption) in zip(titles, shown, strict=True)],
         negatives=[answer.negative.numpy() for answer in answers],
         quantity=quantity,
         limits=limits,
@@ -293,4 +295,8 @@ def _draw_one(*shown: tuple[_Answer, str], quantity: str, limits: tuple[float, f
 
 
 def _caption(row: dict[str, Any]) -> str:
-    return f"upper half {row['half']:.0%}" if row["AUC"] == "" else f"AUC {row['AUC']:.2f}"
+    return (
+        f"{row['lowest']:.2f} to {row['highest']:.2f}".replace("-", "−")
+        if row["AUC"] == ""
+        else f"AUC {row['AUC']:.2f}"
+    )

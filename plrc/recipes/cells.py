@@ -13,13 +13,12 @@ from PIL import Image
 from plrc import figures
 from plrc.analysis.embedding import Basis, load_basis, pca_basis, save_basis, segments, to_rgb
 from plrc.analysis.features import DenseEncoder, FeatureMap
-from plrc.recipes.drawing import Drawing, Progress, counted, written_whole
+from plrc.recipes.drawing import Drawing, Progress, check_seed, counted, written_whole
 from plrc.recipes.networks import heading, inputs_of, open_networks, sides
 from plrc.recipes.pictures import open_picture, spread
 
 _ON_A_SHEET = 24  # pictures; the arrays have all
 _ROOM = 4 * 10**9  # bytes of the feature maps that are held at once, those of all pictures by one network
-_SEEDS = 2**32  # that scikit-learn knows
 
 
 def draw_rgb(
@@ -122,8 +121,7 @@ def draw_segments(
     parameters = {name: value for name, value in locals().items() if name != "progress"}
     if segments_wanted < 1:
         raise ValueError(f"--segments takes 1 segment or more, not {segments_wanted}")
-    if not 0 <= seed < _SEEDS:
-        raise ValueError(f"--seed takes a number from 0 to {_SEEDS - 1}, not {seed}")
+    check_seed(seed)
     networks = open_networks(checkpoints, device, layer, branch)
     sheet = _Sheet(pictures)
     labels: dict[str, list[np.ndarray]] = {}

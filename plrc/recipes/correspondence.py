@@ -268,13 +268,19 @@ def _line(network: str, rows: list[dict[str, Any]], mutual: bool) -> str:
     return f"{network}: " + "; ".join(said) + f", {len(rows)} pairs" * (len(rows) > 1)
 
 
+def _mirrored(pair: _Pair) -> tuple[str, str]:
+    """ ", mirrored" for each view that is, else nothing."""
+    left, right = (", mirrored" * bool(crop.flip) for crop in pair.crops) if pair.crops else ("", "")
+    return left, right
+
+
 def _draw(found: dict[str, list[_Found]], views: bool) -> Figure:
     columns = list(found.values())
     if len(columns) == len(columns[0]) == 1:
         one = columns[0][0]
         pictures = one.pair.left, one.pair.right
-        kind = "view" if views else "image"
-        names = heading(f"{kind} 1", one.fmap), f"{kind} 2"
+        sides_of = [f"view {v}{mirrored}" for v, mirrored in enumerate(_mirrored(one.pair), start=1)]
+        names = heading(sides_of[0] if views else "image 1", one.fmap), sides_of[1] if views else "image 2"
         if one.matrix is not None and one.pair.rasters is not None:
             return figures.region_correspondence(*pictures, one.pair.rasters, one.matrix, views=views, names=names)
         return figures.correspondence(*pictures, one.matches, views=views, names=names)
@@ -282,6 +288,6 @@ def _draw(found: dict[str, list[_Found]], views: bool) -> Figure:
     return figures.correspondence_sheet(
         [(pair.left, pair.right) for pair in shown],
         {heading(name, column[0].fmap): [one.matches for one in column] for name, column in found.items()},
-        [pair.name for pair in shown],
+        [pair.name + "".join(f"; view {v}{m}" for v, m in enumerate(_mirrored(pair), start=1) if m) for pair in shown],
         views=views,
     )

@@ -93,6 +93,23 @@ def counted(items: Iterable[Item], total: int, what: str, progress: Progress | N
             progress(what, done, total)
 
 
+def check_place(out: Path) -> None:
+    """Raise a ValueError, before any work is done, if files named after ``out`` cannot be written, or it is taken."""
+    if out.exists():
+        what = "a folder" if out.is_dir() else "a file"
+        raise ValueError(
+            f"{out} is {what}: --out names new files, without their endings, such as {out.parent / 'look'}"
+        )
+    with written_whole(out.parent):
+        pass
+
+
+def check_seed(seed: int) -> None:
+    """Raise a ValueError if it is none that scikit-learn knows."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"--seed takes a number from 0 to {2**32 - 1}, not {seed}")
+
+
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
     """A hidden place for files, which are moved to ``folder`` at the end: none appears before all are whole.

@@ -29,7 +29,7 @@ from plrc.analysis.embedding import (
 )
 from plrc.analysis.features import DenseEncoder, FeatureMap
 from plrc.geometry import cell_of
-from plrc.recipes.drawing import Drawing, Progress, counted
+from plrc.recipes.drawing import Drawing, Progress, check_seed, counted
 from plrc.recipes.networks import heading, inputs_of, open_networks, sides
 from plrc.recipes.pictures import Picture, mask_files, open_picture, region_raster
 
@@ -37,7 +37,6 @@ NO_OBJECT = "background"
 _THUMBNAIL = 96  # pixels of the longer side
 _NEIGHBOURS = 10
 _MOST = 20_000  # items: above, t-SNE takes more than an hour, and dots cover one another
-_SEEDS = 2**32  # that scikit-learn knows
 
 
 def draw_embedding(
@@ -125,8 +124,7 @@ def _check(per_picture: int, perplexity: float, seed: int) -> None:
         raise ValueError(f"--per-picture takes 1 point or more, not {per_picture}")
     if not perplexity >= 1:
         raise ValueError(f"--perplexity takes 1 or more, not {perplexity:g}")
-    if not 0 <= seed < _SEEDS:
-        raise ValueError(f"--seed takes a number from 0 to {_SEEDS - 1}, not {seed}")
+    check_seed(seed)
 
 
 class _Pictures:

@@ -247,3 +247,8 @@ def test_what_cannot_be_made_finer_is_refused(tiny):
         tiny.features(noise(64, 64), finer="shifted", factor=3)
     with pytest.raises(ValueError, match="2 times or more"):
         tiny.features(noise(64, 64), finer="upscaled", factor=1)
+
+
+def test_a_map_says_in_a_line_what_it_is(tiny):
+    fmap = tiny.features(noise(64, 96), size=64, finer="shifted")
+    assert repr(fmap) == ("FeatureMap(c3, shifted ×2: 128 channels, 24 × 16 cells of a picture of 64 × 96 pixels)")

@@ -149,3 +149,11 @@ def test_what_is_no_raster_is_refused(raster, message):
         region_features(random_map(16, 16, 8), raster)
     with pytest.raises(ValueError, match=r"shape \(n, 2\)"):
         point_features(random_map(16, 16, 8), torch.zeros(3))
+
+
+@pytest.mark.parametrize("point", [(1.2, 0.5), (0.5, -0.01), (40.0, 30.0)])
+def test_a_point_outside_is_refused(point):
+    """Pixels instead of shares, most often; a map that reaches beyond its picture may be asked there."""
+    with pytest.raises(ValueError, match=r"\(.*\) lies outside"):
+        point_features(random_map(64, 64, 8), torch.tensor([[0.5, 0.5], point]))
+    assert point_features(random_map(33, 33, 32), torch.tensor([[1.5, 1.5]])).shape == (1, 3)

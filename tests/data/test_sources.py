@@ -609,3 +609,8 @@ def test_real_greyscale_photo_comes_out_as_rgb(shared_data: Callable[[str], Path
     i = [folder.name(i) for i in range(128)].index("train2017/000000000086.jpg")
     red, green, blue = folder.load(i).split()
     assert red.tobytes() == green.tobytes() == blue.tobytes()
+
+
+def test_a_file_that_cannot_be_decoded_is_named_without_being_told(tmp_path: Path) -> None:
+    with pytest.raises(UndecodableImage, match=r"photo\.jpg: "):
+        decode(tmp_path / "photo.jpg")

@@ -286,3 +286,13 @@ def test_a_file_where_a_folder_should_be_is_one_sentence(tmp_path: Path) -> None
     (tmp_path / "taken").write_text("")
     with pytest.raises(ValueError, match=r"cannot be written .*: give another place"):
         export(pretrained("tiny"), "safetensors", tmp_path / "taken" / "out.safetensors")
+
+
+def test_the_tiny_network_comes_back_from_its_export(tmp_path: Path) -> None:
+    net = pretrained("tiny")
+    export(net, "safetensors", tmp_path / "out.safetensors")
+    back = load(tmp_path / "out.safetensors")
+    assert back.origin.arch == "tiny"
+    for name, tensor in net.trunk.state_dict().items():
+        if not name.endswith("num_batches_tracked"):  # nobody uses it: it starts anew
+            assert torch.equal(back.trunk.state_dict()[name], tensor), name

@@ -132,8 +132,10 @@ def test_an_unknown_prefix_is_no_obstacle_but_two_are():
         find({"weights": under("a.", QUERY) | under("b.", KEY)}, "x.pth")
 
 
-def test_the_encoder_of_a_run_is_ours_alone():
-    """A tiny network under foreign names is no resnet."""
+def test_the_tiny_trunk_is_known_by_its_tensors_alone():
+    """As one that was exported is; another net of as many blocks is not."""
     state = {f"backbone.{name}": t for name, t in Encoder("tiny").trunk.state_dict().items()}
-    with pytest.raises(CheckpointError, match=r"looks like a resnet12 \(1-4-0-0 basic blocks\)"):
+    assert built(state) == "tiny"
+    state["backbone.layer2.0.conv1.weight"] = torch.zeros(96, 64, 3, 3)
+    with pytest.raises(CheckpointError, match=r"layer2.0.conv1.weight.*96, 64, 3, 3"):
         built(state)

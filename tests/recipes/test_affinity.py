@@ -196,7 +196,7 @@ def test_a_finer_map_of_another_layer():
     fmap = fmap_of("scenes#3", layer="c2", finer="upscaled")
     expected = prompt(fmap, torch.tensor([[0.4, 0.6]]))
     torch.testing.assert_close(torch.from_numpy(drawing.arrays[f"{TINY} 0"]), expected)
-    assert any(text.startswith("cosine, upscaled ×2: ") for text in texts(drawing.figure))
+    assert any(text.startswith(f"{TINY}, upscaled ×2: ") for text in texts(drawing.figure))
     sheet = draw_affinity(["scenes#3"], [TINY, OTHER], size=64, finer="shifted")
     assert {f"{TINY}, shifted ×2", f"{OTHER}, shifted ×2"} <= texts(sheet.figure)
     assert not any("×2" in text for text in texts(draw_affinity(["scenes#3"], [TINY, OTHER], size=64).figure))
