@@ -186,7 +186,7 @@ def test_a_branch_arrives(place, monkeypatch, words):
         asked.append((checkpoint, *device[1:], *([branch] if branch else [])))
         raise ValueError("no such branch")
 
-    monkeypatch.setattr("plrc.recipes.networks.load_encoder", refuse)
+    monkeypatch.setattr("plrc.recipes.desk.load_encoder", refuse)
     monkeypatch.setattr("plrc.pretrained.describe.load", lambda name, branch: refuse(name, branch=branch))
     network = [TINY] if words == ["info"] else NETWORK
     assert main([*words, *network, "--branch", "key"]) == 2
@@ -455,7 +455,7 @@ def test_no_display_and_no_home_is_needed(place):
 @pytest.mark.parametrize("command", ["affinity photos/a.png", "embed data", "score data"])
 @pytest.mark.parametrize(("out", "what"), [("photos", "a folder"), ("photos/b.jpg", "a file")])
 def test_a_place_that_is_taken_is_refused_before_the_work(place, capsys, monkeypatch, command, out, what):
-    monkeypatch.setattr("plrc.recipes.networks.load_encoder", lambda *_: pytest.fail("work was done"))
+    monkeypatch.setattr("plrc.recipes.desk.load_encoder", lambda *_: pytest.fail("work was done"))
     before = sorted(place.rglob("*"))
     assert main([*command.split(), *NETWORK, "--out", out]) == 2
     assert re.fullmatch(rf"plrc \w+: {out} is {what}: --out names new files.*\n", capsys.readouterr().err)

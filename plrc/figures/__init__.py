@@ -13,6 +13,7 @@ has more columns than that can hold. ``Figure`` is constructed directly: pyplot 
 from matplotlib.figure import Figure
 
 from plrc.figures.contact import pca_rgb, segments
+from plrc.figures.curves import curves
 from plrc.figures.example import Example
 from plrc.figures.intervals import score_chart
 from plrc.figures.layouts import affinity, affinity_sheet, views_and_affinity
@@ -20,20 +21,24 @@ from plrc.figures.match_sheet import correspondence_sheet
 from plrc.figures.matching import PointMatches, correspondence
 from plrc.figures.region_matrix import region_correspondence
 from plrc.figures.saving import save
+from plrc.figures.scales import Scale, scale_of
 from plrc.figures.scatter import embedding
 
 __all__ = [
     "Example",
     "Figure",
     "PointMatches",
+    "Scale",
     "affinity",
     "affinity_sheet",
     "correspondence",
     "correspondence_sheet",
+    "curves",
     "embedding",
     "pca_rgb",
     "region_correspondence",
     "save",
+    "scale_of",
     "score_chart",
     "segments",
     "views_and_affinity",

@@ -84,7 +84,7 @@ def load(path_or_name: str | Path, branch: str | None = None) -> Pretrained:
     """
     path = Path(path_or_name)
     if path.is_dir():
-        return _from_file(_checkpoint_of(path), branch)
+        return _from_file(run_checkpoint(path), branch)
     if path.exists():
         return _from_file(path, branch)
     scheme, colon, rest = str(path_or_name).partition(":")
@@ -97,7 +97,12 @@ def load(path_or_name: str | Path, branch: str | None = None) -> Pretrained:
     return _from_torchvision(rest) if scheme == "torchvision" else _from_seed(rest)
 
 
-def _checkpoint_of(folder: Path) -> Path:
+def run_checkpoint(folder: Path) -> Path:
+    """The newest checkpoint of a run's folder.
+
+    Raises:
+        CheckpointError: there is none.
+    """
     for file in (folder / "checkpoints" / "last.pt", folder / "last.pt"):
         if file.is_file():
             return file

@@ -6,11 +6,12 @@ The command line, the app and the notebooks call the same ones.
 
 from collections.abc import Callable
 
-from plrc.recipes.affinity import draw_affinity
+from plrc.recipes.affinity import AffinityDrawing, draw_affinity
 from plrc.recipes.cells import draw_rgb, draw_segments
-from plrc.recipes.correspondence import draw_correspondence
+from plrc.recipes.correspondence import CorrespondenceDrawing, draw_correspondence
+from plrc.recipes.desk import Desk
 from plrc.recipes.drawing import Drawing, read_recipe, replay
-from plrc.recipes.embedding import draw_embedding
+from plrc.recipes.embedding import EmbeddingDrawing, draw_embedding
 from plrc.recipes.pictures import Picture, list_pictures, open_picture
 
 KINDS: dict[str, Callable[..., Drawing]] = {
@@ -23,7 +24,11 @@ KINDS: dict[str, Callable[..., Drawing]] = {
 
 __all__ = [
     "KINDS",
+    "AffinityDrawing",
+    "CorrespondenceDrawing",
+    "Desk",
     "Drawing",
+    "EmbeddingDrawing",
     "Picture",
     "draw_affinity",
     "draw_correspondence",

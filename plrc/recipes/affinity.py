@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from plrc import figures
 from plrc.analysis.affinity import map_difference, prompt
-from plrc.analysis.features import DenseEncoder, FeatureMap
-from plrc.analysis.scores import bootstrap, point_auc
-from plrc.geometry import cell_of
-from plrc.recipes.drawing import Drawing, Progress
-from plrc.recipes.networks import heading, inputs_of, open_networks, sides
-from plrc.recipes.pictures import Picture, innermost, largest, open_picture, points_in_frame, spread
-
-_ON_A_SHEET = 12  # rows; the table and the arrays have all
+from plrc.analysis.features import DenseEncoder
+from plrc.figures import Scale
+from plrc.recipes.desk import Desk
+from plrc.recipes.drawing import NO_PARAMETERS, Drawing, Progress
+from plrc.recipes.maps import ON_A_SHEET, Answer, caption_of, draw_maps, lines_of, of_one, row_of
+from plrc.recipes.networks import heading, inputs_of, sides
+from plrc.recipes.pictures import Picture, innermost, largest, points_in_frame, spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,17 +36,15 @@ class _Questions:
     thing: int | None
 
 
-@dataclass(frozen=True, eq=False)
-class _Answer:
-    """One map: ``values`` (h, w) lie over ``picture`` as ``fmap`` does; ``own``: the points, and thing, are of it."""
+@dataclass(eq=False, kw_only=True)
+class AffinityDrawing(Drawing):
+    """Attributes:
+    columns: heading → its maps with their captions, those that the figure shows.
+    scale: the colours of all values.
+    """
 
-    picture: Picture
-    own: bool
-    thing: int | None
-    positive: Tensor
-    negative: Tensor
-    values: Tensor
-    fmap: FeatureMap
+    columns: dict[str, list[tuple[Answer, str]]]
+    scale: Scale
 
 
 def draw_affinity(
@@ -62,20 +58,23 @@ def draw_affinity(
     size: int | Sequence[int] = 448,
     finer: str | None = None,
     temperature: float | None = None,
+    together: bool = False,
     difference: bool = False,
     auto_range: bool = False,
     device: str = "cpu",
     progress: Progress | None = None,
-) -> Drawing:
+    desk: Desk | None = None,
+) -> AffinityDrawing:
     """Affinity maps, and the numbers beside them.
 
-    One picture: a row for each point, or one for all of them where there are negative ones. Several pictures: a row
-    each, with the points at the same place in each. With ``to``: a row for each of those besides. A column for each
-    network.
+    One picture: a row for each point, or one for all of them if ``together`` or where there are negative ones. Several
+    pictures: a row each, with the points at the same place in each. With ``to``: a row for each of those besides. A
+    column for each network.
 
     Numbers: *AUC*, where the point's object is known: the chance that affinity ranks a pixel of the object above one
-    outside it at the same distance from the point (0.5: by chance). *half*: the share of the picture above the middle
-    of the map's range; small means that the map is specific.
+    outside it at the same distance from the point (0.5: by chance); and *IoU*, the overlap of the object with the cells
+    above the threshold that suits this map best: what a threshold could reach. *half*: the share of the picture above
+    the middle of the map's range; small means that the map is specific.
 
     Args:
         pictures, to: as ``plrc.recipes.pictures.open_picture`` takes them. checkpoints: as ``plrc.load_encoder`` does.
@@ -83,31 +82,34 @@ def draw_affinity(
             picture's largest object, where objects are known, else its centre.
         layer, size, finer: as of ``DenseEncoder.features``. branch: as of ``plrc.load_encoder``.
         temperature: of a softmax over the cells of all pictures that are asked the same; None for cosines.
+        together: the points of a picture are one question (``plrc.analysis.prompt``).
         difference: draw the last network's maps less the first one's; the numbers are those of each network.
-        auto_range: colours from the values' own range. progress: is told the pictures done; no part of the recipe.
+        auto_range: colours from the values' own range.
+        progress: is told the pictures done. desk: what was loaded and encoded before. Neither is part of the recipe.
 
     Raises:
         ValueError: bad input, in a sentence that names it and the remedy.
     """
-    parameters = {name: value for name, value in locals().items() if name != "progress"}
+    parameters = {name: value for name, value in locals().items() if name not in NO_PARAMETERS}
     if difference and len(checkpoints) < 2:
         raise ValueError("--difference compares two checkpoints: name another one with --checkpoint")
     if to and len(pictures) > 1:
         raise ValueError("--to looks for the point of one picture in others: name one picture before it")
-    networks = open_networks(checkpoints, device, layer, branch)
+    desk = desk or Desk()
+    networks = desk.networks(checkpoints, device, layer, branch)
     inputs = inputs_of(networks, checkpoints)
 
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in networks}
     maps: dict[str, np.ndarray] = {}
     points_asked: dict[str, np.ndarray] = {}
-    shown: dict[str, list[tuple[_Answer, str]]] = {}  # with their captions
-    chosen, maps_before = spread(len(pictures), _ON_A_SHEET), 0
-    for number, questions in enumerate(_questions(pictures, to, points, negatives)):
+    shown: dict[str, list[tuple[Answer, str]]] = {}  # with their captions
+    chosen, maps_before = spread(len(pictures), ON_A_SHEET), 0
+    for number, questions in enumerate(_questions(desk, pictures, to, points, negatives, together)):
         for picture in questions.pictures:
             inputs |= picture.inputs
-        answers = {name: _ask(net, questions, layer, size, finer, temperature) for name, net in networks.items()}
-        rows = {name: [_row(name, answer) for answer in column] for name, column in answers.items()}
-        captions = {name: [_caption(row) for row in column] for name, column in rows.items()}
+        answers = {name: _ask(desk, net, questions, layer, size, finer, temperature) for name, net in networks.items()}
+        rows = {name: [row_of(name, answer) for answer in column] for name, column in answers.items()}
+        captions = {name: [caption_of(row) for row in column] for name, column in rows.items()}
         for name, column in rows.items():
             found[name] += column
         if difference:
@@ -128,25 +130,40 @@ def draw_affinity(
     elif negatives:
         quantity = "positive − negative"
     reach = (2.0 if difference else 1.0) * (2.0 if negatives else 1.0)
-    figure = _draw(shown, quantity, None if auto_range or temperature else (-reach, reach))
+    limits = None if auto_range or temperature else (-reach, reach)
     table = [row for column in found.values() for row in column]
     rows_asked = maps_before if len(pictures) == 1 else len(pictures)
     part = ""
-    if rows_asked > _ON_A_SHEET and not _is_of_one(shown, difference):
-        part = f"{_ON_A_SHEET} of {rows_asked} {'maps' if len(pictures) == 1 else 'pictures'}"
-    return Drawing("affinity", parameters, inputs, maps | points_asked, figure, _lines(found), table, part)
+    if rows_asked > ON_A_SHEET and not of_one(shown, difference):
+        part = f"{ON_A_SHEET} of {rows_asked} {'maps' if len(pictures) == 1 else 'pictures'}"
+    columns = {heading(name, column[0][0].fmap): column for name, column in shown.items()}
+    values = [answer.values.numpy() for column in columns.values() for answer, _ in column]
+    return AffinityDrawing(
+        kind="affinity",
+        parameters=parameters,
+        inputs=inputs,
+        arrays=maps | points_asked,
+        draw=partial(draw_maps, columns, quantity, limits),
+        lines=lines_of(found),
+        rows=table,
+        part=part,
+        columns=columns,
+        scale=figures.scale_of(quantity, limits, values),
+    )
 
 
 def _questions(
+    desk: Desk,
     pictures: Sequence[str],
     to: Sequence[str],
     points: Sequence[Sequence[Any]],
     negatives: Sequence[Sequence[Any]],
+    together: bool,
 ) -> Iterator[_Questions]:
     """Pictures are opened one after the other, so that a folder of any length will do."""
-    others = [open_picture(spec) for spec in to]
+    others = [desk.picture(spec) for spec in to]
     for spec in pictures:
-        picture = open_picture(spec)
+        picture = desk.picture(spec)
         wanted, unwanted = points_in_frame(points, picture), points_in_frame(negatives, picture)
         thing = None
         if not len(wanted):
@@ -154,29 +171,30 @@ def _questions(
             if picture.masks is not None and picture.masks.any():
                 thing = largest(picture.masks)
                 wanted = torch.tensor([innermost(picture.masks[thing])])
-        together = len(negatives) > 0 or len(pictures) > 1 or bool(to)
-        prompts = [(positive, unwanted) for positive in ([wanted] if together else wanted[:, None])]
+        one = together or len(negatives) > 0 or len(pictures) > 1 or bool(to)
+        prompts = [(positive, unwanted) for positive in ([wanted] if one else wanted[:, None])]
         yield _Questions([picture, *others], prompts, thing)
 
 
 def _ask(
+    desk: Desk,
     network: DenseEncoder,
     questions: _Questions,
     layer: str | None,
     size: int | Sequence[int],
     finer: str | None,
     temperature: float | None,
-) -> list[_Answer]:
-    fmaps = list(network.batch([p.image for p in questions.pictures], layer, sides(size), finer))
+) -> list[Answer]:
+    fmaps = list(desk.maps(network, [p.image for p in questions.pictures], layer, sides(size), finer))
     answers = []
     for positive, negative in questions.prompts:
         maps = prompt(fmaps[0], positive, negative, to=fmaps, temperature=temperature)
         for i, (picture, values, fmap) in enumerate(zip(questions.pictures, maps, fmaps, strict=True)):
-            answers.append(_Answer(picture, i == 0, questions.thing, positive, negative, values.cpu(), fmap))
+            answers.append(Answer(picture, i == 0, questions.thing, positive, negative, values.cpu(), fmap))
     return answers
 
 
-def _difference(answers: dict[str, list[_Answer]]) -> dict[str, list[_Answer]]:
+def _difference(answers: dict[str, list[Answer]]) -> dict[str, list[Answer]]:
     """The last network's maps less the first one's, on the grid that has more cells."""
     (first, *_, last) = answers
     found = []
@@ -186,117 +204,8 @@ def _difference(answers: dict[str, list[_Answer]]) -> dict[str, list[_Answer]]:
     return {f"{last} − {first}": found}
 
 
-def _differences(answers: dict[str, list[_Answer]], captions: dict[str, list[str]]) -> dict[str, list[str]]:
+def _differences(answers: dict[str, list[Answer]], captions: dict[str, list[str]]) -> dict[str, list[str]]:
     """The captions of both networks in one: from the first to the last."""
     (first, *_, last) = answers
     both = zip(captions[first], captions[last], strict=True)
     return {f"{last} − {first}": [f"{a} → {b.removeprefix('AUC ')}" for a, b in both]}
-
-
-def _row(network: str, answer: _Answer) -> dict[str, Any]:
-    """A line of the table."""
-    values = answer.values
-    low, high = float(values.min()), float(values.max())
-    row: dict[str, Any] = {
-        "picture": answer.picture.spec,
-        "point": " ".join(f"{x:.3f},{y:.3f}" for x, y in answer.positive.tolist()) if answer.own else "",
-        "network": network,
-        "lowest": round(low, 4),
-        "highest": round(high, 4),
-        "half": round(float((values > (low + high) / 2).float().mean()), 4),
-        "AUC": "",
-    }
-    auc = _auc(answer)
-    return row if auc is None else {**row, "AUC": round(auc, 4)}
-
-
-def _auc(answer: _Answer) -> float | None:
-    """Of the object that is meant; None where none is known to hold the first point, or it fills the picture.
-
-    Where objects overlap, the smallest that holds a point is meant: a person's hat, not the person.
-    """
-    masks = answer.picture.masks
-    if masks is None or not answer.own:
-        return None
-    thing = answer.thing
-    if thing is None:
-        row, column = cell_of(answer.positive[0], *masks.shape[1:])
-        holding = np.flatnonzero(masks[:, row, column])
-        if not len(holding):
-            return None
-        thing = int(min(holding, key=lambda i: masks[i].sum()))
-    mask = torch.from_numpy(masks[thing].copy())
-    auc = point_auc(answer.values, answer.fmap.extent, mask, answer.positive[0])
-    return None if math.isnan(auc) else auc
-
-
-def _lines(rows: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """The numbers of each network, over all its maps."""
-    lines = []
-    for network, mine in rows.items():
-        aucs: dict[str, list[float]] = {}  # the picture is what is drawn at random, not the point in it
-        for row in mine:
-            if row["AUC"] != "":
-                aucs.setdefault(row["picture"], []).append(row["AUC"])
-        half = np.mean([row["half"] for row in mine])
-        line = f"{network}: above the middle of its range lie {half:.0%} of the picture"
-        line += f" (mean of {len(mine)} maps)" * (len(mine) > 1)
-        if aucs:
-            means, maps = [float(np.mean(of)) for of in aucs.values()], sum(map(len, aucs.values()))
-            share = str(bootstrap(means)) if len(means) > 1 else f"{means[0]:.3f}"
-            line += f"; a pixel of the object ranks above one outside, equally far, {share} of the time"
-            line += f" ({maps} of the maps)" * (maps < len(mine))
-        lines.append(line)
-    return lines
-
-
-def _is_of_one(answers: dict[str, list[tuple[_Answer, str]]], difference: bool) -> bool:
-    """One picture by one network, of which the heading says what of what: all its maps are drawn."""
-    columns = list(answers.values())
-    one_picture = all(answer.picture is columns[0][0][0].picture for answer, _ in columns[0])
-    return len(columns) == 1 and one_picture and not difference
-
-
-def _draw(answers: dict[str, list[tuple[_Answer, str]]], quantity: str, limits: tuple[float, float] | None) -> Figure:
-    if _is_of_one(answers, quantity == "difference"):
-        ((name, column),) = answers.items()
-        return _draw_one(name, column, quantity, limits)
-    chosen = spread(len(next(iter(answers.values()))), _ON_A_SHEET)  # of one picture's points there may be more
-    shown = {heading(name, column[0][0].fmap): [column[i] for i in chosen] for name, column in answers.items()}
-    first = [answer for answer, _ in next(iter(shown.values()))]
-    empty = np.zeros((0, 2))
-    return figures.affinity_sheet(
-        [answer.picture.pixels for answer in first],
-        [answer.positive.numpy() if answer.own else empty for answer in first],
-        {name: [answer.values for answer, _ in column] for name, column in shown.items()},
-        negatives=[answer.negative.numpy() if answer.own else empty for answer in first],
-        captions={name: [caption for _, caption in column] for name, column in shown.items()},
-        quantity=quantity,
-        limits=limits,
-        extents={name: [tuple(a.fmap.extent.tolist()) for a, _ in column] for name, column in shown.items()},
-    )
-
-
-def _draw_one(name: str, shown: list[tuple[_Answer, str]], quantity: str, limits: tuple[float, float] | None) -> Figure:
-    """One picture by one network: a map for each point."""
-    answers = [answer for answer, _ in shown]
-    title = heading(name, answers[0].fmap)
-    titles = [f"{title}, point {i}" for i in range(1, len(answers) + 1)] if len(answers) > 1 else [title]
-    return figures.affinity(
-        answers[0].picture.pixels,
-        [answer.values for answer in answers],
-        [answer.positive.numpy() for answer in answers],
-        [f"{title}: {caption}" for title, (_, caption) in zip(titles, shown, strict=True)],
-        negatives=[answer.negative.numpy() for answer in answers],
-        quantity=quantity,
-        limits=limits,
-        extent=tuple(answers[0].fmap.extent.tolist()),
-    )
-
-
-def _caption(row: dict[str, Any]) -> str:
-    return (
-        f"{row['lowest']:.2f} to {row['highest']:.2f}".replace("-", "−")
-        if row["AUC"] == ""
-        else f"AUC {row['AUC']:.2f}"
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from PIL import Image
 from plrc import figures
 from plrc.analysis.embedding import Basis, load_basis, pca_basis, save_basis, segments, to_rgb
 from plrc.analysis.features import DenseEncoder, FeatureMap
-from plrc.recipes.drawing import Drawing, Progress, check_seed, counted, written_whole
-from plrc.recipes.networks import heading, inputs_of, open_networks, sides
-from plrc.recipes.pictures import open_picture, spread
+from plrc.recipes.desk import Desk
+from plrc.recipes.drawing import NO_PARAMETERS, Drawing, Progress, check_seed, counted, written_whole
+from plrc.recipes.networks import heading, inputs_of, sides
+from plrc.recipes.pictures import spread
 
 _ON_A_SHEET = 24  # pictures; the arrays have all
 _ROOM = 4 * 10**9  # bytes of the feature maps that are held at once, those of all pictures by one network
@@ -32,6 +34,7 @@ def draw_rgb(
     finer: str | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
+    desk: Desk | None = None,
 ) -> Drawing:
     """The first three principal components of all cells of all pictures as red, green and blue.
 
@@ -41,16 +44,18 @@ def draw_rgb(
     Args:
         pictures, checkpoints, layer, branch, size, finer: as of ``draw_affinity``.
         basis: a file of ``keep_basis``: colours then mean the same in other pictures. One network only.
-        keep_basis, progress: where to keep the basis, and who is told the pictures done; no part of the recipe.
+        keep_basis, progress, desk: where to keep the basis, who is told the pictures done, and what was loaded
+            and encoded before; no part of the recipe.
 
     Raises:
         ValueError: bad input, in a sentence that names it and the remedy.
     """
-    parameters = {name: value for name, value in locals().items() if name not in ("keep_basis", "progress")}
+    parameters = {name: value for name, value in locals().items() if name not in ("keep_basis", *NO_PARAMETERS)}
     if (basis or keep_basis) and len(checkpoints) > 1:
         raise ValueError("a basis belongs to one network: name one checkpoint with --basis or --keep-basis")
     stored = load_basis(basis) if basis else None
-    networks = open_networks(checkpoints, device, layer, branch)
+    desk = desk or Desk()
+    networks = desk.networks(checkpoints, device, layer, branch)
     inputs = inputs_of(networks, checkpoints)
     known_as = {
         name: f"{inputs[checkpoint]} {network.origin.branch}".strip()
@@ -58,7 +63,7 @@ def draw_rgb(
     }
     if stored:
         _check_network(stored, *next(iter(known_as.items())))
-    sheet = _Sheet(pictures)
+    sheet = _Sheet(pictures, desk)
     colours: dict[str, list[np.ndarray]] = {}
     bases: dict[str, Basis] = {}
     extents: dict[str, list[tuple[float, float]]] = {}
@@ -76,7 +81,8 @@ def draw_rgb(
         if keep_basis:
             with written_whole(Path(keep_basis).parent) as folder:
                 save_basis(bases[name], folder / Path(keep_basis).name)
-    figure = figures.pca_rgb(
+    draw = partial(
+        figures.pca_rgb,
         list(sheet.shown.values()),
         {headings[name]: [maps[i] / 255 for i in sheet.shown] for name, maps in colours.items()},
         captions={headings[name]: f"{b.explained.sum():.0%} of the variance" for name, b in bases.items() if not basis},
@@ -91,7 +97,16 @@ def draw_rgb(
     of = f" of the pictures that {basis} was made from" if basis else ""
     shares = {name: b.explained.sum() for name, b in bases.items()}
     lines = [f"{name}: three components explain {share:.1%} of the variance{of}" for name, share in shares.items()]
-    return Drawing("rgb", parameters, inputs, arrays, figure, lines, rows, sheet.part)
+    return Drawing(
+        kind="rgb",
+        parameters=parameters,
+        inputs=inputs,
+        arrays=arrays,
+        draw=draw,
+        lines=lines,
+        rows=rows,
+        part=sheet.part,
+    )
 
 
 def draw_segments(
@@ -105,6 +120,7 @@ def draw_segments(
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
+    desk: Desk | None = None,
 ) -> Drawing:
     """Segments that all pictures share, by spherical k-means of their cells; one colour a segment.
 
@@ -113,17 +129,18 @@ def draw_segments(
 
     Args:
         pictures, checkpoints, layer, branch, size, finer: as of ``draw_affinity``. seed: of k-means. progress: is told
-            the pictures done; no part of the recipe.
+            the pictures done. desk: what was loaded and encoded before. Neither is part of the recipe.
 
     Raises:
         ValueError: bad input, in a sentence that names it and the remedy.
     """
-    parameters = {name: value for name, value in locals().items() if name != "progress"}
+    parameters = {name: value for name, value in locals().items() if name not in NO_PARAMETERS}
     if segments_wanted < 1:
         raise ValueError(f"--segments takes 1 segment or more, not {segments_wanted}")
     check_seed(seed)
-    networks = open_networks(checkpoints, device, layer, branch)
-    sheet = _Sheet(pictures)
+    desk = desk or Desk()
+    networks = desk.networks(checkpoints, device, layer, branch)
+    sheet = _Sheet(pictures, desk)
     labels: dict[str, list[np.ndarray]] = {}
     extents: dict[str, list[tuple[float, float]]] = {}
     headings: dict[str, str] = {}
@@ -143,25 +160,37 @@ def draw_segments(
             shares = np.bincount(cells.ravel(), minlength=segments_wanted) / cells.size
             row: dict[str, Any] = {"picture": spec, "network": name}
             rows.append(row | {f"segment {k}": round(float(share), 4) for k, share in enumerate(shares)})
-    figure = figures.segments(
+    draw = partial(
+        figures.segments,
         list(sheet.shown.values()),
         {headings[name]: [maps[i] for i in sheet.shown] for name, maps in labels.items()},
         captions=captions,
         extents={headings[name]: [reach[i] for i in sheet.shown] for name, reach in extents.items()},
     )
     inputs = inputs_of(networks, checkpoints) | sheet.read
-    return Drawing("segments", parameters, inputs, arrays, figure, lines, rows, sheet.part)
+    return Drawing(
+        kind="segments",
+        parameters=parameters,
+        inputs=inputs,
+        arrays=arrays,
+        draw=draw,
+        lines=lines,
+        rows=rows,
+        part=sheet.part,
+    )
 
 
 class _Sheet:
     """Pictures, opened one by one, and what is kept of them.
 
     Attributes:
-        specs: their names. read: of those opened, what a recipe notes. shown: number → pixels, of those on the sheet.
+        specs: their names. desk: where they are opened and encoded. read: of those opened, what a recipe notes.
+        shown: number → pixels, of those on the sheet.
     """
 
-    def __init__(self, specs: Sequence[str]) -> None:
+    def __init__(self, specs: Sequence[str], desk: Desk) -> None:
         self.specs = specs
+        self.desk = desk
         self.read: dict[str, str] = {}
         self.shown: dict[int, np.ndarray] = {}
         self._chosen = set(spread(len(specs), _ON_A_SHEET))
@@ -173,7 +202,7 @@ class _Sheet:
         return f"{len(self._chosen)} of {n} pictures" if len(self._chosen) < n else ""
 
     def images(self) -> Iterator[Image.Image]:
-        for i, picture in enumerate(map(open_picture, self.specs)):
+        for i, picture in enumerate(map(self.desk.picture, self.specs)):
             if picture.spec not in self.read:  # not again for the next network
                 self.read |= picture.inputs
             if i in self._chosen and i not in self.shown:
@@ -197,7 +226,7 @@ def _encode(
     """
     n, held, fmaps = len(sheet.specs), 0, []
     images = counted(sheet.images(), n, f"pictures, {name}", progress)
-    for i, fmap in enumerate(network.batch(images, layer, sides(size), finer), start=1):
+    for i, fmap in enumerate(sheet.desk.maps(network, images, layer, sides(size), finer), start=1):
         held += fmap.features.nbytes
         least = fmap.features[:, 0, 0].nbytes * min(fmap.shape) ** 2  # of any map: the short sides are all alike
         if (needed := held + (n - i) * least) > _ROOM:

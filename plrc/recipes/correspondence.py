@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,16 +24,17 @@ from plrc.data.loader import view_sampler
 from plrc.data.photometric import apply
 from plrc.data.views import cut
 from plrc.geometry import Crop
-from plrc.recipes.drawing import Drawing, Progress
-from plrc.recipes.networks import heading, inputs_of, open_networks, sides
-from plrc.recipes.pictures import mask_files, open_picture, points_in_frame, region_raster, spread
+from plrc.recipes.desk import Desk
+from plrc.recipes.drawing import NO_PARAMETERS, Drawing, Progress
+from plrc.recipes.networks import heading, inputs_of, sides
+from plrc.recipes.pictures import mask_files, points_in_frame, region_raster, spread
 from plrc.regions import view_regions
 
 _ON_A_SHEET = 6  # pairs; the table and the arrays have all
 
 
 @dataclass(frozen=True, eq=False)
-class _Pair:
+class Pair:
     """Two pictures, or two views of one.
 
     Attributes:
@@ -50,7 +52,7 @@ class _Pair:
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
+class Found:
     """The matches of a pair by one network.
 
     Attributes:
@@ -58,12 +60,21 @@ class _Found:
         matrix: of its regions, ``(n, m)`` cosines, if there are any. fmap: of the left picture.
     """
 
-    pair: _Pair
+    pair: Pair
     matches: Matches
     asked: int
     by_chance: float
     matrix: Tensor | None
     fmap: FeatureMap
+
+
+@dataclass(eq=False, kw_only=True)
+class CorrespondenceDrawing(Drawing):
+    """Attributes:
+    found: network → the matches of the pairs that the figure shows.
+    """
+
+    found: dict[str, list[Found]]
 
 
 def draw_correspondence(
@@ -80,9 +91,11 @@ def draw_correspondence(
     mutual: bool = False,
     ratio: float | None = None,
     seed: int = 0,
+    scale: float | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
-) -> Drawing:
+    desk: Desk | None = None,
+) -> CorrespondenceDrawing:
     """Matches between two pictures, or between two views of each of several, and how good they are.
 
     Two views are cut and coloured as the ``imagenet`` preset trains; their crops tell which matches are right. Numbers:
@@ -99,29 +112,33 @@ def draw_correspondence(
             ``plrc.load_encoder``.
         within: cells between a match and the true place that still count as right.
         mutual, ratio: keep only matches that hold in both directions, or whose ratio test is below it.
-        seed: of the two views. progress: is told the pairs done; no part of the recipe.
+        seed: of the two views. scale: the least share of the picture that a view shows; the preset's if not given.
+        progress: is told the pairs done. desk: what was loaded and encoded before. Neither is part of the recipe.
 
     Raises:
         ValueError: bad input, in a sentence that names it and the remedy.
     """
-    parameters = {name: value for name, value in locals().items() if name != "progress"}
+    parameters = {name: value for name, value in locals().items() if name not in NO_PARAMETERS}
     if other is not None and len(pictures) != 1:
         raise ValueError("--with matches one picture with another: name one picture before it")
     if regions and points:
         raise ValueError("--regions and --point exclude each other: regions are matched whole")
     if within < 0:
         raise ValueError(f"--within counts cells, 0 or more, not {within}")
-    networks = open_networks(checkpoints, device, layer, branch)
+    if scale is not None and not 0 < scale <= 1:
+        raise ValueError(f"--scale is a share of the picture, above 0 and at most 1, not {scale:g}")
+    desk = desk or Desk()
+    networks = desk.networks(checkpoints, device, layer, branch)
     inputs = inputs_of(networks, checkpoints)
     inputs |= mask_files([*pictures, other] if other is not None else pictures, regions)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in networks}
-    shown: dict[str, list[_Found]] = {name: [] for name in networks}
+    shown: dict[str, list[Found]] = {name: [] for name in networks}
     parts: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in networks}
     chosen = spread(len(pictures), _ON_A_SHEET)
-    for i, (pair, read) in enumerate(_pairs(pictures, other, points, regions, size, seed)):
+    for i, (pair, read) in enumerate(_pairs(desk, pictures, other, points, regions, size, seed, scale)):
         inputs |= read
         for name, network in networks.items():
-            found = _match(network, pair, layer, size, finer, within, mutual, ratio)
+            found = _match(desk, network, pair, layer, size, finer, within, mutual, ratio)
             rows[name].append(_row(name, found))
             for part, values in _arrays(found).items():
                 parts[name].setdefault(part, []).append(values)
@@ -132,30 +149,41 @@ def draw_correspondence(
     lines = [_line(name, mine, mutual) for name, mine in rows.items()]
     table = [row for mine in rows.values() for row in mine]
     arrays = {f"{name} {part}": array for name, mine in parts.items() for part, array in _joined(mine).items()}
-    figure, part = _draw(shown, other is None), ""
-    if len(chosen) < len(pictures):
-        part = f"{len(chosen)} of {len(pictures)} pictures"
-    return Drawing("correspondence", parameters, inputs, arrays, figure, lines, table, part)
+    return CorrespondenceDrawing(
+        kind="correspondence",
+        parameters=parameters,
+        inputs=inputs,
+        arrays=arrays,
+        draw=partial(_draw, shown, other is None),
+        lines=lines,
+        rows=table,
+        part=f"{len(chosen)} of {len(pictures)} pictures" if len(chosen) < len(pictures) else "",
+        found=shown,
+    )
 
 
 def _pairs(
+    desk: Desk,
     pictures: Sequence[str],
     other: str | None,
     points: Sequence[Sequence[Any]],
     regions: str | None,
     size: int | Sequence[int],
     seed: int,
-) -> Iterator[tuple[_Pair, dict[str, str]]]:
+    scale: float | None,
+) -> Iterator[tuple[Pair, dict[str, str]]]:
     """Each pair, and what was read for it: name → SHA-256."""
     sampler = view_sampler(load_config("imagenet"))
+    if scale is not None:
+        sampler = replace(sampler, scale=(scale, sampler.scale[1]))
     for i, spec in enumerate(pictures):
-        picture = open_picture(spec)
+        picture = desk.picture(spec)
         wanted = points_in_frame(points, picture) if points else None
         if other is not None:
-            second = open_picture(other)
+            second = desk.picture(other)
             rasters = (region_raster(picture, regions), region_raster(second, regions)) if regions else None
             name = f"{picture.name} – {second.name}"
-            pair = _Pair((spec, other), name, picture.image, second.image, wanted, None, rasters)
+            pair = Pair((spec, other), name, picture.image, second.image, wanted, None, rasters)
             yield pair, picture.inputs | second.inputs
             continue
         if not isinstance(size, int):
@@ -172,20 +200,21 @@ def _pairs(
             seen = view_regions(region_raster(picture, regions), drawn.crops).long()
             both = (seen[0], seen[1])
         crops = (drawn.crops[0], drawn.crops[1])
-        yield _Pair((spec, spec), picture.name, left, right, wanted, crops, both), picture.inputs
+        yield Pair((spec, spec), picture.name, left, right, wanted, crops, both), picture.inputs
 
 
 def _match(
+    desk: Desk,
     network: DenseEncoder,
-    pair: _Pair,
+    pair: Pair,
     layer: str | None,
     size: int | Sequence[int],
     finer: str | None,
     within: int,
     mutual: bool,
     ratio: float | None,
-) -> _Found:
-    a, b = network.batch([pair.left, pair.right], layer, sides(size), finer)
+) -> Found:
+    a, b = desk.maps(network, [pair.left, pair.right], layer, sides(size), finer)
     matrix = None
     if pair.rasters:
         matches = match_regions(a, pair.rasters[0], b, pair.rasters[1], named_alike=pair.crops is not None)
@@ -204,10 +233,10 @@ def _match(
         by_chance = 1 / matrix.shape[1]
     else:  # of those that are kept: at a border fewer cells are right than inside
         by_chance = chance(kept, b, within) if pair.crops else float("nan")
-    return _Found(pair, kept, len(matches), by_chance, matrix, a)
+    return Found(pair, kept, len(matches), by_chance, matrix, a)
 
 
-def _arrays(found: _Found) -> dict[str, np.ndarray]:
+def _arrays(found: Found) -> dict[str, np.ndarray]:
     parts = {f.name: getattr(found.matches, f.name) for f in fields(found.matches)} | {"matrix": found.matrix}
     return {name: part.numpy() for name, part in parts.items() if part is not None}
 
@@ -220,7 +249,7 @@ def _joined(parts: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
     return joined | {f"matrix {i}": matrix for i, matrix in enumerate(parts.get("matrix", []))}
 
 
-def _row(network: str, found: _Found) -> dict[str, Any]:
+def _row(network: str, found: Found) -> dict[str, Any]:
     """A line of the table; empty where a number is not known."""
     m = found.matches
     left, right = found.pair.specs
@@ -268,13 +297,13 @@ def _line(network: str, rows: list[dict[str, Any]], mutual: bool) -> str:
     return f"{network}: " + "; ".join(said) + f", {len(rows)} pairs" * (len(rows) > 1)
 
 
-def _mirrored(pair: _Pair) -> tuple[str, str]:
+def _mirrored(pair: Pair) -> tuple[str, str]:
     """ ", mirrored" for each view that is, else nothing."""
     left, right = (", mirrored" * bool(crop.flip) for crop in pair.crops) if pair.crops else ("", "")
     return left, right
 
 
-def _draw(found: dict[str, list[_Found]], views: bool) -> Figure:
+def _draw(found: dict[str, list[Found]], views: bool) -> Figure:
     columns = list(found.values())
     if len(columns) == len(columns[0]) == 1:
         one = columns[0][0]

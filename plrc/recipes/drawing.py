@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,17 +23,19 @@ from plrc import figures
 
 FORMAT, VERSION = "plrc recipe", 1
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is, how much there is
+NO_PARAMETERS = ("progress", "desk")  # of a recipe's function: they change nothing in what is drawn
 Item = TypeVar("Item")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Drawing:
-    """What a recipe gives.
+    """What a recipe gives. Its figure is drawn when it is first asked for: who wants the numbers need not wait.
 
     Attributes:
         kind: the recipe's, a key of ``plrc.recipes.KINDS``. parameters: all it was given; numbers, strings, lists.
         inputs: what was read (pictures, checkpoints) → its SHA-256, so that a replay knows whether it is the same.
-        arrays: what is drawn, as NumPy arrays. lines: the numbers beside the picture, to be printed.
+        arrays: what is drawn, as NumPy arrays. draw: draws the figure. lines: the numbers beside the picture, to be
+            printed.
         rows: one a picture, for a CSV file; empty where there is no table.
         part: what of it the figure shows, if not all: "12 of 5000 pictures".
     """
@@ -41,10 +44,14 @@ class Drawing:
     parameters: dict[str, Any]
     inputs: dict[str, str]
     arrays: dict[str, np.ndarray]
-    figure: Figure
+    draw: Callable[[], Figure]
     lines: list[str]
     rows: list[dict[str, Any]] = field(default_factory=list)
     part: str = ""
+
+    @cached_property
+    def figure(self) -> Figure:
+        return self.draw()
 
     def save(self, out: Path, formats: Sequence[str] = ("png",), dpi: int = 200) -> list[Path]:
         """Write ``out.png`` (or the other formats), ``out.npz``, ``out.json`` and, where there are rows, ``out.csv``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,28 @@ from plrc.analysis.embedding import (
 )
 from plrc.analysis.features import DenseEncoder, FeatureMap
 from plrc.geometry import cell_of
-from plrc.recipes.drawing import Drawing, Progress, check_seed, counted
-from plrc.recipes.networks import heading, inputs_of, open_networks, sides
-from plrc.recipes.pictures import Picture, mask_files, open_picture, region_raster
+from plrc.recipes.desk import Desk
+from plrc.recipes.drawing import NO_PARAMETERS, Drawing, Progress, check_seed, counted
+from plrc.recipes.networks import heading, inputs_of, sides
+from plrc.recipes.pictures import Picture, mask_files, region_raster
 
 NO_OBJECT = "background"
 _THUMBNAIL = 96  # pixels of the longer side
 _NEIGHBOURS = 10
 _MOST = 20_000  # items: above, t-SNE takes more than an hour, and dots cover one another
+
+
+@dataclass(eq=False, kw_only=True)
+class EmbeddingDrawing(Drawing):
+    """Attributes:
+    specs: the pictures. items: what is laid out, without its features. planes: heading → ``(n, 2)``.
+    captions: heading → the numbers under it.
+    """
+
+    specs: list[str]
+    items: Items
+    planes: dict[str, np.ndarray]
+    captions: dict[str, str]
 
 
 def draw_embedding(
@@ -54,7 +68,8 @@ def draw_embedding(
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
-) -> Drawing:
+    desk: Desk | None = None,
+) -> EmbeddingDrawing:
     """Points, regions or whole pictures in the plane, by t-SNE or PCA; the same items by each network.
 
     They are coloured by the class of their object where objects are known: that at their middle, the smallest one if
@@ -69,16 +84,18 @@ def draw_embedding(
         regions: "grid:4", "superpixels:16", "masks:DIR", or "objects", the pictures' own.
         per_picture: points drawn in each picture. perplexity: t-SNE's. layer, size, finer: as of
             ``DenseEncoder.features``. branch: as of ``plrc.load_encoder``. seed: of the points and of t-SNE.
-        progress: is told the pictures and t-SNE's steps that are done; no part of the recipe.
+        progress: is told the pictures and t-SNE's steps that are done. desk: what was loaded and encoded before.
+            Neither is part of the recipe.
 
     Raises:
         ValueError: bad input, in a sentence that names it and the remedy.
     """
-    parameters = {name: value for name, value in locals().items() if name != "progress"}
+    parameters = {name: value for name, value in locals().items() if name not in NO_PARAMETERS}
     _check(per_picture, perplexity, seed)
-    networks = open_networks(checkpoints, device, layer, branch)
+    desk = desk or Desk()
+    networks = desk.networks(checkpoints, device, layer, branch)
     masks = mask_files(pictures, regions) if of == "regions" else {}
-    seen = _Pictures(pictures, of, regions)
+    seen = _Pictures(pictures, of, regions, desk)
     first: Items | None = None
     planes: dict[str, np.ndarray] = {}
     headings: dict[str, str] = {}
@@ -106,7 +123,8 @@ def draw_embedding(
         lines.append(f"{name}: {how} of {len(items)} {items.kind}; {line}")
         del items  # their features: the next network's are to come
     assert first is not None
-    figure = figures.embedding(
+    draw = partial(
+        figures.embedding,
         {headings[name]: plane for name, plane in planes.items()},
         first.labels,
         thumbnails=seen.thumbnails or None,
@@ -116,7 +134,19 @@ def draw_embedding(
     arrays = {f"{name} coordinates": plane for name, plane in planes.items()}
     arrays |= {"image": first.image, "point": first.point, "region": first.region}
     inputs = inputs_of(networks, checkpoints) | masks | seen.read
-    return Drawing("embedding", parameters, inputs, arrays, figure, lines, _rows(pictures, first, planes))
+    return EmbeddingDrawing(
+        kind="embedding",
+        parameters=parameters,
+        inputs=inputs,
+        arrays=arrays,
+        draw=draw,
+        lines=lines,
+        rows=_rows(pictures, first, planes),
+        specs=list(pictures),
+        items=first,
+        planes={headings[name]: plane for name, plane in planes.items()},
+        captions=captions,
+    )
 
 
 def _check(per_picture: int, perplexity: float, seed: int) -> None:
@@ -131,12 +161,13 @@ class _Pictures:
     """Pictures on their way through a network: each is opened once, and asked about when its map has come.
 
     Attributes:
-        specs: their names. of, regions: what is made of them. now: the picture that is asked about, and its map.
-        read: of those that came, what a recipe notes. thumbnails: for "images". objects_known: in all that came.
+        specs: their names. of, regions: what is made of them. desk: where they are opened and encoded.
+        now: the picture that is asked about, and its map. read: of those that came, what a recipe notes.
+        thumbnails: for "images". objects_known: in all that came.
     """
 
-    def __init__(self, specs: Sequence[str], of: str, regions: str) -> None:
-        self.specs, self.of, self.regions = specs, of, regions
+    def __init__(self, specs: Sequence[str], of: str, regions: str, desk: Desk) -> None:
+        self.specs, self.of, self.regions, self.desk = specs, of, regions, desk
         self.read: dict[str, str] = {}
         self.thumbnails: list[Image.Image] = []
         self.objects_known = True
@@ -156,11 +187,11 @@ class _Pictures:
 
         def images() -> Iterator[Image.Image]:
             for spec in self.specs:
-                waiting.append(open_picture(spec))
+                waiting.append(self.desk.picture(spec))
                 yield waiting[-1].image
 
         counted_images = counted(images(), len(self.specs), f"pictures, {name}", progress)
-        for fmap in network.batch(counted_images, layer, sides(size), finer):
+        for fmap in self.desk.maps(network, counted_images, layer, sides(size), finer):
             self.now = waiting.popleft(), fmap
             yield fmap
 

@@ -1,4 +1,4 @@
-"""The checkpoints of a drawing, loaded once, under names that tell them apart."""
+"""The networks of a drawing: names that tell them apart, and what is said of them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-from plrc.analysis.features import DenseEncoder, FeatureMap, load_encoder
+from plrc.analysis.features import DenseEncoder, FeatureMap
 
 
-def open_networks(
-    checkpoints: Sequence[str], device: str, layer: str | None, branch: str | None = None
-) -> dict[str, DenseEncoder]:
-    """Name → network, in order; a name has the branch that was asked for, and one that two share gets a number.
-
-    Raises:
-        ValueError: none is given, one cannot be loaded, or has no such layer or branch; the device is not there.
-    """
-    if not checkpoints:
-        raise ValueError("name a checkpoint: a file, a run folder, torchvision:resnet50 or random:resnet50")
-    _check_device(device)
+def named(encoders: Sequence[DenseEncoder], branch: str | None = None) -> dict[str, DenseEncoder]:
+    """Name → network, in order; a name has the branch that was asked for, and one that two share gets a number."""
     networks: dict[str, DenseEncoder] = {}
-    for checkpoint in checkpoints:
-        encoder = load_encoder(checkpoint, device, branch)
-        encoder.stride(layer)  # before any picture is encoded
+    for encoder in encoders:
         first = f"{encoder.origin.name} {branch}" if branch else encoder.origin.name
         name, number = first, 2
         while name in networks:
@@ -50,7 +39,8 @@ def sides(size: int | Sequence[int]) -> int | tuple[int, int]:
     return size[0], size[1]
 
 
-def _check_device(name: str) -> None:
+def check_device(name: str) -> None:
+    """Raise a ValueError if torch cannot use the device."""
     try:
         torch.ones(1, device=name).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # AssertionError: torch without CUDA

@@ -121,7 +121,7 @@ def nested(tmp_path, monkeypatch):
     def picture(spec):
         return Picture(spec, spec, noise(96, 64), masks, ["frame", "large", "small"])
 
-    monkeypatch.setattr("plrc.recipes.affinity.open_picture", picture)
+    monkeypatch.setattr("plrc.recipes.desk.open_picture", picture)
     return masks
 
 

@@ -24,7 +24,7 @@ def drawing(**changes):
         "parameters": {"size": 64},
         "inputs": {"a.png": "1f"},
         "arrays": {"demo/last 0": np.arange(6.0).reshape(2, 3), "image": np.array([1, 2])},
-        "figure": Figure(figsize=(1, 1)),
+        "draw": lambda: Figure(figsize=(1, 1)),
         "lines": ["a number"],
         "rows": [{"picture": "a\udcff, b.png", "B − A": 0.25}, {"picture": "c", "B − A": ""}],
     }

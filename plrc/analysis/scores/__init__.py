@@ -4,7 +4,7 @@ from plrc.analysis.scores.bootstrap import Score, bootstrap
 from plrc.analysis.scores.keypoints import KeypointScores
 from plrc.analysis.scores.neighbours import NeighbourScores, nearest_neighbour_hits
 from plrc.analysis.scores.object_scores import ObjectScores
-from plrc.analysis.scores.objects import MaskedImage, distance_matched_auc, point_auc
+from plrc.analysis.scores.objects import MaskedImage, best_iou, distance_matched_auc, point_auc
 from plrc.analysis.scores.scoring import score_table
 from plrc.analysis.scores.table import Table
 from plrc.analysis.scores.views import ViewPairs, ViewScores, draw_view_pairs, view_match, view_match_by_chance
@@ -18,6 +18,7 @@ __all__ = [
     "Table",
     "ViewPairs",
     "ViewScores",
+    "best_iou",
     "bootstrap",
     "distance_matched_auc",
     "draw_view_pairs",

@@ -1,0 +1,101 @@
+"""plrc.recipes.desk: a picture is encoded once, however many ask, and what is kept stays within its bound."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+import plrc
+from plrc.recipes import Desk, draw_affinity, draw_correspondence
+from recipes.conftest import noise
+
+TINY, OTHER = "random:tiny", "random:tiny@1"
+
+
+def ask(desk, picture="scenes#3", checkpoints=(TINY,), points=((0.3, 0.4),), **how):
+    return draw_affinity([picture], list(checkpoints), points=[list(p) for p in points], size=64, desk=desk, **how)
+
+
+def test_another_click_runs_no_encoder():
+    desk = Desk(megabytes=50)
+    first = ask(desk)
+    assert desk.encoded == 1
+    second = ask(desk, points=[(0.8, 0.2)], negatives=[[0.1, 0.1]], auto_range=True)
+    assert desk.encoded == 1
+    assert not np.array_equal(first.arrays[f"{TINY} 0"], second.arrays[f"{TINY} 0"])
+
+
+@pytest.mark.parametrize(
+    "how", [{"layer": "c2"}, {"finer": "upscaled"}, {"checkpoints": [OTHER]}, {"picture": "scenes#4"}]
+)
+def test_what_makes_another_map_is_encoded(how):
+    desk = Desk(megabytes=50)
+    ask(desk)
+    ask(desk, **how)
+    assert desk.encoded == 2
+
+
+def test_drawings_are_those_of_no_desk():
+    desk = Desk(megabytes=50)
+    for _ in range(2):
+        for draw in (draw_affinity, draw_correspondence):
+            kept, alone = (draw(["scenes#3"], [TINY, OTHER], size=64, desk=d) for d in (desk, None))
+            assert kept.recipe() == alone.recipe()
+    assert desk.encoded == 2 * 3  # the picture and its two views, by each network
+
+
+def test_nothing_is_kept_unless_asked_for():
+    desk = Desk()
+    ask(desk)
+    assert desk.kept == 0
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    desk, file = Desk(megabytes=50), tmp_path / "a.png"
+    noise(40, 60, 1).save(file)
+    first = ask(desk, str(file))
+    noise(40, 64, 2).save(file)
+    second = ask(desk, str(file))
+    assert first.inputs[str(file)] != second.inputs[str(file)]
+    assert second.recipe()["arrays"] == ask(None, str(file)).recipe()["arrays"]
+
+
+def test_what_is_kept_stays_within_its_bound():
+    one = 2 * plrc.load_encoder(TINY).features(plrc.recipes.open_picture("scenes#0").image, size=64).features.nbytes
+    pictures = 5 * plrc.recipes.open_picture("scenes#0").pixels.nbytes
+    desk = Desk(megabytes=(3 * one + pictures) / 1e6)
+    for i in range(8):
+        ask(desk, f"scenes#{i}")
+        assert 0 < desk.kept <= desk.megabytes
+    assert desk.encoded == 8
+    ask(desk, "scenes#7")
+    assert desk.encoded == 8  # the newest are kept
+    ask(desk, "scenes#0")
+    assert desk.encoded == 9  # the oldest went
+
+
+def test_what_is_too_large_to_keep_is_drawn_all_the_same():
+    desk = Desk(megabytes=0.001)
+    assert ask(desk).recipe() == ask(None).recipe()
+    assert desk.kept <= 0.001
+
+
+def test_many_who_ask_at_once_share_one_encoding():
+    desk, found = Desk(megabytes=50), {}
+    start = threading.Barrier(8)
+
+    def click(user):
+        start.wait()
+        found[user] = ask(desk, points=[(user / 8 + 0.05, 0.5)]).arrays
+
+    threads = [threading.Thread(target=click, args=(user,)) for user in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert desk.encoded == 1
+    for user in range(8):
+        alone = ask(None, points=[(user / 8 + 0.05, 0.5)]).arrays
+        assert all(np.array_equal(found[user][name], array) for name, array in alone.items())
