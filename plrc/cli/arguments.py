@@ -40,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         dest="negatives",
         help="a point of what is not meant: one map of all points, positive − negative",
     )
+    affinity.add_argument("--together", action="store_true", help="one map for all points: that of the likest one")
     affinity.add_argument("--to", action="append", default=[], metavar="PICTURE", help="look for the point there, too")
     affinity.add_argument("--temperature", type=float, metavar="T", help="softmax(cosine / T) over the cells")
     affinity.add_argument("--difference", action="store_true", help="the last checkpoint's map less the first one's")
@@ -56,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     correspond.add_argument("--mutual", action="store_true", help="keep matches that hold in both directions")
     correspond.add_argument("--ratio", type=float, metavar="R", help="keep matches whose ratio test is below R")
     correspond.add_argument("--seed", type=_from_0, default=0, help="of the two views [0]")
+    correspond.add_argument("--scale", type=float, metavar="S", help="least share of the picture in a view [0.2]")
     _network(correspond)
     _output(correspond, "runs/look/correspondence")
 
@@ -93,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="NAME",
-        help="files NAME.png, NAME.csv, NAME.json, NAME.md [runs/look/scores- and the data set's name]",
+        help="files NAME.png, NAME.npz, NAME.json … [runs/look/scores- and the data set's name]",
     )
     _format(score)
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ logger = logging.getLogger(__name__)
 
 REGION_CACHE = Path.home() / ".cache" / "plrc" / "regions"
 _NUMBERED = re.compile(r"(.+)#([0-9]+)")
+SAMPLES = ("sample:china", "sample:flower")
+"""The two photographs that scikit-learn ships: at hand wherever this package is."""
+
 _SCENES = re.compile(r"scenes([:@][^#]*)?")
-WHAT_MAY_BE_GIVEN = (
-    "give a picture, a folder, scenes#0 for an embedded scene, or DIR#0 for one of a data set with masks or boxes"
-)
+WHAT_MAY_BE_GIVEN = "give a picture, a folder, scenes#0 for an embedded scene, sample:china, or DIR#0 for one of a data set with masks or boxes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,8 @@ class Picture:
 
 
 def open_picture(spec: str) -> Picture:
-    """A picture by its name: a file; ``scenes#12`` or ``scenes:300@7#12``, a scene; ``DIR#12``, of a data set.
+    """A picture by its name: a file; ``scenes#12`` or ``scenes:300@7#12``, a scene; ``DIR#12``, of a data set; one of
+    ``SAMPLES``.
 
     Raises:
         ValueError: there is no such picture, or it cannot be decoded; names it and what may be given.
@@ -77,6 +80,9 @@ def open_picture(spec: str) -> Picture:
     try:
         if numbered and not Path(spec).exists():
             return _of_data_set(spec, numbered[1], int(numbered[2]))
+        if spec in SAMPLES:
+            name = spec.removeprefix("sample:")
+            return Picture(spec, name, decode(_sample(name), name=spec), None, None)
         file = Path(spec)
         if file.is_dir():
             raise ValueError(f"{spec} is a folder; one picture is wanted here")
@@ -88,6 +94,13 @@ def open_picture(spec: str) -> Picture:
         raise ValueError(f"{what} cannot be shown: {error.reason}") from error
     except OSError as error:
         raise ValueError(f"{spec}: {error}") from error
+
+
+def _sample(name: str) -> Path:
+    package = find_spec("sklearn")  # found, not imported, which takes a second
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    return Path(package.submodule_search_locations[0], "datasets", "images", f"{name}.jpg")
 
 
 def _of_data_set(spec: str, path: str, i: int) -> Picture:

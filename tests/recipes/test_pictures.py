@@ -12,6 +12,7 @@ from PIL import Image
 
 from plrc.data.scenes import Scenes
 from plrc.recipes.pictures import (
+    SAMPLES,
     innermost,
     largest,
     list_pictures,
@@ -22,6 +23,12 @@ from plrc.recipes.pictures import (
     spread,
 )
 from recipes.conftest import noise, ramp, save_on_its_side
+
+
+def test_samples_are_photographs_that_are_always_at_hand():
+    pictures = [open_picture(spec) for spec in SAMPLES]
+    assert [picture.image.size for picture in pictures] == [(640, 427)] * 2
+    assert [picture.name for picture in pictures] == ["china", "flower"]
 
 
 def test_a_file(photos):
