@@ -28,23 +28,30 @@ _LOSSES = ("image", "point", "affinity")
 _KEYS, _PREFIXES = 12, 6  # shown of a file that is not recognised
 
 
+class NotRecognised(CheckpointError):
+    """A file that can be read but not loaded. ``looks``: lines that say what it looks like."""
+
+    def __init__(self, looks: list[str], reason: str) -> None:
+        super().__init__(reason)
+        self.looks = looks
+
+
 def describe(path_or_name: str | Path, branch: str | None = None) -> list[str]:
     """Lines that say what ``load(path_or_name, branch)`` would give, and what else the file holds.
-
-    Of a file that can be read but not loaded: what it looks like, and last why it cannot be loaded.
 
     Args:
         path_or_name, branch: as for ``load``.
 
     Raises:
-        CheckpointError: there is no such file or name, it cannot be read at all, or lacks the branch; says which.
+        NotRecognised: the file can be read but not loaded. CheckpointError: there is no such file or name, it cannot be
+            read at all, or lacks the branch; says which.
     """
     try:
         network = load(path_or_name, branch)
     except CheckpointError as error:
         if branch is not None or not Path(path_or_name).is_file():
             raise
-        return [*_not_recognised(Path(path_or_name)), str(error)]
+        raise NotRecognised(_looks(Path(path_or_name)), str(error)) from error
     origin = network.origin
     content = read(origin.path) if origin.path is not None else None
     kind = origin.format
@@ -121,7 +128,7 @@ def _file(path: Path | None, sha256: str | None) -> list[str]:
     return [_line("file", f"{size}, sha256 {sha256[:12]}" if sha256 else size)]
 
 
-def _not_recognised(file: Path) -> list[str]:
+def _looks(file: Path) -> list[str]:
     content = read(file)
     lines = [f"{file.name}: not recognised"]
     if isinstance(content, dict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from plrc.pretrained.trunks import build_trunk
 
 RESNETS = tuple(arch for arch in ARCHITECTURES if arch != "tiny")
 WHAT_MAY_BE_GIVEN = (
-    "give a checkpoint file, the folder of a run, torchvision:resnet50 (its ImageNet weights) or random:resnet50 "
-    "(random:resnet50@3 for another seed)"
+    "give a checkpoint file, the folder of a run, torchvision:resnet50 (its ImageNet weights), plrc:tiny (the small "
+    "network that comes with plrc) or random:resnet50 (random:resnet50@3 for another seed)"
 )
+SHIPPED = "plrc:tiny"
 # Neither can be seen in the weights.
 _AS_EXPORTED = (
     "taken as RGB, normalised as ImageNet is, with the stride in the 3×3 convolutions, as converted checkpoints are; a "
@@ -74,7 +75,8 @@ def load(path_or_name: str | Path, branch: str | None = None) -> Pretrained:
 
     Args:
         path_or_name: a file; the folder of a run, for its ``checkpoints/last.pt``; ``torchvision:resnet50``, downloaded
-            as torchvision does; ``random:resnet50`` or ``random:tiny@3``, the untrained network of seed 0 or 3.
+            as torchvision does; ``random:resnet50`` or ``random:tiny@3``, the untrained network of seed 0 or 3;
+            ``plrc:tiny``, the small trained one that ships with this package (``shipped/README.md``).
         branch: "query", "key", "teacher" or "student" where there are two. The query encoder, DINO's teacher, if not
             given.
 
@@ -90,6 +92,9 @@ def load(path_or_name: str | Path, branch: str | None = None) -> Pretrained:
     scheme, colon, rest = str(path_or_name).partition(":")
     if not colon or not re.fullmatch(r"[A-Za-z]{2,}", scheme):  # one letter is a drive of Windows
         raise CheckpointError(f"there is no file or folder {path}: {WHAT_MAY_BE_GIVEN}")
+    if path_or_name == SHIPPED:
+        shipped = _from_file(Path(__file__).with_name("shipped") / "tiny.safetensors", branch)
+        return replace(shipped, origin=replace(shipped.origin, name=SHIPPED, format="shipped with plrc"))
     if scheme not in ("torchvision", "random"):
         raise CheckpointError(f"{path_or_name} is no file, and {scheme}: no kind of name: {WHAT_MAY_BE_GIVEN}")
     if branch is not None:

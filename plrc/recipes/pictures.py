@@ -32,7 +32,10 @@ SAMPLES = ("sample:china", "sample:flower")
 """The two photographs that scikit-learn ships: at hand wherever this package is."""
 
 _SCENES = re.compile(r"scenes([:@][^#]*)?")
-WHAT_MAY_BE_GIVEN = "give a picture, a folder, scenes#0 for an embedded scene, sample:china, or DIR#0 for one of a data set with masks or boxes"
+WHAT_MAY_BE_GIVEN = (
+    "give a picture, a folder, scenes#0 for an embedded scene, sample:china, or DIR#0 for one of a data set with masks "
+    "or boxes"
+)
 
 
 @dataclass(frozen=True, eq=False)

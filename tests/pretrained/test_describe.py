@@ -15,7 +15,7 @@ from plrc.checkpoint import save_checkpoint
 from plrc.config import load_config
 from plrc.model import PLRC
 from plrc.pretrained import CheckpointError
-from plrc.pretrained.describe import describe
+from plrc.pretrained.describe import NotRecognised, describe
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,13 @@ def run(tmp_path: Path) -> Path:
     model = PLRC("tiny", dim=16, queue_size=8).state_dict()
     save_checkpoint(tmp_path / "demo" / "checkpoints" / "last.pt", {**content, "model": model})
     return tmp_path / "demo"
+
+
+def looks(file: Path) -> tuple[list[str], str]:
+    """What a file that cannot be loaded looks like, and why."""
+    with pytest.raises(NotRecognised) as caught:
+        describe(file)
+    return caught.value.looks, str(caught.value)
 
 
 def by_title(lines: list[str]) -> dict[str, str]:
@@ -118,39 +125,39 @@ def test_name_has_no_file() -> None:
     assert list(by_title(lines)) == ["architecture", "channels", "heads", "note"]
 
 
-def test_file_that_is_no_network_is_shown_with_the_reason_last(tmp_path: Path) -> None:
+def test_file_that_is_no_network_is_shown_with_the_reason(tmp_path: Path) -> None:
     file = tmp_path / "vgg.pth"
     model = {f"features.{i}.{kind}": torch.ones(2) for i in range(9) for kind in ("weight", "bias")}
     torch.save({"epoch": 3, "model": {**model, "head": torch.ones(1)}, "ema": {"head": torch.ones(1)}}, file)
-    first, *_, last = lines = describe(file)
-    assert first == "vgg.pth: not recognised"
+    lines, reason = looks(file)
+    assert lines[0] == "vgg.pth: not recognised"
     assert by_title(lines) == {
         "keys": "epoch, model, ema",
         "tensors": "20",
         "named": ", ".join(f"features.{i}* (2)" for i in range(6)) + ", …",
         "file": f"{file}, 0.0 MB",
     }
-    assert last.startswith(f"{file} holds no residual network that is known here: ")
+    assert reason.startswith(f"{file} holds no residual network that is known here: ")
 
 
-def test_damaged_trunk_is_shown_with_what_it_lacks_last(trunk: dict[str, Tensor], tmp_path: Path) -> None:
+def test_damaged_trunk_is_shown_with_what_it_lacks(trunk: dict[str, Tensor], tmp_path: Path) -> None:
     state = {name: tensor for name, tensor in trunk.items() if name != "layer3.0.conv1.weight"}
     torch.save(state, tmp_path / "cut.pth")
-    lines = describe(tmp_path / "cut.pth")
+    lines, reason = looks(tmp_path / "cut.pth")
     titles = by_title(lines)
     assert titles["keys"].endswith(", … (119)")
     assert titles["keys"].count(",") == 12
     assert titles["tensors"] == "119"
-    assert "lacks layer3.0.conv1.weight" in lines[-1]
+    assert "lacks layer3.0.conv1.weight" in reason
 
 
 @pytest.mark.parametrize(("content", "shown"), [([torch.ones(1)], []), ({"epoch": 3}, ["keys"])])
 def test_file_without_named_tensors(content: object, shown: list[str], tmp_path: Path) -> None:
     torch.save(content, tmp_path / "x.pt")
-    lines = describe(tmp_path / "x.pt")
+    lines, reason = looks(tmp_path / "x.pt")
     assert list(by_title(lines)) == [*shown, "tensors", "file"]
     assert by_title(lines)["tensors"] == "0"
-    assert lines[-1].startswith(str(tmp_path / "x.pt"))
+    assert reason.startswith(str(tmp_path / "x.pt"))
 
 
 def test_what_cannot_be_read_at_all_is_an_error(tmp_path: Path) -> None:

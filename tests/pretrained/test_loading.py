@@ -253,3 +253,17 @@ def test_heads_that_are_not_understood_are_left_out_and_named(folder):
     pretrained = load(written(case.content, folder / "moco.pth"))
     assert pretrained.heads == {}
     assert pretrained.origin.note.startswith("head projector not understood: 2 has bias, which is no linear layer")
+
+
+def test_the_shipped_network_is_trained_and_small():
+    shipped, untrained = load("plrc:tiny"), load("random:tiny")
+    assert (shipped.origin.name, shipped.origin.arch) == ("plrc:tiny", "tiny")
+    assert shipped.origin.path.stat().st_size < 5_000_000
+    assert shipped.trunk.state_dict().keys() == untrained.trunk.state_dict().keys()
+    from plrc.recipes import draw_affinity
+
+    aucs = {
+        name: [row["AUC"] for row in draw_affinity([f"scenes#{i}" for i in range(40)], [name], size=64).rows]
+        for name in ("plrc:tiny", "random:tiny")
+    }
+    assert sum(aucs["plrc:tiny"]) > sum(aucs["random:tiny"])
