@@ -10,7 +10,8 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 .PHONY: help demo test lint bench clean
 
 help:
-	@echo 'make demo    pre-train on the embedded scenes with 2 processes on the CPU (about 5 minutes), result in runs/demo'
+	@echo 'make demo    pre-train on the embedded scenes with 2 processes on the CPU (about 5 minutes), result in runs/demo;'
+	@echo '             again: goes on where it stopped, or reports the finished run (rm -rf runs/demo: starts anew)'
 	@echo 'make test    run the tests'
 	@echo 'make lint    ruff, mypy and the import rule'
 	@echo 'make bench   what a training step and loading cost here (benchmarks/)'

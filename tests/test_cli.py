@@ -370,8 +370,15 @@ def test_score(place, capsys):
     )
     said = capsys.readouterr()
     assert said.out.splitlines()[0].split()[:4] == ["data", "n", TINY, OTHER]
-    assert said.out.splitlines()[-1] == "written: out/s.png, out/s.pdf, out/s.csv, out/s.json, out/s.md"
-    assert {file.name for file in (place / "out").iterdir()} == {"s.png", "s.pdf", "s.csv", "s.json", "s.md"}
+    assert said.err == ""
+    assert said.out.splitlines()[-3:] == [
+        "data: 3 pictures with masks (images/, masks/)",
+        "not scored: PCK (no keypoints); k-NN (fewer than two class folders)",
+        "written: out/s.png, out/s.pdf, out/s.npz, out/s.json, out/s.csv, out/s.md",
+    ]
+    assert {file.name for file in (place / "out").iterdir()} == {
+        f"s.{e}" for e in ["png", "pdf", "npz", "csv", "json", "md"]
+    }
     with Image.open("out/s.png") as picture:
         assert len(np.unique(np.asarray(picture.convert("L")))) > 20
     content = json.loads((place / "out/s.json").read_text())
@@ -391,7 +398,8 @@ def test_score(place, capsys):
 def test_score_takes_some_of_the_scenes(place, capsys):
     assert main(["score", "scenes:4", "--most", "2", *NETWORK]) == 0
     names = sorted(file.name for file in (place / "runs/look").iterdir())
-    assert names == [f"scores-scenes-4.{end}" for end in ("csv", "json", "md", "png")]
+    assert names == [f"scores-scenes-4.{end}" for end in ("csv", "json", "md", "npz", "png")]
+    assert "\nscenes:4: 2 of 4 pictures with masks (rendered)\n" in capsys.readouterr().out
     rows = table("runs/look/scores-scenes-4.csv")
     assert {(row["n"], row["limit"]) for row in rows if row["measure"] == "region purity"} == {("2", "2")}
 
@@ -411,6 +419,25 @@ def test_an_interrupted_score_is_kept(place, capsys, monkeypatch):
     assert said.err.endswith("plrc: interrupted\n")
     assert json.loads((place / "s.json").read_text())["interrupted_after"] == 1
     assert signal.getsignal(signal.SIGINT) is before
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    assert main(["replay", "s.json"]) == 0  # what there was until then
+    assert "all 19 arrays are those of s.json" in capsys.readouterr().out
+
+
+def test_a_score_is_replayed(place, capsys):
+    assert main(["score", "data", *BOTH, "--out", "s"]) == 0
+    capsys.readouterr()
+    assert main(["replay", "s.json"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("written: s-replayed.png, s-replayed.npz, s-replayed.json, s-replayed.csv, s-replayed.md\n")
+    assert out.endswith("all 30 arrays are those of s.json, to the last bit\n")
+    assert (place / "s-replayed.npz").read_bytes() == (place / "s.npz").read_bytes()
+    (place / "data/masks/p0.png").replace(place / "data/masks/p1.png")
+    assert main(["replay", "s.json"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("plrc replay: not the same as s.json: data is not the same as then; the array pictures of")
+    assert "a line is 'data: 2 pictures with masks (images/, masks/)' now" in said
 
 
 def test_who_looks_sees_a_bar(place, capsys, monkeypatch):
@@ -427,6 +454,15 @@ def test_info(capsys):
     assert out.startswith("random:tiny: random\n")
     assert "c2 " in out
     assert "seed 0, untrained" in out
+
+
+def test_info_of_a_file_that_cannot_be_loaded_says_what_it_looks_like(place, capsys):
+    torch.save({"epoch": 3, "model": {"features.0.weight": torch.ones(1)}}, "vgg.pth")
+    assert main(["info", "vgg.pth"]) == 2
+    said = capsys.readouterr()
+    assert said.out.startswith("vgg.pth: not recognised\n  keys         epoch, model\n")
+    assert "features.0* (1)" in said.out
+    assert re.fullmatch(r"plrc info: vgg\.pth holds no residual network that is known here: .*\n", said.err)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ def affinity(o: argparse.Namespace) -> None:
             negatives=o.negatives,
             to=o.to,
             temperature=o.temperature,
+            together=o.together,
             difference=o.difference,
             auto_range=o.auto_range,
             progress=progress,
@@ -49,6 +50,7 @@ def correspond(o: argparse.Namespace) -> None:
             mutual=o.mutual,
             ratio=o.ratio,
             seed=o.seed,
+            scale=o.scale,
             progress=progress,
             **_network(o),
         )
@@ -83,45 +85,32 @@ def embed(o: argparse.Namespace) -> None:
 
 
 def score(o: argparse.Namespace) -> None:
-    from plrc import figures
-    from plrc.analysis.descriptors import dense
-    from plrc.analysis.scores import score_table
-    from plrc.data.annotated import open_annotated
-    from plrc.recipes.drawing import written_whole
-    from plrc.recipes.networks import open_networks
+    from plrc.recipes import draw_score
 
     title = Path(o.dataset).resolve().name
     o.out = o.out or Path("runs/look", "scores-" + re.sub(r"[^\w.-]+", "-", title))
     out, formats = _place(o)
-    networks = open_networks(o.checkpoints, o.device, o.layer, o.branch)
-    dataset = open_annotated(o.dataset)
-    table = score_table(
-        dataset,
-        [dense(encoder, o.layer, name) for name, encoder in networks.items()],
-        title,
-        o.size,
-        o.most,
-        _until_interrupted,
-        o.within,
-        o.dataset,
-    )
-    print(table.to_text())
-    pictures = [f"{out.name}.{suffix}" for suffix in formats]
-    with written_whole(out.parent) as folder:
-        table.to_csv(folder / f"{out.name}.csv")
-        table.to_json(folder / f"{out.name}.json")
-        (folder / f"{out.name}.md").write_text(table.to_markdown() + "\n", "utf-8", "surrogateescape")
-        chart = table.draw()
-        for name in pictures:
-            figures.save(chart, folder / name, dpi=200)
-    names = [*pictures, *(f"{out.name}.{suffix}" for suffix in ("csv", "json", "md"))]
-    print("written: " + ", ".join(str(out.with_name(name)) for name in names))
-    if table.interrupted_after is not None:
+    with _steps() as progress:
+        drawing = draw_score(
+            o.dataset,
+            o.checkpoints,
+            o.layer,
+            o.branch,
+            o.size,
+            most=o.most,
+            within=o.within,
+            device=o.device,
+            progress=progress,
+            through=_until_interrupted,
+        )
+    print(drawing.table.to_text())
+    print("written: " + ", ".join(str(file) for file in drawing.save(out, formats)))
+    if drawing.table.interrupted_after is not None:
         raise KeyboardInterrupt
 
 
 def _until_interrupted(numbers: list[int]) -> Iterator[int]:
-    """The numbers, and how far they are; at Ctrl-C the present one is the last, and at another one all is dropped."""
+    """The numbers; at Ctrl-C the present one is the last, and at another one all is dropped."""
     before = signal.getsignal(signal.SIGINT)
     stopped = False
 
@@ -132,20 +121,22 @@ def _until_interrupted(numbers: list[int]) -> Iterator[int]:
 
     signal.signal(signal.SIGINT, stop)
     try:
-        with _steps() as progress:
-            for done, number in enumerate(numbers, start=1):
-                yield number
-                progress("pictures", done, len(numbers))
-                if stopped:
-                    return
+        for number in numbers:
+            yield number
+            if stopped:
+                return
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 def info(o: argparse.Namespace) -> None:
-    from plrc.pretrained.describe import describe
+    from plrc.pretrained.describe import NotRecognised, describe
 
-    print("\n".join(describe(o.file, o.branch)))
+    try:
+        print("\n".join(describe(o.file, o.branch)))
+    except NotRecognised as error:
+        print("\n".join(error.looks), flush=True)  # before the reason, which goes to stderr
+        raise
 
 
 def export(o: argparse.Namespace) -> None:

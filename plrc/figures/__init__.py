@@ -19,6 +19,7 @@ from plrc.figures.intervals import score_chart
 from plrc.figures.layouts import affinity, affinity_sheet, views_and_affinity
 from plrc.figures.match_sheet import correspondence_sheet
 from plrc.figures.matching import PointMatches, correspondence
+from plrc.figures.panels import outlines
 from plrc.figures.region_matrix import region_correspondence
 from plrc.figures.saving import save
 from plrc.figures.scales import Scale, scale_of
@@ -35,6 +36,7 @@ __all__ = [
     "correspondence_sheet",
     "curves",
     "embedding",
+    "outlines",
     "pca_rgb",
     "region_correspondence",
     "save",

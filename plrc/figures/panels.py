@@ -59,7 +59,7 @@ def fill(
     else:
         ends = {"vmin": scale.low, "vmax": scale.high}
         lay(axes, as_array(values), "map", extent, cmap=scale.colours, interpolation="nearest", **ends)
-        lay(axes, _outlines(pixels), "outlines")
+        lay(axes, outlines(pixels), "outlines")
 
 
 def mark(axes: Axes, point: np.ndarray, number: str = "", negative: bool = False) -> None:
@@ -85,8 +85,8 @@ def mark(axes: Axes, point: np.ndarray, number: str = "", negative: bool = False
         )  # fmt: skip
 
 
-def _outlines(pixels: np.ndarray) -> np.ndarray:
-    """The picture's strongest edges, black ``(H, W, 4)`` uint8, opaque to ``OUTLINE``.
+def outlines(pixels: np.ndarray, opacity: float = OUTLINE) -> np.ndarray:
+    """The strongest edges of a picture ``(H, W, 3)``, black ``(H, W, 4)`` uint8, the very strongest of that opacity.
 
     Edges and not the picture itself: its own light and dark would pass for values of the map.
     """
@@ -96,6 +96,6 @@ def _outlines(pixels: np.ndarray) -> np.ndarray:
     light = ndimage.gaussian_filter(light, max(light.shape) / 200)
     edges = np.hypot(ndimage.sobel(light, axis=0), ndimage.sobel(light, axis=1))
     low, high = np.percentile(edges, (_PLAIN, 99))
-    outlines = np.zeros((*pixels.shape[:2], 4), dtype=np.uint8)
-    outlines[..., 3] = (255 * OUTLINE * ((edges - low) / max(high - low, 1)).clip(0, 1)).round()
-    return outlines
+    black = np.zeros((*pixels.shape[:2], 4), dtype=np.uint8)
+    black[..., 3] = (255 * opacity * ((edges - low) / max(high - low, 1)).clip(0, 1)).round()
+    return black

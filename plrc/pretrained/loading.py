@@ -25,6 +25,7 @@ WHAT_MAY_BE_GIVEN = (
     "network that comes with plrc) or random:resnet50 (random:resnet50@3 for another seed)"
 )
 SHIPPED = "plrc:tiny"
+BRANCHES = ("query", "key", "teacher", "student")
 # Neither can be seen in the weights.
 _AS_EXPORTED = (
     "taken as RGB, normalised as ImageNet is, with the stride in the 3×3 convolutions, as converted checkpoints are; a "
@@ -76,7 +77,8 @@ def load(path_or_name: str | Path, branch: str | None = None) -> Pretrained:
     Args:
         path_or_name: a file; the folder of a run, for its ``checkpoints/last.pt``; ``torchvision:resnet50``, downloaded
             as torchvision does; ``random:resnet50`` or ``random:tiny@3``, the untrained network of seed 0 or 3;
-            ``plrc:tiny``, the small trained one that ships with this package (``shipped/README.md``).
+            ``plrc:tiny``, the small trained one that ships with this package (``shipped/README.md``). A branch may
+            stand behind: ``runs/demo@key``.
         branch: "query", "key", "teacher" or "student" where there are two. The query encoder, DINO's teacher, if not
             given.
 
@@ -85,6 +87,10 @@ def load(path_or_name: str | Path, branch: str | None = None) -> Pretrained:
             or architecture, or not every tensor of the trunk is in it with the right shape. Says which.
     """
     path = Path(path_or_name)
+    name, behind = split_branch(str(path_or_name))
+    if behind:
+        found = load(name, behind)
+        return replace(found, origin=replace(found.origin, name=f"{found.origin.name} {behind}"))
     if path.is_dir():
         return _from_file(run_checkpoint(path), branch)
     if path.exists():
@@ -100,6 +106,14 @@ def load(path_or_name: str | Path, branch: str | None = None) -> Pretrained:
     if branch is not None:
         raise CheckpointError(f"{path_or_name} has no branch {branch!r}: it is one network only, name none")
     return _from_torchvision(rest) if scheme == "torchvision" else _from_seed(rest)
+
+
+def split_branch(path_or_name: str) -> tuple[str, str]:
+    """``runs/demo@key`` as name and branch; no branch where none stands behind, or a file is really called so."""
+    name, at, behind = path_or_name.rpartition("@")
+    if at and behind in BRANCHES and not Path(path_or_name).exists():
+        return name, behind
+    return path_or_name, ""
 
 
 def run_checkpoint(folder: Path) -> Path:

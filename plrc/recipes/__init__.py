@@ -1,4 +1,4 @@
-"""Recipes: what ``plrc affinity``, ``correspond`` and ``embed`` draw, as functions of plain numbers and names.
+"""Recipes: what ``plrc affinity``, ``correspond``, ``embed`` and ``score`` draw, as functions of numbers and names.
 
 Each gives a ``Drawing``: a figure, its arrays, its numbers, and the recipe from which ``plrc replay`` draws it again.
 The command line, the app and the notebooks call the same ones.
@@ -13,12 +13,16 @@ from plrc.recipes.desk import Desk
 from plrc.recipes.drawing import Drawing, read_recipe, replay
 from plrc.recipes.embedding import EmbeddingDrawing, draw_embedding
 from plrc.recipes.pictures import Picture, list_pictures, open_picture
+from plrc.recipes.run import RunDrawing, draw_run
+from plrc.recipes.score import ScoreDrawing, draw_score
 
 KINDS: dict[str, Callable[..., Drawing]] = {
     "affinity": draw_affinity,
     "correspondence": draw_correspondence,
     "embedding": draw_embedding,
     "rgb": draw_rgb,
+    "run": draw_run,
+    "score": draw_score,
     "segments": draw_segments,
 }
 
@@ -30,10 +34,14 @@ __all__ = [
     "Drawing",
     "EmbeddingDrawing",
     "Picture",
+    "RunDrawing",
+    "ScoreDrawing",
     "draw_affinity",
     "draw_correspondence",
     "draw_embedding",
     "draw_rgb",
+    "draw_run",
+    "draw_score",
     "draw_segments",
     "list_pictures",
     "open_picture",

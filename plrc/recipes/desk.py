@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from plrc.analysis.features import DenseEncoder, FeatureMap, load_encoder
-from plrc.pretrained.loading import run_checkpoint
+from plrc.pretrained.loading import run_checkpoint, split_branch
 from plrc.recipes.networks import check_device, named
 from plrc.recipes.pictures import Picture, open_picture
 
@@ -108,7 +108,7 @@ class Desk:
     def _network(self, checkpoint: str, device: str, branch: str | None) -> DenseEncoder:
         if not self.megabytes:
             return load_encoder(checkpoint, device, branch)
-        file = Path(checkpoint)
+        file = Path(split_branch(checkpoint)[0])
         key = (checkpoint, _stamp(run_checkpoint(file) if file.is_dir() else file), device, branch)
         return self._once(self._networks, key, lambda: (load_encoder(checkpoint, device, branch), 1))
 

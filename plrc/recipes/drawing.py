@@ -156,7 +156,7 @@ def read_recipe(file: Path) -> dict[str, Any]:
     parts = ("version", "kind", "parameters", "inputs", "arrays", "lines", "torch")
     if not isinstance(recipe, dict) or recipe.get("format") != FORMAT or any(part not in recipe for part in parts):
         raise ValueError(
-            f"{file} is no recipe: 'plrc affinity', 'correspond' and 'embed' write one beside each picture"
+            f"{file} is no recipe: 'plrc affinity', 'correspond', 'embed' and 'score' write one beside each picture"
         )
     if recipe["version"] > VERSION:
         raise ValueError(

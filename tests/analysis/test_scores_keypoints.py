@@ -44,7 +44,7 @@ def test_features_that_know_the_keypoints_find_them_all():
     scores = KeypointScores([Descriptor("names", lambda p: p, descriptors.cosine)])
     for points, size in folder(4):
         centres = ((np.floor(points * [50, 40]) + 0.5) / [50, 40]).astype(np.float32)  # cells are not sampled between
-        scores.add("a", centres, size, [names_at(centres)])
+        scores.add(0, "a", centres, size, [names_at(centres)])
     rows = scores.rows()
     assert list(rows) == NAMES
     for perfect, chance in rows.values():
@@ -72,7 +72,7 @@ def test_pck_is_that_of_a_loop_over_pairs(seed):
         for points, size in pictures:
             points[rng.random(len(points)) < 0.2] = np.nan
             maps.append(torch.from_numpy(rng.random((1, 3, int(rng.integers(6, 12)), 9)).astype(np.float32)))
-            scores.add(name, points, size, [maps[-1]])
+            scores.add(0, name, points, size, [maps[-1]])
         for s, (source, _) in enumerate(pictures):
             shares = []
             for t, (target, (width, height)) in enumerate(pictures):
@@ -115,7 +115,7 @@ def test_perfect_features_of_any_stride_find_the_keypoints(stride):
     scores = KeypointScores([PLACE])
     for corner in rng.uniform(0.1, 0.4, (4, 2)):
         features = cell_centres(448 // stride, 448 // stride) - torch.tensor(corner, dtype=torch.float32)
-        scores.add("a", (corner + on_object).astype(np.float32), (448, 448), [features.permute(2, 0, 1)[None]])
+        scores.add(0, "a", (corner + on_object).astype(np.float32), (448, 448), [features.permute(2, 0, 1)[None]])
     assert scores.rows()[NAMES[0]][0].mean == 1.0
 
 
@@ -127,8 +127,8 @@ def test_what_is_right_depends_on_the_box_of_the_targets_keypoints():
         target = np.array([[x + 0.04, y], [x + 0.04 - width / 200, y]], dtype=np.float32)
         scores = KeypointScores([PLACE])
         fine = cell_centres(50, 100).permute(2, 0, 1)[None]
-        scores.add("a", source, (200, 100), [fine])
-        scores.add("a", target, (200, 100), [fine])
+        scores.add(0, "a", source, (200, 100), [fine])
+        scores.add(0, "a", target, (200, 100), [fine])
         # As a source the second picture is 8 pixels off too, but the first has one point only: no box.
         row = scores.rows()[NAMES[1]][0]
         assert (row.mean, row.n) == (right, 1)
@@ -138,7 +138,7 @@ def test_random_features_score_what_chance_gives():
     generator = torch.Generator().manual_seed(0)
     scores = KeypointScores([Descriptor("noise", lambda p: p, descriptors.cosine)])
     for points, size in folder(24, k=10):
-        scores.add("a", points, size, [torch.randn(1, 8, 24, 30, generator=generator)])
+        scores.add(0, "a", points, size, [torch.randn(1, 8, 24, 30, generator=generator)])
     for random, chance in scores.rows().values():
         assert abs(random.mean - chance.mean) < 0.02
 
@@ -148,12 +148,28 @@ def test_the_same_relative_place_is_a_strong_baseline_in_pictures_of_any_proport
     scores = KeypointScores([place])
     points = np.array([[0.2, 0.3], [0.8, 0.4], [0.5, 0.9]], dtype=np.float32)
     for width in (160, 320, 96):
-        scores.add("a", points, (width, 160), [place.maps(torch.zeros(1, 3, 160, width))])
+        scores.add(0, "a", points, (width, 160), [place.maps(torch.zeros(1, 3, 160, width))])
     assert [row[0].mean for row in scores.rows().values()][1:] == [1.0, 1.0]
 
 
 def test_pictures_of_other_groups_are_no_pairs():
     scores = KeypointScores([PLACE])
     for number, (points, size) in enumerate(folder(3)):
-        scores.add(str(number), points, size, [torch.rand(1, 2, 4, 4)])
+        scores.add(number, str(number), points, size, [torch.rand(1, 2, 4, 4)])
     assert scores.rows() == {}
+
+
+def test_the_values_are_of_the_source_pictures_that_have_a_pair():
+    """A picture alone in its folder, and one without any point in common with the others, have none."""
+    scores = KeypointScores([PLACE])
+    points = np.array([[0.2, 0.3], [0.8, 0.4], [0.5, 0.9]], dtype=np.float32)
+    unseen = np.full_like(points, np.nan)
+    maps = [descriptors.place(8).maps(torch.zeros(1, 3, 160, 160))]
+    for number, group, known in ((3, "a", points), (5, "a", unseen), (6, "a", points), (9, "b", points)):
+        scores.add(number, group, known, (160, 160), maps)
+    samples = scores.samples()
+    assert list(samples) == NAMES
+    for name, found in samples.items():
+        assert (found.images, found.asked) == ([3, 6], 4)
+        assert found.why == "no other picture of the folder shows the same keypoints"
+        assert [bootstrap(column) for column in found.columns] == scores.rows()[name]

@@ -41,9 +41,9 @@ def fill(means: torch.Tensor, labels: list[str]) -> NeighbourScores:
     """Pictures whose maps have these means and vary about them."""
     scores = NeighbourScores([COSINE])
     generator = torch.Generator().manual_seed(0)
-    for mean, label in zip(means, labels, strict=True):
+    for number, (mean, label) in enumerate(zip(means, labels, strict=True)):
         wave = torch.randn(len(mean), 3, 4, generator=generator)
-        scores.add(label, [(mean[:, None, None] + wave - wave.mean(dim=(1, 2), keepdim=True))[None]])
+        scores.add(2 * number, label, [(mean[:, None, None] + wave - wave.mean(dim=(1, 2), keepdim=True))[None]])
     return scores
 
 
@@ -94,3 +94,13 @@ def test_of_few_pictures_all_others_vote():
 def test_one_picture_a_class_gives_nothing():
     assert fill(torch.eye(4), ["a", "b", "c", "d"]).rows() == {}
     assert fill(torch.eye(4), ["a"] * 4).rows() == {}
+
+
+def test_the_values_are_of_the_pictures_that_are_not_alone():
+    samples = fill(torch.eye(3)[torch.tensor([0, 2, 0, 1, 1])], ["a", "alone", "a", "b", "b"]).samples()
+    assert samples["3-NN accuracy"].images == [0, 4, 6, 8]
+    assert samples["3-NN accuracy"].asked == 5
+    assert samples["3-NN accuracy"].columns == [[0.0] * 4, [1.0, 1.0, 0.0, 0.0]]  # two strangers outvote the friend
+    (none,) = fill(torch.eye(3), ["a", "a", "a"]).samples().values()
+    assert (none.images, none.columns, none.asked) == ([], [[], []], 3)
+    assert none.why.endswith("or one class only")

@@ -45,12 +45,16 @@ def knows(mask: np.ndarray) -> Tensor:
     return torch.cat((inside, 1 - inside), dim=1)
 
 
-def score(maps: list[list[Tensor]], known: list[Annotation], similarity: list, masks: bool = True) -> dict[str, list]:
-    """The rows of descriptors whose maps are given, an item of ``maps`` an image."""
+def filled(maps: list[list[Tensor]], known: list[Annotation], similarity: list, masks: bool = True) -> ObjectScores:
+    """Of descriptors whose maps are given, an item of ``maps`` an image."""
     scores = ObjectScores([Descriptor(str(i), lambda p: p, s) for i, s in enumerate(similarity)], masks)
     for number, (features, item) in enumerate(zip(maps, known, strict=True)):
         scores.add(number, item, (WIDTH, HEIGHT), features)
-    return scores.rows()
+    return scores
+
+
+def score(maps: list[list[Tensor]], known: list[Annotation], similarity: list, masks: bool = True) -> dict[str, list]:
+    return filled(maps, known, similarity, masks).rows()
 
 
 # ------------------------------------------------------------------------------------------------------- naive versions
@@ -336,3 +340,36 @@ def test_the_auc_of_one_point_is_that_of_the_scores():
     assert len({round(auc, 3) for auc in aucs}) > 2
     alike = Descriptor("random", lambda p: p, descriptors.cosine)
     assert np.mean(aucs) == pytest.approx(object_auc(thing.affinities(alike, maps), thing), abs=1e-4)
+
+
+def test_the_values_are_of_the_pictures_with_objects_that_count():
+    """Picture 1 has none, and that of picture 3 is too small for a cell to lie far from its points."""
+    masks = [*ellipses(5), np.zeros((0, HEIGHT, WIDTH), dtype=bool)]
+    masks[1], masks[5] = masks[5], masks[1]
+    masks[3] = np.zeros((1, HEIGHT, WIDTH), dtype=bool)
+    masks[3][:, 30:38, 40:52] = True
+    generator = torch.Generator().manual_seed(0)
+    maps = [[torch.randn(1, 4, 8, 12, generator=generator)] for _ in masks]
+    scores = filled(maps, [annotation(mask) for mask in masks], [descriptors.cosine])
+    samples, rows = scores.samples(), scores.rows()
+    assert {name: found.images for name, found in samples.items()} == {
+        "distance-matched AUC": [0, 2, 3, 4, 5],
+        "mask IoU": [0, 2, 3, 4, 5],
+        "CorLoc": [0, 2, 3, 4, 5],
+        "region purity": [0, 2, 4, 5],
+    }
+    assert {found.asked for found in samples.values()} == {6}
+    assert samples["distance-matched AUC"].why == "no object covers 1 % to 90 % of the picture"
+    for name, found in samples.items():
+        assert [len(column) for column in found.columns] == [len(found.images)] * 2
+        assert [score.mean for score in rows[name]] == [np.mean(column) for column in found.columns]
+
+
+def test_a_measure_without_any_value_has_no_row():
+    """Objects so small that no cell of theirs is far from their points."""
+    masks = np.zeros((1, HEIGHT, WIDTH), dtype=bool)
+    masks[:, 30:38, 40:52] = True
+    maps = [[torch.randn(1, 4, 8, 12, generator=torch.Generator().manual_seed(i))] for i in range(2)]
+    scores = filled(maps, [annotation(masks)] * 2, [descriptors.cosine])
+    assert list(scores.rows()) == ["distance-matched AUC", "mask IoU", "CorLoc"]
+    assert (scores.samples()["region purity"].images, scores.samples()["region purity"].asked) == ([], 2)

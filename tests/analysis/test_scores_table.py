@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import logging
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from plrc.analysis.scores import (
     Table,
     ViewPairs,
     ViewScores,
+    bootstrap,
     draw_view_pairs,
     score_table,
     view_match,
@@ -96,8 +96,8 @@ def test_view_match_is_that_of_drawn_pairs_judged_by_cells_of_32_pixels():
     pairs = draw_view_pairs(Scenes(8), view_sampler(config), 224, range(8))
     coarse, fine = pooled("coarse", 32), pooled("fine", 8)
     scores = ViewScores([coarse, fine])
-    for pair in one_by_one(pairs):
-        scores.add(pair)
+    for i, pair in enumerate(one_by_one(pairs)):
+        scores.add(i, pair)
     ((name, (of_coarse, of_fine, chance)),) = scores.rows().items()
     assert name == VIEWS
     assert of_coarse.mean == pytest.approx(view_match(pairs, coarse).mean)
@@ -105,7 +105,7 @@ def test_view_match_is_that_of_drawn_pairs_judged_by_cells_of_32_pixels():
     assert of_fine.mean > view_match(pairs, fine).mean + 0.05, "one cell of 8 pixels would be a harder task"
     alone = ViewScores([fine])
     for pair in one_by_one(pairs):
-        alone.add(pair)
+        alone.add(0, pair)
     assert alone.rows()[VIEWS][0] == of_fine, "whatever stands beside it"
 
 
@@ -119,7 +119,7 @@ def test_perfect_features_of_any_fineness_hit_the_coarse_cell_itself(cells):
         return Descriptor(str(n), lambda views: maps, lambda a, b: -(a[:, None] - b).norm(dim=2))
 
     scores = ViewScores([places(cells)], within=0)
-    scores.add(pair)
+    scores.add(0, pair)
     assert scores.rows()["view match (±0 of 7×7 cells)"][0].mean > 0.99  # a point on a border may round to either side
 
 
@@ -136,7 +136,7 @@ def test_a_fine_match_counts_for_the_coarse_cell_it_lies_in():
 
     scores = ViewScores([noise(7), noise(28)])
     for pair in one_by_one(pairs):
-        scores.add(pair)
+        scores.add(0, pair)
     coarse, fine, chance = scores.rows()[VIEWS]
     assert abs(coarse.mean - chance.mean) < 0.035
     assert abs(fine.mean - chance.mean) < 0.035
@@ -187,39 +187,48 @@ def test_boxes_without_masks(tmp_path):
             "<annotation><size><width>128</width><height>96</height></size><object><name>x</name><bndbox><xmin>11</xmin>"
             "<ymin>11</ymin><xmax>90</xmax><ymax>80</ymax></bndbox></object></annotation>"
         )
-    assert list(scored(tmp_path).rows) == ["CorLoc (boxes)", "region purity (boxes)", VIEWS]
+    found = scored(tmp_path)
+    assert list(found.rows) == ["CorLoc (boxes)", "region purity (boxes)", VIEWS]
+    assert found.notes()[0] == "it: 3 pictures with boxes (PASCAL VOC: Annotations/, JPEGImages/)"
+    assert found.notes()[1].startswith("not scored: distance-matched AUC and mask IoU (boxes, but no masks); PCK")
 
 
-def test_pictures_alone_and_undecodable_ones(tmp_path, caplog):
+def test_pictures_alone_and_undecodable_ones(tmp_path):
     for i in range(3):
         photo(tmp_path / f"{i}.png", i)
     (tmp_path / "broken.png").write_bytes(b"nothing")
-    with caplog.at_level(logging.WARNING):
-        found = scored(tmp_path)
+    found = scored(tmp_path)
     assert list(found.rows) == [VIEWS]
     assert found.rows[VIEWS][0].n == 3
-    assert "it: left out 1 pictures: broken.png" in caplog.text
+    (out,) = found.left_out
+    assert out.startswith("broken.png: not a JPEG")
+    assert found.notes() == [
+        f"it: 3 of 4 pictures of which nothing is known; left out 1: {out}",
+        "not scored: AUC, mask IoU, CorLoc and region purity (no masks or boxes); PCK (no keypoints); k-NN (fewer than "
+        "two class folders)",
+    ]
     for i in range(3):
         (tmp_path / f"{i}.png").unlink()
-    with pytest.raises(ValueError, match=r"none of 1 pictures can be scored, among them broken\.png"):
+    with pytest.raises(ValueError, match=r"none of 1 pictures can be scored, left out 1: broken\.png"):
         scored(tmp_path)
 
 
-def test_a_bad_annotation_is_named_and_left_out(tmp_path, caplog):
+def test_a_bad_annotation_is_named_and_left_out(tmp_path):
     for i in range(3):
         photo(tmp_path / "images" / f"{i}.png", i)
         (tmp_path / "masks").mkdir(exist_ok=True)
         mask = np.zeros((96, 128) if i != 1 else (96, 100), np.uint8)
         mask[20:70, 30:90] = 255
         Image.fromarray(mask).save(tmp_path / "masks" / f"{i}.png")
-    with caplog.at_level(logging.WARNING):
-        found = scored(tmp_path)
+    found = scored(tmp_path)
     assert found.rows[OBJECTS[0]][0].n == found.rows[VIEWS][0].n == found.pictures == 2
-    assert "left out 1 pictures: " in caplog.text
-    assert "1.png" in caplog.text
+    first, second = found.notes()
+    assert re.fullmatch(r"it: 2 of 3 pictures with masks \(images/, masks/\); left out 1: .*1\.png.* 100 × 96.*", first)
+    assert second == "not scored: PCK (no keypoints); k-NN (fewer than two class folders)"
+    assert [sample.images for sample in found.samples.values()] == [[0, 2]] * 5
     for i in (0, 2):
         (tmp_path / "images" / f"{i}.png").unlink()
-    with pytest.raises(ValueError, match=r"none of 1 pictures can be scored, among them .*1\.png.* 100 × 96"):
+    with pytest.raises(ValueError, match=r"none of 1 pictures can be scored, left out 1: .*1\.png.* 100 × 96"):
         scored(tmp_path)
 
 
@@ -307,19 +316,26 @@ def test_markdown_and_text():
     assert len({line.index(word) for line, word in zip(lines, ("net", "0.750", "1.000", "0.123"), strict=True)}) == 1
 
 
-def test_csv_and_json_hold_every_number(tmp_path):
-    FIXED.to_csv(tmp_path / "t.csv")
-    with (tmp_path / "t.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    first = {"measure": "AUC", "column": "net", "mean": "0.75", "low": "0.5", "high": "1.0", "n": "12"}
-    asked = {"data": "data/a b", "limit": "12", "short side": "448", "within": "1"}
+def test_lines_are_the_text_without_the_seconds():
+    known = replace(FIXED, layout="with masks", pictures=2, available=9, left_out=("a: x", "b: y"), missing=("none",))
+    notes = ["a, b: 2 of 9 pictures with masks; left out 2: a: x; b: y", "none"]
+    text = known.to_text().splitlines()
+    assert known.notes() == known.lines()[3:] == text[4:] == notes
+    assert [line.split() for line in known.lines()[:3]] == [line.split() for line in text[:3]]
+    assert text[3].startswith("seconds a picture (448 px)")
+    assert known.to_markdown().splitlines()[5:] == ["", notes[0], "", notes[1]]
+
+
+def test_records_and_content_hold_every_number():
+    rows = FIXED.records()
+    first = {"measure": "AUC", "column": "net", "mean": 0.75, "low": 0.5, "high": 1.0, "n": 12}
+    asked = {"data": "data/a b", "limit": 12, "short side": 448, "within": 1}
     origin = {"checkpoint": "runs/x.pt", "layer": "c5", "sha256": "ab", "arch": "tiny", "branch": "", "format": ""}
     assert rows[0] == {**first, **asked, **origin, "note": ""}
     assert rows[1].items() >= {"column": "chance", **asked, "checkpoint": "", "layer": ""}.items()
     assert [row["measure"] for row in rows] == ["AUC", "AUC", "k-NN", "seconds a picture"]
-    assert rows[-1]["mean"] == "0.1234"
-    FIXED.to_json(tmp_path / "t.json")
-    content = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    assert rows[-1]["mean"] == 0.1234
+    content = json.loads(json.dumps(FIXED.content(), allow_nan=False))
     assert content["rows"]["AUC"]["chance"] == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 12}
     assert content["rows"]["k-NN"].keys() == {"net"}
     assert content["columns"] == ["net", "chance"]
@@ -328,16 +344,70 @@ def test_csv_and_json_hold_every_number(tmp_path):
     assert content["networks"] == FIXED.networks
 
 
-def test_one_image_is_written_without_an_interval(tmp_path):
-    ONE.to_csv(tmp_path / "t.csv")
-    with (tmp_path / "t.csv").open(newline="") as stream:
-        row = next(csv.DictReader(stream))
-    assert (row["mean"], row["low"], row["high"], row["n"]) == ("0.75", "", "", "1")
-    ONE.to_json(tmp_path / "t.json")
-    content = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+def test_one_image_is_written_without_an_interval():
+    assert ONE.records()[0].items() >= {"mean": 0.75, "low": "", "high": "", "n": 1}.items()
+    content = json.loads(json.dumps(ONE.content(), allow_nan=False))
     assert content["rows"]["AUC"]["net"] == {"mean": 0.75, "low": None, "high": None, "n": 1}
     assert "| 0.750 (n = 1) | 0.500 [0.500, 0.500] |" in ONE.to_markdown()
     assert len(ONE.draw().axes) == 1
+
+
+def test_arrays_are_what_the_scores_are_means_of(table):
+    found, _ = table
+    arrays = found.arrays()
+    for measure, scores in found.rows.items():
+        assert arrays[f"pictures of {measure}"].tolist() == [0, 1, 2, 3]
+        for column, score in zip(found.columns, scores, strict=True):
+            assert bootstrap(arrays[f"{measure}: {column}"]) == score
+    assert len(arrays) == 5 * 6
+    assert all(array.dtype == (np.int64 if name.startswith("pictures of") else float) for name, array in arrays.items())
+
+
+def test_a_baseline_without_values_has_no_array(tmp_path):
+    for i in range(4):
+        photo(tmp_path / "ab"[i % 2] / f"{i}.png", i, i % 2)
+    names = [name for name in scored(tmp_path).arrays() if "3-NN" in name]
+    assert names == ["pictures of 3-NN accuracy", *(f"3-NN accuracy: {c}" for c in ("pooled", "Lab colour", "chance"))]
+
+
+def test_the_digest_is_of_pixels_and_of_what_is_known(tmp_path):
+    def digest(seed: int = 0, right: int = 90, name: str = "m", hole: int = 0) -> str:
+        data = tmp_path / f"{seed} {right} {name} {hole}"
+        for i in range(2):
+            photo(data / "images" / f"{name}{i}.png", seed + i)
+            mask = np.zeros((96, 128), np.uint8)
+            mask[20:70, 30:right] = 255
+            mask[40 : 40 + hole, 50:60] = 0  # the box stays
+            (data / "masks").mkdir(exist_ok=True)
+            Image.fromarray(mask).save(data / "masks" / f"{name}{i}.png")
+        return scored(data).sha256
+
+    same = digest()
+    assert digest(name="other") == same
+    assert len({same, digest(seed=5), digest(right=91), digest(hole=5)}) == 4
+
+
+def test_a_measure_for_which_no_picture_counts_is_not_scored(tmp_path):
+    for i in range(2):
+        photo(tmp_path / "ab"[i] / f"{i}.png", i)
+    found = scored(tmp_path)
+    assert found.notes()[1].endswith("; k-NN accuracy (a picture alone in its class, or one class only)")
+    assert len(found.notes()) == 2
+    assert list(found.rows) == [VIEWS]
+
+
+def test_pictures_that_do_not_count_are_counted(tmp_path):
+    for i in range(3):
+        photo(tmp_path / "images" / f"{i}.png", i)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        mask = np.zeros((96, 128), np.uint8)
+        mask[20 : 70 if i else 24, 30 : 90 if i else 34] = 255
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{i}.png")
+    assert scored(tmp_path).notes()[2] == (
+        "pictures that do not count: 1 in distance-matched AUC, mask IoU and CorLoc (no object covers 1 % to 90 % of "
+        "the picture); 1 in region purity (no object reaches farther than an eighth of the picture's longer side from "
+        "its points)"
+    )
 
 
 def test_a_table_is_drawn():
@@ -348,14 +418,6 @@ def test_a_table_is_drawn():
     assert "AUC, n = 12" in {text.get_text() for text in figure.findobj(Text)}
     across = [line for line in figure.axes[0].lines if line.get_label() == "chance"]
     assert across[0].get_xdata()[0] == 0.5
-
-
-def test_names_of_any_bytes_are_written(tmp_path):
-    odd = replace(FIXED, path="caf\udce9")
-    odd.to_json(tmp_path / "t.json")
-    odd.to_csv(tmp_path / "t.csv")
-    assert json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))["path"] == "caf\udce9"
-    assert b"caf\xe9" in (tmp_path / "t.csv").read_bytes()
 
 
 # -------------------------------------------------------------------------------------------------- a dense descriptor

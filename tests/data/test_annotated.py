@@ -17,6 +17,7 @@ from plrc.data.annotated import (
     KeypointSource,
     LabelledSource,
     MaskFolder,
+    layout_of,
     open_annotated,
 )
 from plrc.data.annotated.rasters import polygon_mask, run_length_mask
@@ -431,6 +432,15 @@ def test_a_folder_is_recognised_by_what_is_in_it(tmp_path):
     scenes = open_annotated("scenes:3")
     assert isinstance(scenes, Scenes)
     assert len(scenes) == 3
+    assert {name: layout_of(open_annotated(str(tmp_path / name))) for name in ("voc", "coco", "masks", "points")} == {
+        "voc": "with boxes (PASCAL VOC: Annotations/, JPEGImages/)",
+        "coco": "with outlines or boxes (COCO: annotations/instances_val2017.json)",
+        "masks": "with masks (images/, masks/)",
+        "points": "with keypoints (keypoints.json)",
+    }
+    assert layout_of(open_annotated(str(tmp_path / "classes"))) == "in class folders"
+    assert layout_of(open_annotated(str(tmp_path / "classes" / "x"))) == "of which nothing is known"
+    assert layout_of(scenes) == "with masks (rendered)"
 
 
 def test_what_was_looked_for_is_said(tmp_path):

@@ -169,6 +169,13 @@ def test_a_run_of_ours_by_folder_and_by_file(arch, folder):
             z = pretrained.heads["projector"](encoder.trunk(IMAGES))
             torch.testing.assert_close(z, encoder(IMAGES))
     assert load(last.with_name("epoch_0003.pt")).origin.name == "demo/epoch_0003"
+    behind, asked = load(f"{folder}/runs/demo@key"), load(folder / "runs" / "demo", "key")
+    assert (behind.origin.name, behind.origin.branch) == ("demo/last key", "key")
+    assert all(
+        torch.equal(tensor, asked.trunk.state_dict()[name]) for name, tensor in behind.trunk.state_dict().items()
+    )
+    with pytest.raises(ValueError, match="random:tiny has no branch 'key'"):
+        load("random:tiny@key")
 
     del content["model"]["query_encoder.trunk.layer2.1.conv2.weight"]
     save_checkpoint(last, content)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from plrc.analysis.descriptors import Descriptor
-from plrc.analysis.scores.bootstrap import Score, score_of
+from plrc.analysis.scores.bootstrap import Sample, Score, scores_of
 from plrc.analysis.scores.objects import raster_of
 from plrc.geometry import cell_centres, sample
 
@@ -21,8 +21,11 @@ _CHUNK = 2048  # of them at once: 2048 channels are 16 MiB then
 
 @dataclass(frozen=True, eq=False)
 class _Picture:
-    """keypoints: ``(K, 2)`` in the image frame. size: width and height. maps: of each descriptor, ``(1, C, h, w)``."""
+    """number: in the data set. keypoints: ``(K, 2)`` in the image frame. size: width and height. maps: of each
+    descriptor, ``(1, C, h, w)``.
+    """
 
+    number: int
     keypoints: Tensor
     size: tuple[int, int]
     maps: Sequence[Tensor]
@@ -51,25 +54,35 @@ class KeypointScores:
     def __init__(self, descriptors: Sequence[Descriptor]) -> None:
         self._descriptors = descriptors
         self._values: list[list[np.ndarray]] = [[] for _ in range(len(descriptors) + 1)]  # the last one by chance
+        self._sources: list[int] = []
+        self._asked = 0
         self._group: str | None = None
         self._pictures: list[_Picture] = []
 
-    def add(self, group: str, keypoints: np.ndarray, size: tuple[int, int], maps: Sequence[Tensor]) -> None:
-        """Take up one picture: keypoints ``(K, 2)`` in the image frame, not a number where one is not seen."""
+    def add(
+        self, number: int, group: str, keypoints: np.ndarray, size: tuple[int, int], maps: Sequence[Tensor]
+    ) -> None:
+        """Take up one picture by its number: keypoints ``(K, 2)`` in the image frame, not a number where not seen."""
         if group != self._group:
             self._match()
         self._group = group
-        self._pictures.append(_Picture(torch.from_numpy(keypoints), size, maps))
+        self._asked += 1
+        self._pictures.append(_Picture(number, torch.from_numpy(keypoints), size, maps))
 
     def rows(self) -> dict[str, list[Score | None]]:
         """A measure's name → a score a descriptor, and last a blind guess's. Empty if there was no pair."""
+        return scores_of(self.samples())
+
+    def samples(self) -> dict[str, Sample]:
+        """A measure's name → a value a source picture."""
         self._match()
-        if not self._values[0]:
-            return {}
         return {
-            f"PCK@{alpha:g} (of the keypoints' box)": [
-                score_of([float(v[a]) for v in values]) for values in self._values
-            ]
+            f"PCK@{alpha:g} (of the keypoints' box)": Sample(
+                self._sources,
+                [[float(v[a]) for v in values] for values in self._values],
+                self._asked,
+                "no other picture of the folder shows the same keypoints",
+            )
             for a, alpha in enumerate(ALPHAS)
         }
 
@@ -87,8 +100,9 @@ class KeypointScores:
                 allowed = torch.tensor(ALPHAS) * longest
                 for s, shares in zip(sources, self._shares(sources, target, allowed), strict=True):
                     of_sources[s].append(shares)
-        for pairs in of_sources:
+        for picture, pairs in zip(self._pictures, of_sources, strict=True):
             if pairs:
+                self._sources.append(picture.number)
                 for values, shares in zip(self._values, torch.stack(pairs).mean(dim=0), strict=True):
                     values.append(shares.numpy())
         self._pictures = []

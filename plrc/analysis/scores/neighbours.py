@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from plrc.analysis.descriptors import Descriptor
-from plrc.analysis.scores.bootstrap import Score, score_of
+from plrc.analysis.scores.bootstrap import Sample, Score, scores_of
 
 _NEIGHBOURS = 20  # as in DINO's protocol, which weights the votes
 _CHUNK = 1000  # pictures that are compared with all others at once
@@ -30,18 +30,25 @@ class NeighbourScores:
         self._descriptors = descriptors
         self._means: list[list[Tensor]] = [[] for _ in descriptors]
         self._labels: list[str] = []
+        self._numbers: list[int] = []
 
-    def add(self, label: str, maps: Sequence[Tensor]) -> None:
-        """Take up one picture: its class, and of each descriptor the map ``(1, C, h, w)``."""
+    def add(self, number: int, label: str, maps: Sequence[Tensor]) -> None:
+        """Take up one picture by its number: its class, and of each descriptor the map ``(1, C, h, w)``."""
+        self._numbers.append(number)
         self._labels.append(label)
         for means, features in zip(self._means, maps, strict=True):
             means.append(features[0].mean(dim=(1, 2)))
 
     def rows(self) -> dict[str, list[Score | None]]:
         """The measure's name → a score a descriptor, and last the one by chance. Empty without two classes of two."""
+        return scores_of(self.samples())
+
+    def samples(self) -> dict[str, Sample]:
+        """The measure's name → 1 or 0 a picture; by chance, whether it is of the most frequent class."""
+        why = "a picture alone in its class, or one class only"
         counts = {label: n for label, n in Counter(self._labels).items() if n > 1}
         if len(counts) < 2:
-            return {}
+            return {"k-NN accuracy": Sample([], [[] for _ in (*self._descriptors, None)], len(self._labels), why)}
         kept = [i for i, label in enumerate(self._labels) if label in counts]
         labels = [self._labels[i] for i in kept]
         k = min(_NEIGHBOURS, len(kept) - 1)
@@ -51,7 +58,8 @@ class NeighbourScores:
             for descriptor, means in zip(self._descriptors, self._means, strict=True)
         ]
         chance = [float(label == most) for label in labels]
-        return {f"{k}-NN accuracy": [score_of(values) for values in (*hits, chance)]}
+        numbers = [self._numbers[i] for i in kept]
+        return {f"{k}-NN accuracy": Sample(numbers, [*hits, chance], len(self._labels), why)}
 
 
 def nearest_neighbour_hits(

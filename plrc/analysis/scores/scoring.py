@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
 
 from plrc.analysis.descriptors import Descriptor, lab_colour, picture_tensor, place, position
-from plrc.analysis.scores.bootstrap import Score
+from plrc.analysis.scores.bootstrap import Sample, scores_of
+from plrc.analysis.scores.contents import Digest, left_out, missing
 from plrc.analysis.scores.keypoints import KeypointScores
 from plrc.analysis.scores.neighbours import NeighbourScores
 from plrc.analysis.scores.object_scores import ObjectScores
 from plrc.analysis.scores.table import Table, origin_of
 from plrc.analysis.scores.views import ViewScores, view_pair
 from plrc.config import load_config
-from plrc.data.annotated import KeypointSource, LabelledSource
+from plrc.data.annotated import KeypointSource, LabelledSource, layout_of
 from plrc.data.loader import view_sampler
 from plrc.data.sources import Source, UndecodableImage
 
-logger = logging.getLogger(__name__)
-
 _STRIDE = 8  # pixels a cell of the baselines, for all checkpoints: they are not to depend on what stands beside them
-_NAMED = 10  # pictures that a warning names before it counts the rest
 _MULTIPLE = 32  # of the pictures' sides: the largest stride of a ResNet, so that every map covers the whole picture
 
 
@@ -47,7 +45,8 @@ def score_table(
     Baselines: "Lab colour" and "distance" (the nearest is the most alike) or, of keypoints, "same place" (relative to
     the picture's sides), in cells of 8 pixels, and "chance".
 
-    Pictures that cannot be decoded, or whose annotation cannot be read, are left out with a warning that names them.
+    Pictures that cannot be decoded, or whose annotation cannot be read, are left out; the table says which and
+    why, and why a measure is missing.
 
     Memory does not grow with the data set but for a few numbers a picture (k-NN: one feature), and the maps of one
     folder of keypoints.
@@ -81,7 +80,8 @@ def score_table(
     views, masks, boxes = ViewScores(described, within), ObjectScores(described, True), ObjectScores(described, False)
     keypoints, classes = KeypointScores(described), NeighbourScores(described[:-1])  # a mean place tells nothing
     seconds: list[list[float]] = [[] for _ in described]
-    left_out: list[str] = []
+    unread: list[str] = []
+    digest = Digest()
     done = 0
     numbers = np.unique(np.linspace(0, len(dataset) - 1, min(limit or len(dataset), len(dataset))).round()).astype(int)
     for i in progress(numbers.tolist()):
@@ -91,47 +91,56 @@ def score_table(
             annotation = dataset.annotation(i)
             points = dataset.keypoints(i) if isinstance(dataset, KeypointSource) else None
         except UndecodableImage as error:
-            left_out.append(str(error))
+            unread.append(str(error))
             continue
         except ValueError as error:  # of the annotation
-            left_out.append(f"{dataset.name(i)}: {error}")
+            unread.append(f"{dataset.name(i)}: {error}")
             continue
-        if (pair := view_pair(image, i, sampler, side)) is not None:
-            views.add(pair)
+        group = dataset.group(i) if isinstance(dataset, KeypointSource) else ""
+        label = dataset.label(i) if isinstance(dataset, LabelledSource) else ""
+        digest.add(image, annotation, points, group or label)
+        views.add(i, view_pair(image, i, sampler, side))
         maps = _describe(described, picture_tensor(image, short_side, _MULTIPLE), seconds)
         if annotation is not None:
             (boxes if annotation.masks is None else masks).add(i, annotation, image.size, maps)
-        if isinstance(dataset, KeypointSource) and points is not None:
-            keypoints.add(dataset.group(i), points, image.size, maps)
+        if points is not None:
+            keypoints.add(i, group, points, image.size, maps)
         if isinstance(dataset, LabelledSource):
-            classes.add(dataset.label(i), maps[:-1])
-    if len(left_out) == done:
-        raise ValueError(f"{name}: none of {done} pictures can be scored, among them {', '.join(left_out[:1])}")
-    if left_out:
-        more = f"; and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
-        logger.warning("%s: left out %d pictures: %s%s", name, len(left_out), "; ".join(left_out[:_NAMED]), more)
+            classes.add(i, label, maps[:-1])
+    if len(unread) == done:
+        raise ValueError(f"{name}: none of {done} pictures can be scored, {left_out(unread, 1)}")
 
-    rows: dict[str, list[Score | None]] = {}
-    for part in (masks, boxes, keypoints):
-        rows |= part.rows()
-    rows |= {measure: [*row[:-1], None, row[-1]] for measure, row in classes.rows().items()}
-    rows |= views.rows()
-    if not rows:
+    parts = [part.samples() for part in (masks, boxes, keypoints, classes, views)]
+    parts[3] = {measure: _without_place(sample) for measure, sample in parts[3].items()}
+    samples = {measure: sample for part in parts for measure, sample in part.items() if any(sample.columns)}
+    if not samples:
         raise ValueError(f"{name}: nothing is annotated in its pictures, and no two views of one overlap enough")
     return Table(
         name,
         short_side,
         columns,
-        {measure: tuple(row) for measure, row in rows.items()},
+        {measure: tuple(row) for measure, row in scores_of(samples).items()},
         {d.name: float(np.median(s)) for d, s in zip(described, seconds, strict=True)},
         baselines=columns[len(descriptors) :],
         path=path,
         limit=limit,
         within=within,
-        pictures=done - len(left_out),
+        pictures=done - len(unread),
+        available=len(dataset),
+        layout=layout_of(dataset),
+        left_out=tuple(unread),
+        missing=tuple(missing(*parts)),
+        sha256=digest.hexdigest(),
         interrupted_after=done if done < len(numbers) else None,
         networks={d.name: origin_of(d) for d in descriptors if d.origin is not None},
+        samples=samples,
     )
+
+
+def _without_place(sample: Sample) -> Sample:
+    """With an empty column for the baseline of place, before that of chance."""
+    *described, chance = sample.columns
+    return replace(sample, columns=[*described, [], chance])
 
 
 def _describe(descriptors: Sequence[Descriptor], picture: Tensor, seconds: list[list[float]]) -> list[Tensor]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from plrc.analysis.descriptors import Descriptor
-from plrc.analysis.scores.bootstrap import Score
+from plrc.analysis.scores.bootstrap import Sample, Score
+from plrc.analysis.scores.contents import left_out
 
 if TYPE_CHECKING:  # only to draw
     from matplotlib.figure import Figure
@@ -32,6 +32,12 @@ class Table:
         Of what was scored: baselines: which columns are. path: of the data set, as it was given. limit: pictures that
         were asked for, None: all. within: cells of the view match. pictures: that were scored. interrupted_after:
         pictures, where the rest was not waited for. networks: a column's name → ``origin_of`` its checkpoint.
+
+        Of the data set: available: how many pictures it has. layout: what is known of them, and from where. left_out:
+        those that could not be scored, with the reason. missing: sentences about what is not scored, and why. sha256:
+        of the pictures that were scored, and of what is known of them.
+
+        samples: a measure's name → the values of single pictures, of which ``rows`` are the means.
     """
 
     data: str
@@ -46,42 +52,76 @@ class Table:
     pictures: int | None = None
     interrupted_after: int | None = None
     networks: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    available: int | None = None
+    layout: str = ""
+    left_out: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    sha256: str = ""
+    samples: Mapping[str, Sample] = field(default_factory=dict, repr=False)
 
     def to_markdown(self) -> str:
-        """A Markdown table: mean and 95 % interval, n images a row, seconds a picture below."""
-        lines = ["| " + " | ".join(line) + " |" for line in self._cells()]
-        return "\n".join([lines[0], "|" + "---|" * (len(self.columns) + 2), *lines[1:]])
+        """A Markdown table: mean and 95 % interval, n images a row, seconds a picture below; and the notes."""
+        lines = ["| " + " | ".join(line) + " |" for line in [*self._cells(), self._times()]]
+        notes = [part for note in self.notes() for part in ("", note)]
+        return "\n".join([lines[0], "|" + "---|" * (len(self.columns) + 2), *lines[1:], *notes])
 
     def to_text(self) -> str:
         """The same in aligned columns, for a terminal."""
-        cells = self._cells()
-        widths = [max(len(line[k]) for line in cells) for k in range(len(cells[0]))]
-        return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+        return "\n".join([*_aligned([*self._cells(), self._times()]), *self.notes()])
 
-    def to_csv(self, file: str | Path) -> None:
+    def lines(self) -> list[str]:
+        """The same without the seconds: what another run says again."""
+        return [*_aligned(self._cells()), *self.notes()]
+
+    def notes(self) -> list[str]:
+        """What the data set is, which pictures were left out, and why a measure or a picture is missing."""
+        if not self.layout:
+            return []
+        shown = f"{self.pictures}" if self.pictures == self.available else f"{self.pictures} of {self.available}"
+        out = left_out(self.left_out)
+        return [f"{self.data}: {shown} pictures {self.layout}{'; ' + out if out else ''}", *self.missing]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The values of single pictures, to compare columns in pairs.
+
+        Returns:
+            "measure: column" → ``(n,)`` float64, n pictures in the same order in each column of a measure; "pictures
+            of measure" → ``(n,)`` int64, their numbers: number 12 is the picture ``DIR#12``.
+        """
+        found = {}
+        for measure, sample in self.samples.items():
+            found[f"pictures of {measure}"] = np.array(sample.images, dtype=np.int64)
+            for column, values in zip(self.columns, sample.columns, strict=True):
+                if values:
+                    found[f"{measure}: {column}"] = np.array(values, dtype=np.float64)
+        return found
+
+    def records(self) -> list[dict[str, Any]]:
         """One line a cell: measure, column, mean, low, high, n, and what was scored; seconds are a measure, too.
 
         Low and high are empty where there is no interval.
         """
-        head = ("measure", "column", "mean", "low", "high", "n")
         asked = {"data": self.path or self.data, "limit": _or_nothing(self.limit), "short side": self.short_side}
         asked |= {"within": self.within}
-        lines: list[tuple[str | float, ...]] = []
+        cells: list[tuple[str | float, ...]] = []
         for name, scores in self.rows.items():
             for column, score in zip(self.columns, scores, strict=True):
                 if score is not None:
                     low, high = ("" if math.isnan(v) else v for v in (score.low, score.high))
-                    lines.append((name, column, score.mean, low, high, score.n))
-        lines += [("seconds a picture", column, seconds, "", "", "") for column, seconds in self.seconds.items()]
-        with Path(file).open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow((*head, *asked, *_ORIGIN))
-            for line in lines:
-                origin = self.networks.get(str(line[1]), {})
-                writer.writerow((*line, *asked.values(), *(_or_nothing(origin.get(key)) for key in _ORIGIN)))
+                    cells.append((name, column, score.mean, low, high, score.n))
+        cells += [("seconds a picture", column, seconds, "", "", "") for column, seconds in self.seconds.items()]
+        return [
+            dict(zip(("measure", "column", "mean", "low", "high", "n"), cell, strict=True))
+            | asked
+            | {key: _or_nothing(self.networks.get(str(cell[1]), {}).get(key)) for key in _ORIGIN}
+            for cell in cells
+        ]
 
-    def to_json(self, file: str | Path) -> None:
-        """Everything, as ``rows: measure → column → mean, low, high, n``; low and high are null without an interval."""
+    def content(self) -> dict[str, Any]:
+        """Everything but the arrays, for JSON: ``rows`` is measure → column → mean, low, high, n.
+
+        Low and high are None where there is no interval.
+        """
         rows = {
             name: {
                 c: {key: None if math.isnan(v) else v for key, v in vars(score).items()}
@@ -90,9 +130,7 @@ class Table:
             }
             for name, scores in self.rows.items()
         }
-        text = json.dumps(vars(self) | {"rows": rows}, indent=1, ensure_ascii=False, allow_nan=False)
-        # Bytes of a file's name that are no UTF-8 become JSON's own escapes.
-        Path(file).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+        return {name: value for name, value in vars(self).items() if name != "samples"} | {"rows": rows}
 
     def draw(self) -> Figure:
         """A chart, a panel a measure: see ``plrc.figures.score_chart``."""
@@ -111,8 +149,11 @@ class Table:
         for name, scores in self.rows.items():
             n = max(score.n for score in scores if score is not None)
             lines.append([name, str(n), *(str(score) if score else _NONE for score in scores)])
+        return lines
+
+    def _times(self) -> list[str]:
         times = [f"{self.seconds[c]:.3f}" if c in self.seconds else _NONE for c in self.columns]
-        return [*lines, [f"seconds a picture ({self.short_side} px)", "", *times]]
+        return [f"seconds a picture ({self.short_side} px)", "", *times]
 
 
 def origin_of(descriptor: Descriptor) -> dict[str, str | None]:
@@ -123,6 +164,11 @@ def origin_of(descriptor: Descriptor) -> dict[str, str | None]:
     checkpoint = origin.name if origin.path is None else str(origin.path)
     values = (checkpoint, descriptor.layer, origin.format, origin.branch, origin.arch, origin.sha256, origin.note)
     return dict(zip(_ORIGIN, values, strict=True))
+
+
+def _aligned(cells: list[list[str]]) -> list[str]:
+    widths = [max(len(line[k]) for line in cells) for k in range(len(cells[0]))]
+    return ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
 
 
 def _or_nothing(value: str | int | None) -> str | int:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from plrc.analysis.descriptors import Descriptor
-from plrc.analysis.scores.bootstrap import Score, bootstrap, score_of
+from plrc.analysis.scores.bootstrap import Sample, Score, bootstrap, scores_of
 from plrc.data.neighbours import first_decodable
 from plrc.data.photometric import apply
 from plrc.data.sources import Source
@@ -104,10 +104,16 @@ class ViewScores:
         self._descriptors, self._within = descriptors, within
         self._values: list[list[float]] = [[] for _ in descriptors]
         self._chance: list[float] = []
+        self._numbers: list[int] = []
+        self._asked = 0
         self.grid = (0, 0)
 
-    def add(self, pair: ViewPairs) -> None:
-        """Score one image's pair; all pairs are of one size."""
+    def add(self, number: int, pair: ViewPairs | None) -> None:
+        """Score the pair of one image, by its number; all pairs are of one size. None: its views share too little."""
+        self._asked += 1
+        if pair is None:
+            return
+        self._numbers.append(number)
         height, width = pair.views.shape[-2:]
         self.grid = (max(1, height // _CELL), max(1, width // _CELL))
         maps = [descriptor.maps(pair.views[:, 0]) for descriptor in self._descriptors]
@@ -117,11 +123,14 @@ class ViewScores:
 
     def rows(self) -> dict[str, list[Score | None]]:
         """The measure's name → a score a descriptor, and last a blind guess's. Empty if there was no pair."""
-        if not self._chance:
-            return {}
+        return scores_of(self.samples())
+
+    def samples(self) -> dict[str, Sample]:
+        """The measure's name → the share of an image's points that find their place."""
         h, w = self.grid
         name = f"view match (±{self._within} of {h}×{w} cells)"
-        return {name: [score_of(values) for values in (*self._values, self._chance)]}
+        columns = [*self._values, self._chance]
+        return {name: Sample(self._numbers, columns, self._asked, "the two views share too little")}
 
 
 def _recalls(

@@ -8,7 +8,7 @@ from plrc.data.annotated.classes import ClassFolders
 from plrc.data.annotated.coco import COCO
 from plrc.data.annotated.keypoints import KeypointFolders
 from plrc.data.annotated.masks import MaskFolder
-from plrc.data.annotated.opening import KeypointSource, LabelledSource, open_annotated
+from plrc.data.annotated.opening import KeypointSource, LabelledSource, layout_of, open_annotated
 from plrc.data.annotated.voc import VOC
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "KeypointSource",
     "LabelledSource",
     "MaskFolder",
+    "layout_of",
     "open_annotated",
 ]

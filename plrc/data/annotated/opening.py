@@ -13,6 +13,7 @@ from plrc.data.annotated.keypoints import KeypointFolders
 from plrc.data.annotated.masks import MaskFolder
 from plrc.data.annotated.pictures import pictures_in
 from plrc.data.annotated.voc import VOC
+from plrc.data.scenes import Scenes
 from plrc.data.sources import ImageFolder, Source, open_source
 
 _KNOWN = (
@@ -20,6 +21,13 @@ _KNOWN = (
     "JPEGImages/ (PASCAL VOC); annotations/instances_*.json (COCO); <class>/* or train/<class>/* (classes); "
     "pictures at any depth"
 )
+
+_LAYOUTS: dict[type, str] = {
+    MaskFolder: "with masks (images/, masks/)",
+    KeypointFolders: "with keypoints (keypoints.json)",
+    VOC: "with boxes (PASCAL VOC: Annotations/, JPEGImages/)",
+    Scenes: "with masks (rendered)",
+}
 
 
 @runtime_checkable
@@ -80,3 +88,15 @@ def open_annotated(path: str) -> Source:
         return ImageFolder(root)
     except FileNotFoundError as error:
         raise ValueError(f"{path} holds no data set: looked for {_KNOWN}") from error
+
+
+def layout_of(source: Source) -> str:
+    """What is known of a data set's pictures, and from which files, such as "with masks (images/, masks/)"."""
+    if isinstance(source, COCO):
+        return f"with outlines or boxes (COCO: annotations/{source.file.name})"
+    if isinstance(source, ClassFolders):
+        return "in class folders"
+    for kind, layout in _LAYOUTS.items():
+        if isinstance(source, kind):
+            return layout
+    return "of which nothing is known"

@@ -1,0 +1,192 @@
+"""A run's folder: its log as curves, how far it is, its affinity pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from plrc.model import TERMS
+from plrc.runlog import read_log
+
+LAST = 10  # log lines that the newest means are of
+_QUANTITIES = (*TERMS, "lr", "images_per_second", "data_wait", "memory_mib")  # of a line of the log
+_PICTURE = re.compile(r"affinity_(\d{7,})\.png")
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """What a run's folder holds of it at this moment.
+
+    Attributes:
+        folder: the run folder. files: those that were read → their SHA-256.
+        curves: "step", "epoch" and each quantity of the log, and "total", the weighted sum of the losses → ``(n,)``
+            float64 in the order of steps; NaN where a line has none.
+        broken: loss → in how many lines it stands but is not finite; those only.
+        settings: ``config.yaml``; empty where there is none. written: when the log was last written, seconds since
+            1970.
+        pictures: step → the affinity picture of that step, in order.
+    """
+
+    folder: Path
+    files: dict[str, str]
+    curves: dict[str, np.ndarray]
+    broken: dict[str, int]
+    settings: dict[str, Any]
+    written: float
+    pictures: dict[int, Path]
+
+    @property
+    def age(self) -> float:
+        """Seconds since the log was written."""
+        return max(0.0, time.time() - self.written)
+
+    @property
+    def steps_per_epoch(self) -> float | None:
+        """From the last line that tells; a whole number."""
+        told = np.flatnonzero(self.curves["epoch"] > 0)
+        if not len(told):
+            return None
+        return max(1.0, round(self.curves["step"][told[-1]] / self.curves["epoch"][told[-1]]))
+
+    @property
+    def total_steps(self) -> int | None:
+        """Steps of the whole run; None if its length is not known."""
+        epochs, per_epoch = _number(self.settings, "epochs"), self.steps_per_epoch
+        return None if epochs is None or per_epoch is None else round(epochs * per_epoch)
+
+    @property
+    def finished(self) -> bool:
+        total = self.total_steps
+        return total is not None and self.curves["step"][-1] >= total
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the median speed of the last log lines; None if its length or speed is not known."""
+        batch, total = _number(self.settings, "batch_size"), self.total_steps
+        speed = median(self.curves["images_per_second"][-LAST:])
+        if batch is None or total is None or not speed > 0:
+            return None
+        return max(0.0, total - float(self.curves["step"][-1])) * batch / speed
+
+
+def read_run(folder: Path) -> RunRecord:
+    """What a run folder holds; a last line that is being written is left out, and each step is there once.
+
+    Where the steps of a log go back, as of a run that went on from an earlier checkpoint, the later lines hold: what
+    was logged beyond that checkpoint before is dropped, as ``plrc.runlog.RunLog`` does it.
+
+    Raises:
+        ValueError: there is no such folder or log, or no line of it can be read.
+    """
+    file = folder / "log.jsonl"
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such run folder; 'make demo' trains one, runs/demo")
+    if not file.is_file():
+        raise ValueError(f"{file}: there is no such file; name a run folder of train_ddp.py, such as runs/demo")
+    try:
+        files, written = {str(file): digest_of(file)}, file.stat().st_mtime
+        lines = [line for line in read_log(folder) if _is_line(line)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} cannot be read ({error}): is it a log that train_ddp.py wrote?") from error
+    kept: dict[float, dict[str, Any]] = {}
+    for line in lines:
+        while kept and next(reversed(kept)) >= line["step"]:
+            kept.popitem()
+        kept[line["step"]] = line
+    curves = {name: _column(kept.values(), name) for name in ("step", "epoch", *_QUANTITIES)}
+    if not any(np.isfinite(curves[name]).any() for name in _QUANTITIES):
+        raise ValueError(f"{file} has no line that can be read: wait for the run's first one, or name another run")
+    settings = _settings(folder / "config.yaml")
+    if settings:
+        files[str(folder / "config.yaml")] = digest_of(folder / "config.yaml")
+    curves["total"] = _total(curves, settings)
+    broken = {
+        loss: sum(loss in line for line in kept.values()) - int(np.isfinite(curves[loss]).sum()) for loss in TERMS
+    }
+    broken = {loss: count for loss, count in broken.items() if count}
+    return RunRecord(folder, files, curves, broken, settings, written, affinity_pictures(folder))
+
+
+def affinity_pictures(folder: Path) -> dict[int, Path]:
+    """Step → the affinity picture that the run drew at it, in order (``plrc.report.affinity_over_training``)."""
+    found = {
+        int(m[1]): file for file in (folder / "figures").glob("affinity_*.png") if (m := _PICTURE.fullmatch(file.name))
+    }
+    return dict(sorted(found.items()))
+
+
+def nearest(steps: Iterable[int], step: int) -> int:
+    """Of these steps the one nearest to that; the earlier of two."""
+    return min(steps, key=lambda has: (abs(has - step), has))
+
+
+def named(runs: Sequence[str]) -> dict[str, str]:
+    """Name → run: of the path as much of its end as tells them apart."""
+    parts = [Path(os.path.abspath(run)).parts for run in runs]
+    if len(set(parts)) < len(parts):
+        raise ValueError(f"a run is named twice: {', '.join(runs)}")
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(of[-length:]) for of in parts]
+        if len(set(names)) == len(names):
+            return dict(zip(names, runs, strict=True))
+    raise AssertionError("paths that differ have ends that differ")
+
+
+def _is_line(line: Any) -> bool:
+    return isinstance(line, dict) and isinstance(line.get("step"), int | float) and math.isfinite(line["step"])
+
+
+def _column(lines: Iterable[dict[str, Any]], name: str) -> np.ndarray:
+    values = (line.get(name) for line in lines)
+    return np.array([v if isinstance(v, int | float) else math.nan for v in values], dtype=np.float64)
+
+
+def _number(settings: Mapping[str, Any], name: str) -> float | None:
+    value = settings.get(name)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """The fields of ``config.yaml``, also of another version's; none if it is missing or is just being written."""
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _total(curves: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> np.ndarray:
+    """What is minimised: the losses' weighted sum ``(n,)``; NaN where a loss that has a weight is missing.
+
+    The affinity distillation is not missing before the epoch at which it sets in.
+    """
+    total = np.zeros(len(curves["step"]))
+    for name in TERMS:
+        weight = _number(settings, f"weight_{name}")
+        if weight is None:
+            return np.full(len(total), math.nan)
+        if weight:
+            start = (_number(settings, "affinity_start") or 0.0) if name == "affinity" else 0.0
+            early = start > 0 and curves["epoch"] <= start + 1e-4  # the log rounds epochs to four digits
+            total += np.where(early & np.isnan(curves[name]), 0.0, weight * curves[name])
+    return total
+
+
+def median(values: np.ndarray) -> float:
+    """Of those that are finite; NaN if none is."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else math.nan
+
+
+def digest_of(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,0 +1,126 @@
+"""plrc.recipes.score: scores with the values behind them, files of all of it, and the same again from the recipe."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from plrc.analysis.scores import bootstrap
+from plrc.recipes import Desk, replay
+from plrc.recipes.score import draw_score
+
+TINY, OTHER = "random:tiny", "random:tiny@1"
+KINDS = {"score": draw_score}
+
+
+@pytest.fixture
+def data(masked, monkeypatch, tmp_path):
+    """A data set of three pictures, named as one stands beside it."""
+    masked()
+    monkeypatch.chdir(tmp_path)
+    return "masked"
+
+
+def test_what_is_drawn(data):
+    drawing = draw_score(data, [TINY, OTHER], "c2", size=64, most=2, within=2)
+    table = drawing.table
+    assert table.columns == (TINY, OTHER, "Lab colour", "distance", "chance")
+    assert (table.short_side, table.limit, table.within, table.path, table.data) == (64, 2, 2, data, data)
+    assert {origin["layer"] for origin in table.networks.values()} == {"c2"}
+    assert drawing.lines == table.lines()
+    assert drawing.lines[-2] == "masked: 2 of 3 pictures with masks (images/, masks/)"
+    assert drawing.parameters == {
+        "dataset": data, "checkpoints": [TINY, OTHER], "layer": "c2", "branch": None, "size": 64, "most": 2,
+        "within": 2, "until": None, "device": "cpu",
+    }  # fmt: skip
+    assert drawing.inputs == {TINY: TINY, OTHER: OTHER, data: table.sha256}
+    assert len(drawing.figure.axes) == len(table.rows) == 5
+
+
+def test_a_reader_can_compare_two_networks_in_pairs(data):
+    """The difference of two columns, picture by picture, is that of their means."""
+    drawing = draw_score(data, [TINY, OTHER], size=64)
+    for measure, (a, b, *_) in drawing.table.rows.items():
+        values = [drawing.arrays[f"{measure}: {name}"] for name in (TINY, OTHER)]
+        assert drawing.arrays[f"pictures of {measure}"].tolist() == [0, 1, 2]
+        assert np.mean(values[0] - values[1]) == pytest.approx(a.mean - b.mean, abs=1e-12)
+        assert bootstrap(values[1]) == b
+
+
+def test_files(data, tmp_path):
+    drawing = draw_score(data, [TINY], size=64)
+    files = drawing.save(tmp_path / "out" / "s", ["png", "pdf"])
+    assert [file.name for file in files] == ["s.png", "s.pdf", "s.npz", "s.json", "s.csv", "s.md"]
+    assert sorted(files) == sorted((tmp_path / "out").iterdir())
+    with np.load(files[2]) as stored:
+        assert stored.keys() == drawing.arrays.keys()
+    content = json.loads(files[3].read_text(encoding="utf-8"))
+    auc = drawing.table.rows["distance-matched AUC"][0]
+    assert content["rows"]["distance-matched AUC"][TINY] == vars(auc)
+    assert (content["format"], content["kind"], content["layout"]) == (
+        "plrc recipe", "score", "with masks (images/, masks/)",
+    )  # fmt: skip
+    with files[4].open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["measure"], row["column"], float(row["mean"]), row["n"]) for row in rows[:1]] == [
+        ("distance-matched AUC", TINY, auc.mean, "3")
+    ]
+    assert rows[-1].items() >= {"measure": "seconds a picture", "low": "", "high": "", "n": "", "data": data}.items()
+    assert files[5].read_text(encoding="utf-8") == drawing.table.to_markdown() + "\n"
+
+
+def test_one_picture_is_written_without_an_interval(data, tmp_path):
+    files = draw_score(data, [TINY], size=64, most=1).save(tmp_path / "s")
+    content = json.loads(files[2].read_text(encoding="utf-8"))
+    assert content["rows"]["region purity"][TINY]["low"] is None
+    with files[3].open(newline="", encoding="utf-8") as stream:
+        assert next(csv.DictReader(stream)).items() >= {"low": "", "high": "", "n": "1"}.items()
+
+
+def test_names_of_any_bytes_are_written(data, tmp_path):
+    (tmp_path / data).rename(tmp_path / "caf\udce9")
+    _, _, recipe, rows, page = draw_score("caf\udce9", [TINY], size=64).save(tmp_path / "s")
+    assert json.loads(recipe.read_text(encoding="utf-8"))["path"] == "caf\udce9"
+    assert b"caf\xe9" in rows.read_bytes()
+    assert page.read_bytes().startswith(b"| caf\xe9 | n |")
+    assert replay(recipe, KINDS)[1] == []
+
+
+def test_a_replay_scores_again(data, tmp_path):
+    recipe = draw_score(data, [TINY], size=64).save(tmp_path / "s")[2]
+    again, changed = replay(recipe, KINDS)
+    assert changed == []
+    with np.load(tmp_path / "s.npz") as stored:
+        assert all(np.array_equal(stored[name], again.arrays[name]) for name in stored)
+    picture = tmp_path / data / "images" / "p1.png"
+    with Image.open(picture) as image:
+        image.rotate(180).save(picture)
+    changed = replay(recipe, KINDS)[1]
+    assert changed[0] == f"{data} is not the same as then"
+    assert any(line.startswith(f"the array distance-matched AUC: {TINY} differs, by at most 0") for line in changed)
+    assert not any("pictures of" in line for line in changed)
+
+
+def test_what_was_scored_until_an_interrupt_is_replayed(data, tmp_path):
+    drawing = draw_score(data, [TINY], size=64, through=lambda numbers: numbers[:2])
+    assert drawing.parameters["until"] == drawing.table.interrupted_after == 2
+    assert drawing.lines[0].startswith("masked (interrupted after 2 pictures)  n ")
+    assert replay(drawing.save(tmp_path / "s")[2], KINDS)[1] == []
+
+
+def test_progress_says_what_the_data_set_was_taken_for(data):
+    told = []
+    draw_score(data, [TINY], size=64, progress=lambda *step: told.append(step), desk=Desk())
+    assert told == [("pictures with masks (images/, masks/)", done, 3) for done in range(4)]
+
+
+def test_a_mistake_is_found_before_the_work(data, monkeypatch):
+    monkeypatch.setattr("plrc.analysis.scores.scoring.picture_tensor", lambda *_: pytest.fail("work was done"))
+    with pytest.raises(ValueError, match="has no layer 'c9'"):
+        draw_score(data, [TINY], "c9")
+    with pytest.raises(FileNotFoundError, match="gone does not exist"):
+        draw_score("gone", [TINY])
