@@ -7,11 +7,13 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench clean
+.PHONY: help demo app lab test lint bench clean
 
 help:
 	@echo 'make demo    pre-train on the embedded scenes with 2 processes on the CPU (about 5 minutes), result in runs/demo;'
 	@echo '             again: goes on where it stopped, or reports the finished run (rm -rf runs/demo: starts anew)'
+	@echo 'make app     look inside checkpoints in a browser (http://127.0.0.1:7860/); make app ARGS="--images photos"'
+	@echo 'make lab     the notebooks in JupyterLab'
 	@echo 'make test    run the tests'
 	@echo 'make lint    ruff, mypy and the import rule'
 	@echo 'make bench   what a training step and loading cost here (benchmarks/)'
@@ -22,13 +24,19 @@ help:
 demo: $(VENV)/.installed-core
 	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node=2 train_ddp.py --preset demo --out runs/demo --resume auto
 
+app: $(VENV)/.installed-app
+	$(BIN)/python -m app $(ARGS)
+
+lab: $(VENV)/.installed-notebooks
+	$(BIN)/jupyter lab --notebook-dir=. notebooks/01_point_affinity.ipynb $(ARGS)
+
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy plrc train_ddp.py
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-dev
@@ -46,10 +54,15 @@ $(VENV)/.installed-core: pyproject.toml | $(BIN)/pip
 	@$(PIP) --editable .
 	@touch $@
 
+$(VENV)/.installed-app $(VENV)/.installed-notebooks: $(VENV)/.installed-%: pyproject.toml | $(BIN)/pip
+	@echo 'Installing into $(VENV), with what make $* needs (the first time takes minutes: torch is large)'
+	@$(PIP) --editable '.[$*]'
+	@touch $@ $(VENV)/.installed-core
+
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/pip
 	@echo 'Installing into $(VENV), with the tools for development (the first time takes minutes: torch is large)'
 	@$(PIP) --editable '.[dev]'
-	@touch $@ $(VENV)/.installed-core
+	@touch $@ $(VENV)/.installed-core $(VENV)/.installed-app $(VENV)/.installed-notebooks
 
 # pip is the last thing that venv writes: an interrupted set-up is made again.
 $(BIN)/pip:

@@ -44,7 +44,9 @@ def build(bench: Workbench) -> Tab:
             with gr.Row():
                 undo = gr.Button("Undo", size="sm")
                 clear = gr.Button("Clear", size="sm")
-            layer = gr.Dropdown(layers_of(bench, bench.shown), value=LAST, label="Layer or head")
+            layer = gr.Dropdown(
+                layers_of(bench, bench.shown), value=LAST, label="Layer or head", allow_custom_value=True
+            )
             size = gr.Dropdown(SIZES, value=448, label="Input size", info="Short side, pixels that the network sees.")
             difference = gr.Checkbox(False, label="Difference", info="The last checkpoint's map less the first one's.")
             automatic = gr.Checkbox(False, label="Automatic range", info="Colours from the maps' own values.")
@@ -56,6 +58,7 @@ def build(bench: Workbench) -> Tab:
                 )
     numbers = gr.HTML(elem_id="affinity-numbers", apply_default_css=False)
     points = gr.Textbox("", visible="hidden", elem_id="affinity-points")
+    seen = gr.Textbox("", visible="hidden")  # the picture that is shown
 
     fields: dict[str, Component] = {
         "picture": picture,
@@ -69,7 +72,7 @@ def build(bench: Workbench) -> Tab:
         "automatic": automatic,
         "strength": strength,
     }
-    outputs = [maps, numbers, points]
+    outputs = [maps, numbers, points, seen]
     controls = list(fields.values())
 
     @said
@@ -78,16 +81,16 @@ def build(bench: Workbench) -> Tab:
         drawings = _draw(bench, **state)
         scene, table, asked = _scene(state, drawings), _numbers(drawings), state["points"]
         if not drawings:
-            return [_update(bench, state, scene, pictures_too), "", "[]"]
+            return [_update(bench, state, scene, pictures_too), "", "[]", state["picture"]]
         if not asked:  # the point that was chosen for the user: the next click adds to what is seen
             asked = json.dumps([[point["x"], point["y"], 1] for point in scene["points"]])
-        return [_update(bench, state, scene, pictures_too), table, asked]
+        return [_update(bench, state, scene, pictures_too), table, asked, state["picture"]]
 
     @said
     def act(event: dict[str, Any] | None, click: int, *values: Any) -> list[Any]:
         state = dict(zip(fields, values, strict=True))
         if event is None:
-            return [gr.skip(), gr.skip(), gr.skip()]
+            return [gr.skip()] * len(outputs)
         listed = _read(state["points"])
         if event["kind"] == "point":
             sign = -1 if event["negative"] else click
@@ -97,8 +100,11 @@ def build(bench: Workbench) -> Tab:
             listed = listed[:-1] if event["kind"] == "undo" else []
         return show(*({**state, "points": json.dumps(listed)}).values(), pictures_too=False)
 
-    def start(*values: Any) -> list[Any]:
-        return show(*({**dict(zip(fields, values, strict=True)), "points": ""}).values())
+    def start(before: str, *values: Any) -> list[Any]:
+        state = dict(zip(fields, values, strict=True))
+        if before in ("", state["picture"]):  # the page is being opened, and shows it by itself
+            return [gr.skip()] * len(outputs)
+        return show(*{**state, "points": ""}.values())
 
     def step_back(*values: Any) -> list[Any]:
         return act({"kind": "undo"}, NEW, *values)
@@ -115,7 +121,7 @@ def build(bench: Workbench) -> Tab:
         control.input(show, controls, outputs, **quiet)
     softmax.release(show, controls, outputs, **quiet)
     # Another picture: its own point. Other networks: the same places, and the layers that all of them have.
-    picture.change(start, controls, outputs, **quiet)
+    picture.change(start, [seen, *controls], outputs, **quiet)
     checkpoints.input(
         lambda chosen, layer: _kept_layer(bench, chosen, layer), [checkpoints, layer], layer, **quiet
     ).then(show, controls, outputs, **quiet)

@@ -31,11 +31,11 @@ _ROWS = {  # of the table of numbers: of a drawing's rows, and what they are cal
     "visible": "true place shown",
     "right": "right",
     "recall": "recall",
-    "blind guess": "recall of a blind guess",
-    "mutual": "share that is mutual",
-    "recall of mutual": "recall of mutual ones",
-    "cosine": "mean cosine",
-    "cycle": "median cycle error",
+    "blind guess": "recall, blind guess",
+    "mutual": "mutual, share",
+    "recall of mutual": "recall of mutual",
+    "cosine": "cosine, mean",
+    "cycle": "cycle error, median",
 }
 
 
@@ -52,34 +52,29 @@ def build(bench: Workbench) -> Tab:
                 info="Of two views the true places are known.",
                 allow_custom_value=True,  # a link may name one that is not listed; Workbench.check has the last word
             )
+        with gr.Column(scale=1, min_width=220):
+            regions = gr.Dropdown(
+                _region_choices(True), value=POINTS, label="Regions", info="Matched whole, by their mean features."
+            )
         with gr.Column(scale=2, min_width=320):
             checkpoints = checkpoint_chooser(bench)
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=320):
             pairs = viewer("pairs", "correspondence-pairs")
-        with gr.Column(scale=1, min_width=260):
+        with gr.Column(scale=1, min_width=290):
             numbers = gr.HTML(elem_id="correspondence-numbers", apply_default_css=False)
-            regions = gr.Dropdown(
-                _region_choices(True), value=POINTS, label="Regions", info="Matched whole, by their mean features."
-            )
             more = gr.Button("Other views", size="sm", elem_id="correspondence-more")
-            with gr.Row():
-                seed = gr.Number(0, precision=0, minimum=0, label="Seed", info="Of the two views.", min_width=110)
-                scale = gr.Slider(
-                    0.05, 1, 0.2, step=0.05, label="Crop scale", info="Least share of the picture.", min_width=140
-                )
+            seed = gr.Number(0, precision=0, minimum=0, label="Seed", info="Of the two views and their colours.")
+            scale = gr.Slider(0.05, 1, 0.2, step=0.05, label="Crop scale", info="Least share of it that a view shows.")
             layer = gr.Dropdown(
                 layers_of(bench, bench.shown), value=LAST, label="Layer or head", allow_custom_value=True
             )
             size = gr.Dropdown(
                 SIZES, value=224, label="Input size", info="Side of a view, short side of a picture; 224 in training."
             )
-            with gr.Accordion("Which matches", open=True):
-                mutual = gr.Checkbox(False, label="Mutual only", info="There and back ends where it began.")
-                ratio = gr.Slider(
-                    0.5, 1, 1, step=0.01, label="Ratio test", info="Distance over that of the second best; 1 keeps all."
-                )
-                within = gr.Slider(0, 3, 1, step=1, label="Right within", info="Cells from the true place.")
+            mutual = gr.Checkbox(False, label="Mutual only", info="There and back ends where it began.")
+            ratio = gr.Slider(0.5, 1, 1, step=0.01, label="Ratio test", info="To the next best; 1 keeps all.")
+            within = gr.Slider(0, 3, 1, step=1, label="Right within", info="Cells from the true place.")
     points = gr.Textbox("", visible="hidden", elem_id="correspondence-points")
     drawn_of = gr.Textbox("", visible="hidden")  # the geometry of what is seen
 
@@ -247,22 +242,21 @@ def _read(points: str) -> list[list[float]]:
 
 def _numbers(drawing: CorrespondenceDrawing) -> str:
     """A row a number, a column a network; and the same in sentences."""
-    left, line = 'style="text-align:left;padding:1px 8px 1px 0"', "border-bottom:1px solid var(--border-color-primary)"
+    line, right = "border-bottom:1px solid var(--border-color-primary)", "text-align:right;padding:2px 0 2px 8px"
+    names = (row["network"] for row in drawing.rows)
     head = "".join(
-        f'<th scope="col" style="text-align:right;{line}">{_safe(row["network"])}</th>' for row in drawing.rows
+        f'<th scope="col" style="{right};{line};overflow-wrap:break-word">{_safe(name)}</th>' for name in names
     )
     body = ""
     for key, name in _ROWS.items():
         cells = [row[key] for row in drawing.rows]
         if all(cell == "" for cell in cells):
             continue  # nobody knows
-        values = "".join(f'<td style="text-align:right">{_number(cell)}</td>' for cell in cells)
-        body += f'<tr><th scope="row" {left}>{name}</th>{values}</tr>'
-    table = (
-        f'<table style="width:100%;border-collapse:collapse;font-variant-numeric:tabular-nums">'
-        f'<tr><td style="{line}"></td>{head}</tr>{body}</table>'
-    )
-    return table + "".join(f'<p style="margin:8px 0 0">{_safe(line)}.</p>' for line in drawing.lines)
+        values = "".join(f'<td style="{right}">{_number(cell)}</td>' for cell in cells)
+        body += f'<tr><th scope="row" style="text-align:left;font-weight:normal">{name}</th>{values}</tr>'
+    style = "width:100%;border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums"
+    sentences = "".join(f'<p style="margin:8px 0 0;font-size:13px">{_safe(line)}.</p>' for line in drawing.lines)
+    return f'<table style="{style}"><tr><td style="{line}"></td>{head}</tr>{body}</table>{sentences}'
 
 
 def _number(cell: float | int | str) -> str:

@@ -37,4 +37,4 @@ def said(handler: Callable[..., Any]) -> Callable[..., Any]:
 def _sentence(error: ValueError) -> str:
     """Gradio shows a message as HTML, and a file may be called ``<b>``."""
     text = html.escape(str(error), quote=False)
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+    return f"{text.rstrip('.')}."

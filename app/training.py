@@ -53,6 +53,7 @@ _PICTURES_STYLE = """
 .pictures figure { margin: 0; max-width: 100%; }
 .pictures figcaption { color: var(--body-text-color, #1f2937); margin-bottom: 4px; overflow-wrap: anywhere; }
 .pictures img { display: block; max-width: 100%; background: white; }
+@media (max-width: 640px) { .pictures { margin: 0 -12px; } }
 """
 
 # The age of a log grows in the page by itself: the server sends nothing while nothing changes.
@@ -133,7 +134,7 @@ def build(bench: Workbench) -> Tab:
             sentence = f'<div class="plrc-run"><p class="sentence" role="alert">{html.escape(str(error))}</p></div>'
             shown = [sentence, "", gr.Slider(visible=False), gr.HTML(strip=""), ""]
             going = stamp is not None  # a log gets its first line
-        return [gr.skip() if runs else gr.Dropdown(value=chosen), *shown, going, gr.Timer(active=going), stamp]
+        return [gr.skip() if runs else chosen, *shown, going, gr.Timer(active=going), stamp]
 
     def choose(runs: Sequence[str], smooth: int) -> Any:
         return show(runs, smooth, 0) if runs else gr.skip()  # none, before another is chosen
@@ -215,7 +216,7 @@ def _over_training(pictures: Mapping[str, Mapping[int, Path]], at: int) -> list[
     at = nearest(every, at) if at else every[-1]
     slider = gr.Slider(
         minimum=every[0],
-        maximum=every[-1],
+        maximum=max(every[-1], every[0] + 1),  # a slider has a range, also where it is not seen
         step=math.gcd(*(step - every[0] for step in every)) or 1,
         value=at,
         visible=len(every) > 1,

@@ -24,7 +24,7 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 
 # PyPI's name -> conda-forge's, where they differ
-CONDA_NAMES = {"torch": "pytorch"}
+CONDA_NAMES = {"torch": "pytorch", "playwright": "playwright-python"}
 # What a conda environment has and pyproject.toml does not ask for: the interpreter and its installer
 CONDA_ONLY = {"python", "pip"}
 

@@ -140,7 +140,7 @@
     const layoutOf = (width) => {
       const sizes = [scene.left, scene.right].map((side) => side.width / side.height);
       const stacked = width < 560 || Math.min(...sizes) > 2;
-      const tallest = scene.networks.length > 1 ? 340 : 460;
+      const tallest = scene.networks.length > 1 ? 390 : 480;
       const room = width - 2 * MARGIN;
       const common = Math.min(tallest, stacked ? Infinity : (room - GAP) / (sizes[0] + sizes[1]));
       const boxes = sizes.map((aspect) => {

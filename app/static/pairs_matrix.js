@@ -5,7 +5,7 @@
 // colours: from low to high, ticks, labels}. choose gets the number of a row's region; show marks the row of one.
 (() => {
   const plrc = (window.plrc = window.plrc || {});
-  const LEFT = 46, TOP = 20, BAR = 92, INK = "#111";
+  const LEFT = 46, TOP = 26, BAR = 92, INK = "#111";
 
   plrc.pairsMatrix = (element, matrix, choose) => {
     const { rows, columns, values } = matrix;
@@ -79,7 +79,8 @@
       context.save();
       context.translate(12, TOP + h);
       context.rotate(-Math.PI / 2);
-      context.fillText(`regions of ${matrix.names[0]} →`, 0, 0);
+      const name = `regions of ${matrix.names[0]} →`;
+      context.fillText(context.measureText(name).width > h ? matrix.names[0] : name, 0, 0);
       context.restore();
     };
 
@@ -112,7 +113,7 @@
         context.fillRect(x, TOP + high * (1 - (i + 1) / n), 12, high / n + 0.5);
       });
       [context.fillStyle, context.textAlign] = [colour, "left"];
-      context.fillText(matrix.quantity, x, TOP - 8);
+      context.fillText(matrix.quantity, x, TOP - 16);
       matrix.ticks.forEach((tick, i) => {
         const y = TOP + high * (1 - (tick - matrix.low) / (matrix.high - matrix.low));
         context.fillRect(x + 12, y - 0.5, 3, 1);

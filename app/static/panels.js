@@ -23,7 +23,7 @@
   const STYLE = `
     .plrc-panels { color: var(--body-text-color, var(--jp-ui-font-color1, #1f2937));
       font: 14px/1.4 system-ui, sans-serif; }
-    .plrc-panels [hidden] { display: none; }
+    .plrc-panels [hidden] { display: none !important; }
     .plrc-panels .plrc-grid { display: grid; gap: 0 20px; max-width: calc(var(--count) * (var(--widest) + 20px));
       grid-template-columns: repeat(auto-fit, minmax(min(220px, 100%), 1fr)); }
     .plrc-panels .plrc-panel { display: grid; grid-row: span 4; grid-template-rows: subgrid; align-content: start;
@@ -38,7 +38,6 @@
     .plrc-panels .plrc-bar { margin-top: 8px; }
     .plrc-panels :is(.plrc-bar, .plrc-reading) { font-size: 12px; font-variant-numeric: tabular-nums; }
     .plrc-panels .plrc-strip { position: relative; height: 10px; margin: 2px 0; }
-    .plrc-panels .plrc-colours { display: block; width: 100%; height: 100%; border-radius: 1px; }
     .plrc-panels .plrc-here { position: absolute; top: -3px; bottom: -3px; width: 2px; margin-left: -1px;
       background: #000; box-shadow: 0 0 0 1px #fff; }
     .plrc-panels .plrc-ends { position: relative; display: flex; justify-content: space-between; }
@@ -72,6 +71,7 @@
     let asked = 0; // number of the latest scene: of those that wait for their pictures only this one is shown
     let hover = null; // place under the pointer
     let cross = { x: 0.5, y: 0.5 }, keys = false; // the keyboard's place, and whether it is in use
+    let pressed = null; // the pointer's last event
     let waiting = false; // for the next frame
 
     // ---- Drawing
@@ -111,8 +111,7 @@
       const format = cell && parts.numbers(spec.scale);
       const text = known ? format.exactly(value) + format.factor : "no value";
       write(reading, cell ? `${text} at row ${cell[0]}, column ${cell[1]}` : "");
-      here.hidden = !known;
-      if (known) here.style.left = `${100 * parts.share(value, spec.scale)}%`;
+      if (!(here.hidden = !known)) here.style.left = `${100 * parts.share(value, spec.scale)}%`;
     };
 
     const drawAll = () => panels.forEach(draw);
@@ -134,12 +133,6 @@
 
     // ---- Pointer and keyboard
 
-    const within = (value) => Math.min(1, Math.max(0, value));
-    const placeOf = (canvas, event) => {
-      const box = canvas.getBoundingClientRect();
-      return { x: within((event.clientX - box.left) / box.width), y: within((event.clientY - box.top) / box.height) };
-    };
-
     const told = (value) => Number(value.toFixed(5));
     const ask = ({ x, y }, negative) => emit({ kind: "point", x: told(x), y: told(y), negative });
 
@@ -150,7 +143,7 @@
     };
 
     const click = (panel, event, negative) => {
-      cross = placeOf(panel.canvas, event); // the keyboard goes on from there
+      cross = parts.placeOf(panel.canvas, event, pressed); // the keyboard goes on from there
       if (event.pointerType === "touch") pointTo(cross); // a finger does not hover: its last tap is what is read
       ask(cross, negative);
     };
@@ -178,7 +171,8 @@
 
     const listen = (panel) => {
       const on = (name, answer) => panel.canvas.addEventListener(name, answer);
-      on("pointermove", (event) => event.pointerType !== "touch" && pointTo(placeOf(panel.canvas, event)));
+      on("pointermove", (event) => event.pointerType !== "touch" && pointTo(parts.placeOf(panel.canvas, event)));
+      for (const name of ["pointerdown", "pointerup"]) on(name, (event) => (pressed = event));
       on("pointerleave", () => {
         hover = null;
         drawSoon();
@@ -206,12 +200,12 @@
     // ---- Panels
 
     const observer = new ResizeObserver((entries) => {
-      for (const { target, contentRect, devicePixelContentBoxSize: exact } of entries) {
+      for (const { target, contentRect: box, devicePixelContentBoxSize: exact = [{}] } of entries) {
         const panel = panels.find(({ canvas }) => canvas === target);
         if (!panel) continue;
-        const pixels = ({ width, height }) => [width, height].map((side) => Math.round(side * devicePixelRatio));
-        [panel.width, panel.height] = exact ? [exact[0].inlineSize, exact[0].blockSize] : pixels(contentRect);
-        panel.wide = contentRect.width;
+        panel.width = parts.pixels(box.width, exact[0].inlineSize);
+        panel.height = parts.pixels(box.height, exact[0].blockSize);
+        panel.wide = box.width;
         draw(panel);
       }
     });
@@ -222,10 +216,10 @@
       const title = make(words, "div", "title"), caption = make(words, "div", "caption");
       const bar = make(figure, "div", "bar"), quantity = make(bar, "div", "quantity");
       const strip = make(bar, "div", "strip"), ends = make(bar, "div", "ends");
-      const colours = make(strip, "canvas", "colours"), here = make(strip, "div", "here");
+      const here = make(strip, "div", "here");
       const [low, between, high] = ["low", "between", "high"].map((name) => make(ends, "span", name));
       const reading = make(figure, "div", "reading");
-      const panel = { figure, canvas, title, caption, bar, quantity, colours, here, low, between, high, reading };
+      const panel = { figure, canvas, title, caption, bar, quantity, strip, here, low, between, high, reading };
       Object.assign(canvas, { tabIndex: 0, role: "application" });
       panels.push(panel);
       listen(panel);
@@ -246,7 +240,7 @@
       panel.bar.hidden = !panel.cells;
       if (!panel.cells) return;
       const { scale } = spec, format = parts.numbers(scale);
-      parts.drawScale(panel.colours, scale);
+      panel.strip.style.background = `linear-gradient(to right, ${scale.colours.join()})`;
       const middle = scale.low < 0 && scale.high > 0 ? 0 : (scale.low + scale.high) / 2;
       const at = parts.share(middle, scale);
       write(panel.quantity, scale.quantity + format.factor);

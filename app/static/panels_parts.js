@@ -39,17 +39,21 @@
     return canvas;
   };
 
-  /** The scale's colours from left to right, a pixel each. */
-  const drawScale = (canvas, { colours }) => {
-    Object.assign(canvas, { width: colours.length, height: 1 });
-    const context = canvas.getContext("2d");
-    colours.forEach((colour, i) => {
-      context.fillStyle = colour;
-      context.fillRect(i, 0, 1, 1);
-    });
+  // ---- Places: on the screen, and the cells of a map
+
+  /** A side of a canvas in pixels of the screen, as the browser rounds it, where it says so rightly. */
+  const pixels = (side, told) => {
+    const exact = side * devicePixelRatio;
+    return Math.abs(told - exact) < 1 ? told : Math.round(exact);
   };
 
-  // ---- Cells: which one holds a place, and where it lies
+  /** Where an event is in the picture. A click's own place is cut to whole pixels, that of the press before is not. */
+  const placeOf = (canvas, event, pressed = event) => {
+    const near = pressed && Math.hypot(pressed.clientX - event.clientX, pressed.clientY - event.clientY) < 1.5;
+    const { clientX, clientY } = near ? pressed : event, box = canvas.getBoundingClientRect();
+    const within = (value) => Math.min(1, Math.max(0, value));
+    return { x: within((clientX - box.left) / box.width), y: within((clientY - box.top) / box.height) };
+  };
 
   /** Row and column of the cell that holds (x, y); null beyond the map. x = 1 belongs to the last column. */
   const cellAt = ({ h, w, extent }, { x, y }) => {
@@ -150,6 +154,7 @@
 
   // The two files come in either order.
   Object.assign((plrc.panelsParts = plrc.panelsParts || {}), {
-    numbers, share, coloured, cellAt, stepped, drawPoint, drawCell, drawCrosshair, drawScale, bitmaps,
+    numbers, share, coloured, pixels, placeOf, cellAt, stepped, drawPoint, drawCell,
+    drawCrosshair, bitmaps,
   });
 })();

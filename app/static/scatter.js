@@ -9,13 +9,14 @@
 //   colour     the name of the grouping that is used
 //   planes     [{name, caption, coordinates: [[a, b]]}]: one for each network, of the same items
 //   note       a sentence for when nothing is marked
+//   key        two scenes of one key are the same; may be missing
 // emit gets {kind: "select", indices} when items were marked, {kind: "colour", colour} when a grouping was chosen.
 window.plrc = window.plrc || {};
 
 plrc.scatter = function (element, emit) {
   // Okabe and Ito's, as plrc.figures.colours.CATEGORIES; their black is white on a dark page.
   const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c6d31", "#1a1a1a"];
-  const OTHER = { colour: "#949494", shape: 0 };
+  const LIGHT = "#f0f0f0", OTHER = { colour: "#949494", shape: 0, edge: "white" };
   const MARKS = COLOURS.length * plrc.scatterPlane.SHAPES;
 
   const make = (tag, parent, has = {}) => Object.assign(parent.appendChild(document.createElement(tag)), has);
@@ -38,8 +39,9 @@ plrc.scatter = function (element, emit) {
 
   const count = (n, noun) => `${n} ${n === 1 ? noun.replace(/s$/, "") : noun}`;
   const styleOf = (category) => (category >= MARKS - 1 && grouping.names.length > MARKS
-    ? OTHER : { colour: colourOf(category), shape: Math.floor(category / COLOURS.length) % plrc.scatterPlane.SHAPES });
-  const colourOf = (category) => (dark() && category % 8 === 7 ? "#f0f0f0" : COLOURS[category % 8]);
+    ? OTHER : styled(colourOf(category % COLOURS.length), Math.floor(category / COLOURS.length)));
+  const styled = (colour, shape) => ({ colour, shape, edge: colour === LIGHT ? "black" : "white" }); // edge: in pictures
+  const colourOf = (i) => (i === COLOURS.length - 1 && dark() ? LIGHT : COLOURS[i]);
   const dark = () => {
     const [r, g, b] = (getComputedStyle(root).backgroundColor.match(/[\d.]+/g) || [255, 255, 255]).map(Number);
     return r + g + b < 384;
@@ -56,7 +58,7 @@ plrc.scatter = function (element, emit) {
     const shared = grouping && grouping.names.length > MARKS; // the last mark is then that of all the others
     const mark = (category) => (shared ? Math.min(category, MARKS - 1) : category);
     const marks = grouping ? Math.min(grouping.names.length, MARKS) : 1;
-    const styles = Array.from({ length: marks }, (_, i) => (grouping ? styleOf(i) : { colour: COLOURS[0], shape: 0 }));
+    const styles = Array.from({ length: marks }, (_, i) => (grouping ? styleOf(i) : styled(COLOURS[0], 0)));
     look = {
       styles,
       of: of.map(mark),
@@ -143,7 +145,7 @@ plrc.scatter = function (element, emit) {
     const sizes = new Map();
     if (grouping) selected.forEach((i) => sizes.set(grouping.of[i], (sizes.get(grouping.of[i]) || 0) + 1));
     const sorted = [...sizes].sort((a, b) => b[1] - a[1]), most = sorted.slice(0, 5);
-    const parts = most.map(([category, size]) => `${grouping.names[category]} ${size}`);
+    const parts = most.map(([category, size]) => `${grouping.names[category]} (${size})`);
     if (sorted.length > most.length) parts.push(`${sorted.length - most.length} more`);
     const places = new Set([...selected].map((i) => scene.items.image[i])).size;
     const of = parts.length && grouping.name !== "picture" ? `, by ${grouping.name}: ${parts.join(", ")}` : "";
@@ -153,6 +155,7 @@ plrc.scatter = function (element, emit) {
   // --- the scene
 
   function show(next) {
+    if (scene && next && next.key && next.key === scene.key) return; // the view was left and is back: marks stay
     [scene, hovered, selected, only, planes] = [next, -1, new Set(), new Set(), []];
     [row, legend, colourBy, showPicture].forEach((part) => part.replaceChildren());
     root.classList.toggle("empty", !scene || !scene.planes);

@@ -5,7 +5,7 @@ window.plrc = window.plrc || {};
 // hooks: hover(item or −1), pick(items, "toggle"). Items, boxes and pictures are those of the scene (scatter.js).
 plrc.scatterPictures = function (root, hooks) {
   const MOST = 12; // pictures in the strip
-  const WIDE = 150, CARD = 148; // CSS pixels: the longer side in the strip, the width of the crop in the card
+  const WIDE = 150, CARD = 148; // CSS pixels, the longer side: of a picture in the strip, of the crop in the card
   const FRAME = 9; // an item that is smaller than so many gets its dot's marker, not a frame
 
   const make = (tag, parent, has = {}) => Object.assign(parent.appendChild(document.createElement(tag)), has);
@@ -46,11 +46,11 @@ plrc.scatterPictures = function (root, hooks) {
       const style = look.styles[look.of[item]];
       if (Math.max(u1 - u0, v1 - v0) < FRAME) {
         const [radius, edge] = [[1.5, 0.5], [4, 1.4], [6, 1.8]][strength];
-        plrc.scatterPlane.marker(context, style, (u0 + u1) / 2, (v0 + v1) / 2, radius, "white", edge);
+        plrc.scatterPlane.marker(context, style, (u0 + u1) / 2, (v0 + v1) / 2, radius, style.edge, edge);
         return;
       }
       const inset = [0.5, 2, 2.5][strength]; // so that the frames of neighbours lie beside each other
-      const lines = [[[1, "#ffffff80"]], [[4, "white"], [2.2, style.colour]], [[5, "white"], [3.4, "black"]]][strength];
+      const lines = [[[1, "#ffffff80"]], [[4, style.edge], [2.2, style.colour]], [[5, "white"], [3.4, "black"]]][strength];
       for (const [line, colour] of lines) {
         context.lineWidth = line;
         context.strokeStyle = colour;
@@ -66,15 +66,18 @@ plrc.scatterPictures = function (root, hooks) {
     if (!shown) return;
     const { plane, told } = shown;
     const k = scene.items.image[hovered], [x0, y0, x1, y1] = scene.items.box[hovered];
-    // A cell says little without what lies around it: at least 0.3 of the picture's sides, or 1.5 times the item's.
-    const around = (low, high) => {
-      const side = Math.min(1, Math.max(0.3, 1.5 * (high - low)));
-      const start = Math.min(1 - side, Math.max(0, (low + high - side) / 2));
+    // A square of the picture around the item. A cell says little without what lies around it: a third of the picture
+    // at least, or 1.5 times the item.
+    const { width: w, height: h } = scene.pictures[k];
+    const square = Math.max(Math.max(w, h) / 3, 1.5 * (x1 - x0) * w, 1.5 * (y1 - y0) * h);
+    const around = (low, high, all) => {
+      const side = Math.min(1, square / all), start = Math.min(1 - side, Math.max(0, (low + high - side) / 2));
       return [start, start + side];
     };
-    const [[u0, u1], [v0, v1]] = [around(x0, x1), around(y0, y1)];
+    const [[u0, u1], [v0, v1]] = [around(x0, x1, w), around(y0, y1, h)];
+    const wide = Math.round(CARD * Math.min(1, ((u1 - u0) * w) / ((v1 - v0) * h)));
     card.replaceChildren();
-    drawPart(make("canvas", card), k, CARD, [u0, v0, u1, v1])(hovered, 1);
+    drawPart(make("canvas", card), k, wide, [u0, v0, u1, v1])(hovered, 1);
     make("b", card, { textContent: scene.pictures[k].name });
     told.forEach((textContent) => make("div", card, { textContent }));
     // Beside the dot, where there is room; always inside the component.
@@ -88,9 +91,10 @@ plrc.scatterPictures = function (root, hooks) {
   // --- the strip
 
   function drawFigures(figures) {
+    const most = Math.max(90, Math.min(WIDE, (strip.clientWidth - 20) / 3)); // three beside each other on a telephone
     for (const figure of figures) {
       const { width, height } = scene.pictures[figure.picture];
-      const wide = Math.max(1, Math.round(Math.min(WIDE, (WIDE * width) / height)));
+      const wide = Math.max(1, Math.round(Math.min(most, (most * width) / height)));
       const mark = drawPart(figure.firstChild, figure.picture, wide, [0, 0, 1, 1]);
       const rank = (i) => (i === hovered ? 2 : selected.has(i) ? 1 : 0);
       members[figure.picture].slice().sort((i, j) => rank(i) - rank(j)).forEach((i) => mark(i, rank(i)));
@@ -122,6 +126,12 @@ plrc.scatterPictures = function (root, hooks) {
     };
     return figure;
   }
+
+  let wide = 0; // of the strip: its pictures fit it
+  new ResizeObserver(() => {
+    if (look && strip.clientWidth !== wide) drawFigures(strip.querySelectorAll("figure"));
+    wide = strip.clientWidth;
+  }).observe(strip);
 
   return {
     show(next) {

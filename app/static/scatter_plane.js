@@ -72,7 +72,7 @@ window.plrc = window.plrc || {};
     let coordinates = [], at = [], grid = new Map(); // at: each dot's place in CSS pixels
     let zoom = 1, shift = [0, 0];
     let look = null, hovered = -1, selected = new Set(), lasso = null, waiting = false;
-    let sprites = [], half = 0; // of each style its dot and its marked dot, drawn once; half their side
+    let sprites = [], half = 0, radius = 0; // of each style its dot and its marked dot, drawn once; half their side
     const fingers = new Map(); // pointers that are down → where
     let held = false; // the space bar
 
@@ -92,7 +92,8 @@ window.plrc = window.plrc || {};
 
     function draw() { // the dots; what is marked is drawn over them, on the other canvas
       if (!look || !width) return;
-      const { styles, radius, paper, ink } = look;
+      const { styles, paper, ink } = look;
+      radius = look.radius * Math.min(1, Math.max(0.6, width / 440)); // smaller on a small plane
       half = Math.ceil(1.4 * radius + 4);
       sprites = styles.map((style) => [[radius, paper, 0.6], [1.25 * radius + 0.5, ink, 1.2]].map(([r, edge, line]) => {
         const canvas = document.createElement("canvas");
@@ -123,7 +124,7 @@ window.plrc = window.plrc || {};
         stamp(context, hovered, 1, 1);
         for (const [line, colour] of [[5, look.paper], [2, look.ink]]) {
           context.beginPath();
-          context.arc(...at[hovered], look.radius + 6, 0, 2 * Math.PI);
+          context.arc(...at[hovered], radius + 6, 0, 2 * Math.PI);
           context.lineWidth = line;
           context.strokeStyle = colour;
           context.stroke();
@@ -145,7 +146,7 @@ window.plrc = window.plrc || {};
       }
     }
 
-    function markSoon() { // once a frame, however many pointer events come
+    function markSoon() { // once a frame, however many events come
       if (!waiting) requestAnimationFrame(mark);
       waiting = true;
     }
@@ -237,14 +238,11 @@ window.plrc = window.plrc || {};
         if (found >= 0) hooks.pick([found], "toggle");
       }
     });
-    over.addEventListener("pointercancel", (event) => {
-      fingers.delete(event.pointerId);
-      lasso = null;
-      markSoon();
-    });
-    over.addEventListener("pointerleave", () => hooks.hover(-1, false));
+    over.addEventListener("pointercancel", (event) => { fingers.delete(event.pointerId); lasso = null; markSoon(); });
+    // A finger leaves as soon as it is lifted; what it has touched is to be seen until it touches elsewhere.
+    over.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") hooks.hover(-1, false); });
     over.addEventListener("blur", () => { held = false; hooks.hover(-1, false); });
-    // The wheel alone scrolls the page; with Ctrl, which is what a pinch on a touchpad sends, it zooms.
+    // The wheel alone scrolls the page; with Ctrl, which a pinch on a touchpad sends too, it zooms.
     over.addEventListener("wheel", (event) => {
       if (!look || !event.ctrlKey) return;
       event.preventDefault();
@@ -292,8 +290,7 @@ window.plrc = window.plrc || {};
         [coordinates, share, zoom, shift, width, look] = [points, flatness, 1, [0, 0], 0, null];
         fit();
       },
-      // styles: [{colour, shape}]; of: each item's; shown: which items are; order: of drawing; radius; ink and paper:
-      // colours of text and background.
+      // styles: [{colour, shape}]; of: each item's; shown: which are; order: of drawing; radius; ink, paper: colours.
       paint(next) { look = next; draw(); },
       mark(item, items) { [hovered, selected] = [item, items]; markSoon(); },
     };

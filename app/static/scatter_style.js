@@ -4,8 +4,8 @@ window.plrc = window.plrc || {};
 plrc.scatterStyle = `
 .plrc-scatter {
   --ink: var(--body-text-color, var(--jp-ui-font-color1, #1f2937));
-  --soft: var(--body-text-color-subdued, var(--jp-ui-font-color2, #6b7280));
   --paper: var(--background-fill-primary, var(--jp-layout-color0, #fff));
+  --soft: color-mix(in srgb, var(--ink) 70%, var(--paper)); /* Gradio's own subdued text is too pale to be read */
   --line: var(--border-color-primary, var(--jp-border-color2, #e5e7eb));
   --focus: var(--color-accent, #0072b2);
   position: relative; color: var(--ink); background: var(--paper); font-size: 14px; line-height: 1.35;
@@ -15,7 +15,7 @@ plrc.scatterStyle = `
 .plrc-scatter .bar label { color: var(--soft); white-space: nowrap; }
 .plrc-scatter select, .plrc-scatter .bar button {
   font: inherit; color: var(--ink); background: var(--paper); border: 1px solid var(--line); border-radius: 4px;
-  padding: 3px 8px; min-height: 30px; max-width: 190px;
+  padding: 3px 8px; min-height: 30px; max-width: 190px; appearance: auto;
 }
 .plrc-scatter .bar button:disabled { color: var(--soft); opacity: 0.6; }
 .plrc-scatter .body { display: flex; flex-wrap: wrap; gap: 12px 20px; align-items: flex-start; }

@@ -79,7 +79,7 @@ def shown_steps(html: str) -> list[str]:
 def test_it_opens_with_the_newest_run_and_follows_it_while_it_is_going(runs: Path) -> None:
     page = Page(runs)
     shown = page.show()
-    assert shown["runs"].value == [str(runs / "new")]
+    assert shown["runs"] == [str(runs / "new")]
     assert "step 20 of 400, 5%" in shown["numbers"]
     assert "data-age=" in shown["numbers"]
     assert shown["curves"].startswith('<div class="pictures"><img src="data:image/png;base64,')

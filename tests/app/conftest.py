@@ -1,0 +1,139 @@
+"""A server of the app in a process of its own, and a browser: real ones."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def chromium() -> str | None:
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    """Headless Chromium. It may be missing on a laptop, but not where the project is tested."""
+    if not os.environ.get("CI"):
+        pytest.importorskip("playwright", reason="playwright is missing: pip install -e '.[dev]'")
+        if chromium() is None:
+            pytest.skip("Chromium is missing (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+class Server:
+    """``python -m app`` in a folder, on a free port."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder, self.arguments = folder, arguments
+        self.start()
+
+    def start(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}/"
+        self.log = self.folder / f"server-{port}.log"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app", "--port", str(port), *self.arguments],
+                cwd=self.folder,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(self.url, timeout=5).close()
+                return
+            except OSError:
+                assert self.process.poll() is None, self.log.read_text()
+                assert time.monotonic() < deadline, self.log.read_text()
+                time.sleep(0.2)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=30)
+
+    def memory(self) -> float:
+        """Megabytes that the process holds."""
+        import psutil
+
+        return psutil.Process(self.process.pid).memory_info().rss / 1e6
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """``serve(*arguments)``: a server that is ended with the tests."""
+    started: list[Server] = []
+
+    def start(*arguments: str) -> Server:
+        started.append(Server(tmp_path_factory.mktemp("server"), *arguments))
+        return started[-1]
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of pictures: tall, wide and small ones, one that is damaged, and one on its side by its EXIF."""
+    import numpy as np
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for name, size in (("tall", (9, 16)), ("wide", (18, 9)), ("small", (6, 4))):
+        patches = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+        patches.resize((size[0] * 25, size[1] * 25), Image.Resampling.BICUBIC).save(folder / f"{name}.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.open(folder / "wide.png").save(folder / "turned.jpg", exif=turned)
+    (folder / "broken.png").write_bytes((folder / "tall.png").read_bytes()[:300])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(serve: Callable[..., Server], photos: Path) -> Server:
+    return serve("--checkpoint=plrc:tiny", "--checkpoint=random:tiny", "--images", str(photos))
+
+
+@pytest.fixture
+def visit(browser, server):
+    """``visit("?view=…", width=1280)``: the page, opened; at the end, that nothing was asked of any other machine."""
+    contexts, asked, faults = [], [], []
+
+    def go(query: str = "", width: int = 1280, url: str | None = None, **how):
+        context = browser.new_context(viewport={"width": width, "height": 900}, accept_downloads=True, **how)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(f"{url or server.url}{query}")
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    own = ("http://127.0.0.1:", "data:", "blob:")
+    assert not [url for url in asked if not url.startswith(own)]
+    assert not faults

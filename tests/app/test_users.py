@@ -1,0 +1,86 @@
+"""Many users at once: each sees the own points on the own picture, and what is kept stays within its bound."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from plrc.recipes import draw_affinity
+
+PANELS = "#affinity-panels .plrc-canvas"
+USERS, ROUNDS = 10, 3
+TAKES = 60_000  # ms
+
+
+def of(user: int, round_: int) -> tuple[float, float]:
+    """Where a user clicks: nobody else does so there."""
+    return (user + 0.5) / USERS, (round_ + 0.5) / ROUNDS
+
+
+def asked(page):
+    return json.loads(page.locator("#affinity-points textarea").input_value() or "[]")
+
+
+def test_ten_users_at_once(browser, server):
+    contexts = [browser.new_context(viewport={"width": 800, "height": 700}) for _ in range(USERS)]
+    pages = [context.new_page() for context in contexts]
+    for user, page in enumerate(pages):
+        page.goto(f"{server.url}?picture=scenes%23{user}&size=112")
+    for page in pages:
+        page.wait_for_function(
+            f"document.querySelectorAll('{PANELS}')[1]?.dataset.drawn && "
+            "document.querySelector('#affinity-points textarea').value",
+            timeout=TAKES,
+        )
+    for round_ in range(ROUNDS):
+        boxes = [page.locator(PANELS).first.bounding_box() for page in pages]
+        for user, (page, box) in enumerate(zip(pages, boxes, strict=True)):  # nobody waits for another's answer
+            x, y = of(user, round_)
+            page.locator(PANELS).first.click(
+                position={"x": x * box["width"], "y": y * box["height"]}, no_wait_after=True
+            )
+        for user, page in enumerate(pages):
+            x, y = of(user, round_)
+            page.wait_for_function(
+                "([x, y]) => { const p = JSON.parse(document.querySelector('#affinity-points textarea').value || '[]');"
+                " return p.length === 1 && Math.abs(p[0][0] - x) < 0.02 && Math.abs(p[0][1] - y) < 0.02; }",
+                arg=[x, y],
+                timeout=TAKES,
+            )
+    for user, page in enumerate(pages):
+        ((x, y, _),) = asked(page)
+        page.wait_for_timeout(100)
+        alone = draw_affinity(
+            [f"scenes#{user}"], ["plrc:tiny", "random:tiny"], points=[[x, y]], size=112, together=True
+        )
+        text = page.locator("#affinity-panels").inner_text()
+        for row in alone.rows:  # the numbers of the own picture and the own point
+            own = (
+                f"AUC {row['AUC']:.2f} · best IoU {row['IoU']:.2f}"
+                if row["AUC"] != ""
+                else (f"{row['lowest']:.2f} to {row['highest']:.2f}".replace("-", "−"))
+            )
+            assert own in text, (user, own, text)
+    for context in contexts:
+        context.close()
+
+
+def test_memory_stays_within_the_bound(serve):
+    """Feature maps of 25 pictures would take more than 100 MB; 40 are allowed."""
+    from gradio_client import Client
+
+    server = serve("--checkpoint=plrc:tiny", "--cache=40")
+    client = Client(server.url, verbose=False)
+
+    def ask(i: int) -> None:
+        answer = client.predict(f"scenes#{i}", ["plrc:tiny"], [[0.5, 0.5]], size=448, api_name="/affinity")
+        assert np.isfinite(answer["arrays"]["plrc:tiny 0"]).all()
+
+    for i in range(12):  # allocators have what they want
+        ask(i)
+    before = server.memory()
+    for i in range(12, 37):
+        ask(i)
+    assert server.memory() - before < 50
+    server.stop()
