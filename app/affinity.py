@@ -78,8 +78,8 @@ def build(bench: Workbench) -> Tab:
     @said
     def show(*values: Any, pictures_too: bool = True) -> list[Any]:
         state = dict(zip(fields, values, strict=True))
-        drawings = _draw(bench, **state)
-        scene, table, asked = _scene(state, drawings), _numbers(drawings), state["points"]
+        drawings, scene = answer(bench, state)
+        table, asked = _numbers(drawings), state["points"]
         if not drawings:
             return [_update(bench, state, scene, pictures_too), "", "[]", state["picture"]]
         if not asked:  # the point that was chosen for the user: the next click adds to what is seen
@@ -130,6 +130,12 @@ def build(bench: Workbench) -> Tab:
         return list(_draw(bench, **state))
 
     return Tab("affinity", fields, drawing, show, outputs)
+
+
+def answer(bench: Workbench, state: dict[str, Any]) -> tuple[list[AffinityDrawing], dict[str, Any]]:
+    """What a click makes: the drawings that the fields' values ask for, and the scene of their maps."""
+    drawings = _draw(bench, **state)
+    return drawings, _scene(state, drawings)
 
 
 def _draw(

@@ -63,7 +63,7 @@ def add_endpoints(bench: Workbench) -> None:
         within: int = 1,
     ) -> dict[str, Any]:
         """Matches between two views of a picture, or between it and another."""
-        bench.check(checkpoints, [picture, *([other] if other else [])])
+        bench.check(checkpoints, [picture, *([other] if other else [])], regions=regions)
         return _answer(
             draw_correspondence(
                 [picture],
@@ -91,7 +91,9 @@ def add_endpoints(bench: Workbench) -> None:
         seed: int = 0,
     ) -> dict[str, Any]:
         """Points, regions or images in the plane."""
-        bench.check(checkpoints, pictures)
+        bench.check(checkpoints, pictures, regions=regions)
+        if len(pictures) > 200:
+            raise ValueError(f"200 pictures are laid out at most here, not {len(pictures)}: use plrc embed for more")
         return _answer(
             draw_embedding(
                 pictures,

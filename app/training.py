@@ -106,7 +106,7 @@ def build(bench: Workbench) -> Tab:
                 0, 10**9, value=0, step=1, label="Affinity picture of step", visible=False, elem_id="training-step"
             )
             strip = gr.HTML(
-                html_template="${strip}",
+                html_template='${typeof strip === "undefined" ? "" : strip}',  # none yet, while its tab was not open
                 strip="",
                 css_template=_STRIP_STYLE,
                 js_on_load=_PICK,

@@ -21,7 +21,7 @@ watch(["scene", "still"], show);
 def viewer(
     name: str, elem_id: str, scene: dict[str, Any] | None = None, still: dict[str, Any] | None = None
 ) -> gr.HTML:
-    """A component that shows ``scene`` and ``still`` with ``plrc.NAME``; its value is the last event, its ``select``."""
+    """A component that shows ``scene`` and ``still`` with ``plrc.NAME``; its value is the last event."""
     return gr.HTML(
         value=None,
         html_template='<div class="plrc-root"></div>',

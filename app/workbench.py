@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ RUNS = Path("runs")
 _LISTED = 200  # pictures of a folder, evenly spread; any other of it can be named in a link
 _SIDE = 1024  # pixels of the longer side in the page
 _UPLOAD = 50_000_000  # bytes
+_REGIONS = re.compile(r"objects|grid:[0-9]{1,2}|superpixels:[0-9]{1,3}")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
@@ -54,14 +56,25 @@ class Workbench:
         self.pictures = [*listed, *EXAMPLES]
         self.shown = shown[:3] if len(shown) > 1 else [shown[0], self._untrained(shown)[0]]
 
-    def check(self, checkpoints: Iterable[str] = (), pictures: Iterable[str] = (), runs: Iterable[str] = ()) -> None:
-        """Raise a ValueError if one of them is none that this server offers, or was given."""
+    def check(
+        self,
+        checkpoints: Iterable[str] = (),
+        pictures: Iterable[str] = (),
+        runs: Iterable[str] = (),
+        regions: str | None = None,
+    ) -> None:
+        """Raise a ValueError if one of them is none that this server offers, or was given.
+
+        regions: as of ``plrc.recipes``, but for "masks:DIR": a page may not ask for any folder of the server.
+        """
         for checkpoint in checkpoints:
             if checkpoint not in self.checkpoints:
                 raise ValueError(f"{checkpoint} is not offered here: start the app with --checkpoint {checkpoint}")
         for picture in pictures:
             if not self._may_show(picture):
                 raise ValueError(f"{picture} is not offered here: start the app with --images FOLDER, or upload it")
+        if regions and not _REGIONS.fullmatch(regions):
+            raise ValueError(f"regions are grid:2 … grid:16, superpixels:16 or objects here, not {regions}")
         for run in runs:
             if run not in map(str, self.runs):
                 raise ValueError(f"{run} is no run that is offered here: runs are looked for in {RUNS}/ at the start")

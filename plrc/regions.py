@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -78,7 +79,7 @@ class SuperpixelRegions:
         labels = self._slic(np.array(small), n_segments=self._k, compactness=10, start_label=0)
         labels = _dense(labels)  # a few more than k, at times: SLIC takes it as approximate
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(f".{os.getpid()}.tmp")
+        unfinished = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")  # others may be at it too
         Image.fromarray(labels.astype(np.uint8)).save(unfinished, format="PNG", optimize=True)
         unfinished.replace(file)
         return torch.from_numpy(labels).long()
@@ -115,12 +116,12 @@ class MaskRegions:
         return torch.from_numpy(regions).long()
 
 
-def open_regions(spec: str, source: str, cache: Path) -> RegionMaps:
+def open_regions(spec: str, source: str, cache: Path, others: Sequence[str] = ()) -> RegionMaps:
     """``grid:N``, ``superpixels:K`` or ``masks:DIR``.
 
     Args:
         source: what the images come from (an absolute path), part of a cached superpixel file's key.
-        cache: the folder for computed superpixels.
+        cache: the folder for computed superpixels. others: further kinds that the caller knows, for the error.
 
     Raises:
         ValueError: the specification is none of the three, or out of range.
@@ -136,7 +137,8 @@ def open_regions(spec: str, source: str, cache: Path) -> RegionMaps:
                 f"--regions {spec} makes {count} regions an image; between 2 and {MAX_REGIONS} are possible"
             )
         return GridRegions(n) if kind == "grid" else SuperpixelRegions(n, source, cache)
-    raise ValueError(f"--regions {spec!r} is not known: write grid:N, superpixels:K or masks:DIR")
+    *kinds, last = ("grid:N", "superpixels:K", "masks:DIR", *others)
+    raise ValueError(f"--regions {spec!r} is not known: write {', '.join(kinds)} or {last}")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from plrc.analysis.embedding import (
     assign,
+    cluster_items,
     gather_images,
     gather_points,
     gather_regions,
@@ -422,6 +423,19 @@ def test_segments_are_the_clusters_and_the_same_bits_for_any_number_of_threads(m
         np.testing.assert_array_equal(label, assign(fmap, results[0].centroids))
     for seed in range(6):  # other seeds find the same segments in another order, and name them by their size
         np.testing.assert_array_equal(np.concatenate([m.ravel() for m in segments(maps, 4, seed).labels]), found)
+
+
+def test_clusters_of_items_are_found_and_ordered_by_size():
+    rng = np.random.default_rng(0)
+    centres = np.eye(8)[:3]
+    labels = rng.permutation(np.repeat([0, 1, 2], [5, 40, 20]))
+    features = centres[labels] * rng.uniform(0.1, 9, (65, 1)) + rng.normal(0, 0.005, (65, 8))  # length says nothing
+    found, cohesion = cluster_items(features, 3)
+    assert np.array_equal(found, np.array([2, 0, 1])[labels])
+    assert 0.9 < cohesion <= 1
+    assert np.array_equal(found, cluster_items(features, 3)[0])
+    with pytest.raises(ValueError, match="65 items fall into 1 to 65 clusters, not 66"):
+        cluster_items(features, 66)
 
 
 def test_progress_of_segments():

@@ -11,7 +11,7 @@ machine's linear algebra rounds differently, and its t-SNE is another picture of
 """
 
 from plrc.analysis.embedding.items import Items, Labeller, gather_images, gather_points, gather_regions
-from plrc.analysis.embedding.kmeans import Segments, assign, segments
+from plrc.analysis.embedding.kmeans import Segments, assign, cluster_items, segments
 from plrc.analysis.embedding.neighbour_embedding import Embedding, tsne
 from plrc.analysis.embedding.pca import Basis, load_basis, pca_basis, project, save_basis, to_rgb
 from plrc.analysis.embedding.quality import Purity, label_purity, neighbours_kept
@@ -24,6 +24,7 @@ __all__ = [
     "Purity",
     "Segments",
     "assign",
+    "cluster_items",
     "gather_images",
     "gather_points",
     "gather_regions",

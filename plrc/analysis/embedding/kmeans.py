@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plrc.analysis.embedding.rows import check_same_layer, layer_of, one_thread, unit_cells
+from plrc.analysis.embedding.rows import check_same_layer, layer_of, one_thread, unit_cells, unit_rows
 from plrc.analysis.features import FeatureMap
 
 MAX_CELLS = 20_000  # drawn to find the centroids; then every cell gets its segment. 160 MB of 2048 channels
@@ -48,14 +48,43 @@ def segments(
     Raises:
         ValueError: there is no map, maps of different layers, features that are not finite, or fewer than k different.
     """
-    from sklearn.cluster import kmeans_plusplus
-
     if not fmaps:
         raise ValueError("segments need the feature map of at least one image")
     check_same_layer(layer_of(fmap) for fmap in fmaps)
     rows = _drawn(fmaps, np.random.default_rng(seed))
     if not 1 <= k <= len(rows):
         raise ValueError(f"{len(rows)} cells can be cut into 1 to {len(rows)} segments, not {k}")
+    centroids, best = _best_of(rows, k, seed, progress)
+    labels = [assign(fmap, centroids) for fmap in fmaps]
+    order = _by_size(np.concatenate([m.ravel() for m in labels]), k)
+    place = np.argsort(order)  # of each old label among the new
+    return Segments([place[m] for m in labels], centroids[order], best)
+
+
+def cluster_items(features: np.ndarray, k: int, seed: int = 0) -> tuple[np.ndarray, float]:
+    """The same of items: each feature ``(n, C)`` belongs to one of k clusters.
+
+    Returns:
+        ``(n,)`` int64, 0 … k − 1, cluster 0 has the most items; and the cohesion, as of ``Segments``.
+
+    Raises:
+        ValueError: there are fewer than k items, or fewer than k different ones.
+    """
+    rows = unit_rows(features)
+    if not 1 <= k <= len(rows):
+        raise ValueError(f"{len(rows)} items fall into 1 to {len(rows)} clusters, not {k}")
+    centroids, cohesion = _best_of(rows, k, seed)
+    with one_thread():
+        labels = (rows @ centroids.T).argmax(axis=1)
+    return np.argsort(_by_size(labels, k))[labels], cohesion
+
+
+def _best_of(
+    rows: np.ndarray, k: int, seed: int, progress: Callable[[int, int], None] | None = None
+) -> tuple[np.ndarray, float]:
+    """The centroids with the largest cohesion of several starts, and it."""
+    from sklearn.cluster import kmeans_plusplus
+
     random = np.random.RandomState(seed)  # the generator that scikit-learn takes
     best, centroids = -np.inf, rows[:0]
     with one_thread():
@@ -65,10 +94,12 @@ def segments(
                 best, centroids = cohesion, found
             if progress is not None:
                 progress(start + 1, _STARTS)
-    labels = [assign(fmap, centroids) for fmap in fmaps]
-    order = np.argsort(-np.bincount(np.concatenate([m.ravel() for m in labels]), minlength=k), kind="stable")
-    place = np.argsort(order)  # of each old label among the new
-    return Segments([place[m] for m in labels], centroids[order], best)
+    return centroids, best
+
+
+def _by_size(labels: np.ndarray, k: int) -> np.ndarray:
+    """The labels 0 … k − 1 in order, the one with most members first."""
+    return np.argsort(-np.bincount(labels, minlength=k), kind="stable")
 
 
 def assign(fmap: FeatureMap, centroids: np.ndarray) -> np.ndarray:

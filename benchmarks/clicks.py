@@ -1,0 +1,131 @@
+"""How long a click takes in the app, from the pointer to the new picture, in a real browser (Chromium, headless).
+
+``python benchmarks/clicks.py`` starts a server for each set of checkpoints, opens the page, clicks twenty times at
+random places, and prints medians: *browser*, from the press of the pointer until the panels are drawn anew; *server*,
+the handler's own part of it, measured in this process at the same places. Pictures: an embedded scene, and a
+photograph of 640 × 427 pixels that scikit-learn ships.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+
+from playwright.sync_api import Page, sync_playwright
+
+from app import affinity
+from app.workbench import Workbench
+
+CLICKS = 20
+PORT = 7899
+PANELS = "#affinity-panels .plrc-canvas"
+CASES = (
+    (["plrc:tiny"], "scenes#12", 448),
+    (["plrc:tiny", "random:tiny"], "sample:china", 448),
+    (["random:resnet50"], "sample:china", 448),
+    (["random:resnet50", "random:resnet18", "plrc:tiny"], "sample:china", 448),
+    (["random:resnet50"], "sample:china", 896),
+)
+
+
+def main() -> None:
+    print("| checkpoints | picture | input | first view, s | click: server, ms | click: browser, ms (longest) |")
+    print("|---|---|---|---|---|---|")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        for checkpoints, picture, size in CASES:
+            opened, clicks = _in_browser(browser.new_page(), checkpoints, picture, size)
+            server = _on_server(checkpoints, picture, size)
+            numbers = (
+                f"{opened:.1f} | {statistics.median(server):.0f} | {statistics.median(clicks):.0f} ({max(clicks):.0f})"
+            )
+            print(f"| {', '.join(checkpoints)} | {picture} | {size} | {numbers} |", flush=True)
+
+
+def _in_browser(page: Page, checkpoints: list[str], picture: str, size: int) -> tuple[float, list[float]]:
+    named = [f"--checkpoint={checkpoint}" for checkpoint in checkpoints]
+    server = subprocess.Popen([sys.executable, "-m", "app", f"--port={PORT}", *named], stdout=subprocess.DEVNULL)
+    try:
+        _wait_for(f"http://127.0.0.1:{PORT}/")
+        start = time.perf_counter()
+        shown = "&".join(f"checkpoints={checkpoint}" for checkpoint in checkpoints)
+        page.goto(f"http://127.0.0.1:{PORT}/?picture={picture.replace('#', '%23')}&size={size}&{shown}")
+        page.wait_for_function(
+            f"document.querySelectorAll('{PANELS}').length === {len(checkpoints) + 1} && "
+            f"[...document.querySelectorAll('{PANELS}')].every((c) => c.dataset.drawn) && "
+            "document.querySelector('#affinity-points textarea').value",
+            timeout=120_000,
+        )
+        opened = time.perf_counter() - start
+        page.wait_for_timeout(1500)
+        return opened, [_click(page) for _ in range(CLICKS)]
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _click(page: Page) -> float:
+    """Milliseconds, by the browser's own clock, from the press until the last panel has changed."""
+    page.evaluate(
+        """(panels) => {
+          const last = [...document.querySelectorAll(panels)].at(-1), before = last.dataset.drawn;
+          window.took = null;
+          addEventListener("pointerdown", () => {
+            const pressed = performance.now();
+            const look = () => last.dataset.drawn === before || !answered() ? requestAnimationFrame(look)
+              : (window.took = performance.now() - pressed);
+            const points = document.querySelector("#affinity-points textarea"), asked = points.value;
+            const answered = () => points.value !== asked;
+            look();
+          }, {capture: true, once: true});
+        }""",
+        PANELS,
+    )
+    box = page.locator(PANELS).first.bounding_box()
+    assert box is not None
+    place = {"x": box["width"] * random.uniform(0.05, 0.95), "y": box["height"] * random.uniform(0.05, 0.95)}
+    page.locator(PANELS).first.click(position=place)  # type: ignore[arg-type]
+    page.wait_for_function("window.took !== null", timeout=30_000)
+    page.wait_for_timeout(100)
+    return float(page.evaluate("window.took"))
+
+
+def _on_server(checkpoints: list[str], picture: str, size: int) -> list[float]:
+    bench = Workbench(checkpoints)
+    took = []
+    for i in range(CLICKS + 1):
+        state = {
+            "picture": picture,
+            "checkpoints": checkpoints,
+            "points": f"[[{random.random()}, {random.random()}, 1]]",
+            "layer": affinity.LAST,
+            "size": size,
+            "finer": next(iter(affinity.FINER)),
+            "softmax": 0,
+            "difference": False,
+            "automatic": False,
+            "strength": 0.85,
+        }
+        start = time.perf_counter()
+        affinity.answer(bench, state)
+        if i:  # the first one encodes
+            took.append(1000 * (time.perf_counter() - start))
+    return took
+
+
+def _wait_for(url: str) -> None:
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    main()
