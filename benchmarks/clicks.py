@@ -1,6 +1,6 @@
 """How long a click takes in the app, from the pointer to the new picture, in a real browser (Chromium, headless).
 
-``python benchmarks/clicks.py`` starts a server for each set of checkpoints, opens the page, clicks twenty times at
+``python -m benchmarks.clicks`` starts a server for each set of checkpoints, opens the page, clicks twenty times at
 random places, and prints medians: *browser*, from the press of the pointer until the panels are drawn anew; *server*,
 the handler's own part of it, measured in this process at the same places. Pictures: an embedded scene, and a
 photograph of 640 × 427 pixels that scikit-learn ships.

@@ -28,17 +28,20 @@ _EXAMPLES = 3  # images in the picture
 _SCORED = 200  # images behind each number
 _TOO_EASY = 0.6  # a blind guess that is right so often leaves nothing to find
 _SHOWN_SIDE = 320  # pixels of the longer side of a picture in a figure
+_OF = "(projector, training pictures)"  # what is looked at, and on what
 
 
 def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: Config, out: Path) -> list[str]:
     """Draw ``figures/before_after.png`` into the run folder and say what was learnt, in three lines.
 
-    The measures are those of docs/results.md, by the query encoder, on images that it was trained on. Object masks are
+    The measures are those of docs/results.md, by the query encoder's projected map z, on images that it was trained
+    on: a test of the training, not of what a detector inherits, and the lines and the picture say so. Object masks are
     known only of the scenes; other sources get two lines.
     """
     torch.manual_seed(config.seed)
-    before = descriptors.network("before", PLRC.from_config(config).query_encoder)
-    after = descriptors.network("after", model.query_encoder)
+    heading = _OF.replace("training ", "training\N{NO-BREAK SPACE}")  # folded before that, over a narrow picture too
+    before = descriptors.network(f"before {heading}", PLRC.from_config(config).query_encoder)
+    after = descriptors.network(f"after {heading}", model.query_encoder)
     stride = model.query_encoder.trunk.stride
     side = _scoring_side(config, stride)
 
@@ -53,7 +56,7 @@ def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: C
     match = [scores.view_match(pairs, d) for d in (before, after)]
     lines = [
         _losses_line(out, config),
-        f"view match: {match[1]} of points find their place in the other view within one cell "
+        f"view match {_OF}: {match[1]} of points find their place in the other view within one cell "
         f"(before training {match[0].mean:.3f}, blind guess {chance:.3f})",
     ]
     if chance > _TOO_EASY:
@@ -62,17 +65,20 @@ def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: C
         )
     objects = _objects(source)
     if objects:
-        baseline = descriptors.lab_colour(stride)
-        auc = [scores.distance_matched_auc(objects, d, side, stride) for d in (before, after, baseline)]
+        described = (before, after, descriptors.lab_colour(stride), descriptors.position(stride))
+        auc = [scores.distance_matched_auc(objects, d, side, stride) for d in described]
         lines.append(
-            f"objects: affinity ranks a pixel of a point's object above one outside, equally far, "
-            f"{auc[1]} of the time (before {auc[0].mean:.3f}, Lab colour {auc[2].mean:.3f}, distance about 0.5)"
+            f"objects {_OF}: affinity ranks a pixel of a point's object above one outside, equally far, "
+            f"{auc[1]} of the time (before {auc[0].mean:.3f}, Lab colour {auc[2].mean:.3f}, distance {auc[3].mean:.3f})"
         )
     return [*lines, f"picture: {file}"]
 
 
 def affinity_over_training(model: PLRC, source: Source, config: Config, out: Path, step: int) -> figures.Figure:
-    """Affinity maps of the same points of the same images as they are now; also ``figures/affinity_XXXXXXX.png``."""
+    """Affinity maps of the same points of the same training images, by the projected map as it is now.
+
+    Also written to ``figures/affinity_XXXXXXX.png``.
+    """
     stride = model.query_encoder.trunk.stride
     side = _scoring_side(config, stride)
     encoder = model.query_encoder
@@ -81,7 +87,8 @@ def affinity_over_training(model: PLRC, source: Source, config: Config, out: Pat
     points = torch.tensor([0.5, 0.5]).expand(len(images), 2)
     maps = [_map(now, image, points[:1], side, stride) for image in images]
     encoder.train()
-    figure = figures.affinity_sheet([np.asarray(_small(i)) for i in images], points.numpy(), {f"step {step}": maps})
+    columns = {f"step {step} (projector)": maps}
+    figure = figures.affinity_sheet([np.asarray(_small(image)) for image in images], points.numpy(), columns)
     figures.save(figure, out / "figures" / f"affinity_{step:07d}.png")
     return figure
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -265,6 +266,21 @@ def test_a_finished_run_can_be_resumed_and_only_reports(uninterrupted, capsys):
     assert train.pretrain(small_config(uninterrupted, resume="auto")) == train.EXIT_DONE
     assert (uninterrupted / "log.jsonl").read_text() == before
     assert "view match" in capsys.readouterr().out
+
+
+def test_a_report_says_of_which_map_and_which_pictures_it_is_and_measures_every_baseline(
+    uninterrupted, capsys, monkeypatch
+):
+    drawn = []
+    monkeypatch.setattr(report.figures, "save", lambda figure, file: drawn.append(figure))
+    monkeypatch.setattr(report, "_TOO_EASY", 1.1)
+    train.pretrain(small_config(uninterrupted, resume="auto"))
+    out = capsys.readouterr().out
+    assert re.search(r"^view match \(projector, training pictures\): [01]\.\d{3} ", out, re.MULTILINE)
+    objects = re.search(r"^objects \(projector, training pictures\): .*, distance (0\.\d{3})\)$", out, re.MULTILINE)
+    assert 0.45 < float(objects[1]) < 0.65
+    headings = {" ".join(text.get_text().split()) for text in drawn[0].texts}
+    assert {f"affinity {when} (projector, training pictures)" for when in ("before", "after")} <= headings
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plrc.analysis.affinity import _UNIT_CELLS, affinity, affinity_difference, prompt, unit_cells
+from plrc.analysis.affinity import _UNIT_CELLS, affinity, affinity_difference, density, prompt, unit_cells
 from plrc.analysis.features import FeatureMap
 from plrc.geometry import Crop
 
@@ -270,3 +271,31 @@ def test_cells_are_normalised_once_and_forgotten_with_the_map():
 def test_bad_questions_are_refused(ask, message):
     with pytest.raises(ValueError, match=message):
         ask(random_map(5, 3, 4))
+
+
+def test_points_may_be_lists_and_arrays() -> None:
+    fmap = random_map(6, 5, 7)
+    points = [[0.4, 0.6], [0.1, 0.2]]
+    expected = affinity(fmap, torch.tensor(points))
+    for given in (points, np.array(points), [tuple(p) for p in points], list(torch.tensor(points))):
+        torch.testing.assert_close(affinity(fmap, given), expected)
+    both = prompt(fmap, torch.tensor(points[:1]), torch.tensor(points[1:]))
+    torch.testing.assert_close(prompt(fmap, points[:1], np.array(points[1:])), both)
+    torch.testing.assert_close(prompt(fmap, points[:1], []), expected[0])
+    for wrong in ("0.4,0.6", [[0.4]], [0.4, 0.6], [["a", "b"]], [[0.1, 0.2], [0.3]], None):
+        with pytest.raises(ValueError, match=r"^points have the shape \(n, 2\), x and y in \[0, 1\] .*; not "):
+            affinity(fmap, wrong)
+
+
+def test_densities_of_maps_of_any_number_of_cells_are_alike() -> None:
+    """Two maps of one scene, one with four times the cells: shares differ fourfold, densities do not."""
+    coarse = torch.rand(1, 3, 4, generator=torch.Generator().manual_seed(0))
+    fine = coarse.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+    shares = [m.flatten().softmax(0).reshape(m.shape) for m in (coarse, fine)]
+    assert [float(share.sum()) for share in shares] == pytest.approx([1, 1])
+    (first,), (second,) = density(shares[:1]), density(shares[1:])
+    torch.testing.assert_close(second, first.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2))
+    assert float(first.mean()) == pytest.approx(1)
+    both = torch.cat([m.flatten() for m in (coarse, fine)]).softmax(0).split([12, 48])
+    together = density([part.reshape(m.shape) for part, m in zip(both, (coarse, fine), strict=True)])
+    assert float(torch.cat([m.flatten() for m in together]).mean()) == pytest.approx(1)  # of all pictures together

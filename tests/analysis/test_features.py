@@ -252,3 +252,10 @@ def test_what_cannot_be_made_finer_is_refused(tiny):
 def test_a_map_says_in_a_line_what_it_is(tiny):
     fmap = tiny.features(noise(64, 96), size=64, finer="shifted")
     assert repr(fmap) == ("FeatureMap(c3, shifted ×2: 128 channels, 24 × 16 cells of a picture of 64 × 96 pixels)")
+
+
+def test_an_encoder_tells_what_it_is(tiny):
+    assert re.fullmatch(r"DenseEncoder\(.+: tiny.*, layers c2, c3.*, on cpu\)", repr(tiny))
+    origin = Origin(name="demo/last", path=None, format="", branch="key", arch="tiny", sha256=None, note="")
+    keyed = DenseEncoder(Pretrained(trunk=tiny.trunk, heads={"projector": torch.nn.Identity()}, origin=origin))
+    assert repr(keyed) == "DenseEncoder(demo/last: tiny key, layers c2, c3, projector, on cpu)"

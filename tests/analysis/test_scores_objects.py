@@ -13,7 +13,7 @@ from torch import Tensor
 
 from plrc.analysis import descriptors
 from plrc.analysis.descriptors import Descriptor, picture_tensor
-from plrc.analysis.scores import MaskedImage, ObjectScores, distance_matched_auc, point_auc
+from plrc.analysis.scores import MaskedImage, ObjectScores, distance_matched_auc, objects, point_auc
 from plrc.analysis.scores.foreground import FixedThreshold, box_iou, boxes_around, boxes_right, leave_half_out, overlaps
 from plrc.analysis.scores.objects import RasterObject, object_auc, objects_of_boxes, objects_of_masks
 from plrc.analysis.scores.purity import purity
@@ -243,6 +243,20 @@ def test_distance_is_a_baseline_that_shows_what_distance_alone_earns():
     assert abs(rows["distance-matched AUC"][0].mean - 0.5) < 0.08
     for name in ("mask IoU", "CorLoc", "region purity"):
         assert rows[name][1].mean + 0.1 < rows[name][0].mean < 0.95, name
+
+
+def test_distance_scores_more_than_a_half_for_the_width_of_the_rings_alone(monkeypatch):
+    """What docs/looking.md says of it."""
+    i, j = np.indices((36, 48))
+    mask = (j - 24) ** 2 + (i - 18) ** 2 < 10**2
+    (thing,) = objects_of_masks(mask[None], boxes_of(mask[None]), (48, 36), 0, points=40)
+    found = []
+    for width in (1.0, 0.5, 0.25, 1e-3):
+        monkeypatch.setattr(objects, "_RING", width)
+        found.append(object_auc(-thing.distances(), thing))
+    assert found == sorted(found, reverse=True)
+    assert found[0] > 0.51
+    assert found[-1] == pytest.approx(0.5)
 
 
 def test_descriptors_are_scored_side_by_side_as_alone():

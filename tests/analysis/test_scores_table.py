@@ -160,8 +160,8 @@ def test_class_folders_are_scored_by_neighbours(tmp_path):
     for i in range(24):
         photo(tmp_path / "ab"[i % 2] / f"{i}.png", i, i % 2)
     found = scored(tmp_path)
-    assert list(found.rows) == ["20-NN accuracy", VIEWS]
-    pooled_score, lab, distance, chance = found.rows["20-NN accuracy"]
+    assert list(found.rows) == ["11-NN accuracy", VIEWS]
+    pooled_score, lab, distance, chance = found.rows["11-NN accuracy"]
     assert pooled_score.mean == lab.mean == 1.0
     assert distance is None, "a mean place tells nothing of a picture"
     assert chance.mean == 0.5
@@ -307,23 +307,27 @@ def test_markdown_and_text():
     assert FIXED.to_markdown().splitlines() == [
         "| a, b | n | net | chance |",
         "|---|---|---|---|",
+        "| layer |  | c5 | – |",
         "| AUC | 12 | 0.750 [0.500, 1.000] | 0.500 [0.500, 0.500] |",
         "| k-NN | 9 | 1.000 [1.000, 1.000] | – |",
         "| seconds a picture (448 px) |  | 0.123 | – |",
     ]
     lines = FIXED.to_text().splitlines()
-    assert len(lines) == 4
-    assert len({line.index(word) for line, word in zip(lines, ("net", "0.750", "1.000", "0.123"), strict=True)}) == 1
+    assert len(lines) == 5
+    assert lines[1].split() == ["layer", "c5", "–"]
+    assert (
+        len({line.index(word) for line, word in zip(lines, ("net", "c5", "0.750", "1.000", "0.123"), strict=True)}) == 1
+    )
 
 
 def test_lines_are_the_text_without_the_seconds():
     known = replace(FIXED, layout="with masks", pictures=2, available=9, left_out=("a: x", "b: y"), missing=("none",))
     notes = ["a, b: 2 of 9 pictures with masks; left out 2: a: x; b: y", "none"]
     text = known.to_text().splitlines()
-    assert known.notes() == known.lines()[3:] == text[4:] == notes
-    assert [line.split() for line in known.lines()[:3]] == [line.split() for line in text[:3]]
-    assert text[3].startswith("seconds a picture (448 px)")
-    assert known.to_markdown().splitlines()[5:] == ["", notes[0], "", notes[1]]
+    assert known.notes() == known.lines()[4:] == text[5:] == notes
+    assert [line.split() for line in known.lines()[:4]] == [line.split() for line in text[:4]]
+    assert text[4].startswith("seconds a picture (448 px)")
+    assert known.to_markdown().splitlines()[6:] == ["", notes[0], "", notes[1]]
 
 
 def test_records_and_content_hold_every_number():
@@ -359,15 +363,34 @@ def test_arrays_are_what_the_scores_are_means_of(table):
         assert arrays[f"pictures of {measure}"].tolist() == [0, 1, 2, 3]
         for column, score in zip(found.columns, scores, strict=True):
             assert bootstrap(arrays[f"{measure}: {column}"]) == score
-    assert len(arrays) == 5 * 6
-    assert all(array.dtype == (np.int64 if name.startswith("pictures of") else float) for name, array in arrays.items())
+        names = arrays[f"names of pictures of {measure}"]
+        assert names.tolist() == [f"scene-00000{i}" for i in range(4)]
+    assert len(arrays) == 5 * 7
+    kinds = {name: "iU"[name.startswith("names")] if "pictures of" in name else "f" for name in arrays}
+    assert {name: array.dtype.kind for name, array in arrays.items()} == kinds
+
+
+def test_pictures_are_named_as_their_files_are(tmp_path):
+    for i in (0, 1, 2):
+        photo(tmp_path / "images" / f"p{5 * i}.png", i)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        mask = np.zeros((96, 128), np.uint8)
+        mask[20 : 70 if i else 24, 30 : 90 if i else 34] = 255
+        Image.fromarray(mask).save(tmp_path / "masks" / f"p{5 * i}.png")
+    arrays, source = scored(tmp_path).arrays(), open_annotated(str(tmp_path))
+    assert arrays[f"pictures of {VIEWS}"].tolist() == [0, 1, 2]
+    for measure, numbers in ((VIEWS, [0, 1, 2]), (OBJECTS[0], [1, 2])):
+        named = arrays[f"names of pictures of {measure}"].tolist()
+        assert named == [source.name(i) for i in numbers]
+        assert [name.split("/")[-1] for name in named] == [f"p{n}.png" for n in (0, 10, 5)][-len(numbers) :]
 
 
 def test_a_baseline_without_values_has_no_array(tmp_path):
     for i in range(4):
         photo(tmp_path / "ab"[i % 2] / f"{i}.png", i, i % 2)
-    names = [name for name in scored(tmp_path).arrays() if "3-NN" in name]
-    assert names == ["pictures of 3-NN accuracy", *(f"3-NN accuracy: {c}" for c in ("pooled", "Lab colour", "chance"))]
+    names = [name for name in scored(tmp_path).arrays() if "1-NN" in name]
+    pictures = ["pictures of 1-NN accuracy", "names of pictures of 1-NN accuracy"]
+    assert names == [*pictures, *(f"1-NN accuracy: {c}" for c in ("pooled", "Lab colour", "chance"))]
 
 
 def test_the_digest_is_of_pixels_and_of_what_is_known(tmp_path):
@@ -391,7 +414,7 @@ def test_a_measure_for_which_no_picture_counts_is_not_scored(tmp_path):
     for i in range(2):
         photo(tmp_path / "ab"[i] / f"{i}.png", i)
     found = scored(tmp_path)
-    assert found.notes()[1].endswith("; k-NN accuracy (a picture alone in its class, or one class only)")
+    assert found.notes()[1].endswith("; k-NN accuracy (no class has two pictures)")
     assert len(found.notes()) == 2
     assert list(found.rows) == [VIEWS]
 
@@ -416,8 +439,13 @@ def test_a_table_is_drawn():
     dots = [[line.get_label() for line in axes.lines if line.get_marker() == "o"] for axes in figure.axes]
     assert dots == [["net"], ["net"]]
     assert "AUC, n = 12" in {text.get_text() for text in figure.findobj(Text)}
-    across = [line for line in figure.axes[0].lines if line.get_label() == "chance"]
-    assert across[0].get_xdata()[0] == 0.5
+    chance = [line for line in figure.axes[0].lines if line.get_label() == "chance"]
+    assert chance[0].get_xdata().tolist() == [0.5]
+    assert {"a, b", "layer c5; short side 448 px"} <= {text.get_text() for text in figure.findobj(Text)}
+    other = {"other": {"layer": "projector"}}
+    two = replace(FIXED, columns=("net", "other", "chance"), rows={"AUC": (FIXED.rows["AUC"][0],) * 3})
+    texts = replace(two, networks={**FIXED.networks, **other}).draw().findobj(Text)
+    assert "layers c5, projector; short side 448 px" in {text.get_text() for text in texts}
 
 
 # -------------------------------------------------------------------------------------------------- a dense descriptor

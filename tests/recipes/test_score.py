@@ -31,6 +31,7 @@ def test_what_is_drawn(data):
     assert table.columns == (TINY, OTHER, "Lab colour", "distance", "chance")
     assert (table.short_side, table.limit, table.within, table.path, table.data) == (64, 2, 2, data, data)
     assert {origin["layer"] for origin in table.networks.values()} == {"c2"}
+    assert drawing.lines[1].split() == ["layer", "c2", "c2", "–", "–", "–"]
     assert drawing.lines == table.lines()
     assert drawing.lines[-2] == "masked: 2 of 3 pictures with masks (images/, masks/)"
     assert drawing.parameters == {
@@ -47,6 +48,7 @@ def test_a_reader_can_compare_two_networks_in_pairs(data):
     for measure, (a, b, *_) in drawing.table.rows.items():
         values = [drawing.arrays[f"{measure}: {name}"] for name in (TINY, OTHER)]
         assert drawing.arrays[f"pictures of {measure}"].tolist() == [0, 1, 2]
+        assert drawing.arrays[f"names of pictures of {measure}"].tolist() == [f"images/p{i}.png" for i in range(3)]
         assert np.mean(values[0] - values[1]) == pytest.approx(a.mean - b.mean, abs=1e-12)
         assert bootstrap(values[1]) == b
 
@@ -82,11 +84,15 @@ def test_one_picture_is_written_without_an_interval(data, tmp_path):
 
 
 def test_names_of_any_bytes_are_written(data, tmp_path):
+    for part in ("images", "masks"):
+        (tmp_path / data / part / "p0.png").rename(tmp_path / data / part / "p\udce9.png")
     (tmp_path / data).rename(tmp_path / "caf\udce9")
-    _, _, recipe, rows, page = draw_score("caf\udce9", [TINY], size=64).save(tmp_path / "s")
+    _, arrays, recipe, rows, page = draw_score("caf\udce9", [TINY], size=64).save(tmp_path / "s")
     assert json.loads(recipe.read_text(encoding="utf-8"))["path"] == "caf\udce9"
     assert b"caf\xe9" in rows.read_bytes()
     assert page.read_bytes().startswith(b"| caf\xe9 | n |")
+    with np.load(arrays) as stored:
+        assert any("p\udce9.png" in name for name in stored["names of pictures of region purity"].tolist())
     assert replay(recipe, KINDS)[1] == []
 
 

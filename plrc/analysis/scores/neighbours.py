@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,10 +21,15 @@ class NeighbourScores:
 
     A picture is right if its class has the most of the votes of its k nearest others, each one vote; of equals, the
     class whose pictures are nearer (by the sum of their ranks). Classes with a single picture are left out. By chance:
-    the share of the most frequent class.
+    the share of the most frequent class, the most that a guess gets that does not look at the picture.
 
-    k is 20 whatever the classes, or all others where there are fewer; the measure's name says it. A class of few
-    pictures is outvoted by larger ones then, and hardly any picture is right where classes have fewer than about 10.
+    Leaving one out takes a vote from the right class and none from the others: of ten pictures a class, nine would
+    stand against ten, and features that tell nothing would score less than chance. With each picture therefore one
+    random picture of *every* other class is left out too. Whatever a picture's class, the same numbers of each stand
+    against each other.
+
+    k is 20, or the size of the smallest class less one (that many of its pictures can vote) where that is smaller:
+    with more, its pictures could not be right. The measure's name says k.
     """
 
     def __init__(self, descriptors: Sequence[Descriptor]) -> None:
@@ -45,13 +51,15 @@ class NeighbourScores:
 
     def samples(self) -> dict[str, Sample]:
         """The measure's name → 1 or 0 a picture; by chance, whether it is of the most frequent class."""
-        why = "a picture alone in its class, or one class only"
-        counts = {label: n for label, n in Counter(self._labels).items() if n > 1}
+        every = Counter(self._labels)
+        counts = {label: n for label, n in every.items() if n > 1}
+        why = "a picture alone in its class"
         if len(counts) < 2:
+            why = "one class only" if len(every) == 1 else f"{'only one' if counts else 'no'} class has two pictures"
             return {"k-NN accuracy": Sample([], [[] for _ in (*self._descriptors, None)], len(self._labels), why)}
         kept = [i for i, label in enumerate(self._labels) if label in counts]
         labels = [self._labels[i] for i in kept]
-        k = min(_NEIGHBOURS, len(kept) - 1)
+        k = min(_NEIGHBOURS, min(counts.values()) - 1)
         most = max(counts, key=lambda label: counts[label])
         hits = [
             nearest_neighbour_hits(torch.stack([means[i] for i in kept]), labels, descriptor.similarity, k)
@@ -65,18 +73,17 @@ class NeighbourScores:
 def nearest_neighbour_hits(
     features: Tensor, labels: Sequence[str], similarity: Callable[[Tensor, Tensor], Tensor], k: int
 ) -> list[float]:
-    """1 for every picture whose class wins among its k nearest others, else 0.
+    """1 for every picture whose class wins among its k nearest others, else 0; the others are those of ``voters_out``.
 
     Args:
-        features: ``(n, C)``, n > k.
+        features: ``(n, C)``, of n pictures in c classes, n − c ≥ k.
     """
     names = sorted(set(labels))
     numbers = torch.tensor([names.index(label) for label in labels])
     hits: list[float] = []
     for start in range(0, len(features), _CHUNK):
         similar = similarity(features[start : start + _CHUNK], features)
-        own = torch.arange(len(similar))
-        similar[own, own + start] = -torch.inf
+        similar.scatter_(1, voters_out(numbers, range(start, start + len(similar))), -torch.inf)
         nearest = numbers[similar.topk(k, dim=1).indices]
         votes = torch.nn.functional.one_hot(nearest, len(names)).float()
         # A nearer neighbour's vote weighs a trifle more: it decides between equals and nothing else.
@@ -84,3 +91,19 @@ def nearest_neighbour_hits(
         winner = (votes * trifle[:, None]).sum(dim=1).argmax(dim=1)
         hits += (winner == numbers[start : start + _CHUNK]).float().tolist()
     return hits
+
+
+def voters_out(classes: Tensor, asked: range) -> Tensor:
+    """Who does not vote on a picture: itself, and one of each other class, at random but the same every time.
+
+    Args:
+        classes: ``(n,)``, every one of 0 … c − 1 at least once. asked: pictures that are voted on.
+
+    Returns:
+        Numbers of pictures, ``(len(asked), c)``, of class j in column j.
+    """
+    order, sizes = np.argsort(classes.numpy(), kind="stable"), np.bincount(classes.numpy())
+    picks = np.stack([np.random.default_rng((12345, i)).random(len(sizes)) for i in asked])
+    out = torch.from_numpy(order[np.cumsum(sizes) - sizes + (picks * sizes).astype(np.int64)])
+    out[torch.arange(len(asked)), classes[asked.start : asked.stop]] = torch.tensor(asked)
+    return out

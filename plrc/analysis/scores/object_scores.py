@@ -27,8 +27,8 @@ class ObjectScores:
     Pictures with masks get AUC, IoU, CorLoc and purity; pictures with boxes only get CorLoc and, with the box as the
     object, purity. Difficult and crowd objects are left out. The two kinds do not mix.
 
-    By chance: the AUC is 0.5; a foreground of the whole picture and its box, for IoU and CorLoc; a blind choice of
-    cells, for purity.
+    By chance: the AUC is 0.5; a blind choice of cells, for purity; for IoU and CorLoc no guess, but the whole picture
+    as the foreground, and as its box.
     """
 
     def __init__(self, descriptors: Sequence[Descriptor], masks: bool) -> None:

@@ -81,6 +81,7 @@ def score_table(
     keypoints, classes = KeypointScores(described), NeighbourScores(described[:-1])  # a mean place tells nothing
     seconds: list[list[float]] = [[] for _ in described]
     unread: list[str] = []
+    names: dict[int, str] = {}
     digest = Digest()
     done = 0
     numbers = np.unique(np.linspace(0, len(dataset) - 1, min(limit or len(dataset), len(dataset))).round()).astype(int)
@@ -96,6 +97,7 @@ def score_table(
         except ValueError as error:  # of the annotation
             unread.append(f"{dataset.name(i)}: {error}")
             continue
+        names[i] = dataset.name(i)
         group = dataset.group(i) if isinstance(dataset, KeypointSource) else ""
         label = dataset.label(i) if isinstance(dataset, LabelledSource) else ""
         digest.add(image, annotation, points, group or label)
@@ -134,6 +136,7 @@ def score_table(
         interrupted_after=done if done < len(numbers) else None,
         networks={d.name: origin_of(d) for d in descriptors if d.origin is not None},
         samples=samples,
+        names=names,
     )
 
 

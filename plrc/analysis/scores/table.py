@@ -37,7 +37,8 @@ class Table:
         those that could not be scored, with the reason. missing: sentences about what is not scored, and why. sha256:
         of the pictures that were scored, and of what is known of them.
 
-        samples: a measure's name → the values of single pictures, of which ``rows`` are the means.
+        samples: a measure's name → the values of single pictures, of which ``rows`` are the means. names: the number of
+        a picture that was scored → its name in the data set.
     """
 
     data: str
@@ -58,9 +59,10 @@ class Table:
     missing: tuple[str, ...] = ()
     sha256: str = ""
     samples: Mapping[str, Sample] = field(default_factory=dict, repr=False)
+    names: Mapping[int, str] = field(default_factory=dict, repr=False)
 
     def to_markdown(self) -> str:
-        """A Markdown table: mean and 95 % interval, n images a row, seconds a picture below; and the notes."""
+        """A Markdown table: the layers, mean and 95 % interval, n images a row, seconds a picture; and the notes."""
         lines = ["| " + " | ".join(line) + " |" for line in [*self._cells(), self._times()]]
         notes = [part for note in self.notes() for part in ("", note)]
         return "\n".join([lines[0], "|" + "---|" * (len(self.columns) + 2), *lines[1:], *notes])
@@ -86,11 +88,13 @@ class Table:
 
         Returns:
             "measure: column" → ``(n,)`` float64, n pictures in the same order in each column of a measure; "pictures
-            of measure" → ``(n,)`` int64, their numbers: number 12 is the picture ``DIR#12``.
+            of measure" → ``(n,)`` int64, their numbers: number 12 is the picture ``DIR#12``; "names of pictures of
+            measure" → ``(n,)`` strings, their names in the data set: of files the path in it.
         """
         found = {}
         for measure, sample in self.samples.items():
             found[f"pictures of {measure}"] = np.array(sample.images, dtype=np.int64)
+            found[f"names of pictures of {measure}"] = np.array([self.names[i] for i in sample.images], dtype=np.str_)
             for column, values in zip(self.columns, sample.columns, strict=True):
                 if values:
                     found[f"{measure}: {column}"] = np.array(values, dtype=np.float64)
@@ -130,7 +134,7 @@ class Table:
             }
             for name, scores in self.rows.items()
         }
-        return {name: value for name, value in vars(self).items() if name != "samples"} | {"rows": rows}
+        return {name: value for name, value in vars(self).items() if name not in ("samples", "names")} | {"rows": rows}
 
     def draw(self) -> Figure:
         """A chart, a panel a measure: see ``plrc.figures.score_chart``."""
@@ -141,11 +145,27 @@ class Table:
             known = {c: s for c, s in zip(self.columns, scores, strict=True) if s is not None}
             n = max(score.n for score in known.values())
             panels[f"{name}, n = {n}"] = {c: (s.mean, s.low, s.high) for c, s in known.items()}
-        return score_chart(panels, self.baselines, [c for c in self.columns if c not in self.baselines])
+        layers = dict.fromkeys(layer for layer in self._layers() if layer)
+        details = f"{'layers' if len(layers) > 1 else 'layer'} {', '.join(layers)}; " if layers else ""
+        return score_chart(
+            panels,
+            self.baselines,
+            [c for c in self.columns if c not in self.baselines],
+            self._heading(),
+            f"{details}short side {self.short_side} px",
+        )
+
+    def _heading(self) -> str:
+        return self.data + (f" (interrupted after {self.interrupted_after} pictures)" if self.interrupted_after else "")
+
+    def _layers(self) -> list[str]:
+        """The layer of each column, "" of a baseline."""
+        return [self.networks.get(column, {}).get("layer") or "" for column in self.columns]
 
     def _cells(self) -> list[list[str]]:
-        stopped = f" (interrupted after {self.interrupted_after} pictures)" if self.interrupted_after else ""
-        lines = [[self.data + stopped, "n", *self.columns]]
+        lines = [[self._heading(), "n", *self.columns]]
+        if any(self._layers()):
+            lines.append(["layer", "", *(layer or _NONE for layer in self._layers())])
         for name, scores in self.rows.items():
             n = max(score.n for score in scores if score is not None)
             lines.append([name, str(n), *(str(score) if score else _NONE for score in scores)])
