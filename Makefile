@@ -28,7 +28,7 @@ app: $(VENV)/.installed-app
 	$(BIN)/python -m app $(ARGS)
 
 lab: $(VENV)/.installed-notebooks
-	$(BIN)/jupyter lab --notebook-dir=. notebooks/01_point_affinity.ipynb $(ARGS)
+	$(BIN)/jupyter lab --notebook-dir=. --LabApp.news_url= --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks/01_point_affinity.ipynb $(ARGS)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q

@@ -7,18 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
-import numpy as np
 from gradio.components import Component
-from matplotlib.colors import to_hex
 
 from app.choosers import LAST, MOST, SIZES, checkpoint_chooser, layers_of, picture_chooser
 from app.errors import said
+from app.panel_scene import PICTURE, STRENGTH, cells, colours
 from app.tab import Tab
-from app.viewer import viewer
+from app.viewer import showing, viewer
 from app.workbench import Workbench
-from plrc.figures import Scale
 from plrc.recipes import AffinityDrawing, Drawing, draw_affinity
-from plrc.recipes.maps import Answer
 
 NEW = 0  # a click that forgets the points before it
 FINER = {"as the network makes it": None, "shifted ×2": "shifted", "upscaled ×2": "upscaled"}
@@ -50,7 +47,7 @@ def build(bench: Workbench) -> Tab:
             size = gr.Dropdown(SIZES, value=448, label="Input size", info="Short side, pixels that the network sees.")
             difference = gr.Checkbox(False, label="Difference", info="The last checkpoint's map less the first one's.")
             automatic = gr.Checkbox(False, label="Automatic range", info="Colours from the maps' own values.")
-            strength = gr.Slider(0, 1, 0.85, step=0.05, label="Overlay strength")
+            strength = gr.Slider(0, 1, STRENGTH, step=0.05, label="Overlay strength")
             with gr.Accordion("More", open=False):
                 finer = gr.Dropdown(list(FINER), value=next(iter(FINER)), label="Grid")
                 softmax = gr.Slider(
@@ -180,38 +177,27 @@ def _draw(
 
 def _scene(state: dict[str, Any], drawings: Sequence[AffinityDrawing]) -> dict[str, Any]:
     """As ``panels.js`` takes it, without the picture."""
-    panels: list[dict[str, Any]] = [{"title": "picture", "caption": "", "map": None, "scale": None}]
+    panels = [PICTURE]
     points = [{"x": x, "y": y, "negative": sign < 0} for x, y, sign in _read(state["points"])]
     for drawing in drawings:
-        scale = _scale(drawing.scale)
+        scale = colours(drawing.scale)
         for name, ((answer, caption),) in drawing.columns.items():
             rows = [row for row in drawing.rows if row["network"] == name]
             if rows and rows[0]["IoU"] != "":
                 caption = f"{caption} · best IoU {rows[0]['IoU']:.2f}"
-            panels.append({"title": name, "caption": caption, "map": _map(answer), "scale": scale})
+            panels.append({"title": name, "caption": caption, "map": cells(answer.values, answer.fmap), "scale": scale})
             if not state["points"]:
                 points = [{"x": x, "y": y, "negative": False} for x, y in answer.positive.tolist()]
     return {"panels": panels, "points": points, "strength": state["strength"], "outline": None}
 
 
-def _map(answer: Answer) -> dict[str, Any]:
-    h, w = answer.values.shape
-    values = [float(f"{value:.4g}") for value in answer.values.flatten().tolist()]
-    return {"h": h, "w": w, "values": values, "extent": answer.fmap.extent.tolist()}
-
-
-def _scale(scale: Scale) -> dict[str, Any]:
-    colours = [to_hex(colour) for colour in scale.colours(np.linspace(0, 1, 256))]
-    return {"quantity": scale.quantity, "low": scale.low, "high": scale.high, "colours": colours}
-
-
 def _update(bench: Workbench, state: dict[str, Any], scene: dict[str, Any], pictures_too: bool) -> Any:
     if not state["picture"]:
-        return gr.HTML(scene=None)
+        return showing(None)
     if not pictures_too:  # a click: the page has the picture
-        return gr.HTML(scene=scene)
+        return showing(scene)
     bench.check(pictures=[state["picture"]])
-    return gr.HTML(scene=scene, still={"picture": bench.page_picture(state["picture"])})
+    return showing(scene, {"picture": bench.page_picture(state["picture"])})
 
 
 def _numbers(drawings: Sequence[AffinityDrawing]) -> str:

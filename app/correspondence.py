@@ -15,7 +15,7 @@ from app.choosers import LAST, MOST, SIZES, checkpoint_chooser, layers_of, pictu
 from app.errors import said
 from app.match_scene import scene_of
 from app.tab import Tab
-from app.viewer import viewer
+from app.viewer import showing, viewer
 from app.workbench import Workbench
 from plrc.recipes import Drawing, draw_correspondence
 from plrc.recipes.correspondence import CorrespondenceDrawing
@@ -106,7 +106,7 @@ def build(bench: Workbench) -> Tab:
             if scene["chosen"] is None:  # or the view does not show it
                 state["points"] = ""
         return [
-            gr.HTML(scene=scene),
+            showing(scene),
             table,
             state["points"],
             _geometry(state),

@@ -18,7 +18,7 @@ from app.choosers import LAST, MOST, SIZES, checkpoint_chooser, layers_of
 from app.errors import said
 from app.scatter_scene import scene_of
 from app.tab import Tab
-from app.viewer import viewer
+from app.viewer import showing, viewer
 from app.workbench import Workbench
 from plrc.recipes import Drawing, EmbeddingDrawing, draw_embedding, list_pictures
 from plrc.recipes.pictures import SAMPLES
@@ -125,7 +125,7 @@ def build(bench: Workbench) -> Tab:
                 found = (None if anew else kept.get(state)) or drawn(state)
         except Stopped:
             return [gr.skip(), gr.skip()]
-        return [gr.HTML(scene=scene_of(found, chosen, bench.desk)), _lines(found)]
+        return [showing(scene_of(found, chosen, bench.desk)), _lines(found)]
 
     def redraw(*values: Any) -> list[Any]:
         return show(*values, anew=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ STATIC = Path(__file__).parent / "static"
 # `scene` is what changes with each click, `still` the pictures, which are large and change seldom.
 _ON_LOAD = """
 const view = plrc.%s(element.querySelector(".plrc-root"), (event) => { props.value = event; trigger("select"); });
-const show = () => view.show(props.scene && {...props.scene, ...props.still});
+const read = (text) => text ? JSON.parse(text) : null;
+const show = () => { const scene = read(props.scene); view.show(scene && {...scene, ...read(props.still)}); };
 show();
 watch(["scene", "still"], show);
 """
@@ -28,9 +30,19 @@ def viewer(
         js_on_load=_ON_LOAD % name,
         elem_id=elem_id,
         apply_default_css=False,
-        scene=scene,
-        still=still or {},
+        scene=_packed(scene),
+        still=_packed(still),
     )
+
+
+def showing(scene: dict[str, Any] | None, still: dict[str, Any] | None = None) -> gr.HTML:
+    """The update of a viewer that shows this; the pictures stay where ``still`` is not given."""
+    return gr.HTML(scene=_packed(scene)) if still is None else gr.HTML(scene=_packed(scene), still=_packed(still))
+
+
+def _packed(scene: dict[str, Any] | None) -> str:
+    """One string: Gradio looks into every list that it sends for files, and a map has thousands of numbers."""
+    return "" if scene is None else json.dumps(scene)
 
 
 def head() -> str:

@@ -59,7 +59,8 @@ def _in_browser(page: Page, checkpoints: list[str], picture: str, size: int) -> 
             f"document.querySelectorAll('{PANELS}').length === {len(checkpoints) + 1} && "
             f"[...document.querySelectorAll('{PANELS}')].every((c) => c.dataset.drawn) && "
             "document.querySelector('#affinity-points textarea').value",
-            timeout=120_000,
+            timeout=30_000,
+            polling=50,
         )
         opened = time.perf_counter() - start
         page.wait_for_timeout(1500)
@@ -90,7 +91,7 @@ def _click(page: Page) -> float:
     assert box is not None
     place = {"x": box["width"] * random.uniform(0.05, 0.95), "y": box["height"] * random.uniform(0.05, 0.95)}
     page.locator(PANELS).first.click(position=place)  # type: ignore[arg-type]
-    page.wait_for_function("window.took !== null", timeout=30_000)
+    page.wait_for_function("window.took !== null", timeout=30_000, polling=50)
     page.wait_for_timeout(100)
     return float(page.evaluate("window.took"))
 
@@ -122,6 +123,7 @@ def _wait_for(url: str) -> None:
     while True:
         try:
             urllib.request.urlopen(url, timeout=5).close()
+            time.sleep(2)  # Gradio answers a little before its queue does
             return
         except OSError:
             time.sleep(0.2)

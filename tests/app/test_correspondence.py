@@ -141,7 +141,7 @@ def seen(tab: Tab, **changed: Any) -> dict[str, Any]:
 
 
 def scene(updates: dict[str, Any]) -> dict[str, Any]:
-    return updates["pairs"].props["scene"]
+    return json.loads(updates["pairs"].props["scene"])
 
 
 def test_the_view_is_of_two_views_at_first(tab):

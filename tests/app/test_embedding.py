@@ -407,7 +407,7 @@ def values(tab: Tab, **changed: Any) -> list[Any]:
 
 def test_show_gives_the_scene_and_the_numbers_and_drawing_the_same(tab):
     shown, numbers = tab.show(*values(tab, method="PCA"))
-    assert [plane["name"] for plane in shown.props["scene"]["planes"]] == ["plrc:tiny", "random:tiny"]
+    assert [plane["name"] for plane in json.loads(shown.props["scene"])["planes"]] == ["plrc:tiny", "random:tiny"]
     assert "PCA of" in numbers
     drawing = tab.drawing(**dict(zip(tab.fields, values(tab, method="PCA"), strict=True)))
     assert "<br>".join(drawing.lines) == numbers

@@ -1,0 +1,288 @@
+"""The notebooks run from a fresh clone, and carry their pictures; the widget's clicks are answered."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+if not os.environ.get("CI"):
+    for package in ("anywidget", "nbclient", "nbconvert"):
+        pytest.importorskip(package, reason=f"{package} is missing: pip install -e '.[notebooks]'")
+import nbformat
+from nbconvert import HTMLExporter
+
+import plrc
+from notebooks.clicking import Click, click
+from notebooks.execute import WIDGET, clean, execute
+from plrc.analysis import DenseEncoder
+from plrc.recipes import open_picture
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LONGEST_CELL, LARGEST = 12, 1_500_000  # lines, bytes
+SOMEBODYS = re.compile(r"/(root|home|Users|tmp|work|opt|usr|var)/|[A-Z]:\\|0x[0-9a-f]{6,}")
+
+each = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+
+
+def code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def pictures(notebook: nbformat.NotebookNode) -> list[Image.Image]:
+    shown = [output.get("data", {}).get("image/png") for cell in code(notebook) for output in cell.outputs]
+    return [Image.open(io.BytesIO(base64.b64decode(png))) for png in shown if png]
+
+
+def texts(notebook: nbformat.NotebookNode) -> str:
+    found = []
+    for cell in code(notebook):
+        for output in cell.outputs:
+            found += [
+                output.get("text", ""),
+                *(text for kind, text in output.get("data", {}).items() if "text" in kind),
+            ]
+    return "\n".join(found)
+
+
+# ------------------------------------------------------------------------------------------------- what is committed
+
+
+def test_all_are_there():
+    assert [file.name[:2] for file in NOTEBOOKS] == ["01", "02", "03", "04", "05"]
+
+
+@each
+def test_carries_what_it_gave_from_top_to_bottom(file):
+    notebook = nbformat.read(file, as_version=4)
+    nbformat.validate(notebook)
+    assert [cell.execution_count for cell in code(notebook)] == list(range(1, len(code(notebook)) + 1))
+    assert len(pictures(notebook)) >= 3
+    assert all(picture.width > 300 for picture in pictures(notebook))
+    outputs = [output for cell in code(notebook) for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
+    assert not SOMEBODYS.search(texts(notebook)), SOMEBODYS.search(texts(notebook))
+    assert file.stat().st_size < LARGEST
+    assert clean(deepcopy(notebook)) == notebook  # else another tool than notebooks.execute wrote it
+
+
+@each
+def test_reads_well(file):
+    notebook = nbformat.read(file, as_version=4)
+    assert notebook.cells[0].cell_type == "markdown"
+    assert notebook.cells[0].source.startswith("# ")
+    assert "You will see" in notebook.cells[0].source
+    long = [cell.source for cell in code(notebook) if len(cell.source.splitlines()) > LONGEST_CELL]
+    assert not long
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for link in re.findall(r"\]\(([^)#:]+)", cell.source):
+                assert (file.parent / link).is_file(), link
+
+
+def test_the_first_cell_is_the_same_in_all():
+    first = {code(nbformat.read(file, as_version=4))[0].source for file in NOTEBOOKS}
+    assert len(first) == 1
+    assert '"google.colab" in sys.modules' in first.pop()
+
+
+@each
+def test_exported_html_shows_every_picture(file):
+    notebook = nbformat.read(file, as_version=4)
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    assert page.count('src="data:image/png;base64,') == len(pictures(notebook))
+    assert WIDGET not in page
+
+
+# ---------------------------------------------------------------------------------------------------------- they run
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a fresh clone has of what notebooks need: no ``runs/``."""
+    folder = tmp_path_factory.mktemp("clone")
+    for part in ("app", "notebooks", "plrc"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "train_ddp.py", folder)
+    return folder
+
+
+@each
+def test_runs_from_a_fresh_clone(file, clone):
+    stored = nbformat.read(file, as_version=4)
+    fresh = execute(clone / "notebooks" / file.name)  # raises if a cell fails
+    assert [cell.source for cell in fresh.cells] == [cell.source for cell in stored.cells]
+    assert len(pictures(fresh)) == len(pictures(stored))
+    assert str(clone) not in texts(fresh)
+
+
+# --------------------------------------------------------------------------------------------------------- the widget
+
+
+@pytest.fixture(scope="module")
+def networks() -> list[DenseEncoder]:
+    return [plrc.load_encoder("plrc:tiny"), plrc.load_encoder("random:resnet18")]
+
+
+@pytest.fixture
+def widget(networks) -> Click:
+    return click(open_picture("scenes#12").image, networks, size=128)
+
+
+def send(widget: Click, **event: object) -> None:
+    """What ``model.send`` of the page does."""
+    widget._handle_custom_msg(event, [])
+
+
+def test_a_click_is_answered_by_every_network_with_a_peak_in_its_cell(widget):
+    send(widget, kind="point", x=0.71, y=0.62, sign=0)
+    picture, *answers = widget.scene["panels"]
+    assert picture["map"] is None
+    assert [panel["title"] for panel in answers] == ["plrc:tiny", "random:resnet18"]
+    for panel, (h, w) in zip(answers, [(16, 20), (4, 5)], strict=True):
+        cells = panel["map"]
+        assert (cells["h"], cells["w"], cells["extent"]) == (h, w, [1, 1])
+        peak = max(range(h * w), key=lambda i: cells["values"][i])
+        assert divmod(peak, w) == (int(0.62 * h), int(0.71 * w))
+        low, high = min(cells["values"]), max(cells["values"])
+        assert panel["caption"] == f"{low:.2f} to {high:.2f}".replace("-", "−")
+        assert (panel["scale"]["low"], panel["scale"]["high"]) == (-1, 1)
+    assert widget.scene["points"] == [{"x": 0.71, "y": 0.62, "negative": False}]
+
+
+def test_no_network_runs_for_a_click(widget, networks):
+    runs = []
+    hooks = [network.trunk.register_forward_pre_hook(lambda *_: runs.append(1)) for network in networks]
+    hooks += [network.trunk.conv1.register_forward_pre_hook(lambda *_: runs.append(1)) for network in networks]
+    try:
+        send(widget, kind="point", x=0.2, y=0.3, sign=0)
+        assert not runs
+        click(open_picture("scenes#12").image, networks, size=64)
+        assert runs  # else the hooks tell nothing
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def test_points_add_up_and_are_taken_back(widget):
+    send(widget, kind="point", x=0.2, y=0.3, sign=0)
+    send(widget, kind="point", x=0.6, y=0.3, sign=1)
+    one = widget.maps["plrc:tiny"]
+    send(widget, kind="point", x=0.9, y=0.9, sign=-1)
+    assert widget.points == [[0.2, 0.3, 1], [0.6, 0.3, 1], [0.9, 0.9, -1]]
+    assert widget.scene["points"][2] == {"x": 0.9, "y": 0.9, "negative": True}
+    fmap = widget.fmaps["plrc:tiny"]
+    expected = plrc.analysis.prompt(fmap, torch.tensor([[0.2, 0.3], [0.6, 0.3]]), torch.tensor([[0.9, 0.9]]))
+    torch.testing.assert_close(widget.maps["plrc:tiny"], expected)
+    assert widget.scene["panels"][1]["scale"]["quantity"] == "positive − negative"
+    assert widget.scene["panels"][1]["scale"]["low"] == -2
+    send(widget, kind="undo")
+    torch.testing.assert_close(widget.maps["plrc:tiny"], one)
+    send(widget, kind="point", x=0.5, y=0.5, sign=0)  # a new question
+    assert widget.points == [[0.5, 0.5, 1]]
+    send(widget, kind="clear")
+    assert widget.points == []
+    assert [panel["map"] for panel in widget.scene["panels"]] == [None] * 3  # nothing moves on the page
+    assert "image/png" not in widget._repr_mimebundle_()[0]
+    with pytest.raises(ValueError, match="without a point"):
+        widget.figure()
+
+
+def test_negative_points_alone_ask_nothing(widget):
+    send(widget, kind="clear")
+    send(widget, kind="point", x=0.5, y=0.5, sign=-1)
+    assert widget.maps == {}
+    assert widget.scene["points"] == [{"x": 0.5, "y": 0.5, "negative": True}]
+
+
+def test_a_range_of_its_own(widget):
+    widget.auto_range = True
+    scales = [panel["scale"] for panel in widget.scene["panels"][1:]]
+    values = torch.cat([values.flatten() for values in widget.maps.values()])
+    assert [scales[0][end] for end in ("low", "high")] == pytest.approx([float(values.min()), float(values.max())])
+    assert scales[0] == scales[1]  # one for all, so that they can be compared
+
+
+def test_a_picture_stands_beside_the_widget(widget):
+    bundle, _ = widget._repr_mimebundle_()
+    assert WIDGET in bundle
+    assert Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).width > 300
+    assert repr(widget) == "Click(a picture of 160 × 128 pixels by plrc:tiny, random:resnet18)"
+
+
+def test_what_is_written_back_has_the_picture_and_no_view_of_a_kernel_that_is_gone(widget):
+    bundle, _ = widget._repr_mimebundle_()
+    shown = nbformat.v4.new_output("execute_result", bundle)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("widget", outputs=[shown])])
+    notebook.metadata["widgets"] = {"state": {}}
+    notebook.metadata["language_info"] = {"name": "python", "version": "3.11.7"}
+    written = clean(notebook)
+    assert set(written.cells[0].outputs[0].data) == {"image/png", "text/plain"}
+    assert written.metadata == {"language_info": {"name": "python"}}
+
+
+def test_the_widget_has_the_scripts_of_the_app():
+    for script in ("app/static/panels.js", "app/static/panels_parts.js", "notebooks/clicking.js"):
+        assert (ROOT / script).read_text(encoding="utf-8") in str(Click._esm)
+
+
+def test_the_widget_needs_no_gradio():
+    without = "import sys; sys.modules['gradio'] = None; import notebooks.clicking"
+    subprocess.run([sys.executable, "-c", without], cwd=ROOT, check=True)
+
+
+def test_the_widget_in_a_browser(widget, tmp_path):
+    """Its script, with a model that does what Jupyter's does: a click on a panel and the buttons become events."""
+    if not os.environ.get("CI"):
+        pytest.importorskip("playwright", reason="playwright is missing: pip install -e '.[dev]'")
+    from playwright.sync_api import sync_playwright
+
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None and not os.environ.get("CI"):
+        pytest.skip("Chromium is missing (Debian: apt-get install chromium)")
+    start = """async ([esm, state]) => {
+      const blob = URL.createObjectURL(new Blob([esm], {type: "text/javascript"}));
+      const {default: {render}} = await import(blob);
+      window.sent = []; window.changed = {}; window.state = state;
+      const model = {get: (name) => state[name], send: (event) => window.sent.push(event),
+                     on: (name, call) => (changed[name] = call), off: (name) => delete changed[name]};
+      window.stop = render({model, el: document.body});
+    }"""
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.evaluate(start, [str(Click._esm), {"scene": widget.scene, "still": widget.still}])
+        canvas = page.locator(".plrc-canvas").nth(1)
+        page.wait_for_function("document.querySelectorAll('.plrc-canvas[data-drawn]').length === 3")
+        box = canvas.bounding_box()
+        for sign, text in ((0, "this place"), (1, "this too"), (-1, "but not this")):
+            page.get_by_text(text, exact=True).click()
+            canvas.click(position={"x": 0.25 * box["width"], "y": 0.75 * box["height"]})
+            event = page.evaluate("sent.pop()")
+            assert (event["kind"], event["sign"]) == ("point", sign)
+            assert (event["x"], event["y"]) == pytest.approx((0.25, 0.75), abs=0.01)
+        page.get_by_text("this place", exact=True).click()
+        canvas.click(modifiers=["Shift"])
+        assert page.evaluate("sent.pop()")["sign"] == -1
+        for name in ("Undo", "Clear"):
+            page.get_by_role("button", name=name).click()
+            assert page.evaluate("sent.pop()") == {"kind": name.lower()}
+        before = int(canvas.get_attribute("data-drawn"))
+        send(widget, kind="point", x=0.9, y=0.1, sign=0)
+        page.evaluate("(scene) => { state.scene = scene; changed['change:scene'](); }", widget.scene)
+        page.wait_for_function("(n) => document.querySelectorAll('.plrc-canvas')[1].dataset.drawn > n", arg=before)
+        assert page.locator(".plrc-caption").nth(1).inner_text() == widget.scene["panels"][1]["caption"]
+        page.evaluate("stop()")
+        assert page.evaluate("Object.keys(changed).length") == 0
+        browser.close()
