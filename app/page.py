@@ -105,19 +105,26 @@ def _open_link(page: gr.Blocks, views: gr.Tabs, tabs: dict[str, Tab], items: dic
         values = [v for name, tab in tabs.items() for v in values_of(tab, asked if name == view else {})]
         return [gr.Tabs(selected=view), view, *values]
 
-    opened = gr.State("")
-    page.load(restore, None, [views, opened, *all_fields], show_progress="hidden", api_visibility="private").success(
-        lambda view, *values: _show(tabs, view, values),
-        [opened, *all_fields],
-        [output for tab in tabs.values() for output in tab.outputs],
-        show_progress="hidden",
-        api_visibility="private",
+    opened = gr.Textbox("", visible="hidden")  # the views that were shown, by name
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    outputs = [output for tab in tabs.values() for output in tab.outputs]
+    page.load(restore, None, [views, opened, *all_fields], **quiet).success(
+        lambda view, *values: _show(tabs, view, values), [opened, *all_fields], outputs, **quiet
     )
     for name, tab in tabs.items():
-        # A view that is opened for the first time, and by no link, shows what it begins with.
-        items[name].select(
-            tab.show, list(tab.fields.values()), tab.outputs, show_progress="hidden", api_visibility="private"
-        )
+        items[name].select(_at_first_sight(name, tab), [opened, *tab.fields.values()], [opened, *tab.outputs], **quiet)
+
+
+def _at_first_sight(name: str, tab: Tab) -> Callable[..., list[Any]]:
+    """What a view shows when it is chosen, if it has shown nothing yet: what it begins with."""
+
+    def select(opened: str, *values: Any) -> list[Any]:
+        # Nothing was opened: the page is being loaded, which also tells of a view, and will show it by itself.
+        if not opened or name in opened.split():
+            return [gr.skip()] * (1 + len(tab.outputs))
+        return [f"{opened} {name}", *tab.show(*values)]
+
+    return select
 
 
 def _show(tabs: dict[str, Tab], view: str, values: tuple[Any, ...]) -> list[Any]:

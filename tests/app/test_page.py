@@ -107,7 +107,7 @@ def test_points_are_added_taken_back_and_cleared(visit):
     page = visit()
     ready(page)
     click(page, 0.4, 0.4)
-    page.get_by_label("this too").check()
+    page.get_by_role("radio", name="this too").check()
     click(page, 0.7, 0.7, panel=2)  # panels share their clicks
     click(page, 0.1, 0.1, modifiers=["Shift"])
     assert [sign for *_, sign in points(page)] == [1, 1, -1]
@@ -115,7 +115,7 @@ def test_points_are_added_taken_back_and_cleared(visit):
     page.wait_for_function("JSON.parse(document.querySelector('#affinity-points textarea').value).length === 2")
     page.get_by_text("Clear", exact=True).click()
     page.wait_for_function("document.querySelector('#affinity-points textarea').value === '[]'")
-    page.get_by_label("this place").check()
+    page.get_by_role("radio", name="this place").check()
     click(page, 0.5, 0.5)
     assert len(points(page)) == 1
 
@@ -135,7 +135,7 @@ def test_the_difference_is_a_panel_of_its_own(visit, tmp_path):
 def test_a_link_restores_the_view_in_a_fresh_browser_and_server(visit, serve, server, photos, tmp_path):
     page = visit()
     ready(page)
-    page.get_by_label("this too").check()
+    page.get_by_role("radio", name="this too").check()
     click(page, 0.3, 0.7)
     page.get_by_label("Automatic range").check()
     page.get_by_label("Layer or head").first.click()
@@ -248,3 +248,41 @@ def test_programs_can_ask_too(server):
     assert named == {"/offered", "/affinity", "/correspondence", "/embedding"}
     with pytest.raises(Exception, match="is not offered here"):
         client.predict(str(ROOT / "README.md"), list(CHECKPOINTS), [[0.3, 0.4]], api_name="/affinity")
+
+
+def test_matches_are_seen_chosen_and_exported(visit, tmp_path):
+    page = visit("?view=correspondence&picture=scenes%233&size=112&seed=2")
+    left = page.locator("#correspondence-pairs canvas").first
+    left.wait_for(timeout=TAKES)
+    page.get_by_text("recall", exact=True).first.wait_for(timeout=TAKES)
+    numbers = page.locator("#correspondence-numbers").inner_text()
+    assert all(name in numbers for name in CHECKPOINTS)
+    names = exported(page, "correspondence", tmp_path)
+    assert {"correspondence.png", "correspondence.svg", "correspondence.npz", "correspondence.json"} <= set(names)
+    recipe = json.loads((tmp_path / "correspondence.json").read_text())
+    assert (recipe["parameters"]["seed"], recipe["parameters"]["size"]) == (2, 112)
+    _, changed = replay(tmp_path / "correspondence.json", KINDS)
+    assert changed == []
+    for line in recipe["lines"]:
+        assert line.split(": ")[0] in numbers
+
+
+def test_dots_are_seen_and_exported(visit, tmp_path):
+    page = visit("?view=embedding&most=6&size=64&method=PCA")
+    page.locator("#embedding-dots canvas").first.wait_for(timeout=TAKES)
+    page.get_by_text("neighbours kept").first.wait_for(timeout=TAKES)
+    assert "embedding.npz" in exported(page, "embedding", tmp_path)
+    with np.load(tmp_path / "embedding.npz") as arrays:
+        assert {f"{name} coordinates" for name in CHECKPOINTS} <= arrays.keys()
+        assert arrays["image"].max() == 5
+
+
+def test_each_view_shows_something_when_it_is_first_chosen(visit):
+    page = visit()
+    ready(page)
+    page.get_by_role("tab", name="Region correspondence").click()
+    page.locator("#correspondence-pairs canvas").first.wait_for(timeout=TAKES)
+    page.get_by_role("tab", name="Training run").click()
+    page.get_by_text("There is no training run here yet").wait_for(timeout=TAKES)
+    page.get_by_role("tab", name="Point affinity").click()
+    assert drawn(page)
