@@ -6,9 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from plrc import analysis, figures
     from plrc.analysis.features import load_encoder
 
-__all__ = ["load_encoder"]
+__all__ = ["analysis", "figures", "load_encoder"]
+
+
+def __dir__() -> list[str]:
+    """What is meant to be found here; it may not have been imported yet."""
+    return sorted([*__all__, "__doc__", "__file__", "__name__", "__path__"])
 
 
 def __getattr__(name: str) -> Any:

@@ -86,7 +86,7 @@ DRAWN = {
     "a file": (["affinity", "photos/a.png", "--point", "0.5,0.25"], BOTH, 2),
     "a file on its side": (["affinity", "photos/b.jpg", "--point", "50px,90px"], NETWORK, 1),
     "a folder": (["affinity", "photos"], NETWORK, 2),
-    "scenes": (["affinity", "scenes:2", "--difference"], BOTH, 4),
+    "scenes": (["affinity", "scenes:2", "--difference"], BOTH, 6),
     "a data set": (["affinity", "data", "--most", "2"], NETWORK, 2),
     "other pictures": (["affinity", "photos/a.png", "--to", "photos/b.jpg", "--temperature", "0.1"], NETWORK, 2),
     "two pictures": (["correspond", "photos/a.png", "--with", "photos/b.jpg", "--mutual"], NETWORK, 1),
@@ -141,16 +141,18 @@ ARRIVES = {
     },
     "affinity photos/a.png --size 80x64": {"size": [80, 64], "branch": None},
     "embed photos --method rgb --size 80x64": {"size": [80, 64]},
-    "correspond photos/a.png --with photos/b.jpg --point 0.1,0.2 --within 2 --mutual --ratio 2 --seed 5": {
-        "other": "photos/b.jpg", "points": [[0.1, 0.2]], "within": 2, "mutual": True, "ratio": 2.0, "seed": 5,
+    "correspond photos/a.png --with photos/b.jpg --point 0.1,0.2 --within 2 --mutual --ratio 1": {
+        "other": "photos/b.jpg", "points": [[0.1, 0.2]], "within": 2, "mutual": True, "ratio": 1.0, "seed": 0,
         "regions": None,
     },
+    "correspond photos/a.png --seed 5 --scale 0.4": {"other": None, "seed": 5, "scale": 0.4},
     "correspond photos/a.png --regions grid:2 --layer projector": {
         "regions": "grid:2", "layer": "projector", "other": None, "mutual": False, "size": 64,
     },
-    "embed photos --of points --method pca --per-picture 5 --perplexity 4 --seed 3 --regions grid:3": {
-        "of": "points", "method": "pca", "per_picture": 5, "perplexity": 4.0, "seed": 3, "regions": "grid:3",
+    "embed photos --of points --per-picture 5 --perplexity 2 --seed 3": {
+        "of": "points", "method": "tsne", "per_picture": 5, "perplexity": 2.0, "seed": 3,
     },
+    "embed photos --method pca --regions grid:3": {"of": "regions", "method": "pca", "regions": "grid:3"},
     "embed photos --method segments --segments 3 --seed 2 --layer c2": {
         "segments_wanted": 3, "seed": 2, "layer": "c2", "size": 64,
     },
@@ -243,7 +245,35 @@ FAILURES = {
     "two to look for": (["affinity", "photos", "--to", "photos/a.png"], r"--to looks .*: name one picture before it"),
     "no difference": (["affinity", "photos", "--difference"], r"--difference compares two checkpoints: name another"),
     "two with one": (["correspond", "photos", "--with", "data#0"], r"--with .*: name one picture before it"),
-    "no such regions": (["correspond", "scenes#1", "--regions", "knots"], r"--regions 'knots' is not known"),
+    "no such regions": (
+        ["correspond", "scenes#1", "--regions", "knots"],
+        r"--regions 'knots' is not known: write grid:N, superpixels:K, masks:DIR or objects",
+    ),
+    "a ratio above 1": (["correspond", "scenes#1", "--ratio", "2"], r"--ratio is .*, so above 0 and at most 1, not 2"),
+    "one cell": (["affinity", "photos/a.png", "--size", "4"], r"sees a, at 8 × 8 pixels, as one cell.*16 or more"),
+    "within regions": (
+        ["correspond", "scenes#1", "--regions", "grid:2", "--within", "2"],
+        r"--within would change nothing with --regions, .*: leave it out",
+    ),
+    "views of two": (
+        ["correspond", "scenes#1", "--with", "scenes#2", "--seed", "2", "--scale", "0.5"],
+        r"--seed and --scale would change nothing with --with",
+    ),
+    "regions of points": (
+        ["embed", "scenes:4", "--of", "points", "--regions", "objects"],
+        r"--regions would change nothing with --of points: leave it out",
+    ),
+    "perplexity of a PCA": (
+        ["embed", "scenes:4", "--method", "pca", "--perplexity", "5"],
+        r"--perplexity would change nothing with --method pca",
+    ),
+    "items of all cells": (
+        ["embed", "scenes:4", "--method", "rgb", "--of", "points", "--per-picture", "5"],
+        r"--of and --per-picture would change nothing with --method rgb",
+    ),
+    "segments of a t-SNE": (["embed", "scenes:4", "--segments", "5"], r"--segments would change nothing .* tsne"),
+    "points of regions": (["embed", "scenes:4", "--per-picture", "5"], r"--per-picture would change .* --of regions"),
+    "a seed of nothing": (["embed", "scenes:4", "--method", "pca", "--seed", "5"], r"--seed would change nothing with"),
     "no objects": (
         ["embed", "photos", "--regions", "objects"],
         r"a\.png: its objects are not known; name other regions",
@@ -298,6 +328,8 @@ def test_bad_input_is_one_sentence(place, capsys, what):
         (["affinity", "x.png", "--checkpoint", TINY, "--point", "1.2.3,0.5"], "is no point"),
         (["affinity", "x.png", "--checkpoint", TINY, "--point", "12,40"], "pixels are written 120px,85px"),
         (["affinity", "x.png", "--checkpoint", TINY, "--point=-0.1,.5"], "-0.1,.5: shares lie in [0, 1]"),
+        (["affinity", "x.png", "--checkpoint", TINY, "--point", "-0.1,0.5"], "shares of width and height in [0, 1]"),
+        (["affinity", "x.png", "--checkpoint", TINY, "--negative", "-.1,.5"], "--negative 0.4,0.6, shares of width"),
         (["affinity", "x.png", "--checkpoint", TINY, "--size", "0"], "--size: '0' is no size: write 448"),
         (["embed", "x.png", "--checkpoint", TINY, "--size", "64x"], "--size: '64x' is no size: write 448"),
         (["score", "x", "--checkpoint", TINY, "--size", "64x64"], "--size: '64x64' is no whole number"),
@@ -315,7 +347,12 @@ def test_typing_mistakes(words, message, capsys):
     with pytest.raises(SystemExit) as stop:
         main(words)
     assert stop.value.code == 2
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    command = f"plrc {words[0]}" if words else "plrc"
+    assert said.startswith(f"{command}: ")
+    assert said.endswith(f"; see {command} --help\n")
 
 
 @pytest.mark.parametrize(
@@ -370,6 +407,8 @@ def test_score(place, capsys):
     )
     said = capsys.readouterr()
     assert said.out.splitlines()[0].split()[:4] == ["data", "n", TINY, OTHER]
+    assert said.out.splitlines()[1].split() == ["layer", "c2", "c2", "–", "–", "–"]
+    assert "| layer |  | c2 | c2 | – | – | – |" in (place / "out/s.md").read_text(encoding="utf-8")
     assert said.err == ""
     assert said.out.splitlines()[-3:] == [
         "data: 3 pictures with masks (images/, masks/)",
@@ -422,7 +461,7 @@ def test_an_interrupted_score_is_kept(place, capsys, monkeypatch):
     monkeypatch.undo()
     monkeypatch.chdir(place)
     assert main(["replay", "s.json"]) == 0  # what there was until then
-    assert "all 19 arrays are those of s.json" in capsys.readouterr().out
+    assert "all 24 arrays are those of s.json" in capsys.readouterr().out
 
 
 def test_a_score_is_replayed(place, capsys):
@@ -431,7 +470,7 @@ def test_a_score_is_replayed(place, capsys):
     assert main(["replay", "s.json"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("written: s-replayed.png, s-replayed.npz, s-replayed.json, s-replayed.csv, s-replayed.md\n")
-    assert out.endswith("all 30 arrays are those of s.json, to the last bit\n")
+    assert out.endswith("all 35 arrays are those of s.json, to the last bit\n")
     assert (place / "s-replayed.npz").read_bytes() == (place / "s.npz").read_bytes()
     (place / "data/masks/p0.png").replace(place / "data/masks/p1.png")
     assert main(["replay", "s.json"]) == 2

@@ -488,3 +488,11 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path: Path, monk
 def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\.png, \.pdf or \.svg"):
         figures.save(draw_affinity(30, 40), tmp_path / "picture.jpg")
+
+
+def test_a_place_that_cannot_be_written_is_named_by_the_file_s_own_name(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(OSError, match=r"folder\.png'$") as caught:
+        figures.save(draw_affinity(30, 40), tmp_path / "folder.png")
+    assert ".tmp" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder.png"]

@@ -147,3 +147,9 @@ def test_no_file_names_a_path_of_one_machine() -> None:
         is_text = b"\0" not in content
         found += [f"{file.relative_to(ROOT)}: {hit.group()!r}" for hit in machine_path.finditer(content) if is_text]
     assert found == []
+
+
+def test_what_the_package_offers_is_listed() -> None:
+    command = "import plrc; print([name for name in dir(plrc) if not name.startswith('_')])"
+    result = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "['analysis', 'figures', 'load_encoder']"

@@ -4,7 +4,7 @@
 ``plrc.analysis.embedding``, scores in ``plrc.analysis.scores``.
 """
 
-from plrc.analysis.affinity import affinity, affinity_difference, prompt
+from plrc.analysis.affinity import affinity, affinity_difference, density, prompt
 from plrc.analysis.correspondence import Matches, match_points, match_regions, match_views, region_affinity
 from plrc.analysis.features import DenseEncoder, FeatureMap
 
@@ -14,6 +14,7 @@ __all__ = [
     "Matches",
     "affinity",
     "affinity_difference",
+    "density",
     "match_points",
     "match_regions",
     "match_views",

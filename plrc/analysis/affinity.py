@@ -15,33 +15,35 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from plrc.analysis.features import FeatureMap
-from plrc.analysis.pooling import point_features
+from plrc.analysis.pooling import Points, as_points, point_features
 from plrc.geometry import sample
 
 _UNIT_CELLS: WeakKeyDictionary[FeatureMap, Tensor] = WeakKeyDictionary()
 
 
 @overload
-def affinity(fmap: FeatureMap, points: Tensor, *, temperature: float | None = None) -> Tensor: ...
+def affinity(fmap: FeatureMap, points: Points, *, temperature: float | None = None) -> Tensor: ...
 @overload
 def affinity(
-    fmap: FeatureMap, points: Tensor, *, to: Sequence[FeatureMap], temperature: float | None = None
+    fmap: FeatureMap, points: Points, *, to: Sequence[FeatureMap], temperature: float | None = None
 ) -> list[Tensor]: ...
 def affinity(
-    fmap: FeatureMap, points: Tensor, *, to: Sequence[FeatureMap] | None = None, temperature: float | None = None
+    fmap: FeatureMap, points: Points, *, to: Sequence[FeatureMap] | None = None, temperature: float | None = None
 ) -> Tensor | list[Tensor]:
     """Cosine of the feature at each point with every cell's, of the same image or of others.
 
     Args:
         fmap: the map of the image in which the points are.
-        points: ``(n, 2)`` in the image frame. Features between cells are bilinear samples, taken before normalising.
+        points: ``(n, 2)`` in the image frame, a tensor, an array or a list. Features between cells are bilinear
+            samples, taken before normalising.
         to: maps of images, of the same layer, that are asked instead of ``fmap``; it may be among them.
         temperature: τ of a softmax of the cosines over all cells, for each point; of several images over the cells of
             all of them, so that a point's best image wins.
 
     Returns:
         ``(n, h, w)``, or one such for each map of ``to``: cosines in [−1, 1], or shares in [0, 1] whose sum over all
-        cells of all images is 1 for each point.
+        cells of all images is 1 for each point. Shares are the smaller the more cells there are: ``density`` makes
+        those of maps of different strides comparable.
 
     Raises:
         ValueError: the points are no points, ``to`` is empty or of another layer, or the temperature is not positive.
@@ -54,21 +56,21 @@ def affinity(
 
 @overload
 def prompt(
-    fmap: FeatureMap, positive: Tensor, negative: Tensor | None = None, *, temperature: float | None = None
+    fmap: FeatureMap, positive: Points, negative: Points | None = None, *, temperature: float | None = None
 ) -> Tensor: ...
 @overload
 def prompt(
     fmap: FeatureMap,
-    positive: Tensor,
-    negative: Tensor | None = None,
+    positive: Points,
+    negative: Points | None = None,
     *,
     to: Sequence[FeatureMap],
     temperature: float | None = None,
 ) -> list[Tensor]: ...
 def prompt(
     fmap: FeatureMap,
-    positive: Tensor,
-    negative: Tensor | None = None,
+    positive: Points,
+    negative: Points | None = None,
     *,
     to: Sequence[FeatureMap] | None = None,
     temperature: float | None = None,
@@ -80,7 +82,8 @@ def prompt(
     more negative point only lower it: a click on an object's second part does not dim the first, as a mean would.
 
     Args:
-        positive, negative: ``(p, 2)`` and ``(q, 2)`` points of the image frame of ``fmap``; p ≥ 1.
+        positive, negative: ``(p, 2)`` and ``(q, 2)`` points of the image frame of ``fmap``; p ≥ 1. Of several the
+            likest counts: their maps' *maximum* in each cell.
         to, temperature: as of ``affinity``, the softmax being of this map's values.
 
     Returns:
@@ -89,6 +92,7 @@ def prompt(
     Raises:
         ValueError: there is no positive point, and what ``affinity`` raises.
     """
+    positive = as_points(positive)
     if not len(positive):
         raise ValueError("a prompt needs a positive point: the negative ones only say what is not meant")
     queries = point_features(fmap, positive)
@@ -102,7 +106,20 @@ def prompt(
     return shares[0] if to is None else shares
 
 
-def affinity_difference(first: FeatureMap, second: FeatureMap, points: Tensor) -> tuple[Tensor, FeatureMap]:
+def density(shares: Sequence[Tensor]) -> list[Tensor]:
+    """Shares of a softmax as densities: times the number of cells of all maps, so that 1 is an even share (ours).
+
+    A share is of a cell, and a network of stride 8 has sixteen times the cells of one of stride 32: two maps that say
+    the same have shares that differ sixteenfold, and the same densities. Colours, and differences, are to be of these.
+
+    Args:
+        shares: maps ``(..., h, w)`` over whose cells, all together, the softmax was taken.
+    """
+    cells = sum(share.shape[-2] * share.shape[-1] for share in shares)
+    return [share * cells for share in shares]
+
+
+def affinity_difference(first: FeatureMap, second: FeatureMap, points: Points) -> tuple[Tensor, FeatureMap]:
     """What one checkpoint finds more alike to a point than another does: the affinity by ``first`` less by ``second``.
 
     Args:
@@ -120,7 +137,10 @@ def affinity_difference(first: FeatureMap, second: FeatureMap, points: Tensor) -
 
 
 def map_difference(first: Tensor, over: FeatureMap, second: Tensor, over_too: FeatureMap) -> tuple[Tensor, FeatureMap]:
-    """The same of any maps, ``first (n, h, w)`` over the cells of ``over``, ``second`` over those of ``over_too``."""
+    """The same of any maps, ``first (n, h, w)`` over the cells of ``over``, ``second`` over those of ``over_too``.
+
+    Their values must not depend on the number of cells: of a softmax take the ``density``, not the shares.
+    """
     if over.image_size != over_too.image_size:
         sizes = " and ".join(f"{w} × {h}" for w, h in (over.image_size, over_too.image_size))
         raise ValueError(f"a difference is of two maps of one picture; these are of pictures of {sizes} pixels")

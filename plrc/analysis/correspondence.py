@@ -11,7 +11,7 @@ from torch import Tensor
 from plrc.analysis.affinity import check_same_features, unit_cells
 from plrc.analysis.descriptors import cosine
 from plrc.analysis.features import FeatureMap
-from plrc.analysis.pooling import point_features, region_features, region_numbers, region_points
+from plrc.analysis.pooling import Points, as_points, point_features, region_features, region_numbers, region_points
 from plrc.geometry import Crop
 
 _AT_ONCE = 2**24  # cosines held at a time: 64 MiB
@@ -66,7 +66,7 @@ class Matches:
 
 
 def match_points(
-    a: FeatureMap, b: FeatureMap, points: Tensor | None = None, truth: Tensor | None = None, within: int = 1
+    a: FeatureMap, b: FeatureMap, points: Points | None = None, truth: Tensor | None = None, within: int = 1
 ) -> Matches:
     """The cell of image B that is most alike to each point of image A.
 
@@ -84,7 +84,7 @@ def match_points(
     """
     places_a, shown_a = _places(a)
     places_b, shown_b = _places(b)
-    start = places_a[shown_a] if points is None else points.cpu().float()
+    start = places_a[shown_a] if points is None else as_points(points).cpu().float()
     queries = point_features(a, start)
     check_same_features(queries, b)
     near_a, near_b = _neighbours(*a.shape, within), _neighbours(*b.shape, within)
@@ -114,7 +114,7 @@ def match_points(
 
 
 def match_views(
-    a: FeatureMap, b: FeatureMap, crop_a: Crop, crop_b: Crop, points: Tensor | None = None, within: int = 1
+    a: FeatureMap, b: FeatureMap, crop_a: Crop, crop_b: Crop, points: Points | None = None, within: int = 1
 ) -> Matches:
     """The same between two views of one image, whose crops tell where each point of view A is in view B.
 
@@ -124,8 +124,8 @@ def match_views(
         points, within, and errors: as of ``match_points``.
     """
     places, shown = _places(a)
-    start = places[shown] if points is None else points.cpu().float()
-    return match_points(a, b, points, crop_b.to_view(crop_a.to_image(start)), within)
+    start = places[shown] if points is None else as_points(points).cpu().float()
+    return match_points(a, b, None if points is None else start, crop_b.to_view(crop_a.to_image(start)), within)
 
 
 def chance(matches: Matches, b: FeatureMap, within: int = 1) -> float:

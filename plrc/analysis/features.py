@@ -105,6 +105,10 @@ class DenseEncoder:
         strides = {f"c{i}": 2**i for i in range(2, 6)}
         self._strides = {name: stride for name, stride in strides.items() if stride <= self.trunk.stride}
 
+    def __repr__(self) -> str:
+        of = " ".join(part for part in (self.origin.arch, self.origin.branch) if part)
+        return f"DenseEncoder({self.origin.name}: {of}, layers {', '.join(self.layers)}, on {self.device})"
+
     @property
     def layers(self) -> tuple[str, ...]:
         """What ``layer`` may be: the trunk's maps, fine to coarse, then the heads."""

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from plrc.analysis.features import FeatureMap
 
+Points = Tensor | np.ndarray | Sequence[Sequence[float]]  # (n, 2)
 
-def point_features(fmap: FeatureMap, points: Tensor) -> Tensor:
+
+def as_points(points: Points) -> Tensor:
+    """Points ``(n, 2)`` of any kind as a tensor; none is ``(0, 2)``.
+
+    Raises:
+        ValueError: they are no numbers, or have another shape.
+    """
+    wanted = "points have the shape (n, 2), x and y in [0, 1] of the image, such as [[0.4, 0.6]]"
+    try:
+        found = points if isinstance(points, Tensor) else torch.as_tensor(points, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{wanted}; not {points!r}") from error
+    if not found.numel():
+        return found.reshape(0, 2)
+    if found.ndim != 2 or found.shape[1] != 2:
+        raise ValueError(f"{wanted}; not {tuple(found.shape)}")
+    return found
+
+
+def point_features(fmap: FeatureMap, points: Points) -> Tensor:
     """Features ``(n, C)`` at points ``(n, 2)`` of the image frame: bilinear samples.
 
     Raises:
         ValueError: the points have another shape, or one lies outside the map.
     """
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError(f"points have the shape (n, 2), x and y in [0, 1] of the image; not {tuple(points.shape)}")
+    points = as_points(points)
     outside = ((points < 0) | (points.cpu() > fmap.extent.clamp(min=1)).to(points.device)).any(dim=1)
     if outside.any():
         point = tuple(points[outside][0].tolist())

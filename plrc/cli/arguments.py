@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from plrc.cli import commands
 
@@ -20,8 +20,21 @@ _PICTURES = (
 )
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says of a typing mistake one sentence, not ten lines of what may be written."""
+
+    def error(self, message: str) -> NoReturn:
+        option = re.fullmatch(r"argument (--point|--negative): expected one argument", message)
+        if option:  # -0.1,0.5 is taken for an option
+            message = (
+                f"argument {option[1]}: a point is wanted: {option[1]} 0.4,0.6, shares of width and height in [0, 1], "
+                "or 120px,85px; none is negative"
+            )
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="plrc",
         description="Look inside a self-supervised checkpoint: affinity, correspondence, embeddings, scores.",
         epilog="Every picture comes with its arrays (.npz) and a recipe (.json) that 'plrc replay' draws again.",
@@ -30,7 +43,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     affinity = _command(kinds, "affinity", commands.affinity, "how alike each cell of a picture is to a point")
     _pictures(affinity)
-    _points(affinity, "[an object's innermost point where objects are known, else the centre]")
+    _points(
+        affinity,
+        "(a map each of one picture; of several pictures, and with --to or --negative, one map, the maximum over the "
+        "points) [an object's innermost point where objects are known, else the centre]",
+    )
     affinity.add_argument(
         "--negative",
         type=_point,
@@ -38,11 +55,25 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         metavar="X,Y",
         dest="negatives",
-        help="a point of what is not meant: one map of all points, positive − negative",
+        help="a point of what is not meant: one map of all points, the maximum over the points less the maximum over "
+        "these",
     )
-    affinity.add_argument("--together", action="store_true", help="one map for all points: that of the likest one")
-    affinity.add_argument("--to", action="append", default=[], metavar="PICTURE", help="look for the point there, too")
-    affinity.add_argument("--temperature", type=float, metavar="T", help="softmax(cosine / T) over the cells")
+    affinity.add_argument(
+        "--together", action="store_true", help="one map for all points of a picture: the maximum over them"
+    )
+    affinity.add_argument(
+        "--to",
+        action="append",
+        default=[],
+        metavar="PICTURE",
+        help="look for the point there, too; several points are then one question, the maximum over them",
+    )
+    affinity.add_argument(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="softmax(cosine / T) over the cells, as a density: 1 where it is even; the colours have its own range",
+    )
     affinity.add_argument("--difference", action="store_true", help="the last checkpoint's map less the first one's")
     affinity.add_argument("--auto-range", action="store_true", help="colours from the maps' own range, not [−1, 1]")
     _network(affinity)
@@ -53,9 +84,11 @@ def build_parser() -> argparse.ArgumentParser:
     correspond.add_argument("--with", dest="other", metavar="PICTURE", help="match with this one [two views of each]")
     _points(correspond, "[the centre of every cell]")
     correspond.add_argument("--regions", metavar="MAP", help="match regions: grid:N, superpixels:K, masks:DIR, objects")
-    correspond.add_argument("--within", type=_from_0, default=1, metavar="K", help="right within so many cells [1]")
+    correspond.add_argument(
+        "--within", type=_from_0, default=1, metavar="K", help="points: right within so many cells [1]"
+    )
     correspond.add_argument("--mutual", action="store_true", help="keep matches that hold in both directions")
-    correspond.add_argument("--ratio", type=float, metavar="R", help="keep matches whose ratio test is below R")
+    correspond.add_argument("--ratio", type=float, metavar="R", help="keep matches whose ratio test is below R, 0 … 1")
     correspond.add_argument("--seed", type=_from_0, default=0, help="of the two views [0]")
     correspond.add_argument("--scale", type=float, metavar="S", help="least share of the picture in a view [0.2]")
     _network(correspond)
@@ -74,7 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--regions", default="grid:4", metavar="MAP", help="grid:N, superpixels:K, masks:DIR, objects [grid:4]"
     )
     embed.add_argument("--per-picture", type=_from_1, default=16, metavar="N", help="points of each picture [16]")
-    embed.add_argument("--perplexity", type=float, default=30.0, help="of t-SNE [30]")
+    embed.add_argument("--perplexity", type=float, default=30.0, help="of t-SNE, a third of the items at most [30]")
     embed.add_argument("--segments", type=_from_1, default=8, metavar="K", help="of k-means [8]")
     embed.add_argument("--basis", metavar="NPZ", help="rgb: the colours that --keep-basis kept")
     embed.add_argument("--keep-basis", metavar="NPZ", help="rgb: keep the basis, for other pictures")

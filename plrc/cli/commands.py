@@ -39,6 +39,10 @@ def affinity(o: argparse.Namespace) -> None:
 def correspond(o: argparse.Namespace) -> None:
     from plrc.recipes import draw_correspondence
 
+    if o.regions:
+        _refuse_idle(o, "with --regions, which are matched whole", within=1)
+    if o.other:
+        _refuse_idle(o, "with --with: views are of one picture", seed=0, scale=None)
     out, formats = _place(o)
     with _steps() as progress:
         drawing = draw_correspondence(
@@ -62,6 +66,19 @@ def embed(o: argparse.Namespace) -> None:
 
     if (o.basis or o.keep_basis) and o.method != "rgb":
         raise ValueError(f"--basis and --keep-basis are for --method rgb, not {o.method}: leave them out, or take rgb")
+    method = f"with --method {o.method}"
+    if o.method in ("rgb", "segments"):
+        _refuse_idle(o, f"{method}, which is of every cell", of="regions", regions="grid:4", per_picture=16)
+    elif o.of != "regions":
+        _refuse_idle(o, f"with --of {o.of}", regions="grid:4")
+    if o.of != "points":
+        _refuse_idle(o, f"with --of {o.of}", per_picture=16)
+    if o.method != "tsne":
+        _refuse_idle(o, method, perplexity=30.0)
+    if o.method != "segments":
+        _refuse_idle(o, method, segments=8)
+    if o.method == "rgb" or (o.method == "pca" and o.of != "points"):
+        _refuse_idle(o, method, seed=0)
     out, formats = _place(o)
     pictures = _listed(o)
     with _steps() as progress:
@@ -156,6 +173,13 @@ def replay(o: argparse.Namespace) -> None:
     if changed:
         raise ValueError(f"not the same as {o.recipe}: " + "; ".join(changed))
     print(f"all {len(drawing.arrays)} arrays are those of {o.recipe}, to the last bit")
+
+
+def _refuse_idle(o: argparse.Namespace, why: str, **defaults: Any) -> None:
+    """Raise a ValueError if an option was given that changes nothing."""
+    given = [f"--{name.replace('_', '-')}" for name, default in defaults.items() if getattr(o, name) != default]
+    if given:
+        raise ValueError(f"{' and '.join(given)} would change nothing {why}: leave it out")
 
 
 def _listed(o: argparse.Namespace) -> list[str]:

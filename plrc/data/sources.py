@@ -223,7 +223,17 @@ def opened(file: str | bytes | os.PathLike[str] | BinaryIO, name: str) -> Iterat
     except UnidentifiedImageError as error:
         raise UndecodableImage(name, "not a JPEG, PNG, WebP, GIF or BMP image, or its header is damaged") from error
     except Exception as error:  # decoders raise almost anything: SyntaxError, struct.error, zlib.error, IndexError, ...
-        raise UndecodableImage(name, f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}") from error
+        raise UndecodableImage(name, _reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be decoded, as one clause without the names of Python's classes."""
+    if getattr(error, "strerror", None):
+        return f"it cannot be read ({error.strerror})"  # type: ignore[attr-defined]
+    said = " ".join(str(error).split()).rstrip(".")
+    if "truncated" in said:
+        return f"it is truncated ({said})" if said != "image file is truncated" else "the image file is truncated"
+    return f"its pixels cannot be decoded ({said or type(error).__name__})"
 
 
 def _list_images(root: str) -> list[bytes]:

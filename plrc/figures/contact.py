@@ -30,13 +30,14 @@ def pca_rgb(
     *,
     captions: Captions | None = None,
     extents: Extents | Sequence[Extent] | None = None,
+    note: str = "",
 ) -> Figure:
     """Pictures beside three components of their features as red, green and blue.
 
     Args:
         images: n pictures, ``(H, W, 3)`` uint8 or PIL. rgbs: n maps ``(h, w, 3)`` in [0, 1], clipped to that; or
             heading → n maps, for several networks.
-        captions, extents: as of ``affinity_sheet``; extents without headings where the maps have none.
+        captions, extents, note: as of ``affinity_sheet``; extents without headings where the maps have none.
 
     Raises:
         ValueError: other numbers of maps than of images, or a map of another shape.
@@ -45,7 +46,7 @@ def pca_rgb(
     def draw(axes: Axes, values: np.ndarray, extent: Extent) -> None:
         lay(axes, values.clip(0, 1), "map", extent, interpolation="nearest")
 
-    return _sheet(images, rgbs, "PCA as RGB", 3, draw, captions, extents)
+    return _sheet(images, rgbs, "PCA as RGB", 3, draw, captions, extents, note)
 
 
 def segments(
@@ -54,13 +55,14 @@ def segments(
     *,
     captions: Captions | None = None,
     extents: Extents | Sequence[Extent] | None = None,
+    note: str = "",
 ) -> Figure:
     """Pictures beside their segments: a segment of one number has one colour in all pictures of all networks.
 
     Args:
         images: n pictures, ``(H, W, 3)`` uint8 or PIL. labels: n maps ``(h, w)`` of integers, negative where there is
             no segment; or heading → n maps, for several networks.
-        captions, extents: as of ``pca_rgb``.
+        captions, extents, note: as of ``pca_rgb``.
 
     Raises:
         ValueError: other numbers of maps than of images, or a map of another shape.
@@ -72,7 +74,7 @@ def segments(
         lay(axes, tint, "map", extent, interpolation="nearest")
         draw_borders(axes, values, extent)
 
-    return _sheet(images, labels, "segments", 2, draw, captions, extents)
+    return _sheet(images, labels, "segments", 2, draw, captions, extents, note)
 
 
 def _sheet(
@@ -83,6 +85,7 @@ def _sheet(
     draw: Callable[[Axes, np.ndarray, Extent], None],
     captions: Captions | None,
     extents: Extents | Sequence[Extent] | None,
+    note: str,
 ) -> Figure:
     """Groups of panels, as many a row as there is room for: a picture, then its map by each network."""
     pictures = [as_pixels(image) for image in images]
@@ -107,7 +110,7 @@ def _sheet(
     heads = [fold(name, width) for name in columns]
     over = height_of(["image", *(f"{h}\n{o}".rstrip() for h, o in zip(heads, overs.values(), strict=True))])
     below = [height_of(line for u in unders.values() for line in u[groups * r : groups * (r + 1)]) for r in range(rows)]
-    page = Page([width] * (groups * size), heights, [over] + [0.0] * (rows - 1), below, None)
+    page = Page([width] * (groups * size), heights, [over] + [0.0] * (rows - 1), below, None, note=note)
     for group in range(groups):
         page.heading(0, size * group, "image")
         for k, (name, head) in enumerate(zip(columns, heads, strict=True), start=1):

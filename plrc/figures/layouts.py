@@ -34,6 +34,7 @@ def affinity(
     quantity: str = "cosine",
     limits: Limits | None = (-1.0, 1.0),
     extent: Extent = WHOLE,
+    note: str = "",
 ) -> Figure:
     """A picture with numbered points, and for each point how alike every cell is (paper figure 2). Four maps a row.
 
@@ -42,10 +43,11 @@ def affinity(
             map, or n arrays ``(k, 2)`` where a map answers for several (a prompt); all of a map have its number.
         titles: n headings of the maps; "point 1" and so on if not given.
         negatives: n arrays ``(k, 2)``, perhaps empty, of points that a map is *not* to be like.
-        quantity: what the values are: "cosine", "softmax", "difference", "positive − negative".
+        quantity: what the values are: "cosine", "density (even: 1)", "difference", "positive − negative".
         limits: the values of the ends of the colour bar; None for the least and greatest value of all maps
             (differences: with 0 in the middle). Only a range with 0 in its middle is blue, white and red.
         extent: how far right and down the maps reach, the image being 1 (``FeatureMap.extent``).
+        note: how it was drawn (layer, input, …), a small line at the foot.
 
     Raises:
         ValueError: maps, points and titles differ in number; limits are no range.
@@ -64,7 +66,7 @@ def affinity(
     width = max(0.5, min(_PANEL, 1.6 * _PANEL * aspect, room(1 + columns, scale) / (1 + columns)))
     heads = [fold(title, width) for title in titles]
     above = [height_of(["image", *heads[4 * row : 4 * row + 4]]) for row in range(rows)]
-    page = Page([width] * (1 + columns), [width / aspect] * rows, above, scale=scale)
+    page = Page([width] * (1 + columns), [width / aspect] * rows, above, scale=scale, note=note)
 
     page.heading(0, 0, "image")
     picture = page.panel(0, 0, pixels)
@@ -88,6 +90,7 @@ def affinity_sheet(
     quantity: str = "cosine",
     limits: Limits | None = (-1.0, 1.0),
     extents: Extents | None = None,
+    note: str = "",
 ) -> Figure:
     """One row an image: the picture with its point, then the affinity of that point by each of several networks.
 
@@ -97,7 +100,7 @@ def affinity_sheet(
         columns: heading ("step 400") → n maps ``(h, w)``; all have one range of colours.
         negatives: as of ``affinity``.
         captions: heading → a line under it ("AUC 0.61"), or n lines, one under each map; headings may be missing.
-        quantity, limits: as of ``affinity``. extents: heading → n extents, where maps reach beyond their images.
+        quantity, limits, note: as of ``affinity``. extents: heading → n extents, where maps reach beyond their images.
 
     Raises:
         ValueError: a column has another number of maps than there are images, or captions or extents have a heading
@@ -115,7 +118,7 @@ def affinity_sheet(
     above = [height_of(["image", *(f"{h}\n{o}".rstrip() for h, o in zip(heads, overs.values(), strict=True))])]
     above += [0.0] * (len(pictures) - 1)
     feet = [height_of(under[row] for under in unders.values()) for row in range(len(pictures))]
-    page = Page([width] * count, heights, above, feet, scale)
+    page = Page([width] * count, heights, above, feet, scale, note=note)
 
     page.heading(0, 0, "image")
     for row, (pixels, wanted, unwanted) in enumerate(zip(pictures, positive, negative, strict=True)):

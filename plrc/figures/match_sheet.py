@@ -13,10 +13,21 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from plrc.figures.colours import VIEWS
-from plrc.figures.matching import Parts, PointMatches, counts, draw_matches, evenly, key_of_matches, parts_of
+from plrc.figures.matching import (
+    Parts,
+    PointMatches,
+    Values,
+    blind,
+    counts,
+    draw_matches,
+    evenly,
+    key_of_matches,
+    parts_of,
+)
 from plrc.figures.page import GAP, Page, fold, height_of, room
 from plrc.figures.pairs import KEY, default_names
-from plrc.figures.panels import as_pixels, fill
+from plrc.figures.panels import as_array, as_pixels, fill, size
+from plrc.figures.rasters import draw_borders, enlarge
 from plrc.figures.scales import Limits, scale_of
 
 Picture = np.ndarray | Image.Image
@@ -34,6 +45,10 @@ def correspondence_sheet(
     views: bool = False,
     most: int = 20,
     limits: Limits | None = (0.0, 1.0),
+    guesses: Mapping[str, Sequence[float]] | None = None,
+    rasters: Sequence[tuple[Values, Values]] | None = None,
+    lines: Mapping[str, Sequence[Values]] | None = None,
+    note: str = "",
 ) -> Figure:
     """Matches of pairs of pictures by several networks: a row a pair, a column a network.
 
@@ -47,6 +62,11 @@ def correspondence_sheet(
         views: the pictures of a pair are the two views of an image, framed in the views' colours.
         most: lines drawn at most in a cell.
         limits: of the similarity's colours, as of ``affinity``; not used where the true places are known.
+        guesses: heading → n shares that a blind guess gets right, told under each cell: columns may have maps of
+            different numbers of cells.
+        rasters: n pairs of integers ``(h, w)``, if regions were matched: their borders are drawn.
+        lines: heading → n arrays of bool, which matches may have a line (the background has no place); others only
+            count. note: as of ``affinity``.
 
     Raises:
         ValueError: there is no pair or no column; pairs, names and the matches of a column differ in number; the true
@@ -62,14 +82,21 @@ def correspondence_sheet(
     width = min(_TALLEST * max(aspects) + beside, room(n, scale) / n)
     width = max(width, _NARROWEST, _MEANING * len(meanings) / n)
     heights = [min(_TALLEST, (width - beside) / aspect) for aspect in aspects]
-    chosen = [_same_points(row, most) for row in cells]
+    may = [
+        [_may(lines, name, i, parts) for name, parts in zip(columns, row, strict=True)] for i, row in enumerate(cells)
+    ]
+    chosen = [_same_points(row, lined, most) for row, lined in zip(cells, may, strict=True)]
+    blinds = [[blind(guesses[name][i] if guesses else None) for name in columns] for i in range(len(cells))]
 
     heads = [fold(name, width - _APART) for name in columns]
     titles = [fold(name, 1.1 * n * width) for name in names]
-    unders = [[_line(p, len(i), width) for p, i in zip(*row, strict=True)] for row in zip(cells, chosen, strict=True)]
+    unders = [
+        [_line(parts, len(drawn), guess, width) for parts, drawn, guess in zip(*row, strict=True)]
+        for row in zip(cells, chosen, blinds, strict=True)
+    ]
     # The first row is the headings alone, so that they stand over the name of the first pair.
     above, below = [height_of(heads), *(height_of([t]) for t in titles)], [0.0, *(height_of(u) for u in unders)]
-    page = Page([width] * n, [0.0, *heights], above, below, scale, KEY if handles else 0.0)
+    page = Page([width] * n, [0.0, *heights], above, below, scale, KEY if handles else 0.0, note)
     for column, head in enumerate(heads):
         page.heading(0, column, head)
     for row, (pair, title) in enumerate(zip(pictures, titles, strict=True)):
@@ -80,6 +107,8 @@ def correspondence_sheet(
                 _name(whole, title)
             left = (width - heights[row] * aspects[row] - GAP) / 2
             panels = _place(page, row + 1, column, pair, left, heights[row], views)
+            for axes, raster in zip(panels, rasters[row] if rasters else (), strict=False):
+                draw_borders(axes, enlarge(as_array(raster).astype(int), *size(axes)), halo=True)
             draw_matches(panels, cells[row][column], chosen[row][column], scale)
             page.below(whole, unders[row][column])
     if handles:
@@ -113,13 +142,18 @@ def _key(judged: bool, views: bool) -> tuple[list[Artist], list[str]]:
     return handles, meanings
 
 
-def _same_points(row: Sequence[Parts], most: int) -> list[np.ndarray]:
+def _may(lines: Mapping[str, Sequence[Values]] | None, name: str, i: int, parts: Parts) -> np.ndarray:
+    """Which matches may have a line: those whose true place the right picture shows, less those that have none."""
+    return parts.visible if lines is None else parts.visible & as_array(lines[name][i]).astype(bool)
+
+
+def _same_points(row: Sequence[Parts], may: Sequence[np.ndarray], most: int) -> list[np.ndarray]:
     """Which matches to draw of each network: indices of the same points, or of those nearest to them.
 
     The network with the fewest matches chooses first, so that it can show what the others show.
     """
     chosen = [np.zeros(0, dtype=int)] * len(row)
-    shown = [np.flatnonzero(parts.visible) for parts in row]
+    shown = [np.flatnonzero(lined) for lined in may]
     targets = np.zeros((0, 2))
     for k in sorted(range(len(row)), key=lambda k: len(shown[k])):
         points = row[k].start[shown[k]]
@@ -141,12 +175,15 @@ def _nearest(targets: np.ndarray, points: np.ndarray) -> np.ndarray:
     return found
 
 
-def _line(parts: Parts, drawn: int, width: float) -> str:
-    """What stands under a cell of this width; what of it is drawn on a line of its own if it does not fit."""
-    if drawn == parts.visible.sum():
-        return counts(parts)
-    line = f"{counts(parts)} · {drawn} drawn"
-    return line if fold(line, 1.15 * width) == line else line.replace(" · ", "\n")
+def _line(parts: Parts, drawn: int, guess: str, width: float) -> str:
+    """What stands under a cell of this width, in lines that each have as much of it as fits."""
+    said = [counts(parts), *([guess] if guess else [])]
+    said += [f"{drawn} drawn"] if drawn < parts.visible.sum() else []
+    lines = said[:1]
+    for more in said[1:]:
+        line = f"{lines[-1]} · {more}"
+        lines[-1:] = [line] if fold(line, 1.15 * width) == line else [lines[-1], more]
+    return "\n".join(lines)
 
 
 def _place(

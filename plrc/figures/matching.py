@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
@@ -55,6 +56,8 @@ def correspondence(
     names: tuple[str, str] | None = None,
     most: int = 40,
     limits: Limits | None = (0.0, 1.0),
+    guess: float | None = None,
+    note: str = "",
 ) -> Figure:
     """Lines from points of one picture to the places of another that are most alike to them.
 
@@ -68,6 +71,7 @@ def correspondence(
         names: headings; "view 1" and "view 2", or "image 1" and "image 2", if not given.
         most: lines drawn at most; of more matches, so many that are spread over the left picture as all are.
         limits: of the similarity's colours, as of ``affinity``; not used where the true places are known.
+        guess: the share that a blind guess gets right, told beside the count. note: as of ``affinity``.
 
     Raises:
         ValueError: the parts of the matches differ in number, or of truth, visible and right only some are known.
@@ -77,9 +81,9 @@ def correspondence(
     shown = shown[evenly(parts.start[shown], most)]
 
     scale = None if parts.judged else scale_of("cosine", limits, [parts.similarity])
-    notes = counts(parts), _details(parts, len(shown), (names or default_names(views))[1])
+    notes = counts(parts), _details(parts, len(shown), (names or default_names(views))[1], guess)
     pictures = as_pixels(left), as_pixels(right)
-    page, panels, _ = place_pair(pictures, names, views, notes, scale, KEY if parts.judged else 0.0)
+    page, panels, _ = place_pair(pictures, names, views, notes, scale, KEY if parts.judged else 0.0, note=note)
     draw_matches(panels, parts, shown, scale)
     if scale is None:
         page.key(*key_of_matches())
@@ -156,10 +160,18 @@ def counts(parts: Parts) -> str:
     return f"{right} of {n} right" + (f" ({right / n:.0%})".replace("%", " %") if n else "")
 
 
-def _details(parts: Parts, drawn: int, where: str) -> str:
-    """What of the matches is drawn, and what the right picture, named ``where``, does not show."""
+def blind(guess: float | None) -> str:
+    """The share that a blind guess gets right, in words; nothing where nobody knows it."""
+    if guess is None or not math.isfinite(guess):
+        return ""
+    return f"blind guess {100 * guess:.{0 if guess > 0.095 else 1}f} %"
+
+
+def _details(parts: Parts, drawn: int, where: str, guess: float | None) -> str:
+    """A blind guess, what of the matches is drawn, and what the right picture, named ``where``, does not show."""
     n, hidden = int(parts.visible.sum()), int((~parts.visible).sum())
-    details = [f"{drawn} of {n} drawn"] if drawn < n else []
+    details = [blind(guess)] if blind(guess) else []
+    details += [f"{drawn} of {n} drawn"] if drawn < n else []
     details += [f"{hidden} more are not in {where}"] if hidden else []
     return " · ".join(details)
 

@@ -23,6 +23,7 @@ _PAGE = 7.0  # inches, the text width of a two-column paper
 _MARGIN = 0.06
 _LOWEST_BAR = 0.6
 _NOTE = 6.0  # points, type of captions and notes
+_NOTE_GAP = 0.04  # inches over the note at the foot
 
 
 def room(columns: int, scale: Scale | None = COSINES) -> float:
@@ -55,8 +56,12 @@ class Page:
         below: Sequence[float] = (),
         scale: Scale | None = COSINES,
         foot: float = 0.0,
+        note: str = "",
     ) -> None:
-        """Widths of the columns; heights of the rows, of what stands above and below each, and of a foot below all."""
+        """Widths of the columns; heights of the rows, of what stands above and below each, and of a foot below all.
+
+        note: how it was drawn, a small grey line at the very foot of the page; folded.
+        """
         self.scale = scale
         below = below or [0.0] * len(heights)
         above = list(above)
@@ -70,8 +75,12 @@ class Page:
             self._top.append(down + head)
             down = self._top[-1] + height + feet + GAP
         lowest = self._top[0] + _LOWEST_BAR if scale else 0.0
-        self._height = max(down - GAP, lowest) + foot + _MARGIN
+        note = fold(note, 1.25 * (self._width - 2 * _MARGIN))
+        self._note = height_of([note]) + (_NOTE_GAP if note else 0.0)
+        self._height = max(down - GAP, lowest) + foot + self._note + _MARGIN
         self.figure = Figure(figsize=(self._width, self._height), facecolor="white")
+        if note:
+            self._text(_MARGIN, self._height - _MARGIN, note, _NOTE, "0.45", "left", "bottom")
 
     def panel(
         self,
@@ -115,8 +124,8 @@ class Page:
             self._text(self._left[0], y + height_of([details]), details, _NOTE, "0.25", "left", "bottom")
 
     def key(self, handles: Sequence[Artist], names: Sequence[str]) -> None:
-        """What lines and marks mean, in one line at the lower left of the page."""
-        corner = (self._left[0] / self._width, _MARGIN / self._height)
+        """What lines and marks mean, in one line at the lower left of the page, over its note."""
+        corner = (self._left[0] / self._width, (_MARGIN + self._note) / self._height)
         self.figure.legend(
             handles, names, loc="lower left", bbox_to_anchor=corner, ncols=len(names), fontsize=_NOTE, labelcolor="0.1",
             frameon=False, borderpad=0, borderaxespad=0, handlelength=2.2, columnspacing=1.3, handletextpad=0.5,

@@ -25,6 +25,7 @@ def place_pair(
     scale: Scale | None,
     foot: float = 0.0,
     beside: tuple[float, float, float] | None = None,
+    note: str = "",
 ) -> tuple[Page, tuple[Axes, Axes], Axes | None]:
     """The page, the panels of the two, and empty axes at their right if anything is to stand there.
 
@@ -32,7 +33,7 @@ def place_pair(
         names: headings; if not given "view 1" and "view 2", or "image 1" and "image 2".
         views: frame and name them in the colours of the views. notes: headline, and details under it.
         foot: inches left free below all. beside: width and height of the axes at the right, and the room that their
-            numbers take at the left and below, inches.
+            numbers take at the left and below, inches. note: as of ``Page``.
     """
     names = names or default_names(views)
     wide, high, numbers = beside or (0.0, 0.0, 0.0)
@@ -54,7 +55,7 @@ def place_pair(
     if stacked:  # two low pictures may be lower than what stands beside them
         heights = [height + max(0.0, high - sum(heights) - GAP - above[1]) / 2 for height in heights]
     under = max(0.0, high + numbers - sum(heights) - sum(above[1:]) - GAP * (len(heights) - 1))
-    page = Page([*widths, *right], heights, above, [0.0] * (len(heights) - 1) + [under], scale, foot)
+    page = Page([*widths, *right], heights, above, [0.0] * (len(heights) - 1) + [under], scale, foot, note)
     page.at_top(headline, details)
     panels = []
     for v, (pixels, head) in enumerate(zip(pictures, heads, strict=True)):

@@ -35,13 +35,18 @@ def enlarge(regions: np.ndarray, w: float, h: float) -> np.ndarray:
     return regions[row.numpy(), column.numpy()]
 
 
-def draw_borders(axes: Axes, regions: np.ndarray, extent: Extent = WHOLE) -> None:
-    """White lines along the edges of cells between different regions of ``(h, w)``, which reach so far."""
+def draw_borders(axes: Axes, regions: np.ndarray, extent: Extent = WHOLE, halo: bool = False) -> None:
+    """White lines along the edges of cells between different regions of ``(h, w)``, which reach so far.
+
+    halo: with a dark rim, to be seen on a picture that nothing is laid over.
+    """
     h, w = regions.shape
     upright = [((j, a), (j, b)) for j, a, b in _runs((regions[:, 1:] != regions[:, :-1]).T)]
     level = [((a, i), (b, i)) for i, a, b in _runs(regions[1:] != regions[:-1])]
     lines = np.array(upright + level).reshape(-1, 2, 2) * (as_array(extent) * size(axes) / (w, h))
     borders = LineCollection(list(lines), colors="white", linewidths=0.6, capstyle="projecting", label="borders")
+    if halo:
+        borders.set_path_effects([withStroke(linewidth=1.4, foreground="0.15")])
     axes.add_collection(borders, autolim=False)
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from plrc.figures.colours import region_colours
+from plrc.figures.matching import blind
 from plrc.figures.page import Page
 from plrc.figures.pairs import KEY, default_names, place_pair
 from plrc.figures.panels import as_array, as_pixels, size, size_in_points
@@ -33,12 +34,16 @@ def region_correspondence(
     names: tuple[str, str] | None = None,
     quantity: str = "cosine",
     limits: Limits | None = (-1.0, 1.0),
+    keep: Values | None = None,
+    guess: float | None = None,
+    note: str = "",
 ) -> Figure:
     """Two pictures with numbered regions beside the affinity of each region of one with each of the other.
 
     Regions that belong together have one colour, those without a counterpart are grey. In two views of an image those
     of one number belong together; in two images those that are each other's best. The best of each row of the matrix is
-    marked; for views a box marks the same region, and the headline counts the regions that find themselves.
+    marked; for views a box marks the same region, and the headline counts the regions that find themselves. A match
+    that is not kept is not marked, and not counted, and makes no pair.
 
     Args:
         left, right: ``(H, W, 3)`` uint8 or PIL; wide ones stand above one another.
@@ -47,10 +52,12 @@ def region_correspondence(
             (``plrc.analysis.correspondence.region_affinity``).
         views: the pictures are two views of an image, framed in the views' colours, and their regions are named alike.
         names: headings; "view 1" and "view 2", or "image 1" and "image 2", if not given.
-        quantity, limits: as of ``affinity``.
+        quantity, limits, note: as of ``affinity``. guess: as of ``correspondence``.
+        keep: ``(n,)`` bool, which regions' matches are kept; all if not given.
 
     Raises:
-        ValueError: the matrix has not a row and a column for each region of the rasters, or a raster has none.
+        ValueError: the matrix has not a row and a column for each region of the rasters, or a raster has none; or
+            ``keep`` has not a value for each row.
     """
     values = as_array(matrix)
     first, second = (as_array(raster).astype(int) for raster in rasters)
@@ -60,22 +67,30 @@ def region_correspondence(
             f"a matrix of shape {values.shape} does not fit rasters of {len(rows)} and {len(columns)} regions: give "
             "a row for each region of the left one and a column for each of the right one"
         )
+    kept = np.ones(len(rows), dtype=bool) if keep is None else as_array(keep).astype(bool)
+    if kept.shape != rows.shape:
+        raise ValueError(f"keep has the shape {kept.shape}, and there are {len(rows)} regions: give one value for each")
     best = values.argmax(axis=1)
     same = (rows[:, None] == columns) & views
     mutual = np.zeros(values.shape, dtype=bool)
-    mutual[np.arange(len(rows)), best] = values.argmax(axis=0)[best] == np.arange(len(rows))
+    mutual[np.arange(len(rows)), best] = kept & (values.argmax(axis=0)[best] == np.arange(len(rows)))
     pairs = [(int(rows[i]), int(columns[j])) for i, j in np.argwhere(same if views else mutual)]
 
     scale = scale_of(quantity, limits, [values])
-    notes = (_headline(best, same) if views else f"{len(pairs)} of {len(rows)} regions have a mutual best match", "")
+    headline = (
+        _headline(best[kept], same[kept]) if views else f"{len(pairs)} of {len(rows)} regions have a mutual best match"
+    )
+    details = [blind(guess)] if blind(guess) else []
+    details += [] if kept.all() else [f"{kept.sum()} of {len(rows)} matches are kept"]
+    notes = headline, " · ".join(details)
     beside = (_SIDE * min(max(len(columns) / len(rows), 0.5), 1.5), _SIDE, _NUMBERS)
     pictures = as_pixels(left), as_pixels(right)
-    page, panels, heat = place_pair(pictures, names, views, notes, scale, KEY, beside)
+    page, panels, heat = place_pair(pictures, names, views, notes, scale, KEY, beside, note)
     assert heat is not None
     _draw(panels[0], first, {r: r for r, _ in pairs})
     _draw(panels[1], second, {c: r for r, c in pairs})
     _draw_matrix(heat, values, rows, columns, names or default_names(views), scale)
-    _mark_best(page, heat, best, same if views else None)
+    _mark_best(page, heat, best, kept, same if views else None)
     page.colour_bar()
     return page.figure
 
@@ -126,8 +141,8 @@ def _short(name: str) -> str:
     return name if len(name) <= 16 else f"{name[:7]}…{name[-8:]}"
 
 
-def _mark_best(page: Page, axes: Axes, best: np.ndarray, same: np.ndarray | None) -> None:
-    """A mark at the best of each row and, where it is known, a box around the same region; and what they mean."""
+def _mark_best(page: Page, axes: Axes, best: np.ndarray, kept: np.ndarray, same: np.ndarray | None) -> None:
+    """A mark at the best of each row that is kept and, where it is known, a box around the same region; and a key."""
     rows, columns = axes.get_ylim()[0], axes.get_xlim()[1]
     cell = min(size_in_points(axes) / (columns, rows))
     rim = min(0.5, 0.1 * cell)
@@ -136,12 +151,12 @@ def _mark_best(page: Page, axes: Axes, best: np.ndarray, same: np.ndarray | None
     i = np.arange(len(best))
     kinds: list[tuple[str, str, np.ndarray, np.ndarray]]
     if same is None:
-        kinds = [("best of its row", "o", i, best)]
+        kinds = [("best of its row", "o", i[kept], best[kept])]
     else:
-        right = same[i, best]
+        right, wrong = kept & same[i, best], kept & ~same[i, best]
         kinds = [
             ("best of its row, right", "o", i[right], best[right]),
-            ("best of its row, wrong", "X", i[~right], best[~right]),
+            ("best of its row, wrong", "X", i[wrong], best[wrong]),
             ("the same region", "s", *np.argwhere(same).T),
         ]
     key = []

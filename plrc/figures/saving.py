@@ -19,7 +19,7 @@ def save(figure: Figure, file: str | Path, dpi: int = 150) -> None:
             (300 for print); lines and type of a PDF or SVG are vectors.
 
     Raises:
-        ValueError: another suffix.
+        ValueError: another suffix. OSError: it cannot be written there; names the file.
     """
     file = Path(file)
     no_dates: dict[str, dict[str, Any]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
@@ -32,5 +32,9 @@ def save(figure: Figure, file: str | Path, dpi: int = 150) -> None:
         try:
             figure.savefig(unfinished, format=file.suffix[1:], dpi=dpi, metadata=no_dates[file.suffix])
             unfinished.replace(file)
+        except OSError as error:
+            if error.errno is None:
+                raise
+            raise OSError(error.errno, error.strerror, str(file)) from error  # not the unfinished one
         finally:
             unfinished.unlink(missing_ok=True)

@@ -14,7 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from plrc.figures.colours import COSINE, SEQUENTIAL
 
 Limits = tuple[float, float]
-SIGNED = ("difference", "positive − negative")  # an automatic range of these has 0 in its middle
+DENSITY, DENSITY_DIFFERENCE = "density (even: 1)", "density difference"  # of a softmax, whatever the number of cells
+SIGNED = ("difference", DENSITY_DIFFERENCE, "positive − negative")  # an automatic range of these has 0 in its middle
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 BAR = (0.1, 0.08)  # inches in front of the colour bar, and its width
 
@@ -27,7 +28,7 @@ class Scale:
     violet to yellow, so that a reader sees which kind of range it is.
 
     Attributes:
-        quantity: what the values are: "cosine", "softmax", "difference".
+        quantity: what the values are: "cosine", "difference", ``DENSITY``.
         beyond: at which end values lie outside and have its colour: "neither", "min", "max" or "both".
     """
 

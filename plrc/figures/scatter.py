@@ -26,6 +26,7 @@ _MARKERS = "o^sDvP"  # of categories 0 … 7, 8 … 15 and so on
 _SIDE, _LARGE, _SMALL = 2.6, 4.6, 1.4  # of the plane, of one with pictures, and the least, inches
 _KEY_ROW, _KEY_TYPE = 0.118, 6.0  # inches, points
 _KEY_WIDEST = 1.7  # inches of one column of the key
+_NO_MARK: Style = ("none", "")
 _PICTURE = 0.3  # longer side of a picture in the plane, inches
 
 
@@ -38,11 +39,13 @@ def embedding(
     order: Sequence[Category] | None = None,
     explained: Sequence[float] | Mapping[str, Sequence[float]] | None = None,
     captions: str | Mapping[str, str] | None = None,
+    note: str = "",
 ) -> Figure:
     """Dots in a plane, or in one plane for each of several networks, with a key of the categories.
 
     Both directions have one unit; there are no numbers on the axes, for they would mean nothing. The first
     eight categories have eight colours, the next eight the same with another mark, and so on; after 48 they are grey.
+    A key that has no room for all says how many more there are.
 
     Args:
         coordinates: ``(n, 2)`` of t-SNE, PCA, …; or heading → ``(n, 2)``, of the same n things.
@@ -52,6 +55,7 @@ def embedding(
         thumbnails: n pictures, drawn in place of their dots where they do not cover one another.
         explained: the shares of variance that the two axes explain, for PCA; or heading → the two.
         captions: a line under the plane ("purity 0.61"), or heading → a line.
+        note: as of ``plrc.figures.affinity``; the method and its perplexity belong there.
 
     Raises:
         ValueError: coordinates of another shape, numbers that differ, labels and colours together, or a label that
@@ -68,6 +72,11 @@ def embedding(
 
     key = [] if labels is None else [(name, f"{len(members)}", style) for name, members, style in groups]
     key_columns, rows, key_width = _key_shape(key, _LARGE if pictures else _SIDE, len(arrays))
+    if len(key) > key_columns * rows:
+        listed = key[: key_columns * rows - 1]
+        named = {name for name, _, _ in listed}
+        more = len({str(label) for label in _plain(labels)} - named)
+        key = [*listed, (f"and {more} more", "", _NO_MARK)]
     free = room(len(arrays) + bool(key), None) - key_columns * key_width
     side = max(_SMALL, min(_LARGE if pictures else _SIDE, free / max(1, len(arrays))))
     heads, under = [fold(name, side) if name else "" for name in arrays], [fold(notes.get(n, ""), side) for n in arrays]
@@ -75,14 +84,16 @@ def embedding(
     widths = [side] * len(arrays) + ([key_columns * key_width] if key else [])
     share = _flatness(arrays.values())
     height = max(side * share, _KEY_ROW * min(rows, len(key)))
-    page = Page(widths, [height], [height_of(heads)], [height_of(variance.values()) + height_of(under)], None)
-    for column, ((name, plane), head, note) in enumerate(zip(arrays.items(), heads, under, strict=True)):
+    page = Page(
+        widths, [height], [height_of(heads)], [height_of(variance.values()) + height_of(under)], None, note=note
+    )
+    for column, ((name, plane), head, caption) in enumerate(zip(arrays.items(), heads, under, strict=True)):
         axes = page.inset(0, column, 0, side, side * share)
         page.heading(0, column, head)
         _frame(axes, plane, share, variance[name])
         shown = _pictures(axes, plane, pictures, groups, side) if pictures else []
         _dots(axes, plane, groups, rgb, shown)
-        page.below(axes, note, height_of(variance.values()))
+        page.below(axes, caption, height_of(variance.values()))
     if key:
         _draw_key(page.inset(0, len(arrays), 0, key_columns * key_width, height), key, rows, key_width)
     return page.figure
@@ -92,7 +103,7 @@ def _groups(labels: Sequence[Category] | Plane | None, order: Sequence[Category]
     """Name, members and style of each category that occurs; one without a name if there are no labels."""
     if labels is None:
         return [("", np.arange(count), (CATEGORIES[0], "o"))]
-    of = [label.item() if hasattr(label, "item") else label for label in labels]
+    of = _plain(labels)
     known = sorted(set(of)) if order is None else list(dict.fromkeys(order))
     unknown = set(of) - set(known)
     if unknown:
@@ -192,8 +203,13 @@ def _small(picture: np.ndarray | Image.Image) -> np.ndarray:
     return np.asarray(image)
 
 
+def _plain(labels: Sequence[Category] | Plane | None) -> list[Any]:
+    """Labels as Python's own strings and numbers."""
+    return [label.item() if hasattr(label, "item") else label for label in ([] if labels is None else labels)]
+
+
 def _key_shape(key: Sequence[tuple[str, str, Style]], height: float, planes: int) -> tuple[int, int, float]:
-    """Columns and rows of the key, as high as the planes if they leave it room, and the width of a column."""
+    """Columns and rows of the key, at most as high as a square plane, and the width of a column."""
     if not key:
         return 0, 1, 0.0
     rows = int(height / _KEY_ROW)
@@ -201,7 +217,7 @@ def _key_shape(key: Sequence[tuple[str, str, Style]], height: float, planes: int
     width = min(widest, 0.2 + max(_width(f"{name}  {count}") for name, count, _ in key))
     most = max(1, int((room(planes + 1, None) - planes * _SMALL) / width))
     columns = min(most, -(-len(key) // rows))
-    return columns, max(rows, -(-len(key) // columns)), width
+    return columns, rows, width
 
 
 def _draw_key(axes: Axes, key: Sequence[tuple[str, str, Style]], rows: int, width: float) -> None:
@@ -213,6 +229,9 @@ def _draw_key(axes: Axes, key: Sequence[tuple[str, str, Style]], rows: int, widt
     for i, (name, count, (colour, marker)) in enumerate(key):
         x, y = width * (i // rows) + 0.08, _KEY_ROW * (i % rows + 0.5)
         axes.plot(x, y, marker, color=colour, markersize=4, markeredgecolor="white", markeredgewidth=0.25, label=name)
+        if not count:
+            axes.text(x - 0.04, y, name, fontsize=_KEY_TYPE, color="0.25", **how)
+            continue
         axes.text(x + 0.08, y, _cut(name, count, width - 0.2), fontsize=_KEY_TYPE, color="black", **how)
 
 

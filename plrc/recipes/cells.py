@@ -15,8 +15,8 @@ from plrc import figures
 from plrc.analysis.embedding import Basis, load_basis, pca_basis, save_basis, segments, to_rgb
 from plrc.analysis.features import DenseEncoder, FeatureMap
 from plrc.recipes.desk import Desk
-from plrc.recipes.drawing import NO_PARAMETERS, Drawing, Progress, check_seed, counted, written_whole
-from plrc.recipes.networks import heading, inputs_of, sides
+from plrc.recipes.drawing import NO_PARAMETERS, Drawing, Progress, check_seed, counted, few, note_of, written_whole
+from plrc.recipes.networks import Made, heading, inputs_of, made_of, sides
 from plrc.recipes.pictures import spread
 
 _ON_A_SHEET = 24  # pictures; the arrays have all
@@ -68,12 +68,14 @@ def draw_rgb(
     bases: dict[str, Basis] = {}
     extents: dict[str, list[tuple[float, float]]] = {}
     headings: dict[str, str] = {}
+    made: dict[str, Made] = {}
     rows = []
     for name, network in networks.items():
         fmaps = _encode(name, network, sheet, layer, size, finer, progress)
         bases[name] = stored or pca_basis(fmaps, k=3, origin=name, network=known_as[name])
         colours[name] = [to_rgb(fmap, bases[name]) for fmap in fmaps]
-        extents[name], headings[name] = _extents(fmaps), heading(name, fmaps[0])
+        extents[name], headings[name] = _extents(fmaps), heading(name, fmaps[0], layer)
+        made[name] = Made.of(fmaps[0])
         del fmaps  # before the next network's come
         for spec, values in zip(pictures, colours[name], strict=True):
             means = (values.mean(axis=(0, 1)) / 255).round(4).tolist()
@@ -87,6 +89,11 @@ def draw_rgb(
         {headings[name]: [maps[i] / 255 for i in sheet.shown] for name, maps in colours.items()},
         captions={headings[name]: f"{b.explained.sum():.0%} of the variance" for name, b in bases.items() if not basis},
         extents={headings[name]: [reach[i] for i in sheet.shown] for name, reach in extents.items()},
+        note=note_of(
+            sheet.names,
+            f"three principal components, {f'those of {Path(basis).name}' if basis else 'of all cells'}",
+            made_of(made, size, len(pictures)),
+        ),
     )
     inputs |= sheet.read
     if basis:
@@ -144,11 +151,13 @@ def draw_segments(
     labels: dict[str, list[np.ndarray]] = {}
     extents: dict[str, list[tuple[float, float]]] = {}
     headings: dict[str, str] = {}
+    made: dict[str, Made] = {}
     captions, lines, arrays, rows = {}, [], {}, []
     for name, network in networks.items():
         fmaps = _encode(name, network, sheet, layer, size, finer, progress)
         found = segments(fmaps, segments_wanted, seed)
-        labels[name], extents[name], headings[name] = found.labels, _extents(fmaps), heading(name, fmaps[0])
+        labels[name], extents[name], headings[name] = found.labels, _extents(fmaps), heading(name, fmaps[0], layer)
+        made[name] = Made.of(fmaps[0])
         del fmaps  # before the next network's come
         captions[headings[name]] = f"cohesion {found.cohesion:.2f}"
         lines.append(
@@ -166,6 +175,11 @@ def draw_segments(
         {headings[name]: [maps[i] for i in sheet.shown] for name, maps in labels.items()},
         captions=captions,
         extents={headings[name]: [reach[i] for i in sheet.shown] for name, reach in extents.items()},
+        note=note_of(
+            sheet.names,
+            f"spherical k-means of all cells, {segments_wanted} segments, seed {seed}",
+            made_of(made, size, len(pictures)),
+        ),
     )
     inputs = inputs_of(networks, checkpoints) | sheet.read
     return Drawing(
@@ -185,7 +199,7 @@ class _Sheet:
 
     Attributes:
         specs: their names. desk: where they are opened and encoded. read: of those opened, what a recipe notes.
-        shown: number → pixels, of those on the sheet.
+        shown: number → pixels, of those on the sheet. names: theirs, in a few words.
     """
 
     def __init__(self, specs: Sequence[str], desk: Desk) -> None:
@@ -194,6 +208,7 @@ class _Sheet:
         self.read: dict[str, str] = {}
         self.shown: dict[int, np.ndarray] = {}
         self._chosen = set(spread(len(specs), _ON_A_SHEET))
+        self._names: dict[int, str] = {}
 
     @property
     def part(self) -> str:
@@ -201,12 +216,16 @@ class _Sheet:
         n = len(self.specs)
         return f"{len(self._chosen)} of {n} pictures" if len(self._chosen) < n else ""
 
+    @property
+    def names(self) -> str:
+        return few(self._names.values())
+
     def images(self) -> Iterator[Image.Image]:
         for i, picture in enumerate(map(self.desk.picture, self.specs)):
             if picture.spec not in self.read:  # not again for the next network
                 self.read |= picture.inputs
             if i in self._chosen and i not in self.shown:
-                self.shown[i] = picture.pixels
+                self.shown[i], self._names[i] = picture.pixels, picture.name
             yield picture.image
 
 

@@ -3,52 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from plrc import figures
 from plrc.analysis.correspondence import Matches, chance, match_points, match_regions, match_views, region_affinity
 from plrc.analysis.features import DenseEncoder, FeatureMap
-from plrc.analysis.pooling import region_features
+from plrc.analysis.pooling import region_features, region_numbers
 from plrc.analysis.scores import bootstrap
-from plrc.config import load_config
-from plrc.data.loader import view_sampler
-from plrc.data.photometric import apply
-from plrc.data.views import cut
-from plrc.geometry import Crop
 from plrc.recipes.desk import Desk
-from plrc.recipes.drawing import NO_PARAMETERS, Drawing, Progress
-from plrc.recipes.networks import heading, inputs_of, sides
-from plrc.recipes.pictures import mask_files, points_in_frame, region_raster, spread
-from plrc.regions import view_regions
+from plrc.recipes.drawing import NO_PARAMETERS, Drawing, Progress, note_of
+from plrc.recipes.networks import check_cells, heading, inputs_of, made_of, sides
+from plrc.recipes.pairs import Pair, pairs_of
+from plrc.recipes.pictures import mask_files, spread
+
+__all__ = ["CorrespondenceDrawing", "Found", "Pair", "draw_correspondence"]
 
 _ON_A_SHEET = 6  # pairs; the table and the arrays have all
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """Two pictures, or two views of one.
-
-    Attributes:
-        specs: what the two pictures were named by; of views twice the same. name: of the pair, for headings.
-        points: ``(n, 2)`` of the left one; None for all. crops: of views, where they lie. rasters: regions, if wanted.
-    """
-
-    specs: tuple[str, str]
-    name: str
-    left: Image.Image
-    right: Image.Image
-    points: Tensor | None
-    crops: tuple[Crop, Crop] | None
-    rasters: tuple[Tensor, Tensor] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +36,7 @@ class Found:
     Attributes:
         matches: those that are kept, of so many ``asked``. by_chance: the recall of a blind guess at their places.
         matrix: of its regions, ``(n, m)`` cosines, if there are any. fmap: of the left picture.
+        keep: ``(asked,)`` bool, which matches are kept.
     """
 
     pair: Pair
@@ -66,6 +45,14 @@ class Found:
     by_chance: float
     matrix: Tensor | None
     fmap: FeatureMap
+    keep: Tensor
+
+    @property
+    def lines(self) -> Tensor:
+        """``(n,)`` bool: which matches may have a line; that of the background has no place to begin at."""
+        if self.pair.rasters is None or self.pair.background is None:
+            return torch.ones(len(self.matches), dtype=torch.bool)
+        return region_numbers(self.pair.rasters[0])[self.keep] != self.pair.background
 
 
 @dataclass(eq=False, kw_only=True)
@@ -110,9 +97,10 @@ def draw_correspondence(
         regions: match regions, not points: "grid:4", "superpixels:16", "masks:DIR", or "objects", the pictures' own.
         layer, size, finer: as of ``DenseEncoder.features``; of views, the size is their side. branch: as of
             ``plrc.load_encoder``.
-        within: cells between a match and the true place that still count as right.
+        within: cells between a match of a point and its true place that still count as right; of regions nothing.
         mutual, ratio: keep only matches that hold in both directions, or whose ratio test is below it.
-        seed: of the two views. scale: the least share of the picture that a view shows; the preset's if not given.
+        seed: of the two views. scale: the least share of the picture that a view shows; the preset's if not given. Two
+            pictures have neither.
         progress: is told the pairs done. desk: what was loaded and encoded before. Neither is part of the recipe.
 
     Raises:
@@ -127,6 +115,10 @@ def draw_correspondence(
         raise ValueError(f"--within counts cells, 0 or more, not {within}")
     if scale is not None and not 0 < scale <= 1:
         raise ValueError(f"--scale is a share of the picture, above 0 and at most 1, not {scale:g}")
+    if ratio is not None and not 0 < ratio <= 1:
+        raise ValueError(
+            f"--ratio is the distance of a match over that of the next best, so above 0 and at most 1, not {ratio:g}"
+        )
     desk = desk or Desk()
     networks = desk.networks(checkpoints, device, layer, branch)
     inputs = inputs_of(networks, checkpoints)
@@ -135,7 +127,7 @@ def draw_correspondence(
     shown: dict[str, list[Found]] = {name: [] for name in networks}
     parts: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in networks}
     chosen = spread(len(pictures), _ON_A_SHEET)
-    for i, (pair, read) in enumerate(_pairs(desk, pictures, other, points, regions, size, seed, scale)):
+    for i, (pair, read) in enumerate(pairs_of(desk, pictures, other, points, regions, size, seed, scale)):
         inputs |= read
         for name, network in networks.items():
             found = _match(desk, network, pair, layer, size, finer, within, mutual, ratio)
@@ -148,59 +140,28 @@ def draw_correspondence(
             progress("pictures", i + 1, len(pictures))
     lines = [_line(name, mine, mutual) for name, mine in rows.items()]
     table = [row for mine in rows.values() for row in mine]
+    kept = ["mutual matches"] if mutual else []
+    kept += [f"ratio below {ratio:g}"] if ratio is not None else []
+    judged = [f"right within {within} {'cell' if within == 1 else 'cells'}"] if other is None and not regions else []
+    how = note_of(
+        made_of({name: of[0].fmap for name, of in shown.items()}, size, 1 if other is None else 2),
+        *([f"regions {regions}"] if regions else []),
+        *([f"seed {seed}"] if other is None else []),
+        *judged,
+        *kept,
+    )
     arrays = {f"{name} {part}": array for name, mine in parts.items() for part, array in _joined(mine).items()}
     return CorrespondenceDrawing(
         kind="correspondence",
         parameters=parameters,
         inputs=inputs,
         arrays=arrays,
-        draw=partial(_draw, shown, other is None),
+        draw=partial(_draw, shown, other is None, layer, how),
         lines=lines,
         rows=table,
         part=f"{len(chosen)} of {len(pictures)} pictures" if len(chosen) < len(pictures) else "",
         found=shown,
     )
-
-
-def _pairs(
-    desk: Desk,
-    pictures: Sequence[str],
-    other: str | None,
-    points: Sequence[Sequence[Any]],
-    regions: str | None,
-    size: int | Sequence[int],
-    seed: int,
-    scale: float | None,
-) -> Iterator[tuple[Pair, dict[str, str]]]:
-    """Each pair, and what was read for it: name → SHA-256."""
-    sampler = view_sampler(load_config("imagenet"))
-    if scale is not None:
-        sampler = replace(sampler, scale=(scale, sampler.scale[1]))
-    for i, spec in enumerate(pictures):
-        picture = desk.picture(spec)
-        wanted = points_in_frame(points, picture) if points else None
-        if other is not None:
-            second = desk.picture(other)
-            rasters = (region_raster(picture, regions), region_raster(second, regions)) if regions else None
-            name = f"{picture.name} – {second.name}"
-            pair = Pair((spec, other), name, picture.image, second.image, wanted, None, rasters)
-            yield pair, picture.inputs | second.inputs
-            continue
-        if not isinstance(size, int):
-            raise ValueError(f"two views are squares: give --size one number, not {size[0]}x{size[1]}")
-        drawn = sampler.draw(seed, 0, i, picture.image.size)
-        pixels = apply(cut(picture.image, drawn.crops, size).permute(0, 3, 1, 2), torch.from_numpy(drawn.colours))
-        left, right = (Image.fromarray((view.permute(1, 2, 0) * 255).round().byte().numpy()) for view in pixels)
-        if wanted is not None:
-            wanted = drawn.crops[0].to_view(wanted)
-            if not ((wanted >= 0) & (wanted < 1)).all():
-                raise ValueError(f"{picture.name}: a point lies outside the first view; try another --seed")
-        both = None
-        if regions:
-            seen = view_regions(region_raster(picture, regions), drawn.crops).long()
-            both = (seen[0], seen[1])
-        crops = (drawn.crops[0], drawn.crops[1])
-        yield Pair((spec, spec), picture.name, left, right, wanted, crops, both), picture.inputs
 
 
 def _match(
@@ -215,6 +176,8 @@ def _match(
     ratio: float | None,
 ) -> Found:
     a, b = desk.maps(network, [pair.left, pair.right], layer, sides(size), finer)
+    for fmap in (a, b):
+        check_cells(network.origin.name, pair.name, fmap)
     matrix = None
     if pair.rasters:
         matches = match_regions(a, pair.rasters[0], b, pair.rasters[1], named_alike=pair.crops is not None)
@@ -233,7 +196,7 @@ def _match(
         by_chance = 1 / matrix.shape[1]
     else:  # of those that are kept: at a border fewer cells are right than inside
         by_chance = chance(kept, b, within) if pair.crops else float("nan")
-    return Found(pair, kept, len(matches), by_chance, matrix, a)
+    return Found(pair, kept, len(matches), by_chance, matrix, a, keep)
 
 
 def _arrays(found: Found) -> dict[str, np.ndarray]:
@@ -297,26 +260,33 @@ def _line(network: str, rows: list[dict[str, Any]], mutual: bool) -> str:
     return f"{network}: " + "; ".join(said) + f", {len(rows)} pairs" * (len(rows) > 1)
 
 
-def _mirrored(pair: Pair) -> tuple[str, str]:
-    """ ", mirrored" for each view that is, else nothing."""
-    left, right = (", mirrored" * bool(crop.flip) for crop in pair.crops) if pair.crops else ("", "")
-    return left, right
-
-
-def _draw(found: dict[str, list[Found]], views: bool) -> Figure:
-    columns = list(found.values())
-    if len(columns) == len(columns[0]) == 1:
-        one = columns[0][0]
-        pictures = one.pair.left, one.pair.right
-        sides_of = [f"view {v}{mirrored}" for v, mirrored in enumerate(_mirrored(one.pair), start=1)]
-        names = heading(sides_of[0] if views else "image 1", one.fmap), sides_of[1] if views else "image 2"
-        if one.matrix is not None and one.pair.rasters is not None:
-            return figures.region_correspondence(*pictures, one.pair.rasters, one.matrix, views=views, names=names)
-        return figures.correspondence(*pictures, one.matches, views=views, names=names)
-    shown = [one.pair for one in columns[0]]
+def _draw(found: dict[str, list[Found]], views: bool, layer: str | None, how: str) -> Figure:
+    columns = {heading(name, column[0].fmap, layer): column for name, column in found.items()}
+    first = next(iter(columns.values()))
+    if len(columns) == len(first) == 1:
+        return _draw_one(next(iter(found)), first[0], views, how)
+    pairs = [one.pair for one in first]
+    background = ["the background has no line"] if any(pair.background is not None for pair in pairs) else []
     return figures.correspondence_sheet(
-        [(pair.left, pair.right) for pair in shown],
-        {heading(name, column[0].fmap): [one.matches for one in column] for name, column in found.items()},
-        [pair.name + "".join(f"; view {v}{m}" for v, m in enumerate(_mirrored(pair), start=1) if m) for pair in shown],
+        [(pair.left, pair.right) for pair in pairs],
+        {head: [one.matches for one in column] for head, column in columns.items()},
+        [pair.name + "".join(f"; view {v}{m}" for v, m in enumerate(pair.mirrored, start=1) if m) for pair in pairs],
         views=views,
+        guesses={head: [one.by_chance for one in column] for head, column in columns.items()} if views else None,
+        rasters=[pair.rasters for pair in pairs if pair.rasters is not None] or None,
+        lines={head: [one.lines for one in column] for head, column in columns.items()},
+        note=note_of(how, *background),
     )
+
+
+def _draw_one(network: str, one: Found, views: bool, how: str) -> Figure:
+    """One pair by one network; its name, and that of the pictures, are at the foot."""
+    pictures = one.pair.left, one.pair.right
+    names = ("view 1", "view 2") if views else ("image 1", "image 2")
+    left, right = (f"{name}{mirrored}" for name, mirrored in zip(names, one.pair.mirrored, strict=True))
+    titles = heading(left, one.fmap), right
+    said: dict[str, Any] = {"views": views, "names": titles, "guess": one.by_chance if views else None}
+    said["note"] = note_of(network, one.pair.name, how)
+    if one.matrix is not None and one.pair.rasters is not None:
+        return figures.region_correspondence(*pictures, one.pair.rasters, one.matrix, keep=one.keep, **said)
+    return figures.correspondence(*pictures, one.matches, **said)

@@ -100,6 +100,19 @@ def counted(items: Iterable[Item], total: int, what: str, progress: Progress | N
             progress(what, done, total)
 
 
+def note_of(*parts: str) -> str:
+    """The note at a figure's foot: how it was drawn. Empty parts are left out."""
+    return " · ".join(part for part in parts if part)
+
+
+def few(names: Iterable[str], most: int = 4) -> str:
+    """Different names, in order: all of them, or the first ones and how many more there are."""
+    listed = list(dict.fromkeys(names))
+    if len(listed) <= most:
+        return ", ".join(listed)
+    return f"{', '.join(listed[: most - 1])} and {len(listed) - most + 1} more"
+
+
 def check_place(out: Path) -> None:
     """Raise a ValueError, before any work is done, if files named after ``out`` cannot be written, or it is taken."""
     if out.exists():

@@ -38,21 +38,33 @@ class Answer:
     fmap: FeatureMap
 
 
-def row_of(network: str, answer: Answer) -> dict[str, Any]:
-    """A line of the table."""
+def row_of(network: str, answer: Answer, kind: str = "cosine") -> dict[str, Any]:
+    """A line of the table.
+
+    Args:
+        kind: of the values. "cosine"; "softmax", of which *half* is the smallest share of the cells that has half of
+            it; or "difference", which has neither *half* nor *AUC* nor *IoU* of its own.
+    """
     values = answer.values
     low, high = float(values.min()), float(values.max())
+    if kind == "difference":
+        half: float | str = ""
+    elif kind == "softmax":
+        sums = values.flatten().sort(descending=True).values.double().cumsum(0)
+        half = round((int((sums < sums[-1] / 2).sum()) + 1) / len(sums), 4)
+    else:
+        half = round(float((values > (low + high) / 2).float().mean()), 4)
     row: dict[str, Any] = {
         "picture": answer.picture.spec,
         "point": " ".join(f"{x:.3f},{y:.3f}" for x, y in answer.positive.tolist()) if answer.own else "",
         "network": network,
         "lowest": round(low, 4),
         "highest": round(high, 4),
-        "half": round(float((values > (low + high) / 2).float().mean()), 4),
+        "half": half,
         "AUC": "",
         "IoU": "",
     }
-    mask = _meant(answer)
+    mask = None if kind == "difference" else _meant(answer)
     if mask is not None:
         auc = point_auc(values, answer.fmap.extent, mask, answer.positive[0])
         row["AUC"] = "" if math.isnan(auc) else round(auc, 4)  # the object may fill the picture
@@ -78,24 +90,40 @@ def _meant(answer: Answer) -> Tensor | None:
     return torch.from_numpy(masks[thing].copy())
 
 
-def lines_of(rows: dict[str, list[dict[str, Any]]]) -> list[str]:
+def lines_of(rows: dict[str, list[dict[str, Any]]], softmax: bool = False) -> list[str]:
     """The numbers of each network, over all its maps."""
     lines = []
     for network, mine in rows.items():
-        aucs: dict[str, list[float]] = {}  # the picture is what is drawn at random, not the point in it
-        for row in mine:
-            if row["AUC"] != "":
-                aucs.setdefault(row["picture"], []).append(row["AUC"])
         half = np.mean([row["half"] for row in mine])
         line = f"{network}: above the middle of its range lie {half:.0%} of the picture"
+        if softmax:
+            line = f"{network}: half of its softmax lies in {half:.1%} of the picture"
         line += f" (mean of {len(mine)} maps)" * (len(mine) > 1)
-        if aucs:
-            means, maps = [float(np.mean(of)) for of in aucs.values()], sum(map(len, aucs.values()))
+        if means := _aucs(mine):
+            maps = sum(row["AUC"] != "" for row in mine)
             share = str(bootstrap(means)) if len(means) > 1 else f"{means[0]:.3f}"
             line += f"; a pixel of the object ranks above one outside, equally far, {share} of the time"
             line += f" ({maps} of the maps)" * (maps < len(mine))
         lines.append(line)
     return lines
+
+
+def difference_line(rows: list[dict[str, Any]], first: list[dict[str, Any]], last: list[dict[str, Any]]) -> str:
+    """The numbers of differences, and the AUC of the two networks that they are of."""
+    span = _span(min(row["lowest"] for row in rows), max(row["highest"] for row in rows))
+    line = f"{rows[0]['network']}: from {span.replace(' to ', ' up to ')}"
+    line += f" ({len(rows)} maps)" * (len(rows) > 1)
+    before, after = _aucs(first), _aucs(last)
+    return line + (f"; AUC {np.mean(before):.3f} → {np.mean(after):.3f}" if before and after else "")
+
+
+def _aucs(rows: list[dict[str, Any]]) -> list[float]:
+    """The mean AUC of each picture where it is known: the picture is what is drawn at random, not the point in it."""
+    aucs: dict[str, list[float]] = {}
+    for row in rows:
+        if row["AUC"] != "":
+            aucs.setdefault(row["picture"], []).append(row["AUC"])
+    return [float(np.mean(of)) for of in aucs.values()]
 
 
 def of_one(answers: dict[str, list[tuple[Answer, str]]], difference: bool) -> bool:
@@ -106,12 +134,16 @@ def of_one(answers: dict[str, list[tuple[Answer, str]]], difference: bool) -> bo
 
 
 def draw_maps(
-    columns: dict[str, list[tuple[Answer, str]]], quantity: str, limits: tuple[float, float] | None
+    columns: dict[str, list[tuple[Answer, str]]],
+    quantity: str,
+    limits: tuple[float, float] | None,
+    difference: bool,
+    note: str,
 ) -> Figure:
     """The maps with their captions, a column for each heading; of one picture by one network in rows of four."""
-    if of_one(columns, quantity == "difference"):
+    if of_one(columns, difference):
         ((name, column),) = columns.items()
-        return _draw_one(name, column, quantity, limits)
+        return _draw_one(name, column, quantity, limits, note)
     chosen = spread(len(next(iter(columns.values()))), ON_A_SHEET)  # of one picture's points there may be more
     shown = {name: [column[i] for i in chosen] for name, column in columns.items()}
     first = [answer for answer, _ in next(iter(shown.values()))]
@@ -125,10 +157,13 @@ def draw_maps(
         quantity=quantity,
         limits=limits,
         extents={name: [tuple(a.fmap.extent.tolist()) for a, _ in column] for name, column in shown.items()},
+        note=note,
     )
 
 
-def _draw_one(name: str, shown: list[tuple[Answer, str]], quantity: str, limits: tuple[float, float] | None) -> Figure:
+def _draw_one(
+    name: str, shown: list[tuple[Answer, str]], quantity: str, limits: tuple[float, float] | None, note: str
+) -> Figure:
     """One picture by one network: a map for each point."""
     answers = [answer for answer, _ in shown]
     titles = [f"{name}, point {i}" for i in range(1, len(answers) + 1)] if len(answers) > 1 else [name]
@@ -141,12 +176,33 @@ def _draw_one(name: str, shown: list[tuple[Answer, str]], quantity: str, limits:
         quantity=quantity,
         limits=limits,
         extent=tuple(answers[0].fmap.extent.tolist()),
+        note=note,
     )
 
 
 def caption_of(row: dict[str, Any]) -> str:
-    return (
-        f"{row['lowest']:.2f} to {row['highest']:.2f}".replace("-", "−")
-        if row["AUC"] == ""
-        else f"AUC {row['AUC']:.2f}"
-    )
+    """What stands under a map: its AUC, or its range where no object is known."""
+    return _span(row["lowest"], row["highest"]) if row["AUC"] == "" else f"AUC {row['AUC']:.2f}"
+
+
+def difference_caption(row: dict[str, Any], first: dict[str, Any], last: dict[str, Any]) -> str:
+    """What stands under a difference: its own range and, where an object is known, the AUC of both networks."""
+    span = _span(row["lowest"], row["highest"])
+    if "" in (first["AUC"], last["AUC"]):
+        return span
+    both = f"AUC {first['AUC']:.2f} → {last['AUC']:.2f}".replace(" ", "\N{NO-BREAK SPACE}")  # a line of its own
+    return f"{span}, {both}"
+
+
+def points_said(answers: list[Answer]) -> str:
+    """Where a map is of several points, how they were put together; nothing where each has its own."""
+    own = [answer for answer in answers if answer.own]
+    positive, negative = (max(len(p) for p in of) for of in zip(*((a.positive, a.negative) for a in own), strict=True))
+    said = f"maximum over {positive} points" if positive > 1 else ""
+    if negative > 1:
+        said += f"{' less that' if said else 'less the maximum'} over {negative} negative ones"
+    return said
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:.2f} to {high:.2f}".replace("-", "−")

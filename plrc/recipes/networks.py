@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -21,9 +22,54 @@ def named(encoders: Sequence[DenseEncoder], branch: str | None = None) -> dict[s
     return networks
 
 
-def heading(name: str, fmap: FeatureMap) -> str:
-    """A network's name over its maps, which says so if they are finer than the network makes them."""
-    return f"{name}, {fmap.finer}" if fmap.finer else name
+def heading(name: str, fmap: FeatureMap, layer: str | None = None) -> str:
+    """A network's name over its maps; it says of which layer they are, if one was asked for, and whether they are finer
+    than the network makes them.
+    """
+    return ", ".join(part for part in (name, layer, fmap.finer) if part)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What is said of a network's maps when they are gone: layer and input's width and height."""
+
+    layer: str
+    input_size: tuple[int, int]
+
+    @classmethod
+    def of(cls, fmap: FeatureMap) -> Made:
+        return cls(fmap.layer, fmap.input_size)
+
+
+def made_of(maps: Mapping[str, Made | FeatureMap], size: int | Sequence[int], pictures: int) -> str:
+    """Layer and input of maps, for the note at a figure's foot; of each network if they differ.
+
+    Args:
+        maps: name → one of its maps. size: that was asked for. pictures: how many there are; the inputs of several
+            have in common only their short side, unless the size is exact.
+    """
+    exact = pictures == 1 or not isinstance(size, int)
+    sizes = {name: fmap.input_size for name, fmap in maps.items()}
+    layers = _each({name: fmap.layer for name, fmap in maps.items()})
+    seen = _each({name: f"{w} × {h}" if exact else f"{min(w, h)}" for name, (w, h) in sizes.items()})
+    return f"layer {layers}, input {seen}" if exact else f"layer {layers}, input's short side {seen}"
+
+
+def _each(told: Mapping[str, str]) -> str:
+    """What is told of networks: once if it is the same of all."""
+    if len(set(told.values())) == 1:
+        return next(iter(told.values()))
+    return ", ".join(f"{what} ({name})" for name, what in told.items())
+
+
+def check_cells(name: str, picture: str, fmap: FeatureMap) -> None:
+    """Raise a ValueError if a map has one cell only: nothing can be compared there."""
+    if fmap.shape == (1, 1):
+        width, height = fmap.input_size
+        raise ValueError(
+            f"{name} sees {picture}, at {width} × {height} pixels, as one cell, which there is nothing to compare "
+            f"with: give a --size of {2 * fmap.stride} or more"
+        )
 
 
 def sides(size: int | Sequence[int]) -> int | tuple[int, int]:

@@ -94,7 +94,9 @@ def open_picture(spec: str) -> Picture:
         return Picture(spec, file.stem, decode(file, name=spec), None, None)
     except UndecodableImage as error:
         what = spec if error.name == spec else f"{spec} ({error.name})"  # of a data set: the file, or that of the mask
-        raise ValueError(f"{what} cannot be shown: {error.reason}") from error
+        raise ValueError(
+            f"{what} cannot be shown: {error.reason}; give another picture, or a whole copy of this one"
+        ) from error
     except OSError as error:
         raise ValueError(f"{spec}: {error}") from error
 
@@ -216,7 +218,8 @@ def region_raster(picture: Picture, regions: str) -> Tensor:
         ValueError: regions are none of these, there is no such mask, or the picture's objects are not known.
     """
     if regions != "objects":
-        maps = open_regions(regions, picture.sha256, REGION_CACHE)  # superpixels are kept for these very pixels
+        # Superpixels are kept for these very pixels.
+        maps = open_regions(regions, picture.sha256, REGION_CACHE, ("objects",))
         name = _mask_name(picture.spec, regions) if regions.startswith("masks:") else picture.name
         return maps.raster(name, lambda at_least: picture.image.copy())
     if picture.masks is None:

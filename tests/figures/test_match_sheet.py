@@ -202,3 +202,24 @@ def test_what_does_not_belong_together_is_refused() -> None:
             figures.correspondence_sheet(pairs, columns, names)
     with pytest.raises(ValueError, match="nothing to draw"):
         figures.correspondence_sheet([], {"a": []}, [])
+
+
+def test_a_match_without_a_line_counts_and_borders_and_guesses_are_those_of_the_cell() -> None:
+    start = grid(2, 2)
+    matches = [found(k, start) for k in range(2)]
+    may = [np.array([False, True, True, True]), np.ones(4, bool)]
+    rasters = [(np.arange(4).reshape(2, 2), np.arange(2).reshape(1, 2))] * 2
+    figure = figures.correspondence_sheet(
+        [(picture(40, 60), picture(40, 40))] * 2, {"a": matches}, ["p", "q"],
+        lines={"a": may}, rasters=rasters, guesses={"a": [0.012, float("nan")]},
+    )  # fmt: skip
+    first, second = cells(figure)
+    visible = [np.asarray(m.visible) for m in matches]
+    assert len(lines(figure, first)) == (visible[0] & may[0]).sum()
+    assert len(lines(figure, second)) == visible[1].sum()
+    assert f"of {visible[0].sum()} right" in under(figure, first)
+    assert ("drawn" in under(figure, first)) == bool(visible[0][0])
+    assert "blind guess 1.2 %" in under(figure, first)
+    assert "blind" not in under(figure, second)
+    left, right = ([len(c.get_segments()) for c in axes.collections if c.get_label() == "borders"] for axes in first)
+    assert (left, right) == ([2], [1])

@@ -18,13 +18,16 @@ from plrc import figures
 
 SIZES = [(300, 60), (30, 300)]
 LONG = "/folder/of/runs/a_very_long_run_name/checkpoints/epoch_0100 ($50$)"
+NOTE = "scene 77, china · layer c3 (demo/last), c5 (random:resnet50) · input's short side 448 · softmax at 0.1"
+NAMES = (LONG, "other")
 RNG = np.random.default_rng(0)
 
 
 def draw_ranges(h: int, w: int) -> Figure:
     maps = RNG.random((5, 3, 4)) / 500
     points = [RNG.random((2, 2)) for _ in range(5)]
-    return figures.affinity(picture(h, w), maps, points, negatives=points, quantity="positive − negative", limits=None)
+    how = {"quantity": "positive − negative", "limits": None, "note": NOTE}
+    return figures.affinity(picture(h, w), maps, points, negatives=points, **how)
 
 
 def draw_captions(h: int, w: int) -> Figure:
@@ -32,7 +35,7 @@ def draw_captions(h: int, w: int) -> Figure:
     captions = {"random": "AUC 0.51 [0.47, 0.55]", LONG: ["intersection over union 0.41", "0.1"], "last": "AUC 0.61"}
     images = [picture(h, w), picture(128, 160)]
     return figures.affinity_sheet(
-        images, np.full((2, 2), 0.5), columns, captions=captions, quantity="softmax", limits=None
+        images, np.full((2, 2), 0.5), columns, captions=captions, quantity="softmax", limits=None, note=NOTE
     )
 
 
@@ -45,18 +48,21 @@ def matches(n: int, judged: bool) -> SimpleNamespace:
 
 
 def draw_matches(h: int, w: int) -> Figure:
-    return figures.correspondence(picture(h, w), picture(h, w), matches(100, True), names=(LONG, "other"))
+    return figures.correspondence(
+        picture(h, w), picture(h, w), matches(100, True), names=(LONG, "other"), guess=0.01, note=NOTE
+    )
 
 
 def draw_unequal_matches(h: int, w: int) -> Figure:
-    return figures.correspondence(picture(h, w), picture(128, 160), matches(1, False))
+    return figures.correspondence(picture(h, w), picture(128, 160), matches(1, False), note=NOTE)
 
 
 def draw_regions(h: int, w: int) -> Figure:
     raster = np.arange(56).reshape(7, 8)
     return figures.region_correspondence(
-        picture(h, w), picture(h, w), (raster, raster), RNG.random((56, 56)), views=True
-    )
+        picture(h, w), picture(h, w), (raster, raster), RNG.random((56, 56)), views=True,
+        keep=RNG.random(56) < 0.5, guess=0.02, note=NOTE,
+    )  # fmt: skip
 
 
 def draw_few_regions(h: int, w: int) -> Figure:
@@ -70,18 +76,20 @@ def draw_planes(h: int, w: int) -> Figure:
     planes = {"random": RNG.normal(size=(50, 2)), LONG: RNG.normal(size=(50, 2)), "last": RNG.normal(size=(50, 2))}
     names = [f"{'a long name of a class, ' * (i % 3)}{i}" for i in range(50)]
     return figures.embedding(
-        planes, names, captions=dict.fromkeys(planes, "purity 0.61 [0.55, 0.66]"), explained=(0.3, 0.1)
+        planes, names, captions=dict.fromkeys(planes, "purity 0.61 [0.55, 0.66]"), explained=(0.3, 0.1), note=NOTE
     )
 
 
 def draw_thumbnails(h: int, w: int) -> Figure:
-    return figures.embedding(RNG.normal(size=(20, 2)), ["a"] * 20, thumbnails=[picture(h, w)] * 20, captions="k-NN 0.5")
+    return figures.embedding(
+        RNG.normal(size=(20, 2)), ["a"] * 20, thumbnails=[picture(h, w)] * 20, captions="k-NN 0.5", note=NOTE
+    )
 
 
 def draw_contact_sheet(h: int, w: int) -> Figure:
     images = [picture(h, w), picture(128, 160), picture(160, 128), picture(h, w)]
     captions = {"segments": [f"purity 0.{i}" for i in range(4)]}
-    return figures.segments(images, [RNG.integers(5, size=(6, 8))] * 4, captions=captions)
+    return figures.segments(images, [RNG.integers(5, size=(6, 8))] * 4, captions=captions, note=NOTE)
 
 
 def draw_colours(h: int, w: int) -> Figure:
@@ -153,3 +161,15 @@ def test_a_figure_is_saved_as_the_same_bytes_again(
         figures.save(figure, tmp_path / f"{name}{suffix}")
     first, second = ((tmp_path / f"{name}{suffix}").read_bytes() for name in "ab")
     assert first == second
+
+
+@pytest.mark.parametrize("draw", [draw_ranges, draw_matches, draw_regions, draw_planes, draw_thumbnails])
+def test_the_note_is_small_and_grey_and_below_everything(draw: Callable[[int, int], Figure]) -> None:
+    figure = draw(64, 64)
+    rendered(figure)
+    (note,) = [text for text in texts(figure) if " ".join(text.get_text().split()) == NOTE]
+    assert note.get_fontsize() == 6
+    assert note.get_color() == "0.45"
+    top = note.get_window_extent().y1
+    assert all(text.get_window_extent().y0 >= top for text in texts(figure) if text is not note)
+    assert all(axes.bbox.y0 >= top for axes in figure.axes)

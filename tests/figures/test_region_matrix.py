@@ -117,3 +117,17 @@ def test_a_matrix_of_another_shape_is_refused(shape: tuple[int, int]) -> None:
 def test_rasters_without_regions_are_refused() -> None:
     with pytest.raises(ValueError, match="0 and 4 regions"):
         figures.region_correspondence(picture(4, 6), picture(4, 6), (LEFT * 0 - 1, RIGHT), np.zeros((0, 4)))
+
+
+def test_what_is_not_kept_is_neither_marked_nor_counted_nor_a_pair() -> None:
+    image, keep = picture(40, 60), np.array([True, True, False, False])
+    figure = figures.region_correspondence(image, image, (LEFT, RIGHT), MATRIX, views=True, keep=keep, guess=0.25)
+    assert places(figure, "best of its row, right") == {(1, 0)}
+    assert places(figure, "best of its row, wrong") == {(0, 3)}
+    assert {"1 of 1 regions find themselves (100 %)", "blind guess 25 % · 2 of 4 matches are kept"} <= words(figure)
+    figure = figures.region_correspondence(image, image, (LEFT, RIGHT), MATRIX, keep=torch.tensor(keep))
+    assert places(figure, "best of its row") == {(0, 3), (1, 0)}
+    assert {"1 of 4 regions have a mutual best match", "2 of 4 matches are kept"} <= words(figure)
+    assert colours(figure, 0, LEFT)[3] == UNMATCHED
+    with pytest.raises(ValueError, match=r"keep has the shape \(3,\), and there are 4 regions"):
+        figures.region_correspondence(image, image, (LEFT, RIGHT), MATRIX, keep=keep[:3])

@@ -138,3 +138,17 @@ def test_what_does_not_belong_together_is_refused() -> None:
         figures.embedding({"last": np.zeros((60, 3))})
     with pytest.raises(ValueError, match="finite"):
         figures.embedding(np.array([[0, np.nan]]))
+
+
+def test_a_key_without_room_says_how_many_more_there_are() -> None:
+    names = [f"category {i:03}" for i in range(60)]
+    rows = len({text for text in words(figures.embedding(XY, names[:20] * 3)) if text.startswith("category")})
+    assert rows == 20
+    planes_of = dict.fromkeys(("a", "b", "c", "d"), XY)
+    said = words(figures.embedding(planes_of, names))
+    listed = {text for text in said if text.startswith("category")}
+    assert 5 < len(listed) < 48
+    assert f"and {60 - len(listed)} more" in said
+    assert listed == {f"{name}  1" for name in names[: len(listed)]}
+    figure = figures.embedding(planes_of, names)
+    assert figure.get_figheight() < 3.5

@@ -163,9 +163,29 @@ def test_the_difference_is_the_last_less_the_first():
     expected = one.arrays[f"{OTHER} 0"] - one.arrays[f"{TINY} 0"]
     np.testing.assert_allclose(three.arrays[f"{title} 0"], expected, atol=1e-6)
     assert set(three.arrays) == {f"{title} 0", "positive 0", "negative 0"}
-    assert three.rows == one.rows  # the numbers are those of the networks
+    *networks, own = three.rows
+    assert networks == one.rows
+    # Its own lowest and highest, not those of the two networks, in the table, under the map and in a line.
+    low, high = float(expected.min()), float(expected.max())
+    assert (own["network"], own["half"], own["AUC"], own["IoU"]) == (title, "", "", "")
+    assert (own["lowest"], own["highest"]) == pytest.approx((low, high), abs=1e-4)
     first, last = (row["AUC"] for row in one.rows)
-    assert {f"AUC {first:.2f} → {last:.2f}", title} <= texts(three.figure)
+    span = f"{low:.2f} to {high:.2f}".replace("-", "−")
+    assert {f"{span}, AUC {first:.2f} → {last:.2f}", title} <= texts(three.figure)
+    up = span.replace(" to ", " up to ")
+    assert three.lines == [*one.lines, f"{title}: from {up}; AUC {first:.3f} → {last:.3f}"]
+    assert (three.scale.low, three.scale.high, three.scale.quantity) == (-1, 1, "difference")
+
+
+@pytest.mark.parametrize(("value", "beyond"), [(1.5, "max"), (-1.5, "min"), (0.9, "neither")])
+def test_a_difference_beyond_its_colours_is_pointed_out(monkeypatch, value, beyond):
+    def difference(first, over, second, over_too):
+        return torch.full((1, *over.shape), value), over
+
+    monkeypatch.setattr("plrc.recipes.affinity.map_difference", difference)
+    drawing = draw_affinity(["scenes#3"], [TINY, OTHER], size=64, difference=True)
+    assert drawing.scale.beyond == beyond
+    assert drawing.figure is not None  # the bar of such a scale can be drawn
 
 
 def test_a_point_is_looked_for_in_other_pictures(seeing, tmp_path):
@@ -179,7 +199,8 @@ def test_a_point_is_looked_for_in_other_pictures(seeing, tmp_path):
     assert [row["picture"] for row in drawing.rows] == specs
     assert [row["point"] for row in drawing.rows] == ["0.100,0.800", ""]  # it is no point of the other
     shares = draw_affinity(specs[:1], ["any"], [[0.1, 0.8]], to=specs[1:], size=64, temperature=0.1).arrays
-    assert shares["any 0"].sum() + shares["any 1"].sum() == pytest.approx(1, abs=1e-5)
+    # Densities: as large together as there are cells.
+    assert shares["any 0"].sum() + shares["any 1"].sum() == pytest.approx(2 * 12 * 8, rel=1e-5)
 
 
 def test_numbers_stand_under_their_own_maps_and_only_where_there_is_an_object_to_find():
@@ -196,7 +217,7 @@ def test_a_finer_map_of_another_layer():
     fmap = fmap_of("scenes#3", layer="c2", finer="upscaled")
     expected = prompt(fmap, torch.tensor([[0.4, 0.6]]))
     torch.testing.assert_close(torch.from_numpy(drawing.arrays[f"{TINY} 0"]), expected)
-    assert any(text.startswith(f"{TINY}, upscaled ×2: ") for text in texts(drawing.figure))
+    assert any(text.startswith(f"{TINY}, c2, upscaled ×2: ") for text in texts(drawing.figure))
     sheet = draw_affinity(["scenes#3"], [TINY, OTHER], size=64, finer="shifted")
     assert {f"{TINY}, shifted ×2", f"{OTHER}, shifted ×2"} <= texts(sheet.figure)
     assert not any("×2" in text for text in texts(draw_affinity(["scenes#3"], [TINY, OTHER], size=64).figure))
@@ -241,5 +262,86 @@ def test_what_does_not_fit_together_is_refused(photos):
         draw_affinity([picture], [TINY], [[97, 2, "px"]])
     with pytest.raises(ValueError, match="name a checkpoint"):
         draw_affinity([picture], [])
+    with pytest.raises(
+        ValueError, match=r"random:tiny sees b, at 8 × 8 pixels, as one cell, .*: give a --size of 16 or more"
+    ):
+        draw_affinity([picture], [TINY], size=[8, 8])
     with pytest.raises(ValueError, match="has no layer 'c9': it has c2, c3, projector"):
         draw_affinity([picture], [TINY], layer="c9")
+
+
+COARSE = "random:resnet18"  # 2 × 3 cells where the others have 8 × 12
+
+
+def test_softmax_maps_of_different_strides_can_be_compared(photos):
+    """Shares fall as cells grow in number: of 6 cells each has sixteen times that of 96."""
+    how = {"points": [[0.4, 0.6]], "temperature": 1e6, "size": 64}  # so warm that all is even
+    both = draw_affinity([str(photos / "b.jpg")], [TINY, COARSE], **how)
+    shapes = {name: values.shape for name, values in both.arrays.items() if values.ndim == 2 and "random" in name}
+    assert shapes == {f"{TINY} 0": (8, 12), f"{COARSE} 0": (2, 3)}
+    for name in shapes:
+        np.testing.assert_allclose(both.arrays[name], 1, atol=1e-3)
+    difference = draw_affinity([str(photos / "b.jpg")], [TINY, COARSE], difference=True, **how)
+    np.testing.assert_allclose(difference.arrays[f"{COARSE} − {TINY} 0"], 0, atol=1e-3)
+    # Where it is not even: as much is added as is taken away.
+    cold = draw_affinity([str(photos / "b.jpg")], [TINY, COARSE], difference=True, **{**how, "temperature": 0.2})
+    values = cold.arrays[f"{COARSE} − {TINY} 0"]
+    assert values.min() < -0.02 < 0.02 < values.max()
+    assert abs(values.mean()) < 0.1 * values.max()
+
+
+def test_the_bar_says_that_a_softmax_is_a_density(photos):
+    picture = str(photos / "b.jpg")
+    soft = draw_affinity([picture], [TINY, OTHER], temperature=0.1, size=64)
+    assert soft.scale.quantity == "density (even: 1)"
+    values = np.concatenate([soft.arrays[f"{name} 0"].ravel() for name in (TINY, OTHER)])
+    assert (soft.scale.low, soft.scale.high) == pytest.approx((values.min(), values.max()))
+    assert "density (even: 1)" in texts(soft.figure)
+    negatives = draw_affinity([picture], [TINY], [[0.1, 0.1]], [[0.9, 0.9]], temperature=0.1, size=64)
+    assert negatives.scale.quantity == "density (even: 1)"  # and not positive − negative
+    difference = draw_affinity([picture], [TINY, OTHER], temperature=0.1, difference=True, size=64)
+    assert difference.scale.quantity == "density difference"
+    assert difference.scale.low == -difference.scale.high
+    assert draw_affinity([picture], [TINY], size=64).scale.quantity == "cosine"
+
+
+def test_of_a_softmax_half_is_where_half_of_it_lies(seeing, tmp_path):
+    ramp(96, 64).save(tmp_path / "ramp.png")
+    drawing = draw_affinity([str(tmp_path / "ramp.png")], ["any"], [[0.3, 0.4]], temperature=0.05, size=64)
+    values = np.sort(drawing.arrays["any 0"].ravel())[::-1].astype(float)
+    cells = 1 + next(i for i in range(96) if values[: i + 1].sum() >= values.sum() / 2)
+    assert 1 < cells < 48
+    assert drawing.rows[0]["half"] == round(cells / 96, 4)
+    assert drawing.lines == [f"any: half of its softmax lies in {cells / 96:.1%} of the picture"]
+
+
+def test_headings_and_the_foot_say_what_is_drawn(photos):
+    picture = str(photos / "b.jpg")
+
+    def said(*checkpoints, **how):
+        return texts(draw_affinity([picture], checkpoints, size=64, **how).figure)
+
+    assert "b · layer c3, input 96 × 64" in said(TINY)
+    head = said(TINY, layer="projector")
+    assert any(text.startswith(f"{TINY}, projector: ") for text in head)
+    assert "b · layer projector, input 96 × 64" in head
+    assert {f"{TINY}, c2", f"{OTHER}, c2"} <= said(TINY, OTHER, layer="c2")
+    assert f"b · layer c3 ({TINY}), c5 ({COARSE}), input 96 × 64" in said(TINY, COARSE)
+    assert "b · layer c3, input 96 × 64 · softmax at temperature 0.25" in said(TINY, temperature=0.25)
+    two, off = [[0.1, 0.1], [0.2, 0.2]], [[0.9, 0.9], [0.8, 0.8], [0.7, 0.7]]
+    assert "b · layer c3, input 96 × 64" in said(TINY, points=two)
+    assert "b · layer c3, input 96 × 64 · maximum over 2 points" in said(TINY, points=two, together=True)
+    merged = "maximum over 2 points less that over 3 negative ones"
+    assert f"b · layer c3, input 96 × 64 · {merged}" in said(TINY, points=two, negatives=off)
+    several = draw_affinity([str(photos / name) for name in ("a.png", "b.jpg")], [TINY], size=64)
+    assert "a, b · layer c3, input's short side 64" in texts(several.figure)
+
+
+def test_the_rows_of_a_heading_are_found_by_name():
+    drawing = draw_affinity(["scenes#3"], [TINY, OTHER], layer="c2", finer="shifted", size=64)
+    assert drawing.names == {f"{name}, c2, shifted ×2": name for name in (TINY, OTHER)}
+    assert list(drawing.names) == list(drawing.columns)
+    assert {row["network"] for row in drawing.rows} == set(drawing.names.values())
+    difference = draw_affinity(["scenes#3"], [TINY, OTHER], layer="c2", difference=True, size=64)
+    (network,) = difference.names.values()
+    assert [row["network"] for row in difference.rows] == [TINY, OTHER, network]

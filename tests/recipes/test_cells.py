@@ -147,3 +147,21 @@ def test_the_sheet_says_what_it_leaves_out():
     drawing = draw_rgb([f"scenes#{i}" for i in range(25)], [TINY], size=32)
     assert drawing.part == "24 of 25 pictures"
     assert len(drawing.rows) == 25
+
+
+@pytest.mark.parametrize(
+    ("draw", "how"),
+    [
+        (draw_rgb, "three principal components, of all cells"),
+        (draw_segments, "spherical k-means of all cells, 8 segments, seed 0"),
+    ],
+)
+def test_the_foot_says_how_the_colours_were_made(draw, how):
+    def said(*specs, **more):
+        figure = draw(specs, [TINY], size=64, **more).figure
+        return {" ".join(text.get_text().split()) for text in figure.findobj(Text)}
+
+    assert f"scene 3 · {how} · layer c2, input 80 × 64" in said("scenes#3", layer="c2")
+    assert f"{TINY}, c2" in said("scenes#3", layer="c2")
+    many = said(*(f"scenes#{i}" for i in range(6)))
+    assert f"scene 0, scene 1, scene 2 and 3 more · {how} · layer c3, input's short side 64" in many

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from matplotlib.patches import ConnectionPatch
 from matplotlib.text import Text
 from PIL import Image
 
 from plrc.analysis.correspondence import Matches, chance
 from plrc.analysis.features import load_encoder
+from plrc.analysis.pooling import region_numbers
 from plrc.config import load_config
 from plrc.data.loader import view_sampler
 from plrc.recipes import draw_correspondence
@@ -22,7 +24,7 @@ TINY, OTHER = "random:tiny", "random:tiny@1"
 @pytest.fixture
 def true_colours(monkeypatch):
     """Views keep their colours."""
-    monkeypatch.setattr("plrc.recipes.correspondence.apply", lambda views, parameters: views.float() / 255)
+    monkeypatch.setattr("plrc.recipes.pairs.apply", lambda views, parameters: views.float() / 255)
 
 
 @pytest.fixture
@@ -71,8 +73,12 @@ def test_points_of_a_picture_are_matched_in_the_views(seeing, true_colours, wide
     outside = crops[0].to_image(torch.tensor([[1.2, 0.5]]))[0]
     if not 0 <= outside[0] <= 1:
         outside = crops[0].to_image(torch.tensor([[-0.2, 0.5]]))[0]
-    with pytest.raises(ValueError, match="wide: a point lies outside the first view; try another --seed"):
-        draw_correspondence([wide], ["any"], points=[outside.clamp(0, 1).tolist()], size=128)
+    shares = outside.clamp(0, 1).tolist()
+    pixels = [round(shares[0] * 160, 2), round(shares[1] * 96, 2), "px"]
+    x, y = (f"{v:g}" for v in shares)
+    for bad, where in ((shares, f"{x},{y}"), (pixels, f"{pixels[0]:g}px,{pixels[1]:g}px")):
+        with pytest.raises(ValueError, match=rf"wide: the point {where} lies outside the first view of --seed 0: try"):
+            draw_correspondence([wide], ["any"], points=[point.tolist(), bad], size=128)
 
 
 def test_regions_of_two_views_match(seeing, true_colours, wide):
@@ -232,3 +238,92 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
         draw_correspondence([picture], [TINY], picture, [[0.5, 0.5]], "grid:2")
     with pytest.raises(ValueError, match="--within counts cells, 0 or more, not -1"):
         draw_correspondence([picture], [TINY], picture, within=-1)
+    for ratio in (2.0, 0.0):
+        with pytest.raises(ValueError, match=rf"--ratio .* above 0 and at most 1, not {ratio:g}"):
+            draw_correspondence([picture], [TINY], picture, ratio=ratio)
+    with pytest.raises(ValueError, match="random:tiny sees p, at 8 × 8 pixels, as one cell"):
+        draw_correspondence([picture], [TINY], size=8)
+
+
+def said(figure):
+    return {" ".join(text.get_text().split()) for text in figure.findobj(Text)}
+
+
+def marked(figure):
+    """Rows of the matrix that have a mark."""
+    lines = [line for axes in figure.axes for line in axes.lines if str(line.get_label()).startswith("best of its row")]
+    return sorted(int(y) for line in lines for y in line.get_ydata())
+
+
+@pytest.mark.parametrize("keep", [{"mutual": True}, {"ratio": 0.97}])
+def test_the_figure_of_regions_counts_and_marks_those_that_are_kept(keep):
+    whole, part = (draw_correspondence(["scenes#3"], [TINY], regions="grid:4", size=64, **k) for k in ({}, keep))
+    (row,) = part.rows
+    assert 0 < row["matches"] < row["asked"]
+    assert len(marked(whole.figure)) == row["asked"]
+    arrays = {name.removeprefix(f"{TINY} "): values for name, values in whole.arrays.items()}
+    kept = arrays["mutual"] if "mutual" in keep else arrays["ratio"] < keep["ratio"]
+    assert marked(part.figure) == np.flatnonzero(kept).tolist()
+    headline = next(text for text in said(part.figure) if "find themselves" in text)
+    assert headline.startswith(f"{row['right']} of {row['visible']} regions find themselves")
+    assert any(text.endswith(f"{row['matches']} of {row['asked']} matches are kept") for text in said(part.figure))
+    assert not any("are kept" in text for text in said(whole.figure))
+
+
+def test_of_two_pictures_too():
+    figure = draw_correspondence(["scenes#3"], [TINY], "scenes#4", regions="grid:3", size=64, ratio=0.8).figure
+    whole = draw_correspondence(["scenes#3"], [TINY], "scenes#4", regions="grid:3", size=64)
+    arrays = {name.removeprefix(f"{TINY} "): values for name, values in whole.arrays.items()}
+    kept = arrays["ratio"] < 0.8
+    assert 0 < (kept & arrays["mutual"]).sum() < arrays["mutual"].sum()
+    assert f"{(kept & arrays['mutual']).sum()} of 9 regions have a mutual best match" in said(figure)
+    assert marked(figure) == np.flatnonzero(kept).tolist()
+
+
+def test_unlike_tasks_have_their_own_blind_guess_under_them():
+    coarse = "random:resnet18"
+    drawing = draw_correspondence(["scenes#3"], [TINY, coarse], size=128)
+    guesses = [row["blind guess"] for row in drawing.rows]
+    assert guesses[1] > 5 * guesses[0] > 0
+    for guess in guesses:
+        shown = f"blind guess {100 * guess:.{0 if guess > 0.095 else 1}f} %"
+        assert any(shown in text for text in said(drawing.figure)), shown
+    (row,) = (one := draw_correspondence(["scenes#3"], [TINY], size=128)).rows
+    assert any(text.startswith(f"blind guess {100 * row['blind guess']:.1f} %") for text in said(one.figure))
+    pictures = draw_correspondence(["scenes#3"], [TINY, OTHER], "scenes#4", size=64)
+    assert not any("blind" in text for text in said(pictures.figure))
+
+
+def test_the_foot_says_what_is_drawn():
+    one = draw_correspondence(["scenes#3"], [TINY], size=64, seed=3, within=2, layer="projector")
+    assert f"{TINY} · scene 3 · layer projector, input 64 × 64 · seed 3 · right within 2 cells" in said(one.figure)
+    other = draw_correspondence(["scenes#3"], [TINY], "scenes#4", size=64, mutual=True, ratio=0.9)
+    kept = "mutual matches · ratio below 0.9"
+    assert f"{TINY} · scene 3 – scene 4 · layer c3, input's short side 64 · {kept}" in said(other.figure)
+    regions = draw_correspondence(["scenes#3"], [TINY], size=64, regions="grid:3")
+    assert f"{TINY} · scene 3 · layer c3, input 64 × 64 · regions grid:3 · seed 0" in said(regions.figure)
+    sheet = draw_correspondence(["scenes#3", "scenes#4"], [TINY], size=64, layer="c2")
+    assert {f"{TINY}, c2", "layer c2, input 64 × 64 · seed 0 · right within 1 cell"} <= said(sheet.figure)
+
+
+def test_a_sheet_of_regions_has_their_borders_and_no_line_of_the_background():
+    def lines(figure):
+        patches = [p for p in figure.findobj(ConnectionPatch) if p.get_label() in ("right", "wrong")]
+        return len(patches)
+
+    sheet = draw_correspondence(["scenes#3"], [TINY, OTHER], size=64, regions="objects")
+    for row, (name, (found,)) in zip(sheet.rows, sheet.found.items(), strict=True):
+        numbers = region_numbers(found.pair.rasters[0])
+        assert 0 in numbers
+        assert len(found.lines) == len(numbers) == row["matches"]
+        assert (found.lines == (numbers != 0)).all(), name
+    visible = [found.matches.visible & found.lines for (found,) in sheet.found.values()]
+    assert lines(sheet.figure) == sum(int(v.sum()) for v in visible)
+    borders = [c for axes in sheet.figure.axes for c in axes.collections if c.get_label() == "borders"]
+    assert len(borders) == 4  # two views, two networks
+    assert any("the background has no line" in text for text in said(sheet.figure))
+    grid = draw_correspondence(["scenes#3"], [TINY, OTHER], size=64, regions="grid:3")  # 0 is a region like others
+    assert all(found.lines.all() for (found,) in grid.found.values())
+    assert not any("background" in text for text in said(grid.figure))
+    points = draw_correspondence(["scenes#3"], [TINY, OTHER], size=64)
+    assert not [c for axes in points.figure.axes for c in axes.collections if c.get_label() == "borders"]

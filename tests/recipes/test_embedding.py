@@ -82,7 +82,9 @@ def test_regions_by_two_networks():
     assert f"keeps {kept:.3f} of the 10 nearest" in drawing.lines[1]
     assert f"{purity.mean:.3f} have the same label (chance {purity.chance:.3f})" in drawing.lines[1]
     texts = {" ".join(text.get_text().split()) for text in drawing.figure.findobj(Text)}
-    assert any(f"neighbours kept {kept:.2f}, purity {purity.mean:.2f}" in text for text in texts)
+    caption = f"neighbours kept {kept:.2f}, purity {purity.mean:.2f}, chance {purity.chance:.2f}"
+    assert caption in texts
+    assert "PCA · 48 regions (grid:4) of 3 pictures · layer c3, input's short side 64" in texts
     assert not np.array_equal(plane, drawing.arrays[f"{TINY} coordinates"])
 
 
@@ -175,7 +177,8 @@ def test_tsne_is_the_same_each_time_and_tells_its_steps():
     assert np.array_equal(first.arrays[name], again.arrays[name])
     assert told[0] == (f"pictures, {TINY}", 1, 1)
     assert told[-1] == (f"t-SNE steps, {TINY}", 1000, 1000)
-    assert "perplexity 2.66667 of 9 regions" in first.lines[0]
+    assert "perplexity 2.667 (5 is more than a third of the others) of 9 regions" in first.lines[0]
+    assert "perplexity 2 of 9 regions" in draw_embedding(["scenes#3"], [TINY], **{**how, "perplexity": 2.0}).lines[0]
     assert first.parameters == again.parameters
     assert "progress" not in first.parameters
 
@@ -210,7 +213,7 @@ def test_numbers_that_cannot_be_are_named(how, named):
 )
 def test_too_many_items_are_refused_as_soon_as_it_is_certain(monkeypatch, of, regions, seen, message):
     opened = []
-    monkeypatch.setattr("plrc.recipes.embedding._MOST", 100)
+    monkeypatch.setattr("plrc.recipes.labels._MOST", 100)
     monkeypatch.setattr("plrc.recipes.desk.open_picture", lambda spec: opened.append(spec) or open_picture(spec))
     specs = [f"scenes#{i}" for i in range(12)]
     with pytest.raises(ValueError, match=message):
@@ -232,3 +235,48 @@ def test_finer_maps_are_said_to_be():
     assert {f"{TINY}, shifted ×2", f"{OTHER}, shifted ×2"} <= texts
     assert any(text.startswith("neighbours kept") for text in texts)
     assert any(text.startswith("PC 1") for text in texts)
+
+
+def said(drawing):
+    return {" ".join(text.get_text().split()) for text in drawing.figure.findobj(Text)}
+
+
+def test_the_foot_says_how_the_plane_was_made():
+    drawing = draw_embedding(["scenes#3"], [TINY], regions="grid:3", size=64, seed=4, perplexity=2.0, layer="c2")
+    (foot,) = [text for text in said(drawing) if text.startswith("t-SNE (scikit-learn")]
+    assert ", perplexity 2, seed 4 · 9 regions (grid:3) of 1 picture · layer c2, input" in foot
+    assert f"{TINY}, c2" in said(drawing)
+    images = draw_embedding([f"scenes#{i}" for i in range(4)], [TINY], "images", "pca", size=64)
+    assert "PCA · 4 images · layer c3, input's short side 64" in said(images)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Makes so many folders of so many pictures each."""
+
+    def make(n, each):
+        specs = []
+        for i in range(n):
+            (tmp_path / f"{n}-{each}" / f"kind{i:03}").mkdir(parents=True)
+            for k in range(each):
+                file = tmp_path / f"{n}-{each}" / f"kind{i:03}" / f"{k}.png"
+                noise(16, 16, 10 * i + k).save(file)
+                specs.append(str(file))
+        return specs
+
+    return make
+
+
+def test_labels_that_nothing_shares_have_no_key_and_no_purity(folders):
+    alone = draw_embedding(folders(12, 1), [TINY], "images", "pca", size=16)
+    assert not any(text.startswith("kind") or "purity" in text for text in said(alone))
+    assert "same label" not in alone.lines[0]
+    assert {row["label"] for row in alone.rows} == {f"kind{i:03}" for i in range(12)}  # the table has them
+    # Of one picture each, but with several items: colours tell which picture, purity nothing.
+    regions = draw_embedding(folders(3, 1), [TINY], "regions", "pca", "grid:2", size=16)
+    assert {f"kind00{i} 4" for i in range(3)} <= said(regions)
+    assert not any("purity" in text for text in said(regions))
+    shared = draw_embedding(folders(6, 2), [TINY], "images", "pca", size=16)
+    assert {f"kind00{i} 2" for i in range(6)} <= said(shared)
+    assert any("purity" in text for text in said(shared))
+    assert "same label" in shared.lines[0]

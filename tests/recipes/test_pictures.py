@@ -179,7 +179,7 @@ def test_regions_of_a_picture(masked, tmp_path, monkeypatch):
     assert torch.equal(own, region_raster(picture, "objects"))
     with pytest.raises(ValueError, match="its objects are not known; name other regions, such as grid:4"):
         region_raster(open_picture(str(data / "images" / "p1.png")), "objects")
-    with pytest.raises(ValueError, match="'stripes' is not known"):
+    with pytest.raises(ValueError, match="'stripes' is not known: write grid:N, superpixels:K, masks:DIR or objects"):
         region_raster(picture, "stripes")
 
 
@@ -249,3 +249,16 @@ def test_superpixels_are_those_of_the_pixels(tmp_path, monkeypatch):
         rasters.append(region_raster(open_picture(str(tmp_path / "p.png")), "superpixels:6"))
     assert not torch.equal(*rasters)
     assert len(list((tmp_path / "cache").rglob("*.png"))) == 2
+
+
+def test_a_damaged_picture_is_one_sentence_with_a_remedy(tmp_path):
+    whole = tmp_path / "whole.png"
+    noise(64, 64).save(whole)
+    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:-2000])
+    (tmp_path / "empty.png").write_bytes(b"")
+    for name, reason in (("cut", "the image file is truncated"), ("empty", "the file is empty")):
+        with pytest.raises(ValueError, match="cannot be shown") as caught:
+            open_picture(str(tmp_path / f"{name}.png"))
+        assert str(caught.value) == (
+            f"{tmp_path}/{name}.png cannot be shown: {reason}; give another picture, or a whole copy of this one"
+        )

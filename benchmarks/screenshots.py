@@ -1,0 +1,86 @@
+"""The pictures of docs/app.md: ``python -m benchmarks.screenshots``, after ``make demo``.
+
+Starts the app as it opens by itself, does in each view what a user would, and writes ``docs/images/app_*.png`` at 1280
+and 390 pixels of width.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
+PORT = 7898
+URL = f"http://127.0.0.1:{PORT}/"
+SHOWN = "checkpoints=runs/demo&checkpoints=random:tiny"
+
+
+def affinity(page: Page) -> None:
+    page.goto(f"{URL}?view=affinity&picture=sample:flower&difference=1&points=[[0.5,0.5,1]]&{SHOWN}")
+    page.wait_for_selector("#affinity-panels .plrc-canvas >> nth=3")
+    page.wait_for_timeout(1500)
+    panel = page.locator("#affinity-panels .plrc-canvas").nth(1)
+    box = panel.bounding_box()
+    assert box is not None
+    panel.hover(position={"x": box["width"] * 0.44, "y": box["height"] * 0.42})
+
+
+def correspondence(page: Page) -> None:
+    page.goto(f"{URL}?view=correspondence&picture=sample:china&size=224&seed=3&{SHOWN}")
+    page.wait_for_selector("#correspondence-pairs canvas")
+    page.wait_for_timeout(1500)
+
+
+def embedding(page: Page) -> None:
+    page.goto(f"{URL}?view=embedding&most=60&{SHOWN}")
+    page.get_by_text("neighbours kept").first.wait_for(timeout=120_000)
+    page.wait_for_timeout(1000)
+    plane = page.locator("#embedding-dots canvas").first
+    box = plane.bounding_box()
+    assert box is not None
+    corners = ((0.42, 0.02), (0.68, 0.02), (0.66, 0.2), (0.44, 0.2), (0.42, 0.02))
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=8)
+    page.mouse.up()
+
+
+def training(page: Page) -> None:
+    page.goto(f"{URL}?view=training&runs=runs/demo")
+    page.wait_for_selector("#training-strip img")
+    page.wait_for_timeout(1500)
+
+
+def main() -> None:
+    server = subprocess.Popen([sys.executable, "-m", "app", f"--port={PORT}"])
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(URL, timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.5)
+        with sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            for view in (affinity, correspondence, embedding, training):
+                for width in (1280, 390):
+                    page = browser.new_page(viewport={"width": width, "height": 900})
+                    view(page)
+                    page.wait_for_timeout(800)
+                    name = f"app_{view.__name__}{'_phone' if width < 1280 else ''}.png"
+                    page.screenshot(path=IMAGES / name, full_page=True)
+                    page.close()
+    finally:
+        server.terminate()
+
+
+if __name__ == "__main__":
+    main()
