@@ -13,7 +13,7 @@ LOCAL = "127.0.0.1"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    o = _parser().parse_args(arguments)
+    o = parse(arguments)
     if o.host not in (LOCAL, "localhost") and not o.auth:
         print(
             f"--host {o.host} lets others in: give them a name and a password with --auth NAME:PASSWORD",
@@ -63,7 +63,8 @@ def _serve(o: argparse.Namespace, place: Path) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m app", description="The PLRC workbench in a browser.")
     parser.add_argument(
         "--checkpoint",
@@ -82,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default=LOCAL, help=f"address to listen on [{LOCAL}, this machine alone]")
     parser.add_argument("--port", type=int, default=7860, help="[7860]")
     parser.add_argument("--auth", metavar="NAME:PASSWORD", help="needed to let others in")
-    return parser
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

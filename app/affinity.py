@@ -182,7 +182,7 @@ def _scene(state: dict[str, Any], drawings: Sequence[AffinityDrawing]) -> dict[s
     for drawing in drawings:
         scale = colours(drawing.scale)
         for name, ((answer, caption),) in drawing.columns.items():
-            rows = [row for row in drawing.rows if row["network"] == name]
+            rows = [row for row in drawing.rows if row["network"] == drawing.names.get(name)]
             if rows and rows[0]["IoU"] != "":
                 caption = f"{caption} · best IoU {rows[0]['IoU']:.2f}"
             panels.append({"title": name, "caption": caption, "map": cells(answer.values, answer.fmap), "scale": scale})

@@ -62,7 +62,7 @@ def build(bench: Workbench) -> Tab:
                     info="t-SNE keeps neighbours together; PCA keeps distances.",
                     min_width=220,
                 )
-    with gr.Accordion("More: regions, points, perplexity, layer, size, seed", open=False), gr.Row():
+    with gr.Accordion("More: regions, points, perplexity, clusters, layer, size, seed", open=False), gr.Row():
         regions = gr.Dropdown(
             ["objects", "grid:2", "grid:4", "grid:8", "superpixels:16", "superpixels:36"],
             value="objects",
@@ -73,6 +73,7 @@ def build(bench: Workbench) -> Tab:
         )
         per_picture = gr.Slider(1, 64, 16, step=1, label="Points of each picture", info="Drawn at random.")
         perplexity = gr.Slider(2, 100, 30, step=1, label="Perplexity", info="About how many neighbours count in t-SNE.")
+        clusters = gr.Slider(0, 16, 8, step=1, label="Clusters", info="By k-means of the features; a way to colour.")
         layer = gr.Dropdown(
             layers_of(bench, bench.shown),
             value=LAST,
@@ -98,6 +99,7 @@ def build(bench: Workbench) -> Tab:
         "regions": regions,
         "per_picture": per_picture,
         "perplexity": perplexity,
+        "clusters": clusters,
         "layer": layer,
         "size": size,
         "seed": seed,
@@ -225,6 +227,7 @@ def _draw(
     regions: str,
     per_picture: float,
     perplexity: float,
+    clusters: float,
     layer: str,
     size: float,
     seed: float | None,
@@ -250,6 +253,7 @@ def _draw(
         regions=regions,
         per_picture=int(per_picture),
         perplexity=float(perplexity),
+        clusters=int(clusters),
         layer=None if layer == LAST else layer,
         size=int(size),
         seed=int(seed or 0),

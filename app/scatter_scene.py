@@ -82,6 +82,8 @@ def _groupings(drawing: EmbeddingDrawing, pictures: Sequence[Picture]) -> list[d
         found.append(_grouping("class" if known else "folder", items.labels))
     if items.kind == "regions" and drawing.parameters["regions"] != "objects":  # whose numbers mean nothing
         found.append(_grouping("region", items.region))
+    for name, of in drawing.clusters.items():
+        found.append(_grouping("cluster" if len(drawing.clusters) == 1 else f"cluster by {name}", of))
     if items.kind != "images" and len(pictures) > 1:
         names = [picture.name for picture in pictures]
         found.append({"name": "picture", "names": names, "of": items.image.tolist()})

@@ -44,6 +44,9 @@ class Workbench:
         uploads: Path | None = None,
     ) -> None:
         """Raises a ValueError if a checkpoint cannot be loaded, or a folder has no picture."""
+        for folder in folders:
+            if not folder.is_dir():
+                raise ValueError(f"{folder} is no folder: --images takes one with pictures in it")
         self.desk = Desk(megabytes)
         self.folders = [folder.resolve() for folder in folders]
         self.uploads = (uploads or Path(tempfile.gettempdir(), "gradio")).resolve()

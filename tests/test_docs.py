@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from app import __main__ as app
 from plrc import cli, config
 from plrc.checkpoint import save_checkpoint
 from plrc.model import PLRC
@@ -52,7 +53,13 @@ def test_training_takes_the_commands_of_the_docs(words, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("words", [w for _, w in ALL if w[0] == "python" and "train_ddp.py" not in w], ids=" ".join)
 def test_scripts_of_the_docs_are_there(words):
-    assert (ROOT / words[1]).is_file()
+    if words[1] == "-m":
+        place = ROOT.joinpath(*words[2].split("."))
+        assert place.with_suffix(".py").is_file() or (place / "__main__.py").is_file()
+    else:
+        assert (ROOT / words[1]).is_file()
+    if words[1:3] == ["-m", "app"]:
+        app.parse(words[3:])
 
 
 @pytest.mark.parametrize("words", [w for _, w in ALL if w[0] == "make"], ids=" ".join)
@@ -81,6 +88,10 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize(("page", "number"), [(p, i) for p in PAGES for i in range(len(blocks(p, "python")))])
+# What asks a server is tried by tests/app/test_page.py.
+ALONE = [page for page in PAGES if page != "docs/app.md"]
+
+
+@pytest.mark.parametrize(("page", "number"), [(p, i) for p in ALONE for i in range(len(blocks(p, "python")))])
 def test_python_of_the_docs_runs(workplace, page, number):
     exec(compile(blocks(page, "python")[number], page, "exec"), {})

@@ -108,6 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     embed.add_argument("--per-picture", type=_from_1, default=16, metavar="N", help="points of each picture [16]")
     embed.add_argument("--perplexity", type=float, default=30.0, help="of t-SNE, a third of the items at most [30]")
+    embed.add_argument("--clusters", type=_from_0, default=0, metavar="K", help="k-means of the items, too [0: none]")
     embed.add_argument("--segments", type=_from_1, default=8, metavar="K", help="of k-means [8]")
     embed.add_argument("--basis", metavar="NPZ", help="rgb: the colours that --keep-basis kept")
     embed.add_argument("--keep-basis", metavar="NPZ", help="rgb: keep the basis, for other pictures")

@@ -68,7 +68,7 @@ def embed(o: argparse.Namespace) -> None:
         raise ValueError(f"--basis and --keep-basis are for --method rgb, not {o.method}: leave them out, or take rgb")
     method = f"with --method {o.method}"
     if o.method in ("rgb", "segments"):
-        _refuse_idle(o, f"{method}, which is of every cell", of="regions", regions="grid:4", per_picture=16)
+        _refuse_idle(o, f"{method}, which is of every cell", of="regions", regions="grid:4", per_picture=16, clusters=0)
     elif o.of != "regions":
         _refuse_idle(o, f"with --of {o.of}", regions="grid:4")
     if o.of != "points":
@@ -77,7 +77,7 @@ def embed(o: argparse.Namespace) -> None:
         _refuse_idle(o, method, perplexity=30.0)
     if o.method != "segments":
         _refuse_idle(o, method, segments=8)
-    if o.method == "rgb" or (o.method == "pca" and o.of != "points"):
+    if o.method == "rgb" or (o.method == "pca" and o.of != "points" and not o.clusters):
         _refuse_idle(o, method, seed=0)
     out, formats = _place(o)
     pictures = _listed(o)
@@ -95,6 +95,7 @@ def embed(o: argparse.Namespace) -> None:
                 regions=o.regions,
                 per_picture=o.per_picture,
                 perplexity=o.perplexity,
+                clusters=o.clusters,
                 seed=o.seed,
                 **how,
             )

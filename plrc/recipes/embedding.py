@@ -12,6 +12,7 @@ import numpy as np
 from plrc import figures
 from plrc.analysis.embedding import (
     Items,
+    cluster_items,
     gather_images,
     gather_points,
     gather_regions,
@@ -35,13 +36,14 @@ _NEIGHBOURS = 10
 class EmbeddingDrawing(Drawing):
     """Attributes:
     specs: the pictures. items: what is laid out, without its features. planes: heading → ``(n, 2)``.
-    captions: heading → the numbers under it.
+    captions: heading → the numbers under it. clusters: heading → ``(n,)`` int64, if they were wanted.
     """
 
     specs: list[str]
     items: Items
     planes: dict[str, np.ndarray]
     captions: dict[str, str]
+    clusters: dict[str, np.ndarray]
 
 
 def draw_embedding(
@@ -52,6 +54,7 @@ def draw_embedding(
     regions: str = "grid:4",
     per_picture: int = 16,
     perplexity: float = 30.0,
+    clusters: int = 0,
     layer: str | None = None,
     branch: str | None = None,
     size: int | Sequence[int] = 448,
@@ -73,9 +76,11 @@ def draw_embedding(
         pictures: as ``plrc.recipes.pictures.open_picture`` takes them. checkpoints: as ``plrc.load_encoder`` does.
         of: "points", "regions" or "images". method: "tsne" or "pca".
         regions: of "regions" only: "grid:4", "superpixels:16", "masks:DIR", or "objects", the pictures' own.
-        per_picture: of "points" only: those drawn in each picture. perplexity: t-SNE's; more than a third of the other
-            items is taken as that. layer, size, finer: as of ``DenseEncoder.features``. branch: as of
-            ``plrc.load_encoder``. seed: of the points and of t-SNE.
+        per_picture: of "points" only: those drawn in each picture.
+        perplexity: t-SNE's; more than a third of the other items is taken as that.
+        clusters: by k-means of the features, as many for each network; 0 for none.
+        layer, size, finer: as of ``DenseEncoder.features``. branch: as of ``plrc.load_encoder``. seed: of the points,
+            of t-SNE and of k-means.
         progress: is told the pictures and t-SNE's steps that are done. desk: what was loaded and encoded before.
             Neither is part of the recipe.
 
@@ -83,7 +88,7 @@ def draw_embedding(
         ValueError: bad input, in a sentence that names it and the remedy.
     """
     parameters = {name: value for name, value in locals().items() if name not in NO_PARAMETERS}
-    _check(per_picture, perplexity, seed)
+    _check(per_picture, perplexity, clusters, seed)
     desk = desk or Desk()
     networks = desk.networks(checkpoints, device, layer, branch)
     masks = mask_files(pictures, regions) if of == "regions" else {}
@@ -95,6 +100,7 @@ def draw_embedding(
     shares: dict[str, list[float]] = {}
     lines = []
     made: dict[str, Made] = {}
+    clustered: dict[str, np.ndarray] = {}
     method_said = "PCA"
     for name, network in networks.items():
         fmaps = seen.maps(network, name, layer, size, finer, progress)
@@ -119,6 +125,9 @@ def draw_embedding(
                 how += f" ({perplexity:g} is more than a third of the others)"
         captions[headings[name]], line = _numbers(items, planes[name])
         lines.append(f"{name}: {how} of {len(items)} {items.kind}; {line}")
+        if clusters:
+            clustered[name], cohesion = cluster_items(items.features, clusters, seed)
+            lines[-1] += f"; {clusters} clusters, mean cosine of an item with its centroid {cohesion:.3f}"
         del items  # their features: the next network's are to come
     assert first is not None
     draw = partial(
@@ -136,6 +145,7 @@ def draw_embedding(
         ),
     )
     arrays = {f"{name} coordinates": plane for name, plane in planes.items()}
+    arrays |= {f"{name} cluster": of_items for name, of_items in clustered.items()}
     arrays |= {"image": first.image, "point": first.point, "region": first.region}
     inputs = inputs_of(networks, checkpoints) | masks | seen.read
     return EmbeddingDrawing(
@@ -150,14 +160,17 @@ def draw_embedding(
         items=first,
         planes={headings[name]: plane for name, plane in planes.items()},
         captions=captions,
+        clusters={headings[name]: of_items for name, of_items in clustered.items()},
     )
 
 
-def _check(per_picture: int, perplexity: float, seed: int) -> None:
+def _check(per_picture: int, perplexity: float, clusters: int, seed: int) -> None:
     if per_picture < 1:
         raise ValueError(f"--per-picture takes 1 point or more, not {per_picture}")
     if not perplexity >= 1:
         raise ValueError(f"--perplexity takes 1 or more, not {perplexity:g}")
+    if clusters < 0:
+        raise ValueError(f"--clusters takes 1 cluster or more, or 0 for none, not {clusters}")
     check_seed(seed)
 
 

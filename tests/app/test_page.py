@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -43,8 +47,7 @@ def click(page, x, y, panel=0, **how):
     spot = {"x": round(box["width"] * x), "y": round(box["height"] * y)}
     page.locator(PANELS).nth(panel).click(position=spot, **how)
     page.wait_for_function(
-        "(before) => (document.querySelector('#affinity-points textarea').value || '[]')"
-        " !== before",
+        "(before) => (document.querySelector('#affinity-points textarea').value || '[]') !== before",
         arg=json.dumps(asked),
         timeout=TAKES,
     )
@@ -286,3 +289,34 @@ def test_each_view_shows_something_when_it_is_first_chosen(visit):
     page.get_by_text("There is no training run here yet").wait_for(timeout=TAKES)
     page.get_by_role("tab", name="Point affinity").click()
     assert drawn(page)
+
+
+def test_the_program_of_the_docs_runs(server, capsys):
+    text = (ROOT / "docs" / "app.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    exec(program.replace("http://127.0.0.1:7860/", server.url), {})
+    assert "plrc:tiny" in capsys.readouterr().out
+
+
+def test_what_cannot_be_served_is_told_in_a_sentence(tmp_path):
+    """Nothing is started, and the sentence names what is wrong and the remedy."""
+    (tmp_path / "broken.pth").write_bytes(b"no checkpoint")
+    for arguments, told in (
+        (["--checkpoint", str(tmp_path / "broken.pth")], "broken.pth"),
+        (["--checkpoint", "nowhere.pth"], "there is no file or folder nowhere.pth"),
+        (["--images", str(tmp_path / "nothing")], "nothing"),
+        (["--host", "0.0.0.0"], "--auth NAME:PASSWORD"),
+    ):
+        command = [sys.executable, "-m", "app", *arguments]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+        assert ended.returncode == 2, ended.stderr
+        assert told in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_a_server_with_a_password_asks_for_it(serve):
+    guarded = serve("--checkpoint=plrc:tiny", "--auth", "me:secret")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{guarded.url}config", timeout=10)  # what the page is built from
+    guarded.stop()

@@ -280,3 +280,17 @@ def test_labels_that_nothing_shares_have_no_key_and_no_purity(folders):
     assert {f"kind00{i} 2" for i in range(6)} <= said(shared)
     assert any("purity" in text for text in said(shared))
     assert "same label" in shared.lines[0]
+
+
+def test_clusters_of_the_items_by_each_network():
+    how = {"method": "pca", "regions": "grid:2", "size": 64}
+    drawing = draw_embedding([f"scenes#{i}" for i in range(4)], [TINY, OTHER], clusters=3, **how)
+    for name in (TINY, OTHER):
+        found = drawing.arrays[f"{name} cluster"]
+        assert np.array_equal(found, drawing.clusters[name])
+        assert np.all(np.diff(np.bincount(found, minlength=3)) <= 0)
+        assert len(found) == 16
+    assert "3 clusters, mean cosine" in drawing.lines[0]
+    assert not draw_embedding(["scenes#0", "scenes#1"], [TINY], **how).clusters
+    with pytest.raises(ValueError, match="--clusters takes 1 cluster or more, or 0 for none, not -1"):
+        draw_embedding(["scenes#0"], [TINY], clusters=-1, **how)
