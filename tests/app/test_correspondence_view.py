@@ -140,8 +140,8 @@ def seen(tab: Tab, **changed: Any) -> dict[str, Any]:
     return dict(zip(names, tab.show(*state(tab, **changed).values()), strict=True))
 
 
-def scene(updates: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(updates["pairs"].props["scene"])
+def scene(updates: dict[str, Any]) -> dict[str, Any] | None:
+    return json.loads(updates["pairs"].props["scene"] or "null")
 
 
 def test_the_view_is_of_two_views_at_first(tab):
