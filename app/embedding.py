@@ -111,7 +111,10 @@ def build(bench: Workbench) -> Tab:
 
     def drawing(**state: Any) -> EmbeddingDrawing:
         del state["colour"]  # of the page alone: a figure is coloured by class
-        return kept.get(state) or drawn(state)
+        found = kept.get(state)
+        if found is None:  # not what is seen
+            raise ValueError("the controls were changed since: press Draw first, to export what is seen")
+        return found
 
     def drawn(state: dict[str, Any]) -> EmbeddingDrawing:
         found = _draw(bench, runs.progress(), **state)

@@ -81,7 +81,7 @@ def _share(bench: Workbench, tab: Tab) -> None:
     @said
     def tell(*values: Any) -> tuple[str, Any]:
         if any(isinstance(value, str) and bench.uploaded(value) for value in values):
-            gr.Warning("The picture was uploaded: who opens the link needs it too. Export holds it.")
+            gr.Warning("The picture was uploaded: the link holds while this server runs. Export keeps the picture.")
         return query_of(tab, values), gr.Textbox(visible=True)
 
     make.click(write, fields, files, api_visibility="private")

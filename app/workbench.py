@@ -15,13 +15,14 @@ from app.pictures import as_jpeg, as_png
 from plrc import figures
 from plrc.pretrained.loading import SHIPPED, run_checkpoint
 from plrc.recipes import Desk, Picture, list_pictures
-from plrc.recipes.pictures import SAMPLES
+from plrc.recipes.pictures import SAMPLES, file_of
 
 EXAMPLES = ("scenes#12", "scenes#3", "scenes#7", "scenes#21", *SAMPLES)
 RUNS = Path("runs")
 _LISTED = 200  # pictures of a folder, evenly spread; any other of it can be named in a link
 _SIDE = 1024  # pixels of the longer side in the page
 _UPLOAD = 50_000_000  # bytes
+_LONGEST = 8  # times the shorter side
 _REGIONS = re.compile(r"objects|grid:[0-9]{1,2}|superpixels:[0-9]{1,3}")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
@@ -57,7 +58,7 @@ class Workbench:
         self.checkpoints = list(dict.fromkeys([*shown, *_variants(shown, self.runs), SHIPPED, *self._untrained(shown)]))
         listed = [spec for folder in folders for spec in list_pictures([str(folder)], _LISTED)]
         self.pictures = [*listed, *EXAMPLES]
-        self.shown = shown[:3] if len(shown) > 1 else [shown[0], self._untrained(shown)[0]]
+        self.shown = shown[:3] if len(shown) > 1 else [self._untrained(shown)[0], shown[0]]
 
     def check(
         self,
@@ -93,9 +94,15 @@ class Workbench:
         if file.stat().st_size > _UPLOAD:
             raise ValueError(f"{file.name} has {file.stat().st_size / 1e6:.0f} MB; {_UPLOAD / 1e6:.0f} MB are taken")
         try:
-            return self.desk.picture(str(file))
+            picture = self.desk.picture(str(file))
         except ValueError as error:  # not where it lies on the server
             raise ValueError(str(error).replace(str(file), file.name)) from error
+        width, height = picture.image.size
+        if max(width, height) > _LONGEST * min(width, height):  # the short side is what an input's size says
+            raise ValueError(
+                f"{file.name} has {width} × {height} pixels, and {_LONGEST} times as long as wide is the most"
+            )
+        return picture
 
     def picture_choices(self) -> list[tuple[str, str]]:
         """What a list shows, and the picture it stands for."""
@@ -131,7 +138,8 @@ def _label(spec: str) -> str:
         return f"{spec.removeprefix('sample:')} (photograph)"
     if spec in EXAMPLES:
         return f"scene {spec.removeprefix('scenes#')} (drawn, objects known)"
-    return spec
+    file = Path(file_of(spec))
+    return f"{file.parent.name}/{file.name}"
 
 
 def page_image(image: Image.Image) -> dict[str, Any]:

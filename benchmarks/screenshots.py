@@ -18,14 +18,14 @@ from playwright.sync_api import Page, sync_playwright
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 PORT = 7898
 URL = f"http://127.0.0.1:{PORT}/"
-SHOWN = "checkpoints=runs/demo&checkpoints=random:tiny"
+SHOWN = "checkpoints=random:tiny&checkpoints=runs/demo"
 
 
 def affinity(page: Page) -> None:
     page.goto(f"{URL}?view=affinity&picture=sample:flower&difference=1&points=[[0.5,0.5,1]]&{SHOWN}")
     page.wait_for_selector("#affinity-panels .plrc-canvas >> nth=3")
     page.wait_for_timeout(1500)
-    panel = page.locator("#affinity-panels .plrc-canvas").nth(1)
+    panel = page.locator("#affinity-panels .plrc-canvas").nth(2)
     box = panel.bounding_box()
     assert box is not None
     panel.hover(position={"x": box["width"] * 0.44, "y": box["height"] * 0.42})

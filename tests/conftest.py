@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,22 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return folder
+
+
+def chromium() -> str | None:
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    """Headless Chromium. It may be missing on a laptop, but not where the project is tested."""
+    if not os.environ.get("CI"):
+        pytest.importorskip("playwright", reason="playwright is missing: pip install -e '.[dev]'")
+        if chromium() is None:
+            pytest.skip("Chromium is missing (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        yield launched
+        launched.close()

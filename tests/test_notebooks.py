@@ -242,15 +242,8 @@ def test_the_widget_needs_no_gradio():
     subprocess.run([sys.executable, "-c", without], cwd=ROOT, check=True)
 
 
-def test_the_widget_in_a_browser(widget, tmp_path):
+def test_the_widget_in_a_browser(widget, tmp_path, browser):
     """Its script, with a model that does what Jupyter's does: a click on a panel and the buttons become events."""
-    if not os.environ.get("CI"):
-        pytest.importorskip("playwright", reason="playwright is missing: pip install -e '.[dev]'")
-    from playwright.sync_api import sync_playwright
-
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None and not os.environ.get("CI"):
-        pytest.skip("Chromium is missing (Debian: apt-get install chromium)")
     start = """async ([esm, state]) => {
       const blob = URL.createObjectURL(new Blob([esm], {type: "text/javascript"}));
       const {default: {render}} = await import(blob);
@@ -259,30 +252,28 @@ def test_the_widget_in_a_browser(widget, tmp_path):
                      on: (name, call) => (changed[name] = call), off: (name) => delete changed[name]};
       window.stop = render({model, el: document.body});
     }"""
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.evaluate(start, [str(Click._esm), {"scene": widget.scene, "still": widget.still}])
-        canvas = page.locator(".plrc-canvas").nth(1)
-        page.wait_for_function("document.querySelectorAll('.plrc-canvas[data-drawn]').length === 3")
-        box = canvas.bounding_box()
-        for sign, text in ((0, "this place"), (1, "this too"), (-1, "but not this")):
-            page.get_by_text(text, exact=True).click()
-            canvas.click(position={"x": 0.25 * box["width"], "y": 0.75 * box["height"]})
-            event = page.evaluate("sent.pop()")
-            assert (event["kind"], event["sign"]) == ("point", sign)
-            assert (event["x"], event["y"]) == pytest.approx((0.25, 0.75), abs=0.01)
-        page.get_by_text("this place", exact=True).click()
-        canvas.click(modifiers=["Shift"])
-        assert page.evaluate("sent.pop()")["sign"] == -1
-        for name in ("Undo", "Clear"):
-            page.get_by_role("button", name=name).click()
-            assert page.evaluate("sent.pop()") == {"kind": name.lower()}
-        before = int(canvas.get_attribute("data-drawn"))
-        send(widget, kind="point", x=0.9, y=0.1, sign=0)
-        page.evaluate("(scene) => { state.scene = scene; changed['change:scene'](); }", widget.scene)
-        page.wait_for_function("(n) => document.querySelectorAll('.plrc-canvas')[1].dataset.drawn > n", arg=before)
-        assert page.locator(".plrc-caption").nth(1).inner_text() == widget.scene["panels"][1]["caption"]
-        page.evaluate("stop()")
-        assert page.evaluate("Object.keys(changed).length") == 0
-        browser.close()
+    page = browser.new_page()
+    page.evaluate(start, [str(Click._esm), {"scene": widget.scene, "still": widget.still}])
+    canvas = page.locator(".plrc-canvas").nth(1)
+    page.wait_for_function("document.querySelectorAll('.plrc-canvas[data-drawn]').length === 3")
+    box = canvas.bounding_box()
+    for sign, text in ((0, "this place"), (1, "this too"), (-1, "but not this")):
+        page.get_by_text(text, exact=True).click()
+        canvas.click(position={"x": 0.25 * box["width"], "y": 0.75 * box["height"]})
+        event = page.evaluate("sent.pop()")
+        assert (event["kind"], event["sign"]) == ("point", sign)
+        assert (event["x"], event["y"]) == pytest.approx((0.25, 0.75), abs=0.01)
+    page.get_by_text("this place", exact=True).click()
+    canvas.click(modifiers=["Shift"])
+    assert page.evaluate("sent.pop()")["sign"] == -1
+    for name in ("Undo", "Clear"):
+        page.get_by_role("button", name=name).click()
+        assert page.evaluate("sent.pop()") == {"kind": name.lower()}
+    before = int(canvas.get_attribute("data-drawn"))
+    send(widget, kind="point", x=0.9, y=0.1, sign=0)
+    page.evaluate("(scene) => { state.scene = scene; changed['change:scene'](); }", widget.scene)
+    page.wait_for_function("(n) => document.querySelectorAll('.plrc-canvas')[1].dataset.drawn > n", arg=before)
+    assert page.locator(".plrc-caption").nth(1).inner_text() == widget.scene["panels"][1]["caption"]
+    page.evaluate("stop()")
+    assert page.evaluate("Object.keys(changed).length") == 0
+    page.close()

@@ -75,7 +75,8 @@
       context.textAlign = "center";
       columns.forEach((c, j) => j % every(18) === 0 && context.fillText(c, LEFT + (j + 0.5) * cell, TOP - 8));
       context.textAlign = "left";
-      context.fillText(`regions of ${matrix.names[1]} →`, LEFT, TOP + h + 14);
+      const below = `regions of ${matrix.names[1]} →`;
+      context.fillText(context.measureText(below).width > w ? matrix.names[1] : below, LEFT, TOP + h + 14);
       context.save();
       context.translate(12, TOP + h);
       context.rotate(-Math.PI / 2);

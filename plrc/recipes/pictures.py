@@ -247,7 +247,7 @@ def mask_files(specs: Sequence[str], regions: str | None) -> dict[str, str]:
         file = Path(regions.removeprefix("masks:"), _mask_name(spec, regions))
         if not file.is_file():
             continue  # which ``region_raster`` says
-        picture = os.path.realpath(_file_of(spec)) if os.path.exists(_file_of(spec)) else spec  # a scene
+        picture = os.path.realpath(file_of(spec)) if os.path.exists(file_of(spec)) else spec  # a scene
         owner = owners.setdefault(file, picture)
         if owner != picture:
             raise ValueError(
@@ -259,14 +259,18 @@ def mask_files(specs: Sequence[str], regions: str | None) -> dict[str, str]:
 
 def _mask_name(spec: str, regions: str) -> str:
     """Where in the folder of "masks:DIR" a picture's mask is, or may be put if there is none."""
-    parts = Path(_file_of(spec)).with_suffix(".png").parts
+    parts = Path(file_of(spec)).with_suffix(".png").parts
     places = ["/".join(parts[i:]) for i in range(len(parts)) if not {"..", "/"} & set(parts[i:])]
     folder = Path(regions.removeprefix("masks:"))
     return next((place for place in places if (folder / place).is_file()), places[-1])
 
 
-def _file_of(spec: str) -> str:
-    """The path of a picture's file; of a scene its name, as there is none."""
+def file_of(spec: str) -> str:
+    """The path of a picture's file; of a scene its name, as there is none.
+
+    Raises:
+        ValueError: the data set that ``DIR#12`` names is not there.
+    """
     numbered = _NUMBERED.fullmatch(spec)
     if not numbered or Path(spec).exists():
         return spec

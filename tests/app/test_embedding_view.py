@@ -428,8 +428,14 @@ def test_show_gives_the_scene_and_the_numbers_and_drawing_the_same(tab):
     ],
 )
 def test_what_is_not_offered_is_refused_in_a_sentence(tab, changed, named):
-    with pytest.raises(ValueError, match=re.escape(named)):
-        tab.drawing(**dict(zip(tab.fields, values(tab, **changed), strict=True)))
+    with pytest.raises(gr.Error, match=re.escape(named)):
+        tab.show(*values(tab, **changed))
+
+
+def test_what_was_not_drawn_is_not_exported(tab):
+    """The page shows what the controls said before."""
+    with pytest.raises(ValueError, match="press Draw first"):
+        tab.drawing(**dict(zip(tab.fields, values(tab, method="PCA", seed=77), strict=True)))
 
 
 class Request:

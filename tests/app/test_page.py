@@ -148,6 +148,8 @@ def test_a_link_restores_the_view_in_a_fresh_browser_and_server(visit, serve, se
     page.locator("#affinity-link").click()
     page.wait_for_function("location.search.includes('view=affinity')", timeout=TAKES)
     query = page.evaluate("location.search")
+    assert "picture=" in query  # another server may begin with another
+    assert "checkpoints=" in query
     asked = points(page)
     assert len(asked) == 2
 
@@ -196,6 +198,17 @@ def test_a_broken_picture_is_told_in_a_sentence(visit, photos):
     click(page, 0.5, 0.5)  # the page goes on
 
 
+def test_a_strip_is_refused_before_it_is_encoded(visit, tmp_path):
+    """Its input would be a hundred times as long as wide."""
+    Image.new("RGB", (3000, 20)).save(tmp_path / "strip.png")
+    page = visit()
+    ready(page)
+    page.locator("input[type=file]").first.set_input_files(tmp_path / "strip.png")
+    toast = page.locator(".toast-body")
+    toast.wait_for(timeout=TAKES)
+    assert "strip.png has 3000 × 20 pixels" in toast.inner_text()
+
+
 @pytest.mark.parametrize(
     ("query", "told"),
     [
@@ -204,6 +217,9 @@ def test_a_broken_picture_is_told_in_a_sentence(visit, photos):
         ("?points=nonsense", "the points of this link cannot be read"),
         ("?strength=much", "the link's strength=much is no number"),
         ("?view=nothing", "the link's view=nothing is none of"),
+        ("?strength=7", "the link's strength=7 lies outside 0 … 1"),
+        ("?size=99999", "the link's size=99999 is not offered here"),
+        ("?view=training&runs=runs/none", "the link's runs=runs/none"),
     ],
 )
 def test_a_spoiled_link_is_told_in_a_sentence(visit, query, told):

@@ -67,7 +67,7 @@ def test_ten_users_at_once(browser, server):
 
 
 def test_memory_stays_within_the_bound(serve):
-    """Feature maps of 25 pictures would take more than 100 MB; 40 are allowed."""
+    """Feature maps of 40 pictures would take more than 170 MB; 40 are allowed."""
     from gradio_client import Client
 
     server = serve("--checkpoint=plrc:tiny", "--cache=40")
@@ -80,7 +80,7 @@ def test_memory_stays_within_the_bound(serve):
     for i in range(12):  # allocators have what they want
         ask(i)
     before = server.memory()
-    for i in range(12, 37):
+    for i in range(12, 52):
         ask(i)
-    assert server.memory() - before < 50
+    assert server.memory() - before < 90
     server.stop()
