@@ -59,8 +59,8 @@ def _check(value: Any, name: str, component: Component) -> None:
         offered = [choice for _, choice in choices]
         for one in value if isinstance(value, list) else [value]:
             if one not in offered:
-                shown = ", ".join(map(str, offered[:12]))
-                raise ValueError(f"the link's {name}={one} is not offered here: there is {shown or "none"}")
+                shown = ", ".join(map(str, offered[:12])) or "none"
+                raise ValueError(f"the link's {name}={one} is not offered here: there is {shown}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high = getattr(component, "minimum", None), getattr(component, "maximum", None)
         if (low is not None and value < low) or (high is not None and value > high):
