@@ -39,8 +39,8 @@ def build(bench: Workbench) -> Tab:
                 info="With Shift: but not this.",
             )
             with gr.Row():
-                undo = gr.Button("Undo", size="sm")
-                clear = gr.Button("Clear", size="sm")
+                undo = gr.Button("Undo", size="sm", min_width=80)
+                clear = gr.Button("Clear", size="sm", min_width=80)
             layer = gr.Dropdown(
                 layers_of(bench, bench.shown), value=LAST, label="Layer or head", allow_custom_value=True
             )
@@ -51,7 +51,7 @@ def build(bench: Workbench) -> Tab:
             with gr.Accordion("More", open=False):
                 finer = gr.Dropdown(list(FINER), value=next(iter(FINER)), label="Grid")
                 softmax = gr.Slider(
-                    0, 0.5, 0, step=0.01, label="Softmax temperature", info="0: cosines. Else shares that add up to 1."
+                    0, 0.5, 0, step=0.01, label="Softmax temperature", info="0: cosines. Else a density: 1 is even."
                 )
     numbers = gr.HTML(elem_id="affinity-numbers", apply_default_css=False)
     points = gr.Textbox("", visible="hidden", elem_id="affinity-points")
