@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
-from app.choosers import LAST, MOST, SIZES, checkpoint_chooser, layers_of, picture_chooser
+from app.choosers import LAST, MOST, SIZES, checkpoint_chooser, kept_layer, layers_of, picture_chooser
 from app.errors import said
 from app.panel_scene import PICTURE, STRENGTH, cells, colours
 from app.tab import Tab
@@ -119,9 +120,9 @@ def build(bench: Workbench) -> Tab:
     softmax.release(show, controls, outputs, **quiet)
     # Another picture: its own point. Other networks: the same places, and the layers that all of them have.
     picture.change(start, [seen, *controls], outputs, **quiet)
-    checkpoints.input(
-        lambda chosen, layer: _kept_layer(bench, chosen, layer), [checkpoints, layer], layer, **quiet
-    ).then(show, controls, outputs, **quiet)
+    checkpoints.input(partial(kept_layer, bench), [checkpoints, layer], layer, **quiet).then(
+        show, controls, outputs, **quiet
+    )
 
     def drawing(**state: Any) -> list[Drawing]:
         return list(_draw(bench, **state))
@@ -211,10 +212,3 @@ def _read(points: str) -> list[list[float]]:
         return [[float(x), float(y), 1 if float(sign) > 0 else -1] for x, y, sign in listed]
     except (ValueError, TypeError) as error:
         raise ValueError("the points of this link cannot be read: open the page without them") from error
-
-
-@said
-def _kept_layer(bench: Workbench, checkpoints: list[str], layer: str) -> Any:
-    bench.check(checkpoints)
-    layers = layers_of(bench, checkpoints)
-    return gr.Dropdown(choices=layers, value=layer if layer in layers else LAST)

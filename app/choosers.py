@@ -65,3 +65,11 @@ def layers_of(bench: Workbench, checkpoints: Sequence[str]) -> list[str]:
         return [LAST]
     networks = list(bench.desk.networks(checkpoints, "cpu", None).values())
     return [LAST, *(name for name in networks[0].layers if all(name in network.layers for network in networks))]
+
+
+@said
+def kept_layer(bench: Workbench, checkpoints: list[str], layer: str) -> Any:
+    """The list of layers for other checkpoints; the chosen one stays if all of them have it."""
+    bench.check(checkpoints)
+    layers = layers_of(bench, checkpoints)
+    return gr.Dropdown(choices=layers, value=layer if layer in layers else LAST)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import html
-import re
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 from gradio.context import LocalContext
 
-from app.choosers import LAST, MOST, SIZES, checkpoint_chooser, layers_of
+from app.choosers import LAST, MOST, SIZES, checkpoint_chooser, kept_layer, layers_of
 from app.errors import said
 from app.scatter_scene import scene_of
 from app.tab import Tab
@@ -25,8 +25,6 @@ from plrc.recipes.pictures import SAMPLES
 
 SCENES, PHOTOGRAPHS = "scenes", "photographs"  # sets of pictures; others are folders
 METHODS = {"t-SNE": "tsne", "PCA": "pca"}
-# Masks of any folder of the server are not for a page to ask for.
-REGIONS = re.compile(r"objects|grid:[0-9]{1,2}|superpixels:[0-9]{1,3}")
 MOST_PICTURES = 200
 _KEPT = 4  # drawings: what is exported is what is seen, without drawing it again
 
@@ -135,11 +133,6 @@ def build(bench: Workbench) -> Tab:
     def redraw(*values: Any) -> list[Any]:
         return show(*values, anew=True)
 
-    def kept_layer(checkpoints: list[str], layer: str) -> Any:
-        bench.check(checkpoints)
-        layers = layers_of(bench, checkpoints)
-        return gr.Dropdown(choices=layers, value=layer if layer in layers else LAST)
-
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
     # A run at a time: two would share the cores, and t-SNE's steps are told to one listener only.
     running = draw.click(
@@ -147,7 +140,7 @@ def build(bench: Workbench) -> Tab:
     )
     stop.click(lambda: gr.Info("Stopped." if runs.stop() else "Nothing is being drawn."), cancels=running, **quiet)
     dots.select(lambda event: _colour(event), dots, colour, **quiet)
-    checkpoints.input(said(kept_layer), [checkpoints, layer], layer, **quiet)
+    checkpoints.input(partial(kept_layer, bench), [checkpoints, layer], layer, **quiet)
     return Tab("embedding", fields, drawing, show, outputs)
 
 
@@ -239,13 +232,11 @@ def _draw(
         raise ValueError(f"1 to {MOST} checkpoints are shown side by side, not {len(checkpoints)}: choose others")
     if not 1 <= most <= MOST_PICTURES:
         raise ValueError(f"1 to {MOST_PICTURES} pictures are embedded in the page, not {most:g}: plrc embed takes more")
-    if not REGIONS.fullmatch(regions):
-        raise ValueError(f"regions {regions} cannot be had here: choose objects, grid:4 or superpixels:16")
     if method not in METHODS:
         raise ValueError(f"there is no method {method}: choose {' or '.join(METHODS)}")
     if of not in ("points", "regions", "images"):
         raise ValueError(f"dots cannot be {of}: choose points, regions or images")
-    bench.check(checkpoints, [] if pictures == PHOTOGRAPHS else [pictures])
+    bench.check(checkpoints, [] if pictures == PHOTOGRAPHS else [pictures], regions=regions)
     specs = list(SAMPLES) if pictures == PHOTOGRAPHS else list_pictures([pictures], int(most))
     bench.check([], specs)
     return draw_embedding(

@@ -417,7 +417,7 @@ def test_show_gives_the_scene_and_the_numbers_and_drawing_the_same(tab):
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"regions": "masks:/etc"}, "masks:/etc cannot be had here"),
+        ({"regions": "masks:/etc"}, "or objects here, not masks:/etc"),
         ({"pictures": "/etc"}, "/etc is not offered here"),
         ({"checkpoints": ["/etc/passwd"]}, "/etc/passwd is not offered here"),
         ({"checkpoints": []}, "1 to 3 checkpoints"),
