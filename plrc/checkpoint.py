@@ -17,19 +17,20 @@ from typing import Any
 
 import torch
 
-FORMAT, VERSION = "plrc", 1
+FORMAT, VERSION = "plrc", 1  # of a pre-training run
+DETECTOR = "plrc detector"  # of a fine-tuning run, in the same layout
 
 
-def save_checkpoint(file: Path, content: dict[str, Any], also: Path | None = None) -> None:
+def save_checkpoint(file: Path, content: dict[str, Any], also: Path | None = None, kind: str = FORMAT) -> None:
     """Write a checkpoint so that a kill at any moment leaves either the old file or the new one.
 
     Args:
-        also: a second name under which this state is kept.
+        also: a second name under which this state is kept. kind: ``FORMAT`` or ``DETECTOR``.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.name}.unfinished")
     with unfinished.open("wb") as stream:
-        torch.save({"format": FORMAT, "version": VERSION, **content}, stream)
+        torch.save({"format": kind, "version": VERSION, **content}, stream)
         stream.flush()
         os.fsync(stream.fileno())
     if also is not None:
@@ -41,8 +42,8 @@ def save_checkpoint(file: Path, content: dict[str, Any], also: Path | None = Non
     unfinished.replace(file)
 
 
-def load_checkpoint(file: Path) -> dict[str, Any]:
-    """A checkpoint of ours, tensors on the CPU.
+def load_checkpoint(file: Path, kind: str = FORMAT) -> dict[str, Any]:
+    """A checkpoint of ours, of the kind ``FORMAT`` or ``DETECTOR``, tensors on the CPU.
 
     Raises:
         ValueError: the file is missing, damaged, or not a checkpoint that this project wrote; says which.
@@ -55,8 +56,9 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
         raise ValueError(
             f"{file} cannot be read as a checkpoint; it is damaged or something else ({type(error).__name__})"
         ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{file} is not a checkpoint of a PLRC run: it has no 'format: {FORMAT}' in it")
+    if not isinstance(content, dict) or content.get("format") != kind:
+        run = "PLRC run" if kind == FORMAT else "detector of ours"
+        raise ValueError(f"{file} is not a checkpoint of a {run}: it has no 'format: {kind}' in it")
     if content["version"] > VERSION:
         raise ValueError(
             f"{file} was written by a newer version of PLRC (layout {content['version']}, known is {VERSION})"

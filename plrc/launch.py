@@ -10,17 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
+from torch import nn
 
-from plrc.checkpoint import load_checkpoint
+from plrc.checkpoint import FORMAT, load_checkpoint
 from plrc.config import Config
 from plrc.data.sources import ImageFolder, Source, open_source
 from plrc.distributed import World, all_gather_objects, any_rank, broadcast_object
-from plrc.model import PLRC
+from plrc.settings import Settings
 
 
-def check_agreement(config: Config, here: World) -> None:
+def check_agreement(config: Settings, here: World) -> None:
     """Stop on every rank where ranks were started with different configurations, torch releases or kinds of device."""
     mine = {**config.to_dict(), "the torch release": torch.__version__, "the kind of device": here.device.type}
     everyone = all_gather_objects(mine)
@@ -76,7 +78,7 @@ def fingerprint(source: Source) -> str:
     return hashlib.sha1(names).hexdigest()
 
 
-def loading_processes(config: Config) -> int:
+def loading_processes(config: Settings) -> int:
     """``--workers``, or this rank's share of the machine's cores, at most 8."""
     if config.workers >= 0:
         return config.workers
@@ -84,25 +86,33 @@ def loading_processes(config: Config) -> int:
     return max(1, min(8, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
-def resume(config: Config, here: World, source: Source, model: PLRC, optimizer: torch.optim.Optimizer) -> int:
-    """Load what ``--resume`` names, if anything; the number of steps already done."""
-    last = Path(config.out) / "checkpoints" / "last.pt"
+def resume(settings: Settings, here: World, images: str, data: str, kind: str = FORMAT) -> dict[str, Any] | None:
+    """The checkpoint that ``--resume`` names, if anything, after a check that this run may go on from it.
+
+    Args:
+        images: the fingerprint of what is trained on. data: how it was named. kind: of the checkpoint, see
+            ``plrc.checkpoint``.
+
+    Raises:
+        ValueError: there is a run and none is to be continued, or it is another one.
+    """
+    last = Path(settings.out) / "checkpoints" / "last.pt"
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     exists, restarted = broadcast_object(last.exists()), any_rank(restarted)
-    if config.resume in ("auto", "never") or (restarted and exists):
+    if settings.resume in ("auto", "never") or (restarted and exists):
         if not exists:
-            return 0
-        if config.resume == "never" and not restarted:
-            raise ValueError(f"{config.out} already holds a run: go on with --resume auto, or choose another --out")
+            return None
+        if settings.resume == "never" and not restarted:
+            raise ValueError(f"{settings.out} already holds a run: go on with --resume auto, or choose another --out")
         file = last
     else:
-        file = Path(config.resume)
+        file = Path(settings.resume)
     if broadcast_object(file.is_file()) and not file.is_file():
         raise ValueError(f"there is no {file} on rank {here.rank}: put --out on a disk that all nodes share")
-    saved = load_checkpoint(file)
-    contradictions = config.contradictions(saved["config"])
-    if saved["images"] != fingerprint(source):
-        contradictions.append(f"the images of {config.data} are not those of the saved run")
+    saved = load_checkpoint(file, kind)
+    contradictions = settings.contradictions(saved["config"])
+    if saved["images"] != images:
+        contradictions.append(f"the images of {data} are not those of the saved run")
     if contradictions:
         raise ValueError(
             f"cannot resume {file}: " + "; ".join(contradictions) + ". Drop what differs, or choose another --out"
@@ -110,9 +120,14 @@ def resume(config: Config, here: World, source: Source, model: PLRC, optimizer: 
     if saved["ranks"] != here.size and here.is_main:
         print(
             f"{file} is of a run with {saved['ranks']} ranks, now there are {here.size}: "
-            "training goes on, but not bit for bit (points and BatchNorm are drawn by rank)",
+            "training goes on, but not bit for bit (random choices and BatchNorm are a rank's own)",
             file=sys.stderr,
         )
+    return saved
+
+
+def restore(saved: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Put a checkpoint's state back; the number of steps already done."""
     model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
     return int(saved["step"])

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# What a line of the log holds beside losses.
+_NO_LOSSES = ("step", "epoch", "lr", "images_per_second", "data_wait", "memory_mib")
+
+
 class RunLog:
     """The log of rank 0; a context manager.
 
@@ -56,7 +60,7 @@ class RunLog:
         for name, value in line.items():
             if name not in ("step", "epoch"):
                 self._board.add_scalar(name, value, line["step"])
-        losses = " ".join(f"{name} {line[name]:.3f}" for name in ("image", "point", "affinity") if name in line)
+        losses = " ".join(f"{name} {value:.3f}" for name, value in line.items() if name not in _NO_LOSSES)
         self._bar.set_postfix_str(f"epoch {line['epoch']:.1f}  {line['images_per_second']:.0f} images/s  {losses}")
 
     def picture(self, name: str, figure: Figure, step: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 
 def cosine_learning_rate(step: int, total: int, peak: float) -> float:
@@ -18,3 +19,13 @@ def teacher_temperature(epoch: float, start: float, end: float, over: float) -> 
     """
     share = 1.0 if over <= 0 else min(epoch / over, 1.0)
     return start + (end - start) * share
+
+
+def step_learning_rate(step: int, peak: float, milestones: Sequence[int], warmup: int) -> float:
+    """``peak`` · 0.1 for each milestone that is reached, after a linear rise from a thousandth over ``warmup`` steps.
+
+    Detectron2's WarmupMultiStepLR with its defaults, γ = 0.1 and a warm-up factor of 1/1000.
+    """
+    reached = sum(step >= milestone for milestone in milestones)
+    rise = 1.0 if step >= warmup else 1e-3 + (1 - 1e-3) * step / warmup
+    return peak * 0.1**reached * rise

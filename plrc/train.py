@@ -3,42 +3,45 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-import warnings
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from plrc import report
 from plrc.checkpoint import save_checkpoint
 from plrc.config import Config
 from plrc.data.loader import Batch, Order, TwoViews, make_loader
 from plrc.data.sources import Source
-from plrc.distributed import World, all_gather_objects, all_mean, any_rank, rank, world
+from plrc.distributed import World, all_mean, any_rank, world
 from plrc.launch import (
     check_agreement,
     check_sizes,
     fingerprint,
     loading_processes,
     open_source_once,
+    restore,
     resume,
     stop_signals,
 )
+from plrc.loop import (
+    EXIT_DONE,
+    EXIT_PREEMPTED,
+    Stopwatch,
+    autocast,
+    check_finite,
+    check_undecodable,
+    data_parallel,
+    generator,
+)
 from plrc.model import PLRC, TERMS
 from plrc.regions import open_regions
-from plrc.runlog import RunLog, peak_memory
+from plrc.runlog import RunLog
 from plrc.schedules import cosine_learning_rate, teacher_temperature
-
-EXIT_DONE = 0
-EXIT_PREEMPTED = 75  # stopped by SIGTERM or Ctrl-C with everything saved: start again with --resume auto (EX_TEMPFAIL)
-MOST_UNDECODABLE = 0.01  # share of the images that may be undecodable before the run stops
 
 REGION_CACHE = Path.home() / ".cache" / "plrc" / "regions"
 
@@ -59,12 +62,13 @@ def pretrain(config: Config) -> int:
         dataset = TwoViews(source, regions, config)
         model = PLRC.from_config(config).to(here.device).to(memory_format=torch.channels_last)
         optimizer = make_optimizer(model, config)
-        first_step = resume(config, here, source, model, optimizer)
+        saved = resume(config, here, fingerprint(source), config.data)
+        first_step = restore(saved, model, optimizer) if saved else 0
 
         order = Order(len(source), config, here.rank, here.size, first_step)
         steps = order.steps_per_epoch * config.epochs
         check_sizes(config, here, len(source), order.steps_per_epoch)
-        parallel = _parallel(model, here)
+        parallel = data_parallel(model, here)
         loader = iter(make_loader(dataset, order, loading_processes(config), here.device))
         out = Path(config.out)
         undecodable: set[str] = set()
@@ -73,12 +77,12 @@ def pretrain(config: Config) -> int:
         with ExitStack() as stack:
             log = stack.enter_context(RunLog(out, steps, first_step)) if here.is_main else None
             if log:
-                (out / "config.yaml").write_text(yaml.safe_dump(_repeatable(config), sort_keys=False))
+                (out / "config.yaml").write_text(yaml.safe_dump(config.repeatable(), sort_keys=False))
                 log.say(_opening(config, here, model, len(source), steps, first_step))
                 if config.weight_image and config.queue_size >= len(source):
                     log.say(_long_queue(config.queue_size, len(source)))
             model.train()
-            since = _Stopwatch()
+            since = Stopwatch()
             for step in range(first_step, steps):
                 waiting = time.perf_counter()
                 batch = next(loader).to(here.device)
@@ -94,20 +98,20 @@ def pretrain(config: Config) -> int:
                 undecodable |= batch.undecodable
                 if done % config.log_every == 0 or done == steps:
                     values = {name: float(all_mean(loss)) for name, loss in losses.items()}
-                    _check_finite(values, done)
-                    named = _check_undecodable(undecodable, named, len(source))
+                    check_finite(values, done)
+                    named = check_undecodable(undecodable, named, len(source))
                     if log:
                         epoch = done / order.steps_per_epoch
                         log.write(
                             {"step": done, "epoch": round(epoch, 4), **values, "lr": rate, **since.read(here.device)}
                         )
-                    since = _Stopwatch()
+                    since = Stopwatch()
                 if log:
                     log.advance()
 
                 stopping = any_rank(stop.requested)
                 if stopping or done % config.save_every == 0 or done % order.steps_per_epoch == 0 or done == steps:
-                    _check_finite({name: float(all_mean(loss)) for name, loss in losses.items()}, done)
+                    check_finite({name: float(all_mean(loss)) for name, loss in losses.items()}, done)
                     if here.is_main:
                         _save(out, config, here, source, model, optimizer, done, order.steps_per_epoch, steps)
                 if config.picture_every and done % config.picture_every == 0 and log:
@@ -141,7 +145,7 @@ def train_step(
         weights["affinity"] = 0.0
     terms = [name for name in TERMS if weights[name]]
     temperature = teacher_temperature(epoch, *config.teacher_temperature, config.teacher_warmup)
-    points, shuffle = _generator(config.seed, 1, step, here.rank), _generator(config.seed, 2, step)
+    points, shuffle = generator(config.seed, 1, step, here.rank), generator(config.seed, 2, step)
 
     model.update_keys()
     sums: dict[str, Tensor] = {}
@@ -180,34 +184,6 @@ def make_optimizer(model: PLRC, config: Config) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=config.peak_lr, momentum=config.sgd_momentum, weight_decay=decay)
 
 
-def _parallel(model: PLRC, here: World) -> nn.Module:
-    """The model that averages gradients over ranks. Buffers stay local: the queue is equal on every rank by itself."""
-    if here.size == 1:
-        return model
-    devices = [here.device.index] if here.device.type == "cuda" else None
-    with warnings.catch_warnings():
-        # The name that replaces it is unknown before torch 2.14.
-        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
-
-
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    enabled = precision == "bf16" or (precision == "auto" and has_bf16)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
-
-
-def _generator(*key: int) -> torch.Generator:
-    """A CPU generator whose stream is a pure function of the key."""
-    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state) & (2**63 - 1))
-
-
-def _repeatable(config: Config) -> dict[str, Any]:
-    """What ``config.yaml`` holds: all but the wish to resume, which is this start's, not the run's."""
-    return {name: value for name, value in config.to_dict().items() if name != "resume"}
-
-
 def _save(
     out: Path,
     config: Config,
@@ -234,28 +210,6 @@ def _save(
     save_checkpoint(folder / "last.pt", content, also=folder / f"epoch_{epochs:04d}.pt" if keep else None)
 
 
-def _check_finite(losses: dict[str, float], step: int) -> None:
-    for name, value in losses.items():
-        if not np.isfinite(value):
-            raise ValueError(f"the {name} loss is {value} at step {step}: lower --lr; the last checkpoint is untouched")
-
-
-def _check_undecodable(mine: set[str], named: set[str], images: int) -> set[str]:
-    """Name, once and on rank 0, what any rank found undecodable; stop on every rank when it is too much."""
-    if not any_rank(bool(mine)):
-        return named
-    everyone = set().union(*all_gather_objects(mine))
-    if rank() == 0:
-        for name in sorted(everyone - named):
-            print(f"cannot be decoded, its neighbour takes its place: {name}", file=sys.stderr)
-    if len(everyone) > MOST_UNDECODABLE * images:
-        raise ValueError(
-            f"{len(everyone)} of {images} images cannot be decoded, more than {MOST_UNDECODABLE:.0%}, "
-            f"among them {'; '.join(sorted(everyone)[:3])}: check the disk or the copy of the data"
-        )
-    return everyone
-
-
 def _opening(config: Config, here: World, model: PLRC, images: int, steps: int, first_step: int) -> str:
     size = sum(p.numel() for p in model.query_encoder.parameters()) / 1e6
     ranks = f"{here.size} rank{'s' if here.size > 1 else ''} on {here.device.type}"
@@ -271,18 +225,3 @@ def _long_queue(queue_size: int, images: int) -> str:
         f"note: a queue of {queue_size} keys holds each of the {images} images {times:.3g} times, so that an image's "
         f"older keys are its own negatives; --queue-size {max(1, images // 3)} or less keeps most of them out"
     )
-
-
-class _Stopwatch:
-    """Time and images since the last line of the log."""
-
-    def __init__(self) -> None:
-        self.start, self.waited, self.images = time.perf_counter(), 0.0, 0
-
-    def read(self, device: torch.device) -> dict[str, float]:
-        elapsed = time.perf_counter() - self.start
-        return {
-            "images_per_second": round(self.images / elapsed, 2),
-            "data_wait": round(self.waited / elapsed, 4),
-            "memory_mib": peak_memory(device),
-        }

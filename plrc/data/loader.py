@@ -179,11 +179,11 @@ def make_loader(dataset: TwoViews, order: Order, workers: int, device: torch.dev
         collate_fn=collate,
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_start_worker if workers else None,
+        worker_init_fn=start_worker if workers else None,
     )
 
 
-def _start_worker(worker: int) -> None:
+def start_worker(worker: int) -> None:
     """A stop is the training process's decision, which still needs its workers when all are told to stop at once.
 
     So Ctrl-C and SIGTERM are ignored here, but for a SIGTERM from the training process itself: it ends workers that are

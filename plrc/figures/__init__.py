@@ -14,18 +14,22 @@ from matplotlib.figure import Figure
 
 from plrc.figures.contact import pca_rgb, segments
 from plrc.figures.curves import curves
+from plrc.figures.detections import DetectedPicture, detections
+from plrc.figures.error_types import error_types
 from plrc.figures.example import Example
 from plrc.figures.intervals import score_chart
 from plrc.figures.layouts import affinity, affinity_sheet, views_and_affinity
 from plrc.figures.match_sheet import correspondence_sheet
 from plrc.figures.matching import PointMatches, correspondence
 from plrc.figures.panels import outlines
+from plrc.figures.precision_recall import precision_recall
 from plrc.figures.region_matrix import region_correspondence
 from plrc.figures.saving import save
 from plrc.figures.scales import Scale, scale_of
 from plrc.figures.scatter import embedding
 
 __all__ = [
+    "DetectedPicture",
     "Example",
     "Figure",
     "PointMatches",
@@ -35,9 +39,12 @@ __all__ = [
     "correspondence",
     "correspondence_sheet",
     "curves",
+    "detections",
     "embedding",
+    "error_types",
     "outlines",
     "pca_rgb",
+    "precision_recall",
     "region_correspondence",
     "save",
     "scale_of",

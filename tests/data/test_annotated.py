@@ -21,7 +21,7 @@ from plrc.data.annotated import (
     open_annotated,
 )
 from plrc.data.annotated.rasters import polygon_mask, run_length_mask
-from plrc.data.annotated.upright import upright_boxes, upright_masks, upright_points
+from plrc.data.annotated.upright import upright_boxes, upright_masks, upright_pixel_boxes, upright_points
 from plrc.data.scenes import Scenes
 from plrc.data.sources import ImageFolder
 
@@ -133,6 +133,8 @@ def test_masks_boxes_and_points_turn_with_the_picture(orientation):
     box = np.array([[4 / W, 5 / H, 24 / W, 15 / H]])
     around = [[xs.min() / w, ys.min() / h, (xs.max() + 1) / w, (ys.max() + 1) / h]]
     np.testing.assert_allclose(upright_boxes(box, orientation), around, rtol=1e-6)
+    pixels = upright_pixel_boxes(np.array([[4.0, 5, 24, 15]]), (W, H), orientation)
+    np.testing.assert_allclose(pixels, around * np.array([w, h, w, h]), rtol=1e-12)
     corner = stored.copy()
     corner[0] = False
     corner[0, 5, 4] = True

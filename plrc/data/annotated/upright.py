@@ -57,6 +57,19 @@ def upright_boxes(boxes: np.ndarray, orientation: int) -> np.ndarray:
     return np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1).astype(np.float32)
 
 
+def upright_pixel_boxes(boxes: np.ndarray, size: tuple[int, int], orientation: int) -> np.ndarray:
+    """Boxes ``(n, 4)`` float64 in pixels of the stored frame, ``size`` = (width, height), in pixels of the upright one.
+
+    Where nothing turns, numbers stay as they are, to the last bit.
+    """
+    if orientation == 1:
+        return boxes
+    width, height = size
+    upright = (height, width) if orientation in SIDEWAYS else (width, height)
+    corners = upright_points((boxes / np.array([*size, *size])).reshape(-1, 2, 2), orientation) * np.array(upright)
+    return np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1)
+
+
 def upright_masks(masks: np.ndarray, orientation: int) -> np.ndarray:
     """Masks ``(n, H, W)`` of the stored pixels over the upright picture."""
     if orientation in SIDEWAYS:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from plrc.data.annotated.pictures import PictureFiles, pictures_in, warn_left_out
-from plrc.data.annotated.upright import stored_frame, turn_needed, upright_boxes
+from plrc.data.annotated.upright import stored_frame, turn_needed, upright_boxes, upright_pixel_boxes
 from plrc.data.sources import Annotation
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,32 @@ class VOC(PictureFiles):
         Raises:
             ValueError: the XML file is of a picture of another size.
         """
+        boxes, size, turn = self._stored(i)
+        known = self._objects[i]
+        fractions = boxes / np.array([*size, *size])
+        return Annotation(None, upright_boxes(fractions, turn), list(known.classes), difficult=known.difficult)
+
+    def pixel_boxes(self, i: int) -> np.ndarray:
+        """The boxes of ``annotation(i)``: ``(n, 4)`` float64, x0, y0, x1, y1 in pixels of the upright picture.
+
+        Raises:
+            ValueError: the XML file is of a picture of another size.
+        """
+        return upright_pixel_boxes(*self._stored(i))
+
+    def instances(self, i: int) -> list[tuple[str, bool]]:
+        """Class of each of the boxes of ``annotation(i)`` and whether it is difficult, without opening the picture."""
+        self.name(i)
+        known = self._objects[i]
+        return [(name, k in known.difficult) for k, name in enumerate(known.classes)]
+
+    def frame(self, i: int) -> tuple[int, int]:
+        """(width, height) in pixels as the XML file has it; of the picture's header where it has none."""
+        self.name(i)
+        return self._objects[i].size or self.size(i)
+
+    def _stored(self, i: int) -> tuple[np.ndarray, tuple[int, int], int]:
+        """Boxes in pixels of the annotated frame, its size, and the orientation by which it has to be turned."""
         self.name(i)
         known, picture = self._objects[i], self.path(i)
         if known.size is None:
@@ -64,8 +90,7 @@ class VOC(PictureFiles):
         else:
             size = known.size
             turn = turn_needed(picture, size, str(self.root / "Annotations" / f"{self._ids[i]}.xml"))
-        boxes = (known.boxes / np.array([*size, *size])).clip(0, 1)
-        return Annotation(None, upright_boxes(boxes, turn), known.classes, difficult=known.difficult)
+        return known.boxes.clip(0, np.array([*size, *size])), size, turn
 
 
 def _listed(base: Path, split: str | None) -> list[str]:

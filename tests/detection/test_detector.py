@@ -1,0 +1,237 @@
+"""The whole detector: it learns, every parameter does, and nothing breaks where there is nothing to find."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from plrc.detection.design import Design
+from plrc.detection.detector import Detector
+from plrc.detection.roi_heads import Regions
+from plrc.detection.rpn import Limits
+from plrc.detection.target import Detections, Target
+from plrc.encoder import ResNetTrunk
+
+CLASSES = ("red", "green")
+TINY = Design(arch="tiny", neck="fpn", classes=CLASSES, roi_per_image=32)
+DESIGNS = {
+    "tiny-mask": Design(arch="tiny", neck="fpn", classes=CLASSES, masks=True, head_norm=True, roi_per_image=8),
+    "c4-mask": Design(arch="resnet18", neck="c4", classes=CLASSES, masks=True, roi_per_image=8),
+    "fpn": Design(arch="resnet18", neck="fpn", classes=CLASSES, roi_per_image=8),
+}
+TERMS = {"rpn_objectness", "rpn_box", "box_class", "box_regression"}
+
+
+def detector(design: Design, seed: int = 0) -> Detector:
+    """With few proposals, which is all that makes it quicker."""
+    torch.manual_seed(seed)
+    model = Detector(design)
+    model.rpn.limits = {True: Limits(100, 30), False: Limits(100, 20)}
+    return model
+
+
+def scene(objects: dict[tuple[int, int, int, int], int], height: int = 64, width: int = 96) -> tuple[Tensor, Target]:
+    """A dark noisy picture with a bright rectangle for each box: the label is its colour channel."""
+    generator = torch.Generator().manual_seed(7)
+    image = torch.randint(0, 50, (3, height, width), dtype=torch.uint8, generator=generator)
+    masks = torch.zeros(len(objects), height, width, dtype=torch.bool)
+    for mask, ((x0, y0, x1, y1), label) in zip(masks, objects.items(), strict=True):
+        mask[y0:y1, x0:x1] = True
+        image[label, mask] = 255
+    boxes = torch.tensor(list(objects), dtype=torch.float32).view(-1, 4)
+    return image, Target(boxes, torch.tensor(list(objects.values()), dtype=torch.int64), masks)
+
+
+ONE = {(10, 12, 40, 44): 0, (52, 8, 88, 36): 1}
+NOTHING: dict[tuple[int, int, int, int], int] = {}
+
+
+def losses(model: Detector, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
+    found = model(images, targets)
+    assert isinstance(found, dict)
+    return found
+
+
+def find(model: Detector, images: list[Tensor]) -> list[Detections]:
+    model.eval()
+    with torch.inference_mode():
+        found = model(images)
+    assert isinstance(found, list)
+    return found
+
+
+def test_learns_one_picture_and_finds_its_objects() -> None:
+    model = detector(TINY)
+    image, target = scene(ONE)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    totals = []
+    for _ in range(60):
+        total = torch.stack(list(losses(model, [image] * 2, [target] * 2).values())).sum()
+        optimizer.zero_grad()
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5)
+        optimizer.step()
+        totals.append(total.item())
+    assert totals[-1] < 0.3 * totals[0], totals
+    found = find(model, [image])[0]
+    best = found.scores > 0.5
+    overlap = box_iou(target.boxes, found.boxes[best])
+    assert (overlap.amax(1) > 0.7).all(), found
+    assert torch.equal(found.labels[best][overlap.argmax(1)], target.labels)
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_every_parameter_gets_a_gradient_with_and_without_objects(name: str) -> None:
+    model = detector(DESIGNS[name])
+    one, nothing = scene(ONE), scene(NOTHING, 50, 70)
+    for pictures in ([one, nothing], [nothing, nothing]):
+        model.zero_grad()
+        terms = losses(model, [image for image, _ in pictures], [target for _, target in pictures])
+        assert set(terms) == (TERMS | {"mask"} if model.design.masks else TERMS)
+        assert all(term.isfinite() and term.dtype == torch.float32 for term in terms.values())
+        torch.stack(list(terms.values())).sum().backward()
+        missing = [key for key, parameter in model.named_parameters() if parameter.grad is None]
+        assert not missing
+        assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
+    assert terms["box_regression"] == terms["rpn_box"] == 0
+    assert terms.get("mask", 0) == 0
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_detections_have_the_promised_shapes(name: str) -> None:
+    model = detector(DESIGNS[name])
+    torch.nn.init.normal_(model.box_predictor.cls_score.weight, std=0.3)
+    sizes = [(64, 96), (50, 70)]
+    side = 14 if model.design.neck == "c4" else 28
+    for found, (height, width) in zip(find(model, [scene(ONE, *size)[0] for size in sizes]), sizes, strict=True):
+        count = len(found.boxes)
+        assert 0 < count <= 100
+        assert found.boxes.dtype == found.scores.dtype == torch.float32
+        assert (found.scores.diff() <= 0).all()
+        assert (found.scores > 0.05).all()
+        assert set(found.labels.tolist()) <= {0, 1}
+        assert (found.boxes >= 0).all()
+        assert (found.boxes <= torch.tensor([width, height] * 2)).all()
+        if model.design.masks:
+            assert found.masks is not None
+            assert found.masks.shape == (count, side, side)
+            assert ((found.masks >= 0) & (found.masks <= 1)).all()
+        else:
+            assert found.masks is None
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_finding_nothing_is_no_error(name: str) -> None:
+    model = detector(DESIGNS[name])
+    with torch.no_grad():
+        model.box_predictor.cls_score.bias[-1] = 50  # all is background
+    image = scene(ONE)[0]
+    for found in find(model, [image, image]):
+        assert found.boxes.shape == (0, 4)
+        assert found.masks is None or found.masks.shape[0] == 0
+    model.rpn.limits[False] = Limits(100, 0)  # not even a proposal
+    assert len(find(model, [image])[0].boxes) == 0
+
+
+def test_a_picture_in_a_batch_gives_what_it_gives_alone() -> None:
+    """Where it is padded to the same size; else cells at its right and bottom border see padding, as in Detectron2."""
+    model = detector(TINY)
+    torch.nn.init.normal_(model.box_predictor.cls_score.weight, std=0.3)
+    images = [scene(ONE, *size)[0] for size in ((64, 96), (50, 70), (33, 90))]
+    together = find(model, images)
+    for image, found in zip(images, together, strict=True):
+        alone = find(model, [image])[0]
+        assert len(alone.boxes) > 3
+        torch.testing.assert_close(found.boxes, alone.boxes, rtol=0, atol=1e-4)
+        torch.testing.assert_close(found.scores, alone.scores, rtol=0, atol=1e-4)
+        assert torch.equal(found.labels, alone.labels)
+
+
+def test_pictures_are_normalised_and_then_padded_at_the_right_and_below() -> None:
+    batches: list[Tensor] = []
+    for name, shape in (("fpn", (64, 96)), ("c4-mask", (40, 70))):
+        model = detector(DESIGNS[name])
+        model.trunk.get_submodule("conv1").register_forward_pre_hook(lambda _, given: batches.append(given[0]))
+        image = torch.full((3, 40, 50), 255, dtype=torch.uint8)
+        model.features([image, image.new_zeros(3, 33, 70)])
+        batch = batches.pop()
+        assert batch.shape == (2, 3, *shape)
+        torch.testing.assert_close(batch[0, :, 39, 49], torch.tensor([2.2489083, 2.4285715, 2.64]))
+        torch.testing.assert_close(batch[1, :, 32, 69], torch.tensor([-2.117904, -2.0357144, -1.8044444]))
+        assert not batch[0, :, 40:].any()
+        assert not batch[0, :, :, 50:].any()
+        assert not batch[1, :, 33:].any()
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_bf16_autocast_trains_and_detects_in_float32_boxes(name: str) -> None:
+    model = detector(DESIGNS[name])
+    torch.nn.init.normal_(model.box_predictor.cls_score.weight, std=0.3)
+    image, target = scene(ONE)
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = losses(model, [image], [target])
+        found = find(model, [image])[0]
+    assert all(term.isfinite() and term.dtype == torch.float32 for term in terms.values())
+    torch.stack(list(terms.values())).sum().backward()
+    assert len(found.boxes) > 0
+    assert found.boxes.dtype == found.scores.dtype == torch.float32
+
+
+def test_a_step_repeats_with_the_seed() -> None:
+    model = detector(TINY)
+    image, target = scene(ONE)
+
+    def step(seed: int) -> list[float]:
+        torch.manual_seed(seed)
+        return [float(term.detach()) for term in losses(model, [image], [target]).values()]
+
+    assert step(1) == step(1)
+    assert step(1) != step(2)
+
+
+def test_c4_masks_see_the_regions_of_the_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second stage runs once in training: the mask head takes its maps of the very regions that hold objects."""
+    model = detector(DESIGNS["c4-mask"])
+    given: list[Tensor] = []
+    kept: list[list[Regions]] = []
+    model.mask_predictor.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+
+    def sampled(*_: object) -> list[Regions]:
+        labels = torch.tensor([2, 1, 2, 0])
+        boxes = torch.tensor([[5.0, 5, 20, 20], [52, 8, 88, 36], [60, 40, 90, 60], [10, 12, 40, 44]])
+        kept.append([Regions(boxes, labels, torch.tensor([0, 1, 0, 0]))])
+        return kept[-1]
+
+    monkeypatch.setattr("plrc.detection.detector.sample_regions", sampled)
+    maps: list[Tensor] = []
+    model.box_head.register_forward_pre_hook(lambda _, inputs: maps.append(inputs[0]))
+    image, target = scene(ONE)
+    losses(model, [image], [target])
+    assert torch.equal(given[0], maps[0][[1, 3]])
+
+
+def test_a_pre_trained_trunk_becomes_part_of_the_detector() -> None:
+    trunk = ResNetTrunk("resnet18")
+    model = Detector(DESIGNS["fpn"], trunk)
+    assert model.trunk is trunk
+    assert {id(p) for p in trunk.parameters()} <= {id(p) for p in model.parameters()}
+    names = set(model.state_dict())
+    assert "trunk.layer4.1.bn2.weight" in names
+    assert not any(name.startswith(("mean", "std", "rpn.cells")) for name in names)
+
+
+def test_input_that_cannot_be_trained_on_is_an_error() -> None:
+    model = detector(TINY)
+    image, target = scene(ONE)
+    with pytest.raises(ValueError, match="pass targets"):
+        model([image])
+    with pytest.raises(ValueError, match="2 images"):
+        model([image, image], [target])
+    flat = Target(torch.tensor([[10.0, 10, 10, 30]]), torch.tensor([0]))
+    with pytest.raises(ValueError, match="without area"):
+        model([image], [flat])
+    masked = detector(DESIGNS["tiny-mask"])
+    with pytest.raises(ValueError, match="without masks"):
+        masked([image], [Target(target.boxes, target.labels)])
