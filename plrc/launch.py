@@ -78,10 +78,10 @@ def fingerprint(source: Source) -> str:
     return hashlib.sha1(names).hexdigest()
 
 
-def loading_processes(config: Settings) -> int:
-    """``--workers``, or this rank's share of the machine's cores, at most 8."""
-    if config.workers >= 0:
-        return config.workers
+def loading_processes(workers: int) -> int:
+    """``--workers``, or, of -1, this rank's share of the machine's cores, at most 8."""
+    if workers >= 0:
+        return workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(8, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 

@@ -69,7 +69,7 @@ def pretrain(config: Config) -> int:
         steps = order.steps_per_epoch * config.epochs
         check_sizes(config, here, len(source), order.steps_per_epoch)
         parallel = data_parallel(model, here)
-        loader = iter(make_loader(dataset, order, loading_processes(config), here.device))
+        loader = iter(make_loader(dataset, order, loading_processes(config.workers), here.device))
         out = Path(config.out)
         undecodable: set[str] = set()
         named: set[str] = set()

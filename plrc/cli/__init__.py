@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 for bad input, with one sentence on stderr that says what is wrong and the remedy."""
     options = build_parser().parse_args(arguments)
     try:
-        options.handler(options)
+        return options.handler(options) or 0
     except KeyboardInterrupt:
         print("plrc: interrupted", file=sys.stderr)
         return 130
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 141
     except (ValueError, OSError) as error:
-        print(f"plrc {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"plrc {options.command}{_rank()}: {_sentence(error)}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
@@ -32,4 +33,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    return 0
+
+
+def _rank() -> str:
+    return f", rank {os.environ['RANK']}" if "RANK" in os.environ else ""
+
+
+def _sentence(error: Exception) -> str:
+    # A loader process hands its error on with a traceback before it; its last line is the sentence.
+    message = str(error).strip()
+    if "Traceback" in message:
+        message = message.splitlines()[-1].removeprefix("ValueError: ")
+    return " ".join(message.split())

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from plrc.cli import commands
+from plrc.cli import commands, detect
 
-Handler = Callable[[argparse.Namespace], None]
+Handler = Callable[[argparse.Namespace], int | None]
 _NUMBER = r"(-?(?:[0-9]+\.?[0-9]*|\.[0-9]+))"
 _POINT = re.compile(f"{_NUMBER}(px)?,{_NUMBER}(px)?")
 _CHECKPOINT = "a file in any known format, a run folder, torchvision:resnet50 or random:resnet50"
@@ -36,7 +36,8 @@ class _Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     top = _Parser(
         prog="plrc",
-        description="Look inside a self-supervised checkpoint: affinity, correspondence, embeddings, scores.",
+        description="Look inside a self-supervised checkpoint (affinity, correspondence, embeddings, scores), and detect objects "
+        "with it.",
         epilog="Every picture comes with its arrays (.npz) and a recipe (.json) that 'plrc replay' draws again.",
     )
     kinds = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -142,6 +143,8 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--to", required=True, choices=("torchvision", "timm", "detectron2", "safetensors"))
     _branch(export)
     export.add_argument("--out", type=Path, required=True, metavar="FILE", help=".pth, .pkl or .safetensors")
+
+    detect.add_commands(kinds)
 
     replay = _command(kinds, "replay", commands.replay, "draw a recipe again, and compare")
     replay.add_argument("recipe", type=Path, help="the .json beside a picture")

@@ -80,9 +80,10 @@ def finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
         ranks=here.size,
         first_step=first_step,
     )
+    workers = loading_processes(config.workers)
     model = synchronise(detector, here.device)
     parallel = data_parallel(model, here)
-    loader = iter(make_loader(examples, order, loading_processes(config), here.device))
+    loader = iter(make_loader(examples, order, workers, here.device))
     out = Path(config.out)
     undecodable: set[str] = set()
     named: set[str] = set()
@@ -133,7 +134,13 @@ def finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
             if here.is_main:
                 _save(config, here, data, detector, optimizer, steps)
     results = predict(
-        detector, test_data, config.test_short_side, config.longest, here, loading_processes(config), config.precision
+        detector,
+        test_data,
+        config.test_short_side,
+        config.longest,
+        here,
+        loading_processes(config.workers),
+        config.precision,
     )
     if here.is_main:
         save_results(out / "detections.json", results)

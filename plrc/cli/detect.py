@@ -1,0 +1,131 @@
+"""``plrc detect``: train a detector on a pre-trained trunk, measure it, and convert it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from plrc.detection.config import PRESETS, FinetuneConfig
+from plrc.settings import add_arguments, load_settings
+
+_DETECTOR = "a run folder, its checkpoint, or a fine-tuned Detectron2 file (C4 or FPN)"
+_NOT_FIELDS = ("command", "handler", "preset", "config", "seeds")
+RECIPES = tuple(name for name in PRESETS if name != "small")
+
+
+def add_commands(kinds: Any) -> None:
+    """The commands behind ``plrc detect``."""
+    detect = kinds.add_parser(
+        "detect",
+        help="train, measure and convert object detectors",
+        description="Train, measure and convert object detectors.",
+    )
+    of_detect = detect.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_train(of_detect)
+    _add_eval(of_detect)
+    _add_convert(of_detect)
+
+
+def _add_train(kinds: Any) -> None:
+    train = kinds.add_parser(
+        "train",
+        help="fine-tune a detector on a pre-trained trunk, and evaluate it",
+        description="Fine-tune a detector on a pre-trained trunk, and evaluate it. With several processes: "
+        "torchrun --nproc_per_node=8 -m plrc detect train …",
+        epilog="Defaults are those of the voc-c4-24k preset; [in brackets] the source of each.",
+    )
+    add_arguments(train, FinetuneConfig, PRESETS, "voc-c4-24k")
+    train.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="N trainings, with --seed, --seed + 1 …, in folders seed_0 … of --out, and their mean and deviation",
+    )
+    train.set_defaults(handler=_train, command="detect train")
+
+
+def _add_eval(kinds: Any) -> None:
+    parser = kinds.add_parser(
+        "eval",
+        help="measure a detector, or a file of results alone",
+        description="Measure a detector, or a file of results alone.",
+    )
+    add = parser.add_argument
+    add("what", help=f"{_DETECTOR}; or results in COCO's format (.json)")
+    add(
+        "--data",
+        nargs="+",
+        required=True,
+        metavar="DATA",
+        help="what it is measured on; of results, a COCO JSON will do",
+    )
+    add("--voc", action="store_true", help="by VOC's rules too, also where the data are not in VOC's layout")
+    add("--classes", nargs="+", metavar="NAME", help="of a Detectron2 file of neither 20 nor 80 classes, in its order")
+    add("--short-side", type=int, metavar="N", help="of the input, pixels [as the checkpoint says, else 800]")
+    add("--longest", type=int, metavar="N", help="most pixels of a long side [as the checkpoint says, else 1333]")
+    add("--precision", default="auto", choices=("auto", "bf16", "fp32"), help="[auto: bf16 on GPUs that have it]")
+    add("--pictures", type=int, default=12, metavar="N", help="that are drawn with their detections [12]")
+    add("--workers", type=int, default=-1, metavar="N", help="loading processes a rank [its share of the cores]")
+    add("--out", type=Path, metavar="DIR", help="folder for numbers and figures [runs/eval-NAME]")
+    parser.set_defaults(handler=_evaluate, command="detect eval")
+
+
+def _add_convert(kinds: Any) -> None:
+    parser = kinds.add_parser(
+        "convert",
+        help="to Detectron2 and back",
+        description="A detector to Detectron2 or back; or a pre-trained trunk to Detectron2, with a recipe's YAML.",
+    )
+    add = parser.add_argument
+    add("checkpoint", help=f"{_DETECTOR}; or a pre-trained trunk that plrc can look into")
+    add("--to", required=True, choices=("detectron2", "plrc"))
+    add("--out", type=Path, required=True, metavar="FILE", help=".pth of a detector, .pkl of a trunk; a YAML beside it")
+    add("--recipe", choices=RECIPES, default="voc-c4-24k", help="of a trunk's YAML [voc-c4-24k]")
+    add("--classes", nargs="+", metavar="NAME", help="of a Detectron2 file of neither 20 nor 80 classes, in its order")
+    parser.set_defaults(handler=_convert, command="detect convert")
+
+
+def _train(o: argparse.Namespace) -> int:
+    given = {name: value for name, value in vars(o).items() if name not in _NOT_FIELDS}
+    config = load_settings(FinetuneConfig, PRESETS, o.preset, o.config, given)
+    from plrc.detection.finetune import finetune
+    from plrc.detection.seeds import finetune_seeds
+    from plrc.distributed import world
+    from plrc.launch import stop_signals
+
+    with world() as here, stop_signals() as stop:
+        return finetune(config, here, stop) if o.seeds is None else finetune_seeds(config, o.seeds, here, stop)
+
+
+def _evaluate(o: argparse.Namespace) -> None:
+    from plrc.detection import measure
+
+    what = Path(o.what)
+    out: Path = o.out or Path("runs") / f"eval-{what.stem or 'detector'}"
+    if what.suffix.lower() == ".json":
+        idle = [f"--{n}" for n in ("classes", "short_side", "longest") if getattr(o, n) is not None]
+        if idle:
+            raise ValueError(f"{idle[0].replace('_', '-')} would change nothing of results: leave it out")
+        lines = measure.results_file(what, o.data, out, voc=o.voc, pictures=o.pictures)
+    else:
+        lines = measure.detector(
+            what,
+            o.data,
+            out,
+            voc=o.voc,
+            pictures=o.pictures,
+            classes=o.classes,
+            short_side=o.short_side,
+            longest=o.longest,
+            precision=o.precision,
+            workers=o.workers,
+        )
+    if lines:
+        print("\n".join(lines))
+
+
+def _convert(o: argparse.Namespace) -> None:
+    from plrc.detection.convert import convert
+
+    print("\n".join(convert(o.checkpoint, o.to, o.out, o.recipe, o.classes)))

@@ -1,0 +1,273 @@
+"""Whole fine-tuning runs: small ones, on a few scenes of 48 pixels, by the tiny network."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from plrc.detection import finetune as module
+from plrc.detection.config import PRESETS, FinetuneConfig
+from plrc.detection.design import Design
+from plrc.detection.detector import Detector
+from plrc.detection.finetune import finetune, make_optimizer, precise_statistics
+from plrc.detection.seeds import finetune_seeds, summarise
+from plrc.distributed import World, world
+from plrc.launch import Stop, stop_signals
+from plrc.loop import EXIT_DONE, EXIT_PREEMPTED
+from plrc.runlog import read_log
+from plrc.schedules import step_learning_rate
+from plrc.settings import load_settings
+
+pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is missing: pip install -e '.[detection]'")
+
+ROOT = Path(__file__).parents[2]
+STEPS = 4
+SMALL = {
+    "train": ("scenes:6",),
+    "test": ("scenes:3@1",),
+    "weights": "random:tiny",
+    "short_sides": (48, 56),
+    "test_short_side": 48,
+    "roi_per_image": 16,
+    "iterations": STEPS,
+    "milestones": (3,),
+    "warmup": 2,
+    "batch_size": 2,
+    "precise_bn": 2,
+    "log_every": 1,
+    "pictures": 2,
+}
+
+
+def small(out: Path, **changes: object) -> FinetuneConfig:
+    return load_settings(FinetuneConfig, PRESETS, "small", None, {**SMALL, "out": str(out), **changes})
+
+
+def run(config: FinetuneConfig) -> int:
+    with world() as here, stop_signals() as stop:
+        return finetune(config, here, stop)
+
+
+def torchrun(ranks: int, arguments: list[str]) -> str:
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", "-m", "plrc"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *launcher, *arguments], env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def flags(config: FinetuneConfig) -> list[str]:
+    found = ["--preset=small"]
+    for name, value in config.to_dict().items():
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            found.append(flag if value else f"--no{flag[1:]}")
+        else:
+            found += [flag, *(map(str, value) if isinstance(value, list) else [str(value)])]
+    return found
+
+
+def state(out: Path) -> dict:
+    return torch.load(out / "checkpoints" / "last.pt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run from end to end."""
+    out = tmp_path_factory.mktemp("whole")
+    assert run(small(out)) == EXIT_DONE
+    return out
+
+
+def test_the_run_folder_holds_the_settings_the_log_the_detector_and_the_evaluation(whole):
+    losses = {"rpn_objectness", "rpn_box", "box_class", "box_regression"}
+    lines = read_log(whole)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert set(lines[0]) == losses | {"step", "epoch", "lr", "images_per_second", "data_wait", "memory_mib"}
+    assert [line["lr"] for line in lines] == [step_learning_rate(k, 0.01, [3], 2) for k in range(STEPS)]
+    saved = yaml.safe_load((whole / "config.yaml").read_text())
+    assert load_settings(FinetuneConfig, PRESETS, "voc-c4-24k", whole / "config.yaml", {}) == small(whole)
+    assert "resume" not in saved
+    summary = json.loads((whole / "evaluation.json").read_text())
+    assert summary["images"] == 3
+    assert 0 <= summary["boxes"]["AP50"] <= 1
+    assert isinstance(json.loads((whole / "detections.json").read_text()), list)
+    names = ("precision_recall", "error_types", "detections")
+    assert all((whole / "figures" / f"{name}.png").stat().st_size > 1000 for name in names)
+
+
+@pytest.mark.parametrize("stop_after", [1, 3])
+def test_a_stopped_run_goes_on_bit_for_bit(stop_after, whole, tmp_path, monkeypatch):
+    step_of = module.train_step
+
+    def stopped(*arguments):
+        if arguments[4] == stop_after - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step_of(*arguments)
+
+    monkeypatch.setattr(module, "train_step", stopped)
+    assert run(small(tmp_path)) == EXIT_PREEMPTED
+    assert state(tmp_path)["step"] == stop_after
+    monkeypatch.setattr(module, "train_step", step_of)
+    torch.rand(7)  # the state of the global generator must not matter
+    assert run(small(tmp_path, resume="auto", workers=1)) == EXIT_DONE
+    ours, theirs = state(tmp_path), state(whole)
+    for name, tensor in theirs["model"].items():
+        assert torch.equal(ours["model"][name], tensor), name
+    results = (tmp_path / "detections.json").read_text()
+    assert results == (whole / "detections.json").read_text()
+
+
+def test_a_finished_run_is_only_evaluated_again(whole, monkeypatch):
+    monkeypatch.setattr(module, "train_step", None)
+    before = (whole / "detections.json").read_text()
+    assert run(small(whole, resume="auto")) == EXIT_DONE
+    assert (whole / "detections.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "already holds a run: go on with --resume auto"),
+        ({"resume": "auto", "lr": 0.5}, "--lr is 0.5 now, but 0.08 in the saved run"),
+        ({"resume": "auto", "train": ("scenes:7",)}, "--train is scenes:7 now, but scenes:6"),
+    ],
+)
+def test_another_run_is_not_continued(changes, message, whole):
+    with pytest.raises(ValueError, match=message):
+        run(small(whole, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weights": ""}, "--weights is missing"),
+        ({"train": ()}, "--train is missing"),
+        ({"neck": "c5"}, "--neck must be c4 or fpn, not 'c5'"),
+        ({"neck": "c4"}, "the tiny network ends at stride 8 and has no c4"),
+        ({"train": ("nowhere",)}, "nowhere does not exist"),
+        ({"short_sides": (0,)}, "--short-sides must be pixels"),
+        ({"precise_bn": -1}, "--precise-bn must be 0 or more"),
+    ],
+)
+def test_bad_settings_say_the_remedy(changes, message, tmp_path):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        run(small(tmp_path, **changes))
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path):
+    here = World(0, 3, torch.device("cpu"))
+    with pytest.raises(ValueError, match="--batch-size 2 must be a multiple of the 3 ranks"):
+        finetune(small(tmp_path), here, Stop())
+
+
+def test_a_diverged_run_stops_with_its_last_checkpoint(tmp_path):
+    with pytest.raises(ValueError, match=r"lower --lr|diverged"):
+        run(small(tmp_path, lr=1e9, warmup=0, iterations=12, batch_size=2))
+
+
+def test_the_recipes_are_the_published_ones():
+    def recipe(preset: str) -> FinetuneConfig:
+        given = {"weights": "random:resnet50", "train": ("a",), "test": ("b",)}
+        return load_settings(FinetuneConfig, PRESETS, preset, None, given)
+
+    voc, coco, fpn = map(recipe, ("voc-c4-24k", "coco-c4-2x", "coco-fpn-1x"))
+    assert (voc.iterations, voc.milestones, voc.warmup, voc.batch_size) == (24_000, (18_000, 22_000), 100, 16)
+    assert voc.short_sides == (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
+    assert (voc.test_short_side, voc.longest, voc.weight_decay, voc.neck, voc.masks) == (800, 1333, 1e-4, "c4", False)
+    assert (coco.iterations, coco.milestones, coco.warmup, coco.masks) == (180_000, (120_000, 160_000), 1000, True)
+    assert coco.short_sides == (640, 672, 704, 736, 768, 800)
+    assert (fpn.neck, fpn.iterations, fpn.milestones, fpn.masks) == ("fpn", 90_000, (60_000, 80_000), True)
+    assert {c.peak_lr for c in (voc, coco, fpn)} == {0.02}
+
+
+def test_the_rate_follows_the_batch_and_on_request_the_iterations_too(tmp_path):
+    half = small(tmp_path, batch_size=8, lr=0.02, iterations=24_000)
+    assert half.peak_lr == pytest.approx(0.01)
+    assert half.steps(half.iterations) == 24_000
+    assert replace(half, scale_iterations=True).steps(24_000) == 48_000
+
+
+def test_norms_do_not_decay():
+    detector = Detector(Design(arch="tiny", neck="fpn", classes=("a",)))
+    config = load_settings(FinetuneConfig, PRESETS, "small", None, SMALL)
+    decay = {
+        id(p): group["weight_decay"] for group in make_optimizer(detector, config).param_groups for p in group["params"]
+    }
+    assert len(decay) == len(list(detector.parameters()))
+    for part in detector.modules():
+        for parameter in part.parameters(recurse=False):
+            assert decay[id(parameter)] == (0 if isinstance(part, nn.BatchNorm2d) else 1e-4)
+
+
+def test_precise_statistics_are_the_mean_over_batches(tmp_path):
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(3)
+
+        def forward(self, images: list, targets: object) -> None:
+            self.norm(torch.stack(images))
+
+    class Batch:
+        def __init__(self, images: torch.Tensor) -> None:
+            self.images, self.targets = list(images), None
+
+        def to(self, device: object) -> Batch:
+            return self
+
+    model, images = Model(), torch.randn(3, 4, 3, 5, 5)
+    model.norm(torch.full((4, 3, 5, 5), 9.0))  # what it remembers of earlier weights
+    here = World(0, 1, torch.device("cpu"))
+    precise_statistics(model, iter([Batch(x) for x in images]), small(tmp_path, precise_bn=3), here)
+    torch.testing.assert_close(model.norm.running_mean, images.mean(dim=(0, 1, 3, 4)))
+    variances = torch.stack([x.var(dim=(0, 2, 3)) for x in images])
+    torch.testing.assert_close(model.norm.running_var, variances.mean(dim=0))
+    assert model.norm.momentum == 0.1
+
+
+def test_several_seeds_are_several_networks_and_their_mean(tmp_path):
+    with world() as here, stop_signals() as stop:
+        assert finetune_seeds(small(tmp_path, seed=5, pictures=0), 2, here, stop) == EXIT_DONE
+    summary = json.loads((tmp_path / "seeds.json").read_text())
+    assert summary["seeds"] == [5, 6]
+    values = [json.loads((tmp_path / f"seed_{k}" / "evaluation.json").read_text())["boxes"]["AP50"] for k in (5, 6)]
+    assert summary["boxes"]["AP50"]["values"] == values
+    assert summary["boxes"]["AP50"]["mean"] == pytest.approx(sum(values) / 2)
+    ours, theirs = (state(tmp_path / f"seed_{k}")["model"]["trunk.conv1.weight"] for k in (5, 6))
+    assert not torch.allclose(ours, theirs)
+
+
+def test_a_summary_keeps_what_nobody_knows():
+    found = summarise([{"AP": 0.5, "AP_small": None}, {"AP": 0.7, "AP_small": 0.1}])
+    assert found == {
+        "AP": {"mean": pytest.approx(0.6), "deviation": pytest.approx(0.1414, abs=1e-4), "values": [0.5, 0.7]},
+        "AP_small": None,
+    }
+
+
+def test_two_ranks_train_together_and_one_and_two_evaluate_alike(tmp_path):
+    trained = tmp_path / "trained"
+    torchrun(2, ["detect", "train", *flags(small(trained, save_every=2))])
+    assert read_log(trained)[-1]["step"] == STEPS
+    for ranks in (1, 2):
+        arguments = ["detect", "eval", str(trained), "--data", "scenes:3@1", "--workers", "0"]
+        output = torchrun(ranks, [*arguments, "--pictures", "0", "--out", str(tmp_path / f"of_{ranks}")])
+        assert output.count("COCO, boxes") == 3  # one table: AP, by size, recall
+    one, two, training = (folder / "detections.json" for folder in (tmp_path / "of_1", tmp_path / "of_2", trained))
+    assert json.loads(one.read_text())
+    assert one.read_text() == two.read_text() == training.read_text()
+    assert (tmp_path / "of_1/evaluation.json").read_text() == (trained / "evaluation.json").read_text()
