@@ -36,8 +36,8 @@ class _Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     top = _Parser(
         prog="plrc",
-        description="Look inside a self-supervised checkpoint (affinity, correspondence, embeddings, scores), and detect objects "
-        "with it.",
+        description="Look inside a self-supervised checkpoint (affinity, correspondence, embeddings, scores), and make "
+        "a detector of it.",
         epilog="Every picture comes with its arrays (.npz) and a recipe (.json) that 'plrc replay' draws again.",
     )
     kinds = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -78,12 +78,16 @@ def _add_convert(kinds: Any) -> None:
         description="A detector to Detectron2 or back; or a pre-trained trunk to Detectron2, with a recipe's YAML.",
     )
     add = parser.add_argument
-    add("checkpoint", help=f"{_DETECTOR}; or a pre-trained trunk that plrc can look into")
+    add("checkpoint", type=_path_or_name, help=f"{_DETECTOR}; or a pre-trained trunk, as plrc info knows it")
     add("--to", required=True, choices=("detectron2", "plrc"))
     add("--out", type=Path, required=True, metavar="FILE", help=".pth of a detector, .pkl of a trunk; a YAML beside it")
     add("--recipe", choices=RECIPES, default="voc-c4-24k", help="of a trunk's YAML [voc-c4-24k]")
     add("--classes", nargs="+", metavar="NAME", help="of a Detectron2 file of neither 20 nor 80 classes, in its order")
     parser.set_defaults(handler=_convert, command="detect convert")
+
+
+def _path_or_name(text: str) -> str | Path:
+    return Path(text) if Path(text).exists() else text
 
 
 def _train(o: argparse.Namespace) -> int:
@@ -126,6 +130,14 @@ def _evaluate(o: argparse.Namespace) -> None:
 
 
 def _convert(o: argparse.Namespace) -> None:
-    from plrc.detection.convert import convert
+    from plrc.detection import convert
+    from plrc.detection.loading import load_detector
+    from plrc.pretrained import load
 
-    print("\n".join(convert(o.checkpoint, o.to, o.out, o.recipe, o.classes)))
+    if o.to == "plrc":
+        lines = convert.from_detectron2_file(o.checkpoint, o.out, o.classes)
+    elif o.out.suffix.lower() == ".pkl":
+        lines = convert.backbone_file(load(o.checkpoint), o.out, o.recipe)
+    else:
+        lines = convert.to_detectron2_file(load_detector(o.checkpoint, o.classes), o.out)
+    print("\n".join(lines))

@@ -59,6 +59,11 @@ class DetectionData:
     def __len__(self) -> int:
         return self._starts[-1]
 
+    @property
+    def title(self) -> str:
+        """Short, for figures: the folders' names, and the splits' where splits were named."""
+        return " + ".join(_title(path) for path in self.paths)
+
     def name(self, i: int) -> str:
         """Of the picture, in its data set."""
         part, at = self._place(i)
@@ -185,6 +190,15 @@ def _truth(
         annotations = [{**item, "id": k} for k, item in enumerate(annotations, start=1)]
     listed = [{"id": number, "name": name} for number, name in sorted(categories.items())]
     return {"images": images, "annotations": annotations, "categories": listed}
+
+
+def _title(path: str) -> str:
+    """``bccd-voc test`` of ``bccd-voc/ImageSets/Main/test.txt``, ``coco val2017`` of its ``instances_val2017.json``."""
+    file = Path(path)
+    if not file.is_file():
+        return file.name
+    root = file.absolute().parents[2 if file.suffix == ".txt" else 1]
+    return f"{root.name} {file.stem.removeprefix('instances_')}"
 
 
 def _classes(sets: Sequence[DataSet]) -> tuple[str, ...]:

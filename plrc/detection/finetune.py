@@ -149,7 +149,7 @@ def finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
             results,
             out,
             voc=test_data.metric == "voc",
-            title=f"{pretrained.origin.name}, {', '.join(config.test)}",
+            title=f"{out.name} on {test_data.title}",
             data=test_data,
             pictures=config.pictures,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def detector(
         if not here.is_main:
             return []
         save_results(out / "detections.json", results)
-        title = f"{checkpoint}, {', '.join(paths)}"
+        title = f"{checkpoint.stem} on {data.title}"
         voc = voc or data.metric == "voc"
         _, lines = report(data.truth(), results, out, voc=voc, title=title, data=data, pictures=pictures)
         return lines
@@ -60,16 +61,13 @@ def results_file(file: Path, paths: Sequence[str], out: Path, *, voc: bool, pict
     truth: dict[str, Any]
     if len(paths) == 1 and Path(paths[0]).suffix.lower() == ".json":
         truth = ground_truth_of_json(paths[0])
-        try:
-            data = open_detection_data(paths)
-        except ValueError:
-            pass  # numbers alone: there are no pictures to draw in
-        else:
-            data = data if set(data.image_ids) == {image["id"] for image in truth["images"]} else None
+        with suppress(ValueError):  # without pictures, numbers alone
+            opened = open_detection_data(paths)
+            data = opened if set(opened.image_ids) == {image["id"] for image in truth["images"]} else None
     else:
         data = open_detection_data(paths)
         truth = data.truth()
     results = load_results(file, truth)
     voc = voc or (data is not None and data.metric == "voc")
-    _, lines = report(truth, results, out, voc=voc, title=f"{file}", data=data, pictures=pictures)
+    _, lines = report(truth, results, out, voc=voc, title=file.name, data=data, pictures=pictures)
     return lines

@@ -72,7 +72,7 @@ def export(pretrained: Pretrained, to: str, file: Path) -> list[str]:
         torch.save(tensors, stream)
         content, written = stream.getvalue(), len(tensors)
 
-    _write_whole(file, content)
+    write_whole(file, content)
     lines = [f"{file}: {written} tensors of {_origin(pretrained)}, {len(content) / 1e6:.1f} MB"]
     if written < len(tensors):
         lines.append(f"left out: {len(tensors) - written} counters of BatchNorm ({_COUNTER})")
@@ -146,7 +146,7 @@ def _how_to_load(to: str, arch: str, file: Path) -> list[str]:
     return ["to load it:", *(f"  {line}" for line in code), "input: RGB, with ImageNet's mean and deviation"]
 
 
-def _write_whole(file: Path, content: bytes) -> None:
+def write_whole(file: Path, content: bytes) -> None:
     """A kill at any moment, or a full disk, leaves either the old file or the new one."""
     unfinished = file.with_name(f".{file.name}.unfinished")
     try:

@@ -80,6 +80,7 @@ LAYOUTS = (
             Branch("key", "key_encoder.trunk.", {"projector": Head("key_encoder.projector.")}),
         ),
     ),
+    Layout("PLRC detector", (Branch("", "trunk."),), sign=r"rpn\.head\."),
     Layout(
         "released PLRC",
         (
