@@ -38,8 +38,10 @@ def find_tensors(content: object) -> dict[str, Any]:
         if isinstance(place, dict):
             named = {str(name).removeprefix("module."): value for name, value in place.items()}
             if any(name.startswith("roi_heads.box_predictor.") for name in named):
+                if place is not content:
+                    return named
                 # At the top there are entries of other kinds beside them.
-                return {name: value for name, value in named.items() if place is not content or "." in name}
+                return {name: value for name, value in named.items() if "." in name or name in _PIXELS}
     return {}
 
 

@@ -65,16 +65,15 @@ def find(model: Detector, images: list[Tensor]) -> list[Detections]:
 def test_learns_one_picture_and_finds_its_objects() -> None:
     model = detector(TINY)
     image, target = scene(ONE)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
     totals = []
-    for _ in range(60):
+    for _ in range(40):
         total = torch.stack(list(losses(model, [image] * 2, [target] * 2).values())).sum()
         optimizer.zero_grad()
         total.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5)
         optimizer.step()
         totals.append(total.item())
-    assert totals[-1] < 0.3 * totals[0], totals
+    assert sum(totals[-5:]) / 5 < 0.5 * totals[0], totals
     found = find(model, [image])[0]
     best = found.scores > 0.5
     overlap = box_iou(target.boxes, found.boxes[best])

@@ -79,7 +79,7 @@ def test_no_region_at_all_costs_nothing() -> None:
     logits, deltas = torch.zeros(0, CLASSES + 1, requires_grad=True), torch.zeros(0, 4 * CLASSES, requires_grad=True)
     losses = box_losses(logits, deltas, [nothing], [NOTHING])
     losses["mask"] = mask_loss(torch.zeros(0, CLASSES, 14, 14, requires_grad=True), [nothing], [NOTHING])
-    assert all(float(loss) == 0 and loss.requires_grad for loss in losses.values())
+    assert all(loss.item() == 0 and loss.requires_grad for loss in losses.values())
 
 
 def test_mask_loss_compares_the_true_class_with_the_mask_inside_the_region() -> None:
@@ -94,12 +94,12 @@ def test_mask_loss_compares_the_true_class_with_the_mask_inside_the_region() -> 
     assert float(mask_loss(logits, [regions], [target])) < 1e-6
     logits[1, 0] = -20
     assert float(mask_loss(logits, [regions], [target])) == pytest.approx(10, rel=1e-4)
-    # Of a region twice as wide, only the left quarter is the object.
-    wide = Regions(torch.tensor([[10.0, 10, 90, 40]]), torch.tensor([2]), torch.tensor([0]))
-    logits[0, 2] = -20
-    logits[0, 2, :, :4] = 20
-    logits[0, 2, :, 3] = 0  # half of this column is
-    assert float(mask_loss(logits[:1], [wide], [target])) == pytest.approx(0.6931 / 14, rel=1e-3)
+    # Wider regions have 14 columns too, of which the object covers 3.54 and 3.26: half a cell decides.
+    for right, columns in ((89.0, 4), (96.0, 3)):
+        wide = Regions(torch.tensor([[10.0, 10, right, 40]]), torch.tensor([2]), torch.tensor([0]))
+        logits[0, 2] = -20
+        logits[0, 2, :, :columns] = 20
+        assert float(mask_loss(logits[:1], [wide], [target])) < 1e-6, columns
     with pytest.raises(ValueError, match="without masks"):
         mask_loss(logits, [regions], [TARGET])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -20,9 +22,9 @@ def network() -> RegionProposalNetwork:
     return RegionProposalNetwork(4, levels, training=Limits(200, 50), testing=Limits(100, 20))
 
 
-def predicted(network: RegionProposalNetwork, spread: float = 1.0) -> Prediction:
+def predicted(network: RegionProposalNetwork, spread: float = 1.0, rows: int = 6) -> Prediction:
     """Of two pictures: random logits and deltas."""
-    prediction = network([torch.rand(2, 4, 12, 16), torch.rand(2, 4, 6, 8)])
+    prediction = network([torch.rand(2, 4, 2 * rows, 16), torch.rand(2, 4, rows, 8)])
     prediction.logits = [spread * torch.randn_like(x) for x in prediction.logits]
     prediction.deltas = [0.1 * torch.randn_like(x) for x in prediction.deltas]
     return prediction
@@ -33,8 +35,10 @@ def targets() -> list[Target]:
     return [one, Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))]
 
 
-def test_losses_equal_a_plain_loop(network: RegionProposalNetwork) -> None:
-    prediction = predicted(network)
+@pytest.mark.parametrize("rows", [6, 2])
+def test_losses_equal_a_plain_loop(network: RegionProposalNetwork, rows: int) -> None:
+    """Two rows have fewer anchors than are to be sampled, which divides the sums none the less."""
+    prediction = predicted(network, rows=rows)
     anchors, logits, deltas = (
         torch.cat(prediction.anchors),
         torch.cat(prediction.logits, 1),
@@ -59,6 +63,17 @@ def test_losses_equal_a_plain_loop(network: RegionProposalNetwork) -> None:
     assert int(sum(x.sum() for x in picked)) > 0
     assert float(losses["rpn_objectness"]) == pytest.approx(objectness / (2 * SAMPLES), rel=1e-5)
     assert float(losses["rpn_box"]) == pytest.approx(box / (2 * SAMPLES), rel=1e-5)
+
+
+def test_half_of_the_sampled_anchors_are_objects_at_most(network: RegionProposalNetwork) -> None:
+    prediction = predicted(network)
+    on, off = torch.tensor([10.0, 10, 40, 40]), torch.tensor([60.0, 60, 90, 90])
+    prediction.anchors = [on.expand(576, 4), off.expand(144, 4)]
+    prediction.logits = [torch.zeros(2, 576), torch.full((2, 144), -50.0)]
+    target = Target(on[None], torch.tensor([0]))
+    loss = network.losses(prediction, [target, target])["rpn_objectness"]
+    # The half that is an object is undecided, the other half is right.
+    assert float(loss) == pytest.approx(math.log(2) / 2)
 
 
 def test_every_object_has_an_anchor_and_the_thresholds_are_detectron2s(network: RegionProposalNetwork) -> None:
