@@ -110,6 +110,8 @@ def resume(settings: Settings, here: World, images: str, data: str, kind: str = 
     if broadcast_object(file.is_file()) and not file.is_file():
         raise ValueError(f"there is no {file} on rank {here.rank}: put --out on a disk that all nodes share")
     saved = load_checkpoint(file, kind)
+    if "optimizer" not in saved:
+        raise ValueError(f"{file} holds weights alone, such as a conversion gives, and cannot be trained further")
     contradictions = settings.contradictions(saved["config"])
     if saved["images"] != images:
         contradictions.append(f"the images of {data} are not those of the saved run")

@@ -65,7 +65,7 @@ def to_detectron2_file(loaded: LoadedDetector, file: Path) -> list[str]:
     return [
         f"{file}: {len(model)} tensors of {_kind(design)}, {len(design.classes)} classes",
         f"{settings}: the configuration that builds it{'' if known else '; name your data sets in it'}",
-        f"to measure it there: {_script(design)} --eval-only --config-file {settings}",
+        f"to measure it, {_script(design)} --eval-only --config-file {settings}",
     ]
 
 
@@ -131,7 +131,7 @@ def backbone_file(pretrained: Pretrained, file: Path, recipe: str) -> list[str]:
     return [
         *written,
         f"{settings}: the recipe {recipe}",
-        f"to train it there: {_script(design)} --num-gpus 8 --config-file {settings}",
+        f"to train it, {_script(design)} --num-gpus 8 --config-file {settings}",
     ]
 
 
@@ -149,7 +149,8 @@ def _kind(design: Design) -> str:
 
 
 def _script(design: Design) -> str:
-    return "python train_net.py" + (" (MoCo's, in detection/)" if design.neck == "c4" else " (in Detectron2's tools/)")
+    folder = "MoCo's detection/" if design.neck == "c4" else "Detectron2's tools/"
+    return f"in {folder}: python train_net.py"
 
 
 def _check_file(file: Path, source: Path) -> None:

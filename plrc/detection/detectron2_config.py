@@ -37,6 +37,13 @@ _ABOUT_C4 = """\
 """
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes a list out wherever it stands, without references."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def check_buildable(design: Design) -> None:
     """Raises a ValueError where Detectron2 cannot build such a model."""
     if design.arch == "tiny":
@@ -135,4 +142,4 @@ def config_text(config: dict[str, Any], about: Sequence[str]) -> str:
     comments = "".join(f"# {line}\n" for line in about)
     if config["MODEL"]["ROI_HEADS"]["NAME"] == "Res5ROIHeadsExtraNorm":
         comments += _ABOUT_C4
-    return comments + yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=120)
+    return comments + yaml.dump(config, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)

@@ -120,11 +120,11 @@ def finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
                 log.advance()
 
             stopping = any_rank(stop.requested)
-            if stopping or (done % config.save_every == 0 and done < steps):
+            if done < steps and (stopping or done % config.save_every == 0):  # the last state: after precise_statistics
                 check_finite({name: float(all_mean(loss)) for name, loss in losses.items()}, done)
                 if here.is_main:
                     _save(config, here, data, detector, optimizer, done)
-            if stopping and done < steps:
+            if done < steps and stopping:
                 if log:
                     log.say(f"stopped after step {done} of {steps}, saved: go on with --resume auto")
                 return EXIT_PREEMPTED

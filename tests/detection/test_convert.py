@@ -226,6 +226,7 @@ def test_trunk_with_mocos_recipe_for_voc(tmp_path: Path) -> None:
     weights = pretrained("resnet50").trunk.state_dict()["layer4.2.conv3.weight"].numpy()
     assert np.array_equal(content["model"]["res5.2.conv3.weight"], weights)
     text = (tmp_path / "trunk.yaml").read_text()
+    assert "&" not in text
     assert "# Res5ROIHeadsExtraNorm is a class of MoCo's" in text
     heads = {"NAME": "Res5ROIHeadsExtraNorm", "IN_FEATURES": ["res4"], "NUM_CLASSES": 20, "BATCH_SIZE_PER_IMAGE": 512}
     assert yaml.safe_load(text) == {
@@ -242,8 +243,8 @@ def test_trunk_with_mocos_recipe_for_voc(tmp_path: Path) -> None:
         "SOLVER": solver([18000, 22000], 24000, 100),
         "TEST": {"PRECISE_BN": {"ENABLED": True, "NUM_ITER": 200}},
     }
-    assert lines[-1].endswith(f"--config-file {tmp_path / 'trunk.yaml'}")
-    assert "MoCo's" in lines[-1]
+    command = f"python train_net.py --num-gpus 8 --config-file {tmp_path / 'trunk.yaml'}"
+    assert lines[-1] == f"to train it, in MoCo's detection/: {command}"
 
 
 def test_trunk_with_the_recipes_for_coco(tmp_path: Path) -> None:

@@ -137,6 +137,34 @@ def test_a_finished_run_is_only_evaluated_again(whole, monkeypatch):
     assert (whole / "detections.json").read_text() == before
 
 
+def test_a_stop_after_the_last_step_does_not_leave_out_the_precise_statistics(whole, tmp_path, monkeypatch):
+    step_of = module.train_step
+
+    def stopped(*arguments):
+        if arguments[4] == STEPS - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step_of(*arguments)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "train_step", stopped)
+    monkeypatch.setattr(module, "precise_statistics", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(small(tmp_path, save_every=3))
+    monkeypatch.undo()
+    assert run(small(tmp_path, resume="auto")) == EXIT_DONE
+    assert (tmp_path / "detections.json").read_text() == (whole / "detections.json").read_text()
+
+
+def test_a_converted_detector_is_not_trained_further(whole, tmp_path):
+    saved = state(whole)
+    del saved["optimizer"], saved["config"]
+    torch.save(saved, tmp_path / "converted.pt")
+    with pytest.raises(ValueError, match="weights alone"):
+        run(small(tmp_path / "run", resume=str(tmp_path / "converted.pt")))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
