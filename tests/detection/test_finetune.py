@@ -299,3 +299,21 @@ def test_two_ranks_train_together_and_one_and_two_evaluate_alike(tmp_path):
     assert json.loads(one.read_text())
     assert one.read_text() == two.read_text() == training.read_text()
     assert (tmp_path / "of_1/evaluation.json").read_text() == (trained / "evaluation.json").read_text()
+
+
+def test_two_ranks_learn_to_find_blood_cells(shared_data, tmp_path):
+    """The miniature of docs/results.md's table: a tenth of its steps on smaller pictures, a few test pictures."""
+    cells, data = shared_data("bccd-voc"), tmp_path / "bccd"
+    (data / "ImageSets" / "Main").mkdir(parents=True)
+    for name in ("Annotations", "JPEGImages"):
+        (data / name).symlink_to(cells / name)
+    for split, count in (("train", 200), ("test", 16)):
+        names = (cells / "ImageSets" / "Main" / f"{split}.txt").read_text().split()
+        (data / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names[:count]))
+    of = {name: (str(data / "ImageSets" / "Main" / f"{name}.txt"),) for name in ("train", "test")}
+    shape = {"short_sides": (128,), "test_short_side": 128, "roi_per_image": 64, "precise_bn": 5, "pictures": 0}
+    steps = {"iterations": 40, "milestones": (34,), "warmup": 8, "batch_size": 4, "log_every": 20}
+    torchrun(2, ["detect", "train", *flags(small(tmp_path / "run", **of, **shape, **steps))])
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert found["boxes"]["classes"]["WBC"]["AP50"] > 0.5
+    assert found["voc"]["all-point"]["classes"]["RBC"]["AP50"] > 0.3
