@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+DETECTION_BATCH = 16  # pictures a step for which a detector's learning rate and iterations are given
+
 
 def cosine_learning_rate(step: int, total: int, peak: float) -> float:
     """Half a cosine from ``peak`` at step 0 to 0 at step ``total``, one value a step (released code: no warm-up)."""
@@ -29,3 +31,8 @@ def step_learning_rate(step: int, peak: float, milestones: Sequence[int], warmup
     reached = sum(step >= milestone for milestone in milestones)
     rise = 1.0 if step >= warmup else 1e-3 + (1 - 1e-3) * step / warmup
     return peak * 0.1**reached * rise
+
+
+def scaled_steps(count: float, batch_size: float) -> int:
+    """Steps with which a batch of this size sees as many pictures as ``count`` steps of Detectron2's 16."""
+    return round(count * DETECTION_BATCH / batch_size)

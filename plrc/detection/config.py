@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from plrc.schedules import DETECTION_BATCH, scaled_steps
 from plrc.settings import Settings, flag, setting
-
-REFERENCE_BATCH = 16  # pictures a step for which learning rates and iterations are given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +79,11 @@ class FinetuneConfig(Settings):
     @property
     def peak_lr(self) -> float:
         """The learning rate after the warm-up, for this batch size (linear scaling rule)."""
-        return self.lr * self.batch_size / REFERENCE_BATCH
+        return self.lr * self.batch_size / DETECTION_BATCH
 
     def steps(self, count: int) -> int:
         """A number of steps of the recipe, for this batch size."""
-        return round(count * REFERENCE_BATCH / self.batch_size) if self.scale_iterations else count
+        return scaled_steps(count, self.batch_size) if self.scale_iterations else count
 
 
 _COCO: dict[str, Any] = {"short_sides": tuple(range(640, 801, 32)), "masks": True, "warmup": 1000}

@@ -22,6 +22,11 @@ QUANTITIES = {
     "image": ("image loss", 1.0, True),
     "point": ("point loss", 1.0, True),
     "affinity": ("affinity loss", 1.0, True),
+    "rpn_objectness": ("objectness of anchors, loss", 1.0, True),  # these five of a detector
+    "rpn_box": ("boxes of anchors, loss", 1.0, True),
+    "box_class": ("class of regions, loss", 1.0, True),
+    "box_regression": ("boxes of regions, loss", 1.0, True),
+    "mask": ("mask loss", 1.0, True),
     "lr": ("learning rate", 1.0, False),
     "images_per_second": ("images/s", 1.0, True),
     "data_wait": ("waiting for data, %", 100.0, True),

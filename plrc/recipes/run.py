@@ -15,11 +15,10 @@ from PIL import Image
 
 from plrc import figures
 from plrc.figures.curves import check_smooth
-from plrc.model import TERMS
 from plrc.recipes.drawing import Drawing
-from plrc.recipes.run_folder import LAST, RunRecord, digest_of, median, named, nearest, read_run
+from plrc.recipes.run_folder import LAST, LOSSES, RunRecord, digest_of, median, named, nearest, read_run
 
-_LOSSES = ("total", *TERMS)
+_LOSSES = ("total", *LOSSES)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -102,12 +101,13 @@ def _lines(record: RunRecord) -> list[str]:
     curves, total = record.curves, record.total_steps
     step, epoch = curves["step"][-1], curves["epoch"][-1]
     if record.finished:
-        progress = f"finished: {step:.0f} steps, {record.settings['epochs']} epochs"
+        progress = f"finished: {step:.0f} steps, {record.settings.get('epochs', round(epoch, 1))} epochs"
     elif total is None:
         progress = f"step {step:.0f}; how many there will be is not known without its config.yaml"
     else:
         progress = f"step {step:.0f} of {total}, {step / total:.0%}"
-        progress += f"; epoch {epoch:.1f} of {record.settings['epochs']}" if np.isfinite(epoch) else ""
+        if "epochs" in record.settings and np.isfinite(epoch):
+            progress += f"; epoch {epoch:.1f} of {record.settings['epochs']}"
         left = record.seconds_left
         progress += "" if left is None else f"; about {duration(left)} left at the speed of the last {LAST} log lines"
     if not record.finished:
@@ -135,7 +135,7 @@ def _lines(record: RunRecord) -> list[str]:
 def _rows(name: str, record: RunRecord) -> list[dict[str, Any]]:
     """A line a loss that has a value: the mean of the last log lines, the lowest mean of as many, and where it ends."""
     rows = []
-    for loss in _LOSSES:
+    for loss in (loss for loss in _LOSSES if loss in record.curves):
         values = record.curves[loss]
         means = [_mean(values[max(0, i - LAST) : i]) for i in range(min(LAST, len(values)), len(values) + 1)]
         if np.isfinite(means).any():

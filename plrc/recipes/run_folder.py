@@ -17,9 +17,12 @@ import yaml
 
 from plrc.model import TERMS
 from plrc.runlog import read_log
+from plrc.schedules import scaled_steps
 
 LAST = 10  # log lines that the newest means are of
-_QUANTITIES = (*TERMS, "lr", "images_per_second", "data_wait", "memory_mib")  # of a line of the log
+_OF_A_DETECTOR = ("rpn_objectness", "rpn_box", "box_class", "box_regression", "mask")
+LOSSES = (*TERMS, *_OF_A_DETECTOR)
+_QUANTITIES = (*LOSSES, "lr", "images_per_second", "data_wait", "memory_mib")  # of a line of the log
 _PICTURE = re.compile(r"affinity_(\d{7,})\.png")
 
 
@@ -61,6 +64,10 @@ class RunRecord:
     @property
     def total_steps(self) -> int | None:
         """Steps of the whole run; None if its length is not known."""
+        if iterations := _number(self.settings, "iterations"):  # of a detector
+            batch = _number(self.settings, "batch_size")
+            scaled = self.settings.get("scale_iterations") is True and batch
+            return scaled_steps(iterations, batch) if scaled and batch else round(iterations)
         epochs, per_epoch = _number(self.settings, "epochs"), self.steps_per_epoch
         return None if epochs is None or per_epoch is None else round(epochs * per_epoch)
 
@@ -106,12 +113,17 @@ def read_run(folder: Path) -> RunRecord:
     curves = {name: _column(kept.values(), name) for name in ("step", "epoch", *_QUANTITIES)}
     if not any(np.isfinite(curves[name]).any() for name in _QUANTITIES):
         raise ValueError(f"{file} has no line that can be read: wait for the run's first one, or name another run")
+    # What no line tells of, as a detector's losses in pre-training, is no curve.
+    told = {name for line in kept.values() for name in line}
+    curves = {name: curve for name, curve in curves.items() if name in told or name not in _OF_A_DETECTOR}
     settings = _settings(folder / "config.yaml")
     if settings:
         files[str(folder / "config.yaml")] = digest_of(folder / "config.yaml")
     curves["total"] = _total(curves, settings)
     broken = {
-        loss: sum(loss in line for line in kept.values()) - int(np.isfinite(curves[loss]).sum()) for loss in TERMS
+        loss: sum(loss in line for line in kept.values()) - int(np.isfinite(curves[loss]).sum())
+        for loss in LOSSES
+        if loss in curves
     }
     broken = {loss: count for loss, count in broken.items() if count}
     return RunRecord(folder, files, curves, broken, settings, written, affinity_pictures(folder))

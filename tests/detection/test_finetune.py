@@ -24,6 +24,7 @@ from plrc.detection.seeds import finetune_seeds, summarise
 from plrc.distributed import World, world
 from plrc.launch import Stop, stop_signals
 from plrc.loop import EXIT_DONE, EXIT_PREEMPTED
+from plrc.recipes import draw_run
 from plrc.runlog import read_log
 from plrc.schedules import step_learning_rate
 from plrc.settings import load_settings
@@ -106,6 +107,14 @@ def test_the_run_folder_holds_the_settings_the_log_the_detector_and_the_evaluati
     assert isinstance(json.loads((whole / "detections.json").read_text()), list)
     names = ("precision_recall", "error_types", "detections")
     assert all((whole / "figures" / f"{name}.png").stat().st_size > 1000 for name in names)
+
+
+def test_its_curves_are_drawn_as_those_of_pre_training_are(whole):
+    drawing = draw_run([str(whole)])
+    assert drawing.lines[0].startswith(f"finished: {STEPS} steps")
+    headings = {axes.get_title() for axes in drawing.figure.axes}
+    assert {"objectness of anchors, loss", "class of regions, loss", "learning rate, 10⁻²"} <= headings
+    assert "affinity loss" not in headings
 
 
 @pytest.mark.parametrize("stop_after", [1, 3])

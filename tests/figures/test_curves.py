@@ -79,14 +79,15 @@ def test_what_no_run_has_is_left_out() -> None:
 
 
 def test_steps_stand_under_the_lowest_panels_and_epochs_over_the_highest() -> None:
-    figure = figures.curves({"demo": run(memory_mib=np.full(len(STEPS), NAN))}, 40)  # seven: one column is shorter
+    none = np.full(len(STEPS), NAN)
+    figure = figures.curves({"demo": run(memory_mib=none, mask=none)}, 40)  # eleven: one column is shorter
     rendered(figure)
     said = [[t.get_text() for t in axes.get_xticklabels()] for axes in figure.axes]
-    assert [any(labels) for labels in said] == [False] * 5 + [True] * 2
-    assert said[6][:2] == ["0", "100"]
+    assert [any(labels) for labels in said] == [False] * 9 + [True] * 2
+    assert said[10][:2] == ["0", "100"]
     assert figure.axes[0].get_xlim() == (0, 400)
     above = [axes.child_axes for axes in figure.axes]
-    assert [len(a) for a in above] == [1, 1, 0, 0, 0, 0, 0]
+    assert [len(a) for a in above] == [1, 1] + [0] * 9
     top = above[0][0]
     assert [t.get_text() for t in top.get_xticklabels()] == ["0", "5", "10"]
     assert top.get_xlim() == pytest.approx((0, 10))
