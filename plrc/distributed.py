@@ -88,6 +88,15 @@ def all_gather_objects(x: Any) -> list[Any]:
     return parts
 
 
+def gather_objects(x: Any) -> list[Any]:
+    """Every rank's picklable object, in the order of ranks, on rank 0; nothing on others."""
+    if world_size() == 1:
+        return [x]
+    parts: list[Any] | None = [None] * world_size() if rank() == 0 else None
+    dist.gather_object(x, parts, dst=0)
+    return parts or []
+
+
 def broadcast_object(x: Any) -> Any:
     """Rank 0's picklable object, on every rank."""
     if world_size() == 1:

@@ -122,7 +122,7 @@ def resume(settings: Settings, here: World, images: str, data: str, kind: str = 
     if saved["ranks"] != here.size and here.is_main:
         print(
             f"{file} is of a run with {saved['ranks']} ranks, now there are {here.size}: "
-            "training goes on, but not bit for bit (random choices and BatchNorm are a rank's own)",
+            "training goes on, but not bit for bit (some of what is random is drawn by rank)",
             file=sys.stderr,
         )
     return saved

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 if not os.environ.get("CI"):
-    for package in ("anywidget", "nbclient", "nbconvert"):
+    for package in ("anywidget", "faster_coco_eval", "nbclient", "nbconvert"):
         pytest.importorskip(package, reason=f"{package} is missing: pip install -e '.[notebooks]'")
 import nbformat
 from nbconvert import HTMLExporter
@@ -60,7 +60,7 @@ def texts(notebook: nbformat.NotebookNode) -> str:
 
 
 def test_all_are_there():
-    assert [file.name[:2] for file in NOTEBOOKS] == ["01", "02", "03", "04", "05"]
+    assert [file.name[:2] for file in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06"]
 
 
 @each

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -26,12 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"plrc {options.command}{_rank()}: {_sentence(error)}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
+        if isinstance(error, RuntimeError) and not re.search("out of memory|not enough memory", str(error)):
             raise  # a mistake of ours, and its traceback is wanted
-        print(
-            f"plrc {options.command}: memory is not enough: take a smaller --size, or fewer pictures with --most",
-            file=sys.stderr,
-        )
+        remedy = "take a smaller --size, or fewer pictures with --most"
+        if options.command.startswith("detect"):
+            remedy = "take a smaller --batch-size, or smaller pictures with --short-sides or --short-side"
+        print(f"plrc {options.command}{_rank()}: memory is not enough: {remedy}", file=sys.stderr)
         return 2
 
 

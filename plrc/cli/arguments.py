@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from plrc.cli import commands, detect
+from plrc.cli.numbers import from_0, from_1
 
 Handler = Callable[[argparse.Namespace], int | None]
 _NUMBER = r"(-?(?:[0-9]+\.?[0-9]*|\.[0-9]+))"
@@ -86,11 +87,11 @@ def build_parser() -> argparse.ArgumentParser:
     _points(correspond, "[the centre of every cell]")
     correspond.add_argument("--regions", metavar="MAP", help="match regions: grid:N, superpixels:K, masks:DIR, objects")
     correspond.add_argument(
-        "--within", type=_from_0, default=1, metavar="K", help="points: right within so many cells [1]"
+        "--within", type=from_0, default=1, metavar="K", help="points: right within so many cells [1]"
     )
     correspond.add_argument("--mutual", action="store_true", help="keep matches that hold in both directions")
     correspond.add_argument("--ratio", type=float, metavar="R", help="keep matches whose ratio test is below R, 0 … 1")
-    correspond.add_argument("--seed", type=_from_0, default=0, help="of the two views [0]")
+    correspond.add_argument("--seed", type=from_0, default=0, help="of the two views [0]")
     correspond.add_argument("--scale", type=float, metavar="S", help="least share of the picture in a view [0.2]")
     _network(correspond)
     _output(correspond, "runs/look/correspondence")
@@ -107,13 +108,13 @@ def build_parser() -> argparse.ArgumentParser:
     embed.add_argument(
         "--regions", default="grid:4", metavar="MAP", help="grid:N, superpixels:K, masks:DIR, objects [grid:4]"
     )
-    embed.add_argument("--per-picture", type=_from_1, default=16, metavar="N", help="points of each picture [16]")
+    embed.add_argument("--per-picture", type=from_1, default=16, metavar="N", help="points of each picture [16]")
     embed.add_argument("--perplexity", type=float, default=30.0, help="of t-SNE, a third of the items at most [30]")
-    embed.add_argument("--clusters", type=_from_0, default=0, metavar="K", help="k-means of the items, too [0: none]")
-    embed.add_argument("--segments", type=_from_1, default=8, metavar="K", help="of k-means [8]")
+    embed.add_argument("--clusters", type=from_0, default=0, metavar="K", help="k-means of the items, too [0: none]")
+    embed.add_argument("--segments", type=from_1, default=8, metavar="K", help="of k-means [8]")
     embed.add_argument("--basis", metavar="NPZ", help="rgb: the colours that --keep-basis kept")
     embed.add_argument("--keep-basis", metavar="NPZ", help="rgb: keep the basis, for other pictures")
-    embed.add_argument("--seed", type=_from_0, default=0, help="of points, t-SNE and k-means [0]")
+    embed.add_argument("--seed", type=from_0, default=0, help="of points, t-SNE and k-means [0]")
     _network(embed)
     _output(embed, "runs/look/embedding")
 
@@ -121,9 +122,9 @@ def build_parser() -> argparse.ArgumentParser:
     score.add_argument(
         "dataset", help="a folder: images/ and masks/, keypoints.json, VOC, COCO, class folders; or scenes:N"
     )
-    score.add_argument("--most", type=_from_1, metavar="N", help="only so many pictures, evenly spread")
+    score.add_argument("--most", type=from_1, metavar="N", help="only so many pictures, evenly spread")
     score.add_argument(
-        "--within", type=_from_0, default=1, metavar="K", help="view match: right within so many cells [1]"
+        "--within", type=from_0, default=1, metavar="K", help="view match: right within so many cells [1]"
     )
     _network(score, dense=False)
     score.add_argument(
@@ -162,9 +163,7 @@ def _command(kinds: Any, name: str, handler: Handler, explanation: str) -> argpa
 
 def _pictures(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="+", metavar="PICTURE", help=f"{_PICTURES}; several: a sheet and a CSV")
-    parser.add_argument(
-        "--most", type=_from_1, metavar="N", help="of a folder or data set, only so many, evenly spread"
-    )
+    parser.add_argument("--most", type=from_1, metavar="N", help="of a folder or data set, only so many, evenly spread")
 
 
 def _points(parser: argparse.ArgumentParser, default: str) -> None:
@@ -196,7 +195,7 @@ def _network(parser: argparse.ArgumentParser, dense: bool = True) -> None:
         group.add_argument("--size", type=_size, default=448, metavar="N", help="short side, pixels, or 640x480 [448]")
         group.add_argument("--finer", choices=("shifted", "upscaled"), help="a map twice as fine")
     else:
-        group.add_argument("--size", type=_from_1, default=448, metavar="N", help="short side, pixels [448]")
+        group.add_argument("--size", type=from_1, default=448, metavar="N", help="short side, pixels [448]")
     group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … [cpu]")
 
 
@@ -234,26 +233,12 @@ def _point(text: str) -> list[float | str]:
     return point
 
 
-def _from_0(text: str) -> int:
-    return _whole(text, 0)
-
-
-def _from_1(text: str) -> int:
-    return _whole(text, 1)
-
-
-def _whole(text: str, least: int) -> int:
-    if not text.strip().lstrip("-").isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} upwards")
-    return int(text)
-
-
 def _size(text: str) -> int | list[int]:
     sides = text.split("x")
     try:
         if len(sides) == 1:
-            return _from_1(text)
-        width, height = map(_from_1, sides)
+            return from_1(text)
+        width, height = map(from_1, sides)
     except (ValueError, argparse.ArgumentTypeError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no size: write 448 (short side) or 640x480, pixels") from error
     return [width, height]

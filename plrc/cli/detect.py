@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from plrc.cli.numbers import from_0, from_1
 from plrc.detection.config import PRESETS, FinetuneConfig
 from plrc.settings import add_arguments, load_settings
 
@@ -62,12 +63,11 @@ def _add_eval(kinds: Any) -> None:
     )
     add("--voc", action="store_true", help="by VOC's rules too, also where the data are not in VOC's layout")
     add("--classes", nargs="+", metavar="NAME", help="of a Detectron2 file of neither 20 nor 80 classes, in its order")
-    add("--short-side", type=int, metavar="N", help="of the input, pixels [as the checkpoint says, else 800]")
-    add("--longest", type=int, metavar="N", help="most pixels of a long side [as the checkpoint says, else 1333]")
-    add("--precision", default="auto", choices=("auto", "bf16", "fp32"), help="[auto: bf16 on GPUs that have it]")
-    add("--pictures", type=int, default=12, metavar="N", help="that are drawn with their detections [12]")
+    add("--short-side", type=from_1, metavar="N", help="of the input, pixels [as the checkpoint says, else 800]")
+    add("--longest", type=from_1, metavar="N", help="most pixels of a long side [as the checkpoint says, else 1333]")
+    add("--pictures", type=from_0, default=12, metavar="N", help="that are drawn with their detections [12]")
     add("--workers", type=int, default=-1, metavar="N", help="loading processes a rank [its share of the cores]")
-    add("--out", type=Path, metavar="DIR", help="folder for numbers and figures [runs/eval-NAME]")
+    add("--out", type=Path, metavar="DIR", help="folder for numbers and figures [runs/eval- and the name]")
     parser.set_defaults(handler=_evaluate, command="detect eval")
 
 
@@ -81,9 +81,17 @@ def _add_convert(kinds: Any) -> None:
     add("checkpoint", type=_path_or_name, help=f"{_DETECTOR}; or a pre-trained trunk, as plrc info knows it")
     add("--to", required=True, choices=("detectron2", "plrc"))
     add("--out", type=Path, required=True, metavar="FILE", help=".pth of a detector, .pkl of a trunk; a YAML beside it")
-    add("--recipe", choices=RECIPES, default="voc-c4-24k", help="of a trunk's YAML [voc-c4-24k]")
+    add("--recipe", choices=RECIPES, help="of a trunk's YAML [voc-c4-24k]")
     add("--classes", nargs="+", metavar="NAME", help="of a Detectron2 file of neither 20 nor 80 classes, in its order")
     parser.set_defaults(handler=_convert, command="detect convert")
+
+
+def _short_name(what: Path) -> str:
+    """``voc-seed_0`` of ``runs/voc/seed_0`` and of the checkpoint in it, so that two runs' do not meet."""
+    run = what.absolute()
+    if run.parent.name == "checkpoints":
+        run = run.parent.parent
+    return f"{run.parent.name}-{run.stem}" if run.parent.name not in ("", "runs") else run.stem
 
 
 def _path_or_name(text: str) -> str | Path:
@@ -93,6 +101,8 @@ def _path_or_name(text: str) -> str | Path:
 def _train(o: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(o).items() if name not in _NOT_FIELDS}
     config = load_settings(FinetuneConfig, PRESETS, o.preset, o.config, given)
+    if Path(config.out).exists() and not Path(config.out).is_dir():
+        raise ValueError(f"--out {config.out} is a file: name a folder")
     from plrc.detection.finetune import finetune
     from plrc.detection.seeds import finetune_seeds
     from plrc.distributed import world
@@ -106,7 +116,9 @@ def _evaluate(o: argparse.Namespace) -> None:
     from plrc.detection import measure
 
     what = Path(o.what)
-    out: Path = o.out or Path("runs") / f"eval-{what.stem or 'detector'}"
+    out: Path = o.out or Path("runs") / f"eval-{_short_name(what)}"
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file: name a folder")
     if what.suffix.lower() == ".json":
         idle = [f"--{n}" for n in ("classes", "short_side", "longest") if getattr(o, n) is not None]
         if idle:
@@ -122,7 +134,6 @@ def _evaluate(o: argparse.Namespace) -> None:
             classes=o.classes,
             short_side=o.short_side,
             longest=o.longest,
-            precision=o.precision,
             workers=o.workers,
         )
     if lines:
@@ -134,10 +145,19 @@ def _convert(o: argparse.Namespace) -> None:
     from plrc.detection.loading import load_detector
     from plrc.pretrained import load
 
+    trunk = o.to == "detectron2" and o.out.suffix.lower() == ".pkl"
+    if trunk and o.classes:
+        raise ValueError("--classes would change nothing of a trunk: leave it out")
+    if o.recipe and not trunk:
+        raise ValueError("--recipe is for a trunk, written as .pkl, not for a whole detector: leave it out")
+    if isinstance(o.checkpoint, str) and not trunk:  # a name, such as random:resnet50, or nothing at all
+        raise ValueError(
+            f"{o.checkpoint} is no detector's file; a pre-trained trunk is converted --to detectron2 --out NAME.pkl"
+        )
     if o.to == "plrc":
         lines = convert.from_detectron2_file(o.checkpoint, o.out, o.classes)
-    elif o.out.suffix.lower() == ".pkl":
-        lines = convert.backbone_file(load(o.checkpoint), o.out, o.recipe)
+    elif trunk:
+        lines = convert.backbone_file(load(o.checkpoint), o.out, o.recipe or RECIPES[0])
     else:
         lines = convert.to_detectron2_file(load_detector(o.checkpoint, o.classes), o.out)
     print("\n".join(lines))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import TypeVar
 
-from plrc.data.sources import Source, UndecodableImage
+from plrc.data.sources import UndecodableImage
 
 T = TypeVar("T")
 
 _MOST = 100  # neighbours that are tried before giving up
 
 
-def first_decodable(source: Source, wanted: int, attempt: Callable[[int], T]) -> tuple[T, int, list[str]]:
+def first_decodable(source: Sized, wanted: int, attempt: Callable[[int], T]) -> tuple[T, int, list[str]]:
     """What ``attempt`` gives for item ``wanted``, or for the next one after it that can be decoded.
 
     Returns:

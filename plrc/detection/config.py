@@ -72,6 +72,10 @@ class FinetuneConfig(Settings):
                 raise ValueError(f"{flag(name)} is missing: name a data set with boxes, such as scenes:200 for a trial")
         if not self.short_sides or min(self.short_sides) < 1:
             raise ValueError(f"--short-sides must be pixels, one or more, not {self.short_sides}")
+        if min(self.milestones, default=1) < 1 or list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f"--milestones must be rising steps above 0, not {' '.join(map(str, self.milestones))}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"--momentum must lie between 0 and 1, not {self.momentum}")
         for name in ("warmup", "precise_bn", "pictures", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{flag(name)} must be 0 or more, not {getattr(self, name)}")

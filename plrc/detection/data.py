@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,11 @@ class DetectionData:
 
     def __len__(self) -> int:
         return self._starts[-1]
+
+    def about(self) -> dict[str, Any]:
+        """What results on these pictures must go with to be understood: for ``plrc.detection.results``."""
+        categories = dict(zip(map(str, self.category_ids), self.classes, strict=True))
+        return {"data": list(self.paths), "pictures": self.fingerprint(), "categories": categories}
 
     @property
     def title(self) -> str:
@@ -163,6 +168,9 @@ def ground_truth_of_json(file: str | Path) -> dict[str, Any]:
     content = read_json(Path(file))
     try:
         categories = {category["id"]: str(category["name"]) for category in content["categories"]}
+        names = sorted(categories.values())
+        if twice := [name for name, other in pairwise(names) if name == other]:
+            raise ValueError(f"it has several categories of the name {twice[0]}")
         images = [dict(image) for image in content["images"]]
         known = {image["id"] for image in images}
         annotations = []

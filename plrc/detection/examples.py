@@ -106,6 +106,7 @@ class Examples(Dataset[Example]):
             raise ValueError(f"{', '.join(data.paths)}: there are objects without outline, and a mask head needs them")
         self._data, self._short_sides, self._longest = data, tuple(short_sides), longest
         self._training, self._seed, self._masks = training, seed, masks
+        self._trainable = np.array(data.trainable() if training else [], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._data)
@@ -133,7 +134,10 @@ class Examples(Dataset[Example]):
                 return example(wanted)
             except UndecodableImage as error:
                 raise ValueError(f"{error}: in testing every picture counts, get the file again") from error
-        found, _, undecodable = first_decodable(self._data, wanted, example)
+        # A neighbour without objects would not have been trained on either.
+        after = np.searchsorted(self._trainable, wanted, side="right")
+        candidates = [wanted, *np.roll(self._trainable, -after).tolist()]
+        found, _, undecodable = first_decodable(candidates, 0, lambda k: example(candidates[k]))
         return replace(found, undecodable=tuple(undecodable))
 
 
@@ -156,6 +160,10 @@ def target_of(objects: Objects, original: tuple[int, int], size: tuple[int, int]
     boxes = objects.boxes * np.tile(np.array(size) / np.array(original), 2)
     if mirrored:
         boxes = np.stack((size[0] - boxes[:, 2], boxes[:, 1], size[0] - boxes[:, 0], boxes[:, 3]), axis=1)
+    # In float32, as the network has them, a sliver may have no area left.
+    boxes = boxes.astype(np.float32)
+    lasting = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    boxes, objects = boxes[lasting], objects.chosen(lasting)
     masks = None
     if objects.masks is not None:
         masks = torch.zeros((len(objects), size[1], size[0]), dtype=torch.bool)
@@ -163,7 +171,7 @@ def target_of(objects: Objects, original: tuple[int, int], size: tuple[int, int]
             # Resized like the picture, as shares of a pixel; a pixel belongs to the object from one half on.
             share = _resized(Image.fromarray(mask.astype(np.uint8) * 255), size, mirrored)
             resized[:] = share[0] >= 128
-    return Target(torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(objects.labels), masks)
+    return Target(torch.from_numpy(boxes), torch.from_numpy(objects.labels), masks)
 
 
 def to_original(boxes: Tensor, size: tuple[int, int], original: tuple[int, int]) -> Tensor:

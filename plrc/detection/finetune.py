@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from plrc.checkpoint import DETECTOR, save_checkpoint
 from plrc.detection.config import FinetuneConfig
-from plrc.detection.data import DetectionData, open_detection_data
+from plrc.detection.data import DetectionData
 from plrc.detection.design import Design
 from plrc.detection.detector import Detector
 from plrc.detection.examples import DetectionBatch, Examples, make_loader
 from plrc.detection.norm import synchronise
+from plrc.detection.opening import open_by_all_ranks, truth_on_rank_0
 from plrc.detection.order import TrainingOrder
 from plrc.detection.predict import predict
 from plrc.detection.report import report
@@ -36,7 +37,7 @@ from plrc.loop import (
     data_parallel,
     derived_seed,
 )
-from plrc.pretrained import Pretrained, load
+from plrc.pretrained import load
 from plrc.runlog import RunLog
 from plrc.schedules import step_learning_rate
 
@@ -49,22 +50,17 @@ def finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
     """
     check_agreement(config, here)
     _check_batch(config, here)
-    data = open_detection_data(config.train)
-    test_data = open_detection_data(config.test, data.classes)  # now: a wrong path should not wait for the training
-    torch.manual_seed(config.seed)
-    pretrained = load(_drawn_from_seed(config))
-    design = Design(
-        arch=pretrained.origin.arch,
-        neck=config.neck,
-        classes=data.classes,
-        masks=config.masks,
-        head_norm=config.head_norm,
-        roi_per_image=config.roi_per_image,
-    )
-    detector = Detector(design, pretrained.trunk).to(here.device).to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(detector, config)
+    data = open_by_all_ranks(config.train, here)
+    # Now: what is wrong with the test data should not wait for the training.
+    test_data = open_by_all_ranks(config.test, here, data.classes)
+    truth = truth_on_rank_0(test_data, here)
     saved = resume(config, here, data.fingerprint(), " ".join(config.train), DETECTOR)
+    torch.manual_seed(config.seed)
+    detector = (Detector(Design.from_dict(saved["design"])) if saved else _new(config, data)).to(here.device)
+    detector = detector.to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(detector, config)
     first_step = restore(saved, detector, optimizer) if saved else 0
+    precise = bool(saved and saved["precise"])
 
     steps = config.steps(config.iterations)
     milestones, warmup = [config.steps(m) for m in config.milestones], config.steps(config.warmup)
@@ -92,7 +88,7 @@ def finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
         log = stack.enter_context(RunLog(out, steps, first_step)) if here.is_main else None
         if log:
             (out / "config.yaml").write_text(yaml.safe_dump(config.repeatable(), sort_keys=False))
-            log.say(_opening(config, here, pretrained, data, len(trainable), steps, first_step))
+            log.say(_opening(config, here, detector, data, len(trainable), steps, first_step))
         model.train()
         since = Stopwatch()
         for step in range(first_step, steps):
@@ -120,41 +116,52 @@ def finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
                 log.advance()
 
             stopping = any_rank(stop.requested)
-            if done < steps and (stopping or done % config.save_every == 0):  # the last state: after precise_statistics
+            if stopping or done % config.save_every == 0 or done == steps:
                 check_finite({name: float(all_mean(loss)) for name, loss in losses.items()}, done)
                 if here.is_main:
-                    _save(config, here, data, detector, optimizer, done)
-            if done < steps and stopping:
+                    _save(config, here, data, detector, optimizer, done, precise=False)
+            if stopping:
                 if log:
                     log.say(f"stopped after step {done} of {steps}, saved: go on with --resume auto")
                 return EXIT_PREEMPTED
-        if first_step < steps:
-            if config.precise_bn:
-                precise_statistics(model, loader, config, here)
+        if not precise:
+            if config.precise_bn and not precise_statistics(model, loader, config, here, stop):
+                if log:
+                    log.say("stopped before the test, the training is saved: go on with --resume auto")
+                return EXIT_PREEMPTED
             if here.is_main:
-                _save(config, here, data, detector, optimizer, steps)
-    results = predict(
-        detector,
-        test_data,
-        config.test_short_side,
-        config.longest,
-        here,
-        loading_processes(config.workers),
-        config.precision,
-    )
+                _save(config, here, data, detector, optimizer, steps, precise=True)
+        elif here.is_main and not (out / "checkpoints" / "last.pt").exists():  # resumed from another folder's file
+            _save(config, here, data, detector, optimizer, steps, precise=True)
+    results = predict(detector, test_data, config.test_short_side, config.longest, here, workers)
     if here.is_main:
-        save_results(out / "detections.json", results)
+        save_results(out / "detections.json", results, test_data.about())
         _, lines = report(
-            test_data.truth(),
+            truth,
             results,
             out,
             voc=test_data.metric == "voc",
+            masks=config.masks and test_data.has_masks,
             title=f"{out.name} on {test_data.title}",
             data=test_data,
             pictures=config.pictures,
         )
         print("\n".join(lines), flush=True)
     return EXIT_DONE
+
+
+def _new(config: FinetuneConfig, data: DetectionData) -> Detector:
+    """A detector that has not been trained yet, on its pre-trained trunk."""
+    pretrained = load(_drawn_from_seed(config))
+    design = Design(
+        arch=pretrained.origin.arch,
+        neck=config.neck,
+        classes=data.classes,
+        masks=config.masks,
+        head_norm=config.head_norm,
+        roi_per_image=config.roi_per_image,
+    )
+    return Detector(design, pretrained.trunk)
 
 
 def train_step(
@@ -187,10 +194,15 @@ def make_optimizer(detector: Detector, config: FinetuneConfig) -> torch.optim.Op
 
 
 @torch.no_grad()
-def precise_statistics(model: nn.Module, loader: Iterator[DetectionBatch], config: FinetuneConfig, here: World) -> None:
+def precise_statistics(
+    model: nn.Module, loader: Iterator[DetectionBatch], config: FinetuneConfig, here: World, stop: Stop
+) -> bool:
     """BatchNorm's running statistics as the mean over ``config.precise_bn`` batches, with weights that stand still.
 
     The moving average still remembers weights of some steps ago. ("PreciseBN", which MoCo's recipe asks for)
+
+    Returns:
+        False if a stop was asked for on the way; the statistics are of no use then.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
     momenta = [norm.momentum for norm in norms]
@@ -202,8 +214,11 @@ def precise_statistics(model: nn.Module, loader: Iterator[DetectionBatch], confi
         torch.manual_seed(derived_seed(config.seed, 2, i, here.rank))
         with autocast(config.precision, here.device):
             model(batch.images, batch.targets)
+        if any_rank(stop.requested):
+            return False
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+    return True
 
 
 def _save(
@@ -213,9 +228,11 @@ def _save(
     detector: Detector,
     optimizer: torch.optim.Optimizer,
     done: int,
+    precise: bool,
 ) -> None:
     content: dict[str, Any] = {
         "step": done,
+        "precise": precise,  # whether BatchNorm's statistics are those of precise_statistics
         "ranks": here.size,
         "images": data.fingerprint(),
         "config": config.to_dict(),
@@ -242,18 +259,17 @@ def _check_batch(config: FinetuneConfig, here: World) -> None:
 def _opening(
     config: FinetuneConfig,
     here: World,
-    pretrained: Pretrained,
+    detector: Detector,
     data: DetectionData,
     trainable: int,
     steps: int,
     first_step: int,
 ) -> str:
-    origin = pretrained.origin
     ranks = f"{here.size} rank{'s' if here.size > 1 else ''} on {here.device.type}"
     left = f" ({len(data) - trainable} more have no object)" if trainable < len(data) else ""
     start = f", from step {first_step}" if first_step else ""
     kind = "Mask" if config.masks else "Faster"
     return (
-        f"{kind} R-CNN {origin.arch}-{config.neck.upper()} from {origin.name}, {len(data.classes)} classes, "
-        f"{trainable} pictures{left}, {steps} steps of {config.batch_size}, {ranks}{start}"
+        f"{kind} R-CNN {detector.design.arch}-{config.neck.upper()} from {_drawn_from_seed(config)}, "
+        f"{len(data.classes)} classes, {trainable} pictures{left}, {steps} steps of {config.batch_size}, {ranks}{start}"
     )

@@ -13,21 +13,20 @@ from plrc.detection.examples import Examples, make_loader, to_original
 from plrc.detection.order import evaluation_order
 from plrc.detection.run_lengths import masks_to_rle
 from plrc.detection.target import Detections
-from plrc.distributed import World, all_gather_objects
-from plrc.loop import autocast
+from plrc.distributed import World, gather_objects
 
 
 @torch.no_grad()
 def predict(
-    detector: Detector, data: DetectionData, short_side: int, longest: int, here: World, workers: int, precision: str
+    detector: Detector, data: DetectionData, short_side: int, longest: int, here: World, workers: int
 ) -> list[dict[str, Any]]:
-    """Detections in COCO's format, boxes in pixels of the original pictures, picture by picture; the same on all ranks.
+    """Detections in COCO's format, boxes in pixels of the original pictures; on rank 0, none on others.
 
-    Each picture goes through the network alone, so that neither padding nor the number of ranks changes anything.
+    Each picture goes through the network alone and in fp32, so that neither padding nor the number of ranks nor the
+    kind of GPU changes anything.
 
     Args:
-        short_side, longest: of the input, pixels. workers: loading processes of this rank. precision: see
-            ``plrc.settings``.
+        short_side, longest: of the input, pixels. workers: loading processes of this rank.
     """
     examples = Examples(data, [short_side], longest, training=False)
     order = evaluation_order(len(data), 1, here.rank, here.size)
@@ -36,13 +35,12 @@ def predict(
     bar = tqdm(total=len(order), unit="picture", desc="testing", disable=None if here.is_main else True, leave=False)
     with bar:
         for batch in make_loader(examples, order, workers, here.device):
-            with autocast(precision, here.device):
-                [found] = detector([image.to(here.device, non_blocking=True) for image in batch.images])
+            [found] = detector([image.to(here.device, non_blocking=True) for image in batch.images])
             height, width = batch.images[0].shape[1:]
             index, original = batch.indices[0], batch.original_sizes[0]
             mine.append((index, _results(found.to("cpu"), (width, height), original, index, data)))
             bar.update()
-    everyone = [item for part in all_gather_objects(mine) for item in part]
+    everyone = [item for part in gather_objects(mine) for item in part]
     return [result for _, results in sorted(everyone, key=lambda item: item[0]) for result in results]
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from plrc import figures
+from plrc.detection.coco_api import coco_api
 from plrc.detection.data import DetectionData
 from plrc.detection.evaluate import Evaluation, evaluate
 
@@ -23,6 +25,7 @@ def report(
     out: Path,
     *,
     voc: bool,
+    masks: bool,
     title: str,
     data: DetectionData | None = None,
     pictures: int = 0,
@@ -30,14 +33,12 @@ def report(
     """Evaluate results and write ``evaluation.json``, ``evaluation.txt`` and ``figures/`` into a folder.
 
     Args:
-        truth, results: in COCO's format. voc: also by PASCAL VOC's rules. title: of the figures. data: the pictures,
-            where they are at hand; ``pictures`` of them are drawn with their detections.
+        truth, results: in COCO's format. voc: also by PASCAL VOC's rules. masks: also by the masks. title: of
+            the figures. data: the pictures, where they are at hand; ``pictures`` of them are drawn with what was found.
 
     Returns:
         The evaluation, and lines to print.
     """
-    masks = bool(results) and all("segmentation" in r for r in results)
-    masks = masks and all(a.get("segmentation") for a in truth["annotations"])
     found = evaluate(truth, results, voc=voc, masks=masks)
     out.mkdir(parents=True, exist_ok=True)
     (out / "evaluation.json").write_text(json.dumps(found.summary(), indent=1) + "\n")
@@ -71,6 +72,7 @@ def _examples(data: DetectionData, results: Sequence[Mapping[str, Any]], count: 
         image.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
         scale = image.width / width
         objects, here = data.objects(i), found[data.image_ids[i]]
+        masks = [_mask(r["segmentation"], image.size) for r in here if isinstance(r.get("segmentation"), dict)]
         boxes = np.array([r["bbox"] for r in here], dtype=np.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         examples.append(
@@ -80,9 +82,19 @@ def _examples(data: DetectionData, results: Sequence[Mapping[str, Any]], count: 
                 boxes=boxes * scale,
                 scores=np.array([r["score"] for r in here], dtype=np.float64),
                 labels=[names[r["category_id"]] for r in here],
+                masks=np.stack(masks) if here and len(masks) == len(here) else None,
                 truth_boxes=objects.boxes * scale,
                 truth_labels=[data.classes[k] for k in objects.labels],
                 uncounted=objects.crowd | objects.difficult,
             )
         )
     return examples
+
+
+def _mask(run_lengths: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
+    """A mask ``(H, W)`` bool at the size (width, height) of the picture in the figure."""
+    counts = run_lengths["counts"]
+    whole = coco_api().mask.decode(
+        {**run_lengths, "counts": counts.encode("ascii") if isinstance(counts, str) else counts}
+    )
+    return np.asarray(Image.fromarray(whole * 255).resize(size)) >= 128

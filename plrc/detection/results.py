@@ -6,7 +6,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,13 @@ _PARTS = ("image_id", "category_id", "bbox", "score")
 _REMEDY = "give the --data and split that the detections were made of"
 
 
-def save_results(file: str | os.PathLike[str], results: Sequence[Mapping[str, Any]]) -> None:
+def save_results(
+    file: str | os.PathLike[str], results: Sequence[Mapping[str, Any]], about: Mapping[str, Any] | None = None
+) -> None:
     """Write results, one a line, whole or not at all. Makes the folder if need be.
+
+    Args:
+        about: what they are of, written beside them (``NAME.about.json``): COCO's list has no place for it.
 
     Raises:
         ValueError: a number is not finite; the file is as it was then. OSError: it cannot be written there.
@@ -28,12 +33,20 @@ def save_results(file: str | os.PathLike[str], results: Sequence[Mapping[str, An
     except ValueError as error:
         raise ValueError(f"{file} is not written: a detection has a number that is not finite ({error})") from error
     file.parent.mkdir(parents=True, exist_ok=True)
+    if about is not None:
+        _about_file(file).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     unfinished = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         unfinished.write_text("[" + ",\n".join(lines) + "]\n", encoding="utf-8")
         unfinished.replace(file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def about_results(file: str | os.PathLike[str]) -> dict[str, Any]:
+    """What ``save_results`` wrote beside a file; empty of other programs' results."""
+    about = _about_file(Path(file))
+    return read_json(about) if about.is_file() else {}
 
 
 def load_results(file: str | os.PathLike[str], truth: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -52,7 +65,7 @@ def load_results(file: str | os.PathLike[str], truth: Mapping[str, Any]) -> list
     results = read_json(file)
     if not isinstance(results, list):
         raise ValueError(f"{file} is no list: expected COCO's results, [{{{', '.join(_PARTS)}}}, …]")
-    images = {image["id"] for image in truth["images"]}
+    images = {image["id"]: [image.get("height"), image.get("width")] for image in truth["images"]}
     categories = {category["id"] for category in truth["categories"]}
     for number, entry in enumerate(results):
         wrong = _wrong(entry)
@@ -60,9 +73,15 @@ def load_results(file: str | os.PathLike[str], truth: Mapping[str, Any]) -> list
             wrong = f"is of image {entry['image_id']!r}, which the data set does not have: {_REMEDY}"
         if not wrong and not _known(entry["category_id"], categories):
             wrong = f"has category {entry['category_id']!r}, which the data set does not have: {_REMEDY}"
+        if not wrong and "segmentation" in entry:
+            wrong = _wrong_mask(entry["segmentation"], images[entry["image_id"]])
         if wrong:
             raise ValueError(f"{file}: entry {number} (from 0) {wrong}")
     return results
+
+
+def _about_file(file: Path) -> Path:
+    return file.with_suffix(".about.json")
 
 
 def _wrong(entry: Any) -> str:
@@ -80,9 +99,18 @@ def _wrong(entry: Any) -> str:
     return ""
 
 
+def _wrong_mask(mask: Any, size: list[Any]) -> str:
+    """What is wrong with a mask of a picture of this height and width, "" if nothing is."""
+    if not isinstance(mask, dict) or "counts" not in mask or "size" not in mask:
+        return "has a segmentation that is no run lengths, {size, counts}: write those, or leave it out"
+    if list(mask["size"]) != size:
+        return f"has a mask of height and width {mask['size']}, and its picture has {size}: {_REMEDY}"
+    return ""
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _known(number: Any, numbers: set[Any]) -> bool:
+def _known(number: Any, numbers: Container[Any]) -> bool:
     return isinstance(number, int | str) and not isinstance(number, bool) and number in numbers

@@ -11,9 +11,9 @@ from typing import Any
 
 from plrc.detection.config import FinetuneConfig
 from plrc.detection.finetune import finetune
-from plrc.distributed import World
+from plrc.distributed import World, any_rank
 from plrc.launch import Stop
-from plrc.loop import EXIT_DONE
+from plrc.loop import EXIT_DONE, EXIT_PREEMPTED
 
 
 def finetune_seeds(config: FinetuneConfig, count: int, here: World, stop: Stop) -> int:
@@ -27,11 +27,15 @@ def finetune_seeds(config: FinetuneConfig, count: int, here: World, stop: Stop) 
     """
     if count < 2:
         raise ValueError(f"--seeds {count} is no number of runs to average: give 2 or more, or leave it out")
+    if config.resume not in ("auto", "never"):
+        raise ValueError(f"--seeds are several runs, and --resume {config.resume} is one: take --resume auto")
     runs = [
         replace(config, seed=config.seed + k, out=str(Path(config.out) / f"seed_{config.seed + k}"))
         for k in range(count)
     ]
     for run in runs:
+        if any_rank(stop.requested):
+            return EXIT_PREEMPTED
         status = finetune(run, here, stop)
         if status != EXIT_DONE:
             return status

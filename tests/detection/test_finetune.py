@@ -117,7 +117,7 @@ def test_its_curves_are_drawn_as_those_of_pre_training_are(whole):
     assert "affinity loss" not in headings
 
 
-@pytest.mark.parametrize("stop_after", [1, 3])
+@pytest.mark.parametrize("stop_after", [1, 3, STEPS])
 def test_a_stopped_run_goes_on_bit_for_bit(stop_after, whole, tmp_path, monkeypatch):
     step_of = module.train_step
 
@@ -146,24 +146,26 @@ def test_a_finished_run_is_only_evaluated_again(whole, monkeypatch):
     assert (whole / "detections.json").read_text() == before
 
 
-def test_a_stop_after_the_last_step_does_not_leave_out_the_precise_statistics(whole, tmp_path, monkeypatch):
-    step_of = module.train_step
+def test_a_stop_before_the_test_keeps_the_training(whole, tmp_path, monkeypatch):
+    statistics_of = module.precise_statistics
 
     def stopped(*arguments):
-        if arguments[4] == STEPS - 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step_of(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return statistics_of(*arguments)
 
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(module, "train_step", stopped)
-    monkeypatch.setattr(module, "precise_statistics", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(small(tmp_path, save_every=3))
+    monkeypatch.setattr(module, "precise_statistics", stopped)
+    assert run(small(tmp_path)) == EXIT_PREEMPTED
+    assert (state(tmp_path)["step"], state(tmp_path)["precise"]) == (STEPS, False)
     monkeypatch.undo()
     assert run(small(tmp_path, resume="auto")) == EXIT_DONE
     assert (tmp_path / "detections.json").read_text() == (whole / "detections.json").read_text()
+
+
+def test_a_finished_run_is_tested_elsewhere_without_its_weights_at_hand(whole, tmp_path):
+    last = str(whole / "checkpoints" / "last.pt")
+    assert run(small(tmp_path, resume=last, test=("scenes:2@5",))) == EXIT_DONE
+    assert json.loads((tmp_path / "evaluation.json").read_text())["images"] == 2
+    assert (tmp_path / "checkpoints" / "last.pt").is_file()
 
 
 def test_a_converted_detector_is_not_trained_further(whole, tmp_path):
@@ -179,7 +181,7 @@ def test_a_converted_detector_is_not_trained_further(whole, tmp_path):
     [
         ({}, "already holds a run: go on with --resume auto"),
         ({"resume": "auto", "lr": 0.5}, "--lr is 0.5 now, but 0.08 in the saved run"),
-        ({"resume": "auto", "train": ("scenes:7",)}, "--train is scenes:7 now, but scenes:6"),
+        ({"resume": "auto", "train": ("scenes:7",)}, "the images of scenes:7 are not those of the saved run"),
     ],
 )
 def test_another_run_is_not_continued(changes, message, whole):
@@ -196,6 +198,8 @@ def test_another_run_is_not_continued(changes, message, whole):
         ({"neck": "c4"}, "the tiny network ends at stride 8 and has no c4"),
         ({"train": ("nowhere",)}, "nowhere does not exist"),
         ({"short_sides": (0,)}, "--short-sides must be pixels"),
+        ({"milestones": (4, 2)}, "--milestones must be rising steps"),
+        ({"momentum": 1.5}, "--momentum must lie between 0 and 1"),
         ({"precise_bn": -1}, "--precise-bn must be 0 or more"),
     ],
 )
@@ -269,7 +273,7 @@ def test_precise_statistics_are_the_mean_over_batches(tmp_path):
     model, images = Model(), torch.randn(3, 4, 3, 5, 5)
     model.norm(torch.full((4, 3, 5, 5), 9.0))  # what it remembers of earlier weights
     here = World(0, 1, torch.device("cpu"))
-    precise_statistics(model, iter([Batch(x) for x in images]), small(tmp_path, precise_bn=3), here)
+    assert precise_statistics(model, iter([Batch(x) for x in images]), small(tmp_path, precise_bn=3), here, Stop())
     torch.testing.assert_close(model.norm.running_mean, images.mean(dim=(0, 1, 3, 4)))
     variances = torch.stack([x.var(dim=(0, 2, 3)) for x in images])
     torch.testing.assert_close(model.norm.running_var, variances.mean(dim=0))
@@ -288,6 +292,11 @@ def test_several_seeds_are_several_networks_and_their_mean(tmp_path):
     assert not torch.allclose(ours, theirs)
 
 
+def test_several_seeds_do_not_go_on_from_one_file(tmp_path):
+    with pytest.raises(ValueError, match="take --resume auto"):
+        finetune_seeds(small(tmp_path, resume="last.pt"), 2, World(0, 1, torch.device("cpu")), Stop())
+
+
 def test_a_summary_keeps_what_nobody_knows():
     found = summarise([{"AP": 0.5, "AP_small": None}, {"AP": 0.7, "AP_small": 0.1}])
     assert found == {
@@ -298,12 +307,12 @@ def test_a_summary_keeps_what_nobody_knows():
 
 def test_two_ranks_train_together_and_one_and_two_evaluate_alike(tmp_path):
     trained = tmp_path / "trained"
-    torchrun(2, ["detect", "train", *flags(small(trained, save_every=2))])
+    torchrun(2, ["detect", "train", *flags(small(trained, save_every=2, masks=True, head_norm=True))])
     assert read_log(trained)[-1]["step"] == STEPS
     for ranks in (1, 2):
         arguments = ["detect", "eval", str(trained), "--data", "scenes:3@1", "--workers", "0"]
         output = torchrun(ranks, [*arguments, "--pictures", "0", "--out", str(tmp_path / f"of_{ranks}")])
-        assert output.count("COCO, boxes") == 3  # one table: AP, by size, recall
+        assert output.count("COCO, masks") == 3  # one table: AP, by size, recall
     one, two, training = (folder / "detections.json" for folder in (tmp_path / "of_1", tmp_path / "of_2", trained))
     assert json.loads(one.read_text())
     assert one.read_text() == two.read_text() == training.read_text()
