@@ -20,8 +20,9 @@ class FinetuneConfig(Settings):
     train: tuple[str, ...] = setting(
         (),
         "data sets, together: VOC folders or ImageSets/Main/*.txt, COCO folders or instances_*.json, scenes:N",
+        resumable=True,
     )
-    test: tuple[str, ...] = setting((), "data sets to evaluate on, at the end")
+    test: tuple[str, ...] = setting((), "data sets to evaluate on, at the end", resumable=True)
     short_sides: tuple[int, ...] = setting(
         tuple(range(480, 801, 32)), "short sides in training, pixels, one drawn for each picture", "MoCo"
     )

@@ -55,7 +55,7 @@ def test_results_are_measured_by_themselves(place, capsys):
 def test_voc_is_measured_on_request(place, capsys):
     assert main(["detect", "eval", "results.json", "--data", "truth.json", "--voc"]) == 0
     assert "VOC, 11-point" in capsys.readouterr().out
-    assert (place / "runs" / "eval-results" / "evaluation.json").is_file()
+    assert (place / "runs" / f"eval-{place.name}-results" / "evaluation.json").is_file()
 
 
 def test_the_official_fixture_by_the_shell(shared_data, tmp_path, capsys):
