@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
     # Uploads and exports of this server alone, gone when it ends. Nothing is fetched from anywhere, nothing reported.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # a service manager's way to end it: nothing is left either
     place = Path(tempfile.mkdtemp(prefix="plrc-app-"))
     # OpenMP threads that spin while they wait make t-SNE several times slower where cores are busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

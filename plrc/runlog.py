@@ -1,10 +1,11 @@
-"""What a run says of itself: a line of ``log.jsonl`` a log step, TensorBoard events, and a progress bar."""
+"""What a run says of itself: a line of ``log.jsonl`` a log step, TensorBoard events, and its progress."""
 
 from __future__ import annotations
 
 import json
 import resource
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ _NO_LOSSES = ("step", "epoch", "lr", "images_per_second", "data_wait", "memory_m
 class RunLog:
     """The log of rank 0; a context manager.
 
+    On a terminal the progress is a bar; in a file, such as a batch system's, each log step is a line of its own.
+
     Args:
         folder: the run folder. total: steps of the whole run. first_step: steps already done; what an interrupted run
             logged beyond them is dropped, so that a resumed run's log reads as if it had never stopped.
@@ -38,8 +41,15 @@ class RunLog:
         unfinished.replace(self._file)
         self._stream = self._file.open("a", buffering=1)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1 if first_step else None)
+        self._total, self._first, self._start = total, first_step, time.perf_counter()
         self._bar = tqdm(
-            total=total, initial=first_step, unit="step", dynamic_ncols=True, mininterval=0.5, file=sys.stderr
+            total=total,
+            initial=first_step,
+            unit="step",
+            dynamic_ncols=True,
+            mininterval=0.5,
+            file=sys.stderr,
+            disable=None,  # where stderr is no terminal
         )
 
     def __enter__(self) -> RunLog:
@@ -61,7 +71,13 @@ class RunLog:
             if name not in ("step", "epoch"):
                 self._board.add_scalar(name, value, line["step"])
         losses = " ".join(f"{name} {value:.3f}" for name, value in line.items() if name not in _NO_LOSSES)
-        self._bar.set_postfix_str(f"epoch {line['epoch']:.1f}  {line['images_per_second']:.0f} images/s  {losses}")
+        said = f"epoch {line['epoch']:.1f}  {line['images_per_second']:.0f} images/s  {losses}"
+        if self._bar.disable:
+            elapsed = time.perf_counter() - self._start
+            left = elapsed * (self._total - line["step"]) / max(line["step"] - self._first, 1)
+            self.say(f"step {line['step']}/{self._total} [{_clock(elapsed)}, {_clock(left)} left]  {said}")
+        else:
+            self._bar.set_postfix_str(said)
 
     def picture(self, name: str, figure: Figure, step: int) -> None:
         """A figure among TensorBoard's images."""
@@ -70,6 +86,12 @@ class RunLog:
     def say(self, message: str) -> None:
         """A line for people, above the progress bar."""
         self._bar.write(message, file=sys.stderr)
+        sys.stderr.flush()
+
+
+def _clock(seconds: float) -> str:
+    clock: str = tqdm.format_interval(seconds)
+    return clock
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

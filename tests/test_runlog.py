@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from plrc.runlog import RunLog, peak_memory, read_log
@@ -28,6 +30,20 @@ def test_a_resumed_log_reads_as_if_it_had_never_stopped(tmp_path):
         log.write(line(3, image=7))
     assert read_log(tmp_path) == [line(1, 9), line(2, 9), line(3, 7)]
     assert (tmp_path / "log.jsonl").read_text().count("\n") == 3
+
+
+def test_away_from_a_terminal_a_log_step_is_one_line(tmp_path, capsys):
+    with RunLog(tmp_path, total=10, first_step=2) as log:
+        for step in (3, 4):
+            log.write(line(step))
+            log.advance()
+        log.say("stopped")
+    printed = capsys.readouterr().err
+    first, second, last = printed.splitlines()
+    assert re.fullmatch(r"step 3/10 \[00:0\d, 0\d:\d\d left\]  epoch 0\.3  5 images/s  image 1\.000", first)
+    assert second.startswith("step 4/10 [")
+    assert last == "stopped"
+    assert "\r" not in printed
 
 
 def test_scalars_and_pictures_reach_tensorboard(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,8 @@ def finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
     workers = loading_processes(config.workers)
     model = synchronise(detector, here.device)
     parallel = data_parallel(model, here)
-    loader = iter(make_loader(examples, order, workers, here.device))
+    # Of a finished run nothing more is loaded.
+    loader = iter(make_loader(examples, order, 0 if precise else workers, here.device))
     out = Path(config.out)
     undecodable: set[str] = set()
     named: set[str] = set()
@@ -89,6 +90,8 @@ def finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
         if log:
             (out / "config.yaml").write_text(yaml.safe_dump(config.repeatable(), sort_keys=False))
             log.say(_opening(config, here, detector, data, len(trainable), steps, first_step))
+            if late := [m for m in milestones if m >= steps]:
+                log.say(_no_drop(late, steps))
         model.train()
         since = Stopwatch()
         for step in range(first_step, steps):
@@ -273,3 +276,8 @@ def _opening(
         f"{kind} R-CNN {detector.design.arch}-{config.neck.upper()} from {_drawn_from_seed(config)}, "
         f"{len(data.classes)} classes, {trainable} pictures{left}, {steps} steps of {config.batch_size}, {ranks}{start}"
     )
+
+
+def _no_drop(late: Sequence[int], steps: int) -> str:
+    named = " and ".join(map(str, late))
+    return f"the learning rate does not drop at {named}, the run ends at step {steps}: set --milestones to suit"

@@ -30,6 +30,7 @@ class Server:
         self.url = f"http://127.0.0.1:{port}/"
         self.log = self.folder / f"server-{port}.log"
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environment["TMPDIR"] = str(self.folder)
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "app", "--port", str(port), *self.arguments],

@@ -335,4 +335,6 @@ def test_a_server_with_a_password_asks_for_it(serve):
     guarded = serve("--checkpoint=plrc:tiny", "--auth", "me:secret")
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"{guarded.url}config", timeout=10)  # what the page is built from
+    assert list(guarded.folder.glob("plrc-app-*"))
     guarded.stop()
+    assert not list(guarded.folder.glob("plrc-app-*")), "a server that is ended by SIGTERM leaves its files behind"

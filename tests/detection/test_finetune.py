@@ -109,6 +109,13 @@ def test_the_run_folder_holds_the_settings_the_log_the_detector_and_the_evaluati
     assert all((whole / "figures" / f"{name}.png").stat().st_size > 1000 for name in names)
 
 
+def test_a_drop_that_never_comes_is_told(tmp_path, capsys):
+    assert run(small(tmp_path, iterations=1, milestones=(1, 3), precise_bn=0, pictures=0)) == EXIT_DONE
+    told = capsys.readouterr().err
+    assert "does not drop at 1 and 3, the run ends at step 1: set --milestones" in told
+    assert "step 1/1 [" in told  # no terminal: a line a log step
+
+
 def test_its_curves_are_drawn_as_those_of_pre_training_are(whole):
     drawing = draw_run([str(whole)])
     assert drawing.lines[0].startswith(f"finished: {STEPS} steps")
