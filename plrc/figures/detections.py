@@ -99,7 +99,7 @@ def detections(
     columns: int | None = None,
     *,
     classes: Sequence[str] | None = None,
-    least: float = 0.3,
+    least: float = 0.5,
     most: int = 20,
     note: str = "",
 ) -> Figure:
@@ -117,7 +117,7 @@ def detections(
             sorted ones that occur if not given.
         least: the score that a detection must have to be drawn. most: how many are drawn of a picture, those of the
             highest scores; the line under it says how many are not drawn.
-        note: how it was drawn, at the foot.
+        note: of what it is; at the foot, where the least score and the number stand too.
 
     Raises:
         ValueError: there is no picture, there are more than twelve, or ``classes`` lacks one that occurs.
@@ -136,6 +136,7 @@ def detections(
         "\n".join(fold(line, 1.15 * width) for line in _lines(*both)) for both in zip(pictures, judged, strict=True)
     ]
     below = [height_of(unders[columns * row : columns * (row + 1)]) + 0.03 for row in range(rows)]
+    note = "; ".join(filter(None, (note, f"drawn are scores of {least:.0%} or more, {most} a picture at most")))
     page = Page([width] * columns, heights, [0.0] * rows, below, None, LINE, note)
     for i, (picture, verdict) in enumerate(zip(pictures, judged, strict=True)):
         axes = page.panel(*divmod(i, columns), picture.image)

@@ -215,7 +215,7 @@ def test_the_key_says_what_occurs_and_fits() -> None:
     said = ["found", "✗ false", "object", "missed object, named in black", "not counted"]
     assert [t.get_text() for t in figure.legends[0].get_texts()] == said
     assert figure.legends[0].get_window_extent().x1 <= figure.bbox.x1
-    assert "runs/a" in words(figure)
+    assert "runs/a; drawn are scores of 50% or more, 20 a picture at most" in words(figure)
     plain = figures.detections([detected([(CAT, 0.9, "cat")], TRUTH[:1])])
     assert [t.get_text() for t in plain.legends[0].get_texts()] == said[:3]
     assert min(t.get_fontsize() for t in texts(figure)) >= 5
