@@ -152,7 +152,8 @@ def _convert(o: argparse.Namespace) -> None:
         raise ValueError("--recipe is for a trunk, written as .pkl, not for a whole detector: leave it out")
     if isinstance(o.checkpoint, str) and not trunk:  # a name, such as random:resnet50, or nothing at all
         raise ValueError(
-            f"{o.checkpoint} is no detector's file, or there is none of that name; a pre-trained trunk is converted --to detectron2 --out NAME.pkl"
+            f"{o.checkpoint} is no detector's file, or there is none of that name; a pre-trained trunk is converted "
+            "--to detectron2 --out NAME.pkl"
         )
     if o.to == "plrc":
         lines = convert.from_detectron2_file(o.checkpoint, o.out, o.classes)
