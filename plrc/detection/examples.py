@@ -103,9 +103,8 @@ class Examples(Dataset[Example]):
         if not training and len(short_sides) > 1:
             raise ValueError(f"in testing every picture has one size: give one short side, not {list(short_sides)}")
         if masks and not data.has_masks:
-            raise ValueError(
-                f"{', '.join(data.paths)}: there are objects without outline, and a mask head needs them: leave --masks out"
-            )
+            named = ", ".join(data.paths)
+            raise ValueError(f"{named}: there are objects without outline, and a mask head needs them: --no-masks")
         self._data, self._short_sides, self._longest = data, tuple(short_sides), longest
         self._training, self._seed, self._masks = training, seed, masks
         self._trainable = np.array(data.trainable() if training else [], dtype=np.int64)
