@@ -69,6 +69,11 @@ def load_detector(
     file = Path(path)
     if file.is_dir():
         file = run_checkpoint(file)
+    elif not file.exists():
+        raise CheckpointError(
+            f"there is no file or folder {path}: give a run of plrc detect train or a fine-tuned Detectron2 file; of a "
+            f"pre-trained network plrc detect train --weights makes a detector"
+        )
     content = read(file)
     if isinstance(content, dict) and content.get("format") == DETECTOR:
         detector, kind = _ours(content, file, classes), DETECTOR

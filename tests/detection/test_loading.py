@@ -283,7 +283,7 @@ def test_something_else_is_no_detector(tmp_path: Path) -> None:
     torch.save([torch.ones(2)], file)
     with pytest.raises(ValueError, match="holds no detector that is known here"):
         load_detector(file)
-    with pytest.raises(ValueError, match="cannot be opened"):
+    with pytest.raises(ValueError, match=r"there is no file or folder .*missing\.pth: give a run"):
         load_detector(tmp_path / "missing.pth")
     with pytest.raises(ValueError, match="not the folder of a run"):
         load_detector(tmp_path)
