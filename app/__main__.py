@@ -21,8 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    # Uploads and exports of this server alone, gone when it ends. Nothing is fetched from anywhere, nothing reported.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # a service manager's way to end it: nothing is left either
+    # Uploads and exports of this server alone, gone when it ends. Nothing is fetched from anywhere, nothing reported.
     place = Path(tempfile.mkdtemp(prefix="plrc-app-"))
     # OpenMP threads that spin while they wait make t-SNE several times slower where cores are busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -75,7 +75,8 @@ class RunLog:
         if self._bar.disable:
             elapsed = time.perf_counter() - self._start
             left = elapsed * (self._total - line["step"]) / max(line["step"] - self._first, 1)
-            self.say(f"step {line['step']}/{self._total} [{_clock(elapsed)}, {_clock(left)} left]  {said}")
+            clock = f"{tqdm.format_interval(elapsed)}, {tqdm.format_interval(left)} left"
+            self.say(f"step {line['step']}/{self._total} [{clock}]  {said}")
         else:
             self._bar.set_postfix_str(said)
 
@@ -86,12 +87,6 @@ class RunLog:
     def say(self, message: str) -> None:
         """A line for people, above the progress bar."""
         self._bar.write(message, file=sys.stderr)
-        sys.stderr.flush()
-
-
-def _clock(seconds: float) -> str:
-    clock: str = tqdm.format_interval(seconds)
-    return clock
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
