@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import warnings
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from heapq import heappop, heappush
 from typing import BinaryIO, Protocol
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-logger = logging.getLogger(__name__)
-
-_SUFFIXES = (b".jpg", b".jpeg", b".png", b".webp")  # bytes, as file names are
+from plrc.data.listing import list_images, printable
 
 # What a file may hold, whatever its suffix: ImageNet has a PNG named .JPEG, web collections have GIF and BMP so named.
 # Not everything that Pillow knows: it would start Ghostscript for an EPS.
@@ -44,7 +40,7 @@ class UndecodableImage(Exception):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{_printable(self.name)}: {self.reason}"
+        return f"{printable(self.name)}: {self.reason}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +80,7 @@ class Source(Protocol):
 class ImageFolder:
     """The pictures under a folder, at any depth, in bytewise order of their relative paths.
 
-    `root`: ImageNet's folder (only its `train/` is used, see `_list_images`) or any folder of .jpg, .jpeg, .png and
+    `root`: ImageNet's folder (only its `train/` is used, see `list_images`) or any folder of .jpg, .jpeg, .png and
     .webp files, in small or capital letters. Hidden files and folders are skipped (macOS leaves `._x.jpg`); symbolic
     links are followed, but no folder is listed twice. `names`: another ImageFolder's `.names`, so that one rank lists
     and the others do not touch the disk. It is one bytes object, every path followed by a zero byte: 1.28 million
@@ -94,7 +90,7 @@ class ImageFolder:
 
     def __init__(self, root: str | os.PathLike[str], names: bytes | None = None) -> None:
         self.root = os.fspath(root)
-        self.names = b"".join(name + b"\0" for name in _list_images(self.root)) if names is None else names
+        self.names = b"".join(name + b"\0" for name in list_images(self.root)) if names is None else names
         self._ends = np.flatnonzero(np.frombuffer(self.names, dtype=np.uint8) == 0)
 
     def __len__(self) -> int:
@@ -234,77 +230,3 @@ def _reason(error: Exception) -> str:
     if "truncated" in said:
         return f"it is truncated ({said})" if said != "image file is truncated" else "the image file is truncated"
     return f"its pixels cannot be decoded ({said or type(error).__name__})"
-
-
-def _list_images(root: str) -> list[bytes]:
-    """Paths of the images relative to `root`, sorted; those under `train/` alone if that is the training split.
-
-    It is, where `root` itself holds no image, if `train/` has class folders (ImageNet) or a folder val… or test…
-    beside it. Otherwise "train" may be one class among others, as in CIFAR-100, and all are listed.
-    """
-    accepted = "give one with .jpg, .jpeg, .png or .webp files at any depth, such as ImageNet's train/<class>/*.JPEG"
-    base, shown = os.fsencode(root), _printable(root)
-    if not os.path.exists(base):
-        raise FileNotFoundError(f"The folder '{shown}' does not exist: {accepted}.")
-    if not os.path.isdir(base):
-        raise NotADirectoryError(f"'{shown}' is a file, not a folder: {accepted}.")
-    images, folders, links = _entries(base)
-    if not images and b"train" in folders + links:
-        names = _walk(base, b"train")
-        has_siblings = any(folder.lower().startswith((b"val", b"test")) for folder in folders + links)
-        if names and (has_siblings or any(name.count(b"/") > 1 for name in names)):
-            logger.info("%s: using the %d images of its train/ only", shown, len(names))
-            return sorted(names)
-    names = _walk(base, b"")
-    if not names:
-        raise FileNotFoundError(f"The folder '{shown}' has no images in it: {accepted}.")
-    return sorted(names)
-
-
-def _walk(base: bytes, top: bytes) -> list[bytes]:
-    """Paths relative to `base` of the images under `base/top`, unsorted. No folder twice, hence no loops.
-
-    Linked folders come last and in order: a picture that has a path without links is always listed under it.
-    """
-    names, waiting, linked, seen = list[bytes](), [top], list[bytes](), set[bytes]()
-    while waiting or linked:
-        folder = waiting.pop() if waiting else heappop(linked)
-        path = os.path.join(base, folder)
-        if (real := os.path.realpath(path)) in seen:
-            continue
-        seen.add(real)
-        try:
-            images, folders, links = _entries(path)
-        except OSError as error:
-            if folder == top:
-                raise
-            logger.warning("%s: left out, it cannot be listed (%s)", _printable(os.fsdecode(path)), error.strerror)
-            continue
-        prefix = folder + b"/" if folder else b""
-        names += [prefix + name for name in images]
-        waiting += [prefix + name for name in folders]
-        for name in links:
-            heappush(linked, prefix + name)
-    return names
-
-
-def _entries(path: bytes) -> tuple[list[bytes], list[bytes], list[bytes]]:
-    """Names of the images, folders and linked folders directly in a folder; hidden ones are left out."""
-    images, folders, links = [], [], []
-    with os.scandir(path) as entries:
-        for entry in entries:
-            if entry.name.startswith(b"."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.name)
-            elif entry.is_symlink() and os.path.isdir(entry.path):
-                links.append(entry.name)
-            elif entry.name.lower().endswith(_SUFFIXES) and (entry.is_symlink() or entry.is_file()):
-                # A dangling link counts: its name is to be logged when it cannot be decoded.
-                images.append(entry.name)
-    return images, folders, links
-
-
-def _printable(name: str) -> str:
-    """The name with bytes that are not UTF-8 written as escapes: a log cannot encode them."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -454,7 +454,7 @@ def test_folder_is_listed_by_bytewise_order_of_paths(tmp_path: Path) -> None:
 def test_imagenet_layout_uses_train_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("train/n01/n01_1.JPEG", "train/n02/n02_1.JPEG", "val/n01/v.JPEG", "test/t.JPEG"):
         jpeg(tmp_path / name)
-    with caplog.at_level(logging.INFO, "plrc.data.sources"):
+    with caplog.at_level(logging.INFO, "plrc.data.listing"):
         folder = ImageFolder(tmp_path)
     assert names(folder) == ["train/n01/n01_1.JPEG", "train/n02/n02_1.JPEG"]
     assert "the 2 images of its train/ only" in caplog.text
