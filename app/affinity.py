@@ -16,7 +16,7 @@ from app.panel_scene import PICTURE, STRENGTH, cells, colours
 from app.tab import Tab
 from app.viewer import showing, viewer
 from app.workbench import Workbench
-from plrc.recipes import AffinityDrawing, Drawing, draw_affinity
+from plrc.views import AffinityDrawing, Drawing, draw_affinity
 
 NEW = 0  # a click that forgets the points before it
 FINER = {"as the network makes it": None, "shifted ×2": "shifted", "upscaled ×2": "upscaled"}
@@ -168,7 +168,7 @@ def _draw(
         "finer": FINER[finer],
         "temperature": softmax or None,
         "auto_range": automatic,
-        "desk": bench.desk,
+        "session": bench.session,
     }
     drawings = [draw_affinity([picture], checkpoints, **how)]
     if difference and len(checkpoints) > 1:

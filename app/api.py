@@ -8,14 +8,14 @@ import gradio as gr
 
 from app.errors import said
 from app.workbench import Workbench
-from plrc.recipes import Drawing, draw_affinity, draw_correspondence, draw_embedding
+from plrc.views import Drawing, draw_affinity, draw_correspondence, draw_embedding
 
 
 def add_endpoints(bench: Workbench) -> None:
     """``/offered``, ``/affinity``, ``/correspondence`` and ``/embedding``, to be called inside the page's Blocks.
 
     Each of the last three answers with the recipe's ``lines`` (the numbers), ``rows`` (the table) and ``arrays``, as
-    lists; the parameters are those of ``plrc.recipes.draw_affinity`` and so on.
+    lists; the parameters are those of ``plrc.views.draw_affinity`` and so on.
     """
 
     def offered() -> dict[str, Any]:
@@ -46,7 +46,7 @@ def add_endpoints(bench: Workbench) -> None:
                 size=size,
                 temperature=temperature,
                 difference=difference,
-                desk=bench.desk,
+                session=bench.session,
             )
         )
 
@@ -75,7 +75,7 @@ def add_endpoints(bench: Workbench) -> None:
                 seed=seed,
                 scale=scale,
                 within=within,
-                desk=bench.desk,
+                session=bench.session,
             )
         )
 
@@ -104,7 +104,7 @@ def add_endpoints(bench: Workbench) -> None:
                 layer=layer,
                 size=size,
                 seed=seed,
-                desk=bench.desk,
+                session=bench.session,
             )
         )
 

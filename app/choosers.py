@@ -63,7 +63,7 @@ def layers_of(bench: Workbench, checkpoints: Sequence[str]) -> list[str]:
     """What a layer may be: the trunk's last map, or one that all of the networks have."""
     if not checkpoints:
         return [LAST]
-    networks = list(bench.desk.networks(checkpoints, "cpu", None).values())
+    networks = list(bench.session.networks(checkpoints, "cpu", None).values())
     return [LAST, *(name for name in networks[0].layers if all(name in network.layers for network in networks))]
 
 

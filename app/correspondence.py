@@ -17,8 +17,8 @@ from app.match_scene import scene_of
 from app.tab import Tab
 from app.viewer import showing, viewer
 from app.workbench import Workbench
-from plrc.recipes import Drawing, draw_correspondence
-from plrc.recipes.correspondence import CorrespondenceDrawing
+from plrc.views import Drawing, draw_correspondence
+from plrc.views.correspondence import CorrespondenceDrawing
 
 VIEWS = "two views of it"
 POINTS = "none: match points"
@@ -102,7 +102,7 @@ def build(bench: Workbench) -> Tab:
         scene, table = None, ""
         if state["picture"] and state["checkpoints"]:
             drawn = _draw(bench, **{**state, "points": ""})
-            scene, table = scene_of(drawn, _read(state["points"]), bench.desk), _numbers(drawn)
+            scene, table = scene_of(drawn, _read(state["points"]), bench.session), _numbers(drawn)
             if scene["chosen"] is None:  # or the view does not show it
                 state["points"] = ""
         return [
@@ -189,7 +189,7 @@ def _draw(
         ratio=None if ratio >= 1 else ratio,
         seed=int(seed),
         scale=scale,
-        desk=bench.desk,
+        session=bench.session,
     )
 
 
@@ -197,8 +197,8 @@ def _check_number(
     bench: Workbench, picture: str, other: str, checkpoints: list[str], layer: str | None, size: int
 ) -> None:
     """Raise a ValueError, before any work is done, if there would be too many points."""
-    width, height = bench.desk.picture(picture).image.size if other else (1, 1)
-    for network in bench.desk.networks(checkpoints, "cpu", layer).values():
+    width, height = bench.session.picture(picture).image.size if other else (1, 1)
+    for network in bench.session.networks(checkpoints, "cpu", layer).values():
         cells = math.ceil((size / network.stride(layer)) ** 2 * max(width, height) / min(width, height))
         if cells > _MOST_POINTS:
             raise ValueError(
@@ -220,7 +220,7 @@ def _possible(bench: Workbench, state: dict[str, Any]) -> dict[str, Any]:
 
 def _objects_known(bench: Workbench, state: dict[str, Any]) -> bool:
     specs = [spec for spec in (state["picture"], state["other"]) if spec]
-    return bool(specs) and all(bench.desk.picture(spec).masks is not None for spec in specs)
+    return bool(specs) and all(bench.session.picture(spec).masks is not None for spec in specs)
 
 
 def _region_choices(objects: bool) -> list[str]:

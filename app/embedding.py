@@ -20,8 +20,8 @@ from app.scatter_scene import scene_of
 from app.tab import Tab
 from app.viewer import showing, viewer
 from app.workbench import Workbench
-from plrc.recipes import Drawing, EmbeddingDrawing, draw_embedding, list_pictures
-from plrc.recipes.pictures import SAMPLES
+from plrc.views import Drawing, EmbeddingDrawing, draw_embedding, list_pictures
+from plrc.views.pictures import SAMPLES
 
 SCENES, PHOTOGRAPHS = "scenes", "photographs"  # sets of pictures; others are folders
 METHODS = {"t-SNE": "tsne", "PCA": "pca"}
@@ -128,7 +128,7 @@ def build(bench: Workbench) -> Tab:
                 found = (None if anew else kept.get(state)) or drawn(state)
         except Stopped:
             return [gr.skip(), gr.skip()]
-        return [showing(scene_of(found, chosen, bench.desk)), _lines(found)]
+        return [showing(scene_of(found, chosen, bench.session)), _lines(found)]
 
     def redraw(*values: Any) -> list[Any]:
         return show(*values, anew=True)
@@ -252,7 +252,7 @@ def _draw(
         size=int(size),
         seed=int(seed or 0),
         progress=progress,
-        desk=bench.desk,
+        session=bench.session,
     )
 
 

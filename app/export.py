@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app.workbench import Workbench
-from plrc.recipes import Drawing
+from plrc.views import Drawing
 
 FORMATS = ("png", "svg")
 

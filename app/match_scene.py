@@ -18,33 +18,33 @@ from plrc.figures.colours import region_colours
 from plrc.figures.matching import counts, evenly, parts_of
 from plrc.figures.rasters import UNMATCHED, depth_in_region, enlarge
 from plrc.geometry import cell_of
-from plrc.recipes.correspondence import CorrespondenceDrawing, Found, Pair
-from plrc.recipes.desk import Desk
-from plrc.recipes.networks import heading
-from plrc.recipes.pictures import points_in_frame
+from plrc.views.correspondence import CorrespondenceDrawing, Found, Pair
+from plrc.views.networks import heading
+from plrc.views.pictures import points_in_frame
+from plrc.views.session import Session
 
 _LINES = 24  # drawn until something is chosen: all would be a tangle
 _LONGEST, _LONGEST_SOURCE = 1024, 320  # sides of what is served, pixels
 
 
 def scene_of(
-    drawing: CorrespondenceDrawing, chosen: Sequence[Sequence[Any]] = (), desk: Desk | None = None
+    drawing: CorrespondenceDrawing, chosen: Sequence[Sequence[Any]] = (), session: Session | None = None
 ) -> dict[str, Any]:
     """The scene of a drawing's first pair, which ``json.dumps`` takes; its keys are told in ``app/static/pairs.js``.
 
     Args:
         drawing: without ``points``, so that all matches can be chosen.
         chosen: the place that is chosen, a point of the whole left picture as a recipe has it; the first one counts.
-            One that the left view does not show chooses nothing. desk: where the pictures are opened.
+            One that the left view does not show chooses nothing. session: where the pictures are opened.
 
     Raises:
         ValueError: a picture is gone, or the point lies outside it.
     """
-    desk = desk or Desk()
+    session = session or Session()
     found = {name: of[0] for name, of in drawing.found.items()}
     pair = next(iter(found.values())).pair
     views = pair.crops is not None
-    first, second = (desk.picture(spec) for spec in pair.specs)
+    first, second = (session.picture(spec) for spec in pair.specs)
     names = ("view 1", "view 2") if views else ("image 1", "image 2")
     titles = [f"{name}: {picture.name}" for name, picture in zip(names, (first, second), strict=True)]
     source, place = None, points_in_frame(chosen[:1], first)

@@ -13,29 +13,29 @@ from scipy.ndimage import find_objects
 
 from app.pictures import as_jpeg
 from plrc.analysis.inputs import input_size
-from plrc.recipes import Desk, EmbeddingDrawing, Picture
-from plrc.recipes.networks import sides
-from plrc.recipes.pictures import region_raster
+from plrc.views import EmbeddingDrawing, Picture, Session
+from plrc.views.networks import sides
+from plrc.views.pictures import region_raster
 
 _LARGE, _SMALL, _MANY = 320, 192, 80  # longer side of a thumbnail, pixels; that of one among more than so many
 _HOW = "Drag a line around dots, or click one, to see where they are; with Shift, more are added."
 
 
-def scene_of(drawing: EmbeddingDrawing, colour: str = "class", desk: Desk | None = None) -> dict[str, Any]:
+def scene_of(drawing: EmbeddingDrawing, colour: str = "class", session: Session | None = None) -> dict[str, Any]:
     """The scene of a drawing, which ``json.dumps`` takes; its keys are told in ``app/static/scatter.js``.
 
     Args:
         colour: what the dots are coloured by at first; the first that there is, where there is no such.
-        desk: where the pictures are opened.
+        session: where the pictures are opened.
 
     Raises:
         ValueError: a picture is gone.
     """
-    desk = desk or Desk()
-    pictures = [desk.picture(spec) for spec in drawing.specs]
+    session = session or Session()
+    pictures = [session.picture(spec) for spec in drawing.specs]
     scene = {
         "kind": drawing.items.kind,
-        "items": {"image": drawing.items.image.tolist(), "box": _rounded(boxes(drawing, pictures, desk))},
+        "items": {"image": drawing.items.image.tolist(), "box": _rounded(boxes(drawing, pictures, session))},
         "groupings": _groupings(drawing, pictures),
         "planes": [
             {"name": name, "caption": drawing.captions.get(name, ""), "coordinates": _rounded(plane)}
@@ -49,7 +49,7 @@ def scene_of(drawing: EmbeddingDrawing, colour: str = "class", desk: Desk | None
     return scene | {"key": key, "colour": colour, "pictures": [_thumbnail(picture, side) for picture in pictures]}
 
 
-def boxes(drawing: EmbeddingDrawing, pictures: Sequence[Picture], desk: Desk) -> np.ndarray:
+def boxes(drawing: EmbeddingDrawing, pictures: Sequence[Picture], session: Session) -> np.ndarray:
     """What each item covers in its picture: ``(n, 4)``, x0, y0, x1, y1 of the image frame.
 
     A point covers its cell, a region the box around it, an image all.
@@ -64,7 +64,7 @@ def boxes(drawing: EmbeddingDrawing, pictures: Sequence[Picture], desk: Desk) ->
                 rows, columns = parts[items.region[k]]
                 found[k] = columns.start / w, rows.start / h, columns.stop / w, rows.stop / h
     elif items.kind == "points":  # all networks' maps have the same cells
-        network = next(iter(desk.networks(how["checkpoints"], how["device"], how["layer"], how["branch"]).values()))
+        network = next(iter(session.networks(how["checkpoints"], how["device"], how["layer"], how["branch"]).values()))
         stride = network.stride(how["layer"]) / (2 if how["finer"] else 1)
         for i, picture in enumerate(pictures):
             seen = np.array(input_size(picture.image.size, sides(how["size"]), int(network.trunk.stride)))

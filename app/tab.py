@@ -8,7 +8,7 @@ from typing import Any
 
 from gradio.components import Component
 
-from plrc.recipes import Drawing
+from plrc.views import Drawing
 
 
 @dataclass(frozen=True)

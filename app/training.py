@@ -16,8 +16,8 @@ from PIL import Image
 
 from app.errors import said
 from app.tab import Tab
-from plrc.recipes.run import RunDrawing, draw_run, duration
-from plrc.recipes.run_folder import affinity_pictures, named, nearest
+from plrc.views.run import RunDrawing, draw_run, duration
+from plrc.views.run_folder import affinity_pictures, named, nearest
 
 if TYPE_CHECKING:
     from app.workbench import Workbench

@@ -14,8 +14,8 @@ from PIL import Image
 from app.pictures import as_jpeg, as_png
 from plrc import figures
 from plrc.pretrained.loading import SHIPPED, run_checkpoint
-from plrc.recipes import Desk, Picture, list_pictures
-from plrc.recipes.pictures import SAMPLES, file_of
+from plrc.views import Picture, Session, list_pictures
+from plrc.views.pictures import SAMPLES, file_of
 
 EXAMPLES = ("scenes#12", "scenes#3", "scenes#7", "scenes#21", *SAMPLES)
 RUNS = Path("runs")
@@ -28,10 +28,10 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
 class Workbench:
-    """What is offered, and the desk that all users share. Nothing else can be reached through the page.
+    """What is offered, and the session that all users share. Nothing else can be reached through the page.
 
     Attributes:
-        desk: networks, pictures and feature maps, up to a number of megabytes. checkpoints: the first are shown first.
+        session: networks, pictures and feature maps, up to a number of megabytes. checkpoints: the first are shown first.
         pictures: that are listed. folders: whose pictures may be shown. runs: folders of runs, the newest first.
         uploads: where the page puts the pictures that it is given. exports: where the files that it gives lie.
     """
@@ -48,13 +48,13 @@ class Workbench:
         for folder in folders:
             if not folder.is_dir():
                 raise ValueError(f"{folder} is no folder: --images takes one with pictures in it")
-        self.desk = Desk(megabytes)
+        self.session = Session(megabytes)
         self.folders = [folder.resolve() for folder in folders]
         self.uploads = (uploads or Path(tempfile.gettempdir(), "gradio")).resolve()
         self.exports = self.uploads / "exports"
         self.runs = sorted(_runs(runs), key=_changed, reverse=True)
         shown = list(checkpoints) or [str(run) for run in self.runs[:1]] or [SHIPPED]
-        self.desk.networks(shown, "cpu", None)  # said at the start, not at the first click
+        self.session.networks(shown, "cpu", None)  # said at the start, not at the first click
         self.checkpoints = list(dict.fromkeys([*shown, *_variants(shown, self.runs), SHIPPED, *self._untrained(shown)]))
         listed = [spec for folder in folders for spec in list_pictures([str(folder)], _LISTED)]
         self.pictures = [*listed, *EXAMPLES]
@@ -69,7 +69,7 @@ class Workbench:
     ) -> None:
         """Raise a ValueError if one of them is none that this server offers, or was given.
 
-        regions: as of ``plrc.recipes``, but for "masks:DIR": a page may not ask for any folder of the server.
+        regions: as of ``plrc.views``, but for "masks:DIR": a page may not ask for any folder of the server.
         """
         for checkpoint in checkpoints:
             if checkpoint not in self.checkpoints:
@@ -94,7 +94,7 @@ class Workbench:
         if file.stat().st_size > _UPLOAD:
             raise ValueError(f"{file.name} has {file.stat().st_size / 1e6:.0f} MB; {_UPLOAD / 1e6:.0f} MB are taken")
         try:
-            picture = self.desk.picture(str(file))
+            picture = self.session.picture(str(file))
         except ValueError as error:  # not where it lies on the server
             raise ValueError(str(error).replace(str(file), file.name)) from error
         width, height = picture.image.size
@@ -114,12 +114,12 @@ class Workbench:
 
     def page_picture(self, spec: str) -> dict[str, Any]:
         """A picture as the viewers take it: data URIs of at most 1024 pixels a side, and its own size."""
-        picture = self.desk.picture(spec)
+        picture = self.session.picture(spec)
         return page_image(picture.image) | {"name": picture.name}
 
     def _untrained(self, checkpoints: Sequence[str]) -> list[str]:
         """Untrained networks of the architectures there are, to compare with."""
-        networks = self.desk.networks(checkpoints, "cpu", None)
+        networks = self.session.networks(checkpoints, "cpu", None)
         return list(dict.fromkeys(f"random:{network.origin.arch}" for network in networks.values()))
 
     def _may_show(self, spec: str) -> bool:

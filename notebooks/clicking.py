@@ -25,7 +25,7 @@ from plrc import figures
 from plrc.analysis import DenseEncoder, FeatureMap, prompt
 from plrc.analysis.features import DEFAULT_SIZE
 from plrc.figures import Scale
-from plrc.recipes.networks import named
+from plrc.views.networks import named
 
 HERE = Path(__file__).resolve().parent
 _SCRIPTS = (HERE.parent / "app/static/panels_parts.js", HERE.parent / "app/static/panels.js", HERE / "clicking.js")

@@ -188,7 +188,7 @@ def test_a_branch_arrives(place, monkeypatch, words):
         asked.append((checkpoint, *device[1:], *([branch] if branch else [])))
         raise ValueError("no such branch")
 
-    monkeypatch.setattr("plrc.recipes.desk.load_encoder", refuse)
+    monkeypatch.setattr("plrc.views.session.load_encoder", refuse)
     monkeypatch.setattr("plrc.pretrained.describe.load", lambda name, branch: refuse(name, branch=branch))
     network = [TINY] if words == ["info"] else NETWORK
     assert main([*words, *network, "--branch", "key"]) == 2
@@ -368,7 +368,7 @@ def test_what_ends_a_command(place, capsys, monkeypatch, error, status, message)
     def fail(*arguments, **how):
         raise error
 
-    monkeypatch.setattr("plrc.recipes.draw_affinity", fail)
+    monkeypatch.setattr("plrc.views.draw_affinity", fail)
     assert main(["affinity", "photos", *NETWORK, "--out", "x"]) == status
     assert message in capsys.readouterr().err
 
@@ -377,7 +377,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(place, monkeypatch):
     def fail(*arguments, **how):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr("plrc.recipes.draw_affinity", fail)
+    monkeypatch.setattr("plrc.views.draw_affinity", fail)
     with pytest.raises(RuntimeError, match="mat1"):
         main(["affinity", "photos", *NETWORK])
 
@@ -530,7 +530,7 @@ def test_no_display_and_no_home_is_needed(place):
 @pytest.mark.parametrize("command", ["affinity photos/a.png", "embed data", "score data"])
 @pytest.mark.parametrize(("out", "what"), [("photos", "a folder"), ("photos/b.jpg", "a file")])
 def test_a_place_that_is_taken_is_refused_before_the_work(place, capsys, monkeypatch, command, out, what):
-    monkeypatch.setattr("plrc.recipes.desk.load_encoder", lambda *_: pytest.fail("work was done"))
+    monkeypatch.setattr("plrc.views.session.load_encoder", lambda *_: pytest.fail("work was done"))
     before = sorted(place.rglob("*"))
     assert main([*command.split(), *NETWORK, "--out", out]) == 2
     assert re.fullmatch(rf"plrc \w+: {out} is {what}: --out names new files.*\n", capsys.readouterr().err)

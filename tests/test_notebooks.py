@@ -26,7 +26,7 @@ import plrc
 from notebooks.clicking import Click, click
 from notebooks.execute import WIDGET, clean, execute
 from plrc.analysis import DenseEncoder
-from plrc.recipes import open_picture
+from plrc.views import open_picture
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

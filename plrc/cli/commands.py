@@ -17,7 +17,7 @@ _EVERY = 15.0  # seconds between two lines of progress where there is no termina
 
 
 def affinity(o: argparse.Namespace) -> None:
-    from plrc.recipes import draw_affinity
+    from plrc.views import draw_affinity
 
     out, formats = _place(o)
     with _steps() as progress:
@@ -37,7 +37,7 @@ def affinity(o: argparse.Namespace) -> None:
 
 
 def correspond(o: argparse.Namespace) -> None:
-    from plrc.recipes import draw_correspondence
+    from plrc.views import draw_correspondence
 
     if o.regions:
         _refuse_idle(o, "with --regions, which are matched whole", within=1)
@@ -62,7 +62,7 @@ def correspond(o: argparse.Namespace) -> None:
 
 
 def embed(o: argparse.Namespace) -> None:
-    from plrc import recipes
+    from plrc import views
 
     if (o.basis or o.keep_basis) and o.method != "rgb":
         raise ValueError(f"--basis and --keep-basis are for --method rgb, not {o.method}: leave them out, or take rgb")
@@ -84,11 +84,11 @@ def embed(o: argparse.Namespace) -> None:
     with _steps() as progress:
         how = {**_network(o), "progress": progress}
         if o.method == "rgb":
-            drawing = recipes.draw_rgb(pictures, basis=o.basis, keep_basis=o.keep_basis, **how)
+            drawing = views.draw_rgb(pictures, basis=o.basis, keep_basis=o.keep_basis, **how)
         elif o.method == "segments":
-            drawing = recipes.draw_segments(pictures, segments_wanted=o.segments, seed=o.seed, **how)
+            drawing = views.draw_segments(pictures, segments_wanted=o.segments, seed=o.seed, **how)
         else:
-            drawing = recipes.draw_embedding(
+            drawing = views.draw_embedding(
                 pictures,
                 of=o.of,
                 method=o.method,
@@ -103,7 +103,7 @@ def embed(o: argparse.Namespace) -> None:
 
 
 def score(o: argparse.Namespace) -> None:
-    from plrc.recipes import draw_score
+    from plrc.views import draw_score
 
     title = Path(o.dataset).resolve().name
     o.out = o.out or Path("runs/look", "scores-" + re.sub(r"[^\w.-]+", "-", title))
@@ -165,7 +165,7 @@ def export(o: argparse.Namespace) -> None:
 
 
 def replay(o: argparse.Namespace) -> None:
-    from plrc.recipes import KINDS, replay
+    from plrc.views import KINDS, replay
 
     o.out = o.out or o.recipe.with_name(f"{o.recipe.stem}-replayed")
     out, formats = _place(o)
@@ -184,7 +184,7 @@ def _refuse_idle(o: argparse.Namespace, why: str, **defaults: Any) -> None:
 
 
 def _listed(o: argparse.Namespace) -> list[str]:
-    from plrc.recipes import list_pictures
+    from plrc.views import list_pictures
 
     return list_pictures(o.pictures, o.most)
 
@@ -196,7 +196,7 @@ def _network(o: argparse.Namespace) -> dict[str, Any]:
 
 def _place(o: argparse.Namespace) -> tuple[Path, list[str]]:
     """What the files are to be called, without their endings, and the pictures' formats; checked before the work."""
-    from plrc.recipes.drawing import check_place
+    from plrc.views.drawing import check_place
 
     out: Path = o.out
     ending = out.suffix[1:]

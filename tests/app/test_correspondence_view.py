@@ -25,8 +25,8 @@ from app.viewer import STATIC
 from app.workbench import Workbench
 from plrc.figures.colours import RIGHT, WRONG, region_colours
 from plrc.geometry import cell_of
-from plrc.recipes import KINDS, draw_correspondence, replay
-from plrc.recipes.pictures import open_picture, region_raster
+from plrc.views import KINDS, draw_correspondence, replay
+from plrc.views.pictures import open_picture, region_raster
 
 TINY = "random:tiny"
 

@@ -21,7 +21,7 @@ from app.tab import Tab  # noqa: E402
 from app.viewer import head  # noqa: E402
 from app.workbench import Workbench  # noqa: E402
 from plrc.figures.colours import CATEGORIES  # noqa: E402
-from plrc.recipes import Desk, draw_embedding, open_picture  # noqa: E402
+from plrc.views import Session, draw_embedding, open_picture  # noqa: E402
 
 SCENES = [f"scenes#{i}" for i in range(4)]
 OVER = "canvas + canvas"  # of a plane, that which takes the pointer
@@ -338,13 +338,13 @@ def test_the_colours_are_those_of_printed_figures():
 
 
 @pytest.fixture(scope="module")
-def desk() -> Desk:
-    return Desk(200)
+def session() -> Session:
+    return Session(200)
 
 
-def test_regions_lie_where_their_objects_are(desk):
-    drawing = draw_embedding(SCENES, ["plrc:tiny"], regions="objects", method="pca", size=64, desk=desk)
-    found = scene_of(drawing, "class", desk)
+def test_regions_lie_where_their_objects_are(session):
+    drawing = draw_embedding(SCENES, ["plrc:tiny"], regions="objects", method="pca", size=64, session=session)
+    found = scene_of(drawing, "class", session)
     assert json.loads(json.dumps(found)) == found
     items, seen = drawing.items, 0
     for k, (image, box) in enumerate(zip(found["items"]["image"], found["items"]["box"], strict=True)):
@@ -364,29 +364,29 @@ def test_regions_lie_where_their_objects_are(desk):
     assert max(found["pictures"][0]["width"], found["pictures"][0]["height"]) <= 320
 
 
-def test_points_cover_their_cells_and_regions_of_a_grid_their_parts(desk):
-    drawing = draw_embedding(SCENES, ["plrc:tiny"], of="points", method="pca", size=64, per_picture=5, desk=desk)
-    boxes = np.array(scene_of(drawing, desk=desk)["items"]["box"])
-    (network,) = desk.networks(["plrc:tiny"], "cpu", None).values()
+def test_points_cover_their_cells_and_regions_of_a_grid_their_parts(session):
+    drawing = draw_embedding(SCENES, ["plrc:tiny"], of="points", method="pca", size=64, per_picture=5, session=session)
+    boxes = np.array(scene_of(drawing, session=session)["items"]["box"])
+    (network,) = session.networks(["plrc:tiny"], "cpu", None).values()
     for k in range(len(boxes)):
         fmap = network.features(open_picture(SCENES[drawing.items.image[k]]).image, size=64)
         h, w = fmap.shape
         np.testing.assert_allclose(boxes[k, 2:] - boxes[k, :2], fmap.extent.numpy() / (w, h), atol=1e-4)
         np.testing.assert_allclose((boxes[k, 2:] + boxes[k, :2]) / 2, drawing.items.point[k], atol=1e-4)
-    drawing = draw_embedding(SCENES, ["plrc:tiny"], regions="grid:2", method="pca", size=64, desk=desk)
-    found = scene_of(drawing, "region", desk)
+    drawing = draw_embedding(SCENES, ["plrc:tiny"], regions="grid:2", method="pca", size=64, session=session)
+    found = scene_of(drawing, "region", session)
     assert found["items"]["box"][1] == [0.5, 0, 1, 0.5]
     assert found["groupings"][1] == {"name": "region", "names": ["0", "1", "2", "3"], "of": [0, 1, 2, 3] * 4}
 
 
-def test_two_networks_have_a_plane_each_and_another_drawing_another_key(desk):
-    how: dict[str, Any] = {"regions": "grid:2", "method": "pca", "size": 64, "desk": desk}
-    found = scene_of(draw_embedding(SCENES, ["plrc:tiny", "random:tiny"], **how), desk=desk)
+def test_two_networks_have_a_plane_each_and_another_drawing_another_key(session):
+    how: dict[str, Any] = {"regions": "grid:2", "method": "pca", "size": 64, "session": session}
+    found = scene_of(draw_embedding(SCENES, ["plrc:tiny", "random:tiny"], **how), session=session)
     drawing = draw_embedding(SCENES, ["plrc:tiny"], **how)
     assert len(found["planes"]) == 2
     assert found["planes"][0]["coordinates"][0] == pytest.approx(next(iter(drawing.planes.values()))[0], rel=1e-4)
-    again = scene_of(draw_embedding(SCENES, ["plrc:tiny"], **how), "picture", desk)
-    assert scene_of(drawing, desk=desk)["key"] == again["key"] != found["key"]
+    again = scene_of(draw_embedding(SCENES, ["plrc:tiny"], **how), "picture", session)
+    assert scene_of(drawing, session=session)["key"] == again["key"] != found["key"]
 
 
 # --- the tab
@@ -478,7 +478,7 @@ def test_a_run_is_stopped_by_its_user_alone():
     assert runs.stop() == 0
 
 
-def test_the_flag_ends_t_sne_itself(desk):
+def test_the_flag_ends_t_sne_itself(session):
     """A Stop that only hides the result would leave a server at work."""
     runs, steps = Runs(), []
     with runs.one():
@@ -491,12 +491,12 @@ def test_the_flag_ends_t_sne_itself(desk):
             told(what, done, total)
 
         with pytest.raises(Stopped):
-            draw_embedding(SCENES, ["plrc:tiny"], size=64, progress=progress, desk=desk)
+            draw_embedding(SCENES, ["plrc:tiny"], size=64, progress=progress, session=session)
     assert len(steps) == 1
 
 
-def test_the_last_four_drawings_are_kept(desk):
-    drawing = draw_embedding(SCENES[:2], ["plrc:tiny"], regions="grid:2", method="pca", size=64, desk=desk)
+def test_the_last_four_drawings_are_kept(session):
+    drawing = draw_embedding(SCENES[:2], ["plrc:tiny"], regions="grid:2", method="pca", size=64, session=session)
     kept = Kept()
     for seed in range(5):
         kept.put({"seed": seed, "of": "points"}, drawing)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plrc.recipes import KINDS, draw_affinity, replay
+from plrc.views import KINDS, draw_affinity, replay
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINTS = ("plrc:tiny", "random:tiny")

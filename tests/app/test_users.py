@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from plrc.recipes import draw_affinity
+from plrc.views import draw_affinity
 
 PANELS = "#affinity-panels .plrc-canvas"
 USERS, ROUNDS = 10, 3

@@ -24,10 +24,10 @@ from plrc.detection.seeds import finetune_seeds, summarise
 from plrc.distributed import World, world
 from plrc.launch import Stop, stop_signals
 from plrc.loop import EXIT_DONE, EXIT_PREEMPTED
-from plrc.recipes import draw_run
 from plrc.runlog import read_log
 from plrc.schedules import step_learning_rate
 from plrc.settings import load_settings
+from plrc.views import draw_run
 
 pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is missing: pip install -e '.[detection]'")
 

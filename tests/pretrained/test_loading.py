@@ -267,7 +267,7 @@ def test_the_shipped_network_is_trained_and_small():
     assert (shipped.origin.name, shipped.origin.arch) == ("plrc:tiny", "tiny")
     assert shipped.origin.path.stat().st_size < 5_000_000
     assert shipped.trunk.state_dict().keys() == untrained.trunk.state_dict().keys()
-    from plrc.recipes import draw_affinity
+    from plrc.views import draw_affinity
 
     aucs = {
         name: [row["AUC"] for row in draw_affinity([f"scenes#{i}" for i in range(40)], [name], size=64).rows]

@@ -1,4 +1,4 @@
-"""plrc.recipes.pictures: what a name on the command line stands for, upright, with its own objects."""
+"""plrc.views.pictures: what a name on the command line stands for, upright, with its own objects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from plrc.data.scenes import Scenes
-from plrc.recipes.pictures import (
+from plrc.views.pictures import (
     SAMPLES,
     innermost,
     largest,
@@ -22,7 +22,7 @@ from plrc.recipes.pictures import (
     region_raster,
     spread,
 )
-from recipes.conftest import noise, ramp, save_on_its_side
+from views.conftest import noise, ramp, save_on_its_side
 
 
 def test_samples_are_photographs_that_are_always_at_hand():
@@ -240,7 +240,7 @@ def test_what_a_recipe_notes_of_a_picture(masked, photos):
 def test_superpixels_are_those_of_the_pixels(tmp_path, monkeypatch):
     """A picture that was changed in place does not get the superpixels of the one before."""
     pytest.importorskip("skimage")
-    monkeypatch.setattr("plrc.recipes.pictures.REGION_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("plrc.views.pictures.REGION_CACHE", tmp_path / "cache")
     halves = np.zeros((40, 60, 3), np.uint8)
     halves[:, :20] = 255
     rasters = []

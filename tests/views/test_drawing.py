@@ -1,4 +1,4 @@
-"""plrc.recipes.drawing: files are whole or not there, and a replay tells what has changed."""
+"""plrc.views.drawing: files are whole or not there, and a replay tells what has changed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from plrc.recipes import KINDS, Drawing, draw_affinity, read_recipe, replay
-from plrc.recipes.drawing import digest
-from plrc.recipes.pictures import _data_set
-from recipes.conftest import noise
+from plrc.views import KINDS, Drawing, draw_affinity, read_recipe, replay
+from plrc.views.drawing import digest
+from plrc.views.pictures import _data_set
+from views.conftest import noise
 
 TINY = "random:tiny"
 

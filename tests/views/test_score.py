@@ -1,4 +1,4 @@
-"""plrc.recipes.score: scores with the values behind them, files of all of it, and the same again from the recipe."""
+"""plrc.views.score: scores with the values behind them, files of all of it, and the same again from the recipe."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from plrc.analysis.scores import bootstrap
-from plrc.recipes import Desk, replay
-from plrc.recipes.score import draw_score
+from plrc.views import Session, replay
+from plrc.views.score import draw_score
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 KINDS = {"score": draw_score}
@@ -120,7 +120,7 @@ def test_what_was_scored_until_an_interrupt_is_replayed(data, tmp_path):
 
 def test_progress_says_what_the_data_set_was_taken_for(data):
     told = []
-    draw_score(data, [TINY], size=64, progress=lambda *step: told.append(step), desk=Desk())
+    draw_score(data, [TINY], size=64, progress=lambda *step: told.append(step), session=Session())
     assert told == [("pictures with masks (images/, masks/)", done, 3) for done in range(4)]
 
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from plrc import figures
 from plrc.figures.curves import check_smooth
-from plrc.recipes.drawing import Drawing
-from plrc.recipes.run_folder import LAST, LOSSES, RunRecord, digest_of, median, named, nearest, read_run
+from plrc.views.drawing import Drawing
+from plrc.views.run_folder import LAST, LOSSES, RunRecord, digest_of, median, named, nearest, read_run
 
 _LOSSES = ("total", *LOSSES)
 

@@ -1,4 +1,4 @@
-"""A desk: what drawings share, so that a picture is encoded once and asked often."""
+"""A session: what drawings share, so that a picture is encoded once and asked often."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from PIL import Image
 
 from plrc.analysis.features import DenseEncoder, FeatureMap, load_encoder
 from plrc.pretrained.loading import run_checkpoint, split_branch
-from plrc.recipes.networks import check_device, named
-from plrc.recipes.pictures import Picture, open_picture
+from plrc.views.networks import check_device, named
+from plrc.views.pictures import Picture, open_picture
 
 _NETWORKS = 8  # held at once
 
 
-class Desk:
+class Session:
     """Networks, decoded pictures and feature maps, kept for the drawings that are made at it.
 
     Many threads may use one. What is kept is bounded: eight networks, and so many megabytes of pictures and maps, of
@@ -47,7 +47,7 @@ class Desk:
     def networks(
         self, checkpoints: Sequence[str], device: str, layer: str | None, branch: str | None = None
     ) -> dict[str, DenseEncoder]:
-        """Name → network, in order; names tell them apart (``plrc.recipes.networks.named``).
+        """Name → network, in order; names tell them apart (``plrc.views.networks.named``).
 
         Raises:
             ValueError: none is given, one cannot be loaded, or has no such layer or branch; the device is not there.
@@ -63,7 +63,7 @@ class Desk:
         return named(loaded, branch)
 
     def picture(self, spec: str) -> Picture:
-        """``plrc.recipes.pictures.open_picture``, of a picture that may have been opened before."""
+        """``plrc.views.pictures.open_picture``, of a picture that may have been opened before."""
         if not self.megabytes:
             return open_picture(spec)
         key = ("picture", spec, _stamp(Path(spec)))

@@ -23,7 +23,7 @@ from plrc import figures
 
 FORMAT, VERSION = "plrc recipe", 1
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is, how much there is
-NO_PARAMETERS = ("progress", "desk")  # of a recipe's function: they change nothing in what is drawn
+NO_PARAMETERS = ("progress", "session")  # of a recipe's function: they change nothing in what is drawn
 Item = TypeVar("Item")
 
 
@@ -32,7 +32,7 @@ class Drawing:
     """What a recipe gives. Its figure is drawn when it is first asked for: who wants the numbers need not wait.
 
     Attributes:
-        kind: the recipe's, a key of ``plrc.recipes.KINDS``. parameters: all it was given; numbers, strings, lists.
+        kind: the recipe's, a key of ``plrc.views.KINDS``. parameters: all it was given; numbers, strings, lists.
         inputs: what was read (pictures, checkpoints) → its SHA-256, so that a replay knows whether it is the same.
         arrays: what is drawn, as NumPy arrays. draw: draws the figure. lines: the numbers beside the picture, to be
             printed.

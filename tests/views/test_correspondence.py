@@ -1,4 +1,4 @@
-"""plrc.recipes.correspondence: what sees coordinates matches all; numbers are of what is drawn."""
+"""plrc.views.correspondence: what sees coordinates matches all; numbers are of what is drawn."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from plrc.analysis.features import load_encoder
 from plrc.analysis.pooling import region_numbers
 from plrc.config import load_config
 from plrc.data.loader import view_sampler
-from plrc.recipes import draw_correspondence
-from plrc.recipes.pictures import open_picture
-from recipes.conftest import noise, ramp
+from plrc.views import draw_correspondence
+from plrc.views.pictures import open_picture
+from views.conftest import noise, ramp
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 
@@ -24,7 +24,7 @@ TINY, OTHER = "random:tiny", "random:tiny@1"
 @pytest.fixture
 def true_colours(monkeypatch):
     """Views keep their colours."""
-    monkeypatch.setattr("plrc.recipes.pairs.apply", lambda views, parameters: views.float() / 255)
+    monkeypatch.setattr("plrc.views.pairs.apply", lambda views, parameters: views.float() / 255)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_objects_are_regions(masked):
 
 
 def test_a_row_for_each_picture_and_network_on_one_sheet(seeing, true_colours, tmp_path, monkeypatch):
-    monkeypatch.setattr("plrc.recipes.correspondence._ON_A_SHEET", 2)
+    monkeypatch.setattr("plrc.views.correspondence._ON_A_SHEET", 2)
     specs = [str(tmp_path / f"p{i}.png") for i in range(4)]
     for i, spec in enumerate(specs):
         ramp(96, 64 + 16 * i).save(spec)

@@ -14,10 +14,10 @@ from torch import Tensor
 from plrc.analysis.embedding import Labeller
 from plrc.analysis.features import DenseEncoder, FeatureMap
 from plrc.geometry import cell_of
-from plrc.recipes.desk import Desk
-from plrc.recipes.drawing import Progress, counted
-from plrc.recipes.networks import sides
-from plrc.recipes.pictures import Picture, region_raster
+from plrc.views.drawing import Progress, counted
+from plrc.views.networks import sides
+from plrc.views.pictures import Picture, region_raster
+from plrc.views.session import Session
 
 NO_OBJECT = "background"
 _THUMBNAIL = 96  # pixels of the longer side
@@ -28,13 +28,13 @@ class Pictures:
     """Pictures on their way through a network: each is opened once, and asked about when its map has come.
 
     Attributes:
-        specs: their names. of, regions: what is made of them. desk: where they are opened and encoded.
+        specs: their names. of, regions: what is made of them. session: where they are opened and encoded.
         now: the picture that is asked about, and its map. read: of those that came, what a recipe notes.
         thumbnails: for "images". objects_known: in all that came.
     """
 
-    def __init__(self, specs: Sequence[str], of: str, regions: str, desk: Desk) -> None:
-        self.specs, self.of, self.regions, self.desk = specs, of, regions, desk
+    def __init__(self, specs: Sequence[str], of: str, regions: str, session: Session) -> None:
+        self.specs, self.of, self.regions, self.session = specs, of, regions, session
         self.read: dict[str, str] = {}
         self.thumbnails: list[Image.Image] = []
         self.objects_known = True
@@ -54,11 +54,11 @@ class Pictures:
 
         def images() -> Iterator[Image.Image]:
             for spec in self.specs:
-                waiting.append(self.desk.picture(spec))
+                waiting.append(self.session.picture(spec))
                 yield waiting[-1].image
 
         counted_images = counted(images(), len(self.specs), f"pictures, {name}", progress)
-        for fmap in self.desk.maps(network, counted_images, layer, sides(size), finer):
+        for fmap in self.session.maps(network, counted_images, layer, sides(size), finer):
             self.now = waiting.popleft(), fmap
             yield fmap
 

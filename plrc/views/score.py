@@ -10,9 +10,9 @@ from typing import Any
 from plrc.analysis.descriptors import dense
 from plrc.analysis.scores import Table, score_table
 from plrc.data.annotated import layout_of, open_annotated
-from plrc.recipes.desk import Desk
-from plrc.recipes.drawing import NO_PARAMETERS, Drawing, Progress, counted, written_whole
-from plrc.recipes.networks import inputs_of
+from plrc.views.drawing import NO_PARAMETERS, Drawing, Progress, counted, written_whole
+from plrc.views.networks import inputs_of
+from plrc.views.session import Session
 
 
 @dataclass(eq=False, kw_only=True)
@@ -45,7 +45,7 @@ def draw_score(
     until: int | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
-    desk: Desk | None = None,
+    session: Session | None = None,
     through: Callable[[list[int]], Iterable[int]] = iter,
 ) -> ScoreDrawing:
     """All scores that a data set allows: see ``plrc.analysis.scores.score_table``.
@@ -58,14 +58,14 @@ def draw_score(
             ``plrc.load_encoder``. size: pixels of a picture's shorter side, in steps of 32. most: that many pictures,
             evenly spread. within: cells of 32 pixels by which a match of views may be off.
         until: the first so many of those pictures, as after an interrupt; None for all.
-        progress, desk: no part of the recipe. through: goes through the pictures' numbers, and may end early; the
+        progress, session: no part of the recipe. through: goes through the pictures' numbers, and may end early; the
             recipe says after how many.
 
     Raises:
         ValueError: bad input, in a sentence that names it and the remedy. FileNotFoundError: there is no such data set.
     """
     parameters = {name: value for name, value in locals().items() if name not in (*NO_PARAMETERS, "through")}
-    networks = (desk or Desk()).networks(checkpoints, device, layer, branch)
+    networks = (session or Session()).networks(checkpoints, device, layer, branch)
     source = open_annotated(dataset)
 
     def chosen(numbers: list[int]) -> Iterable[int]:

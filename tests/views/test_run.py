@@ -1,4 +1,4 @@
-"""plrc.recipes.run: a run's folder as curves and numbers, whatever state its log is in."""
+"""plrc.views.run: a run's folder as curves and numbers, whatever state its log is in."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from plrc.recipes import KINDS, draw_run, replay
-from plrc.recipes.run import duration
-from plrc.recipes.run_folder import affinity_pictures, nearest, read_run
+from plrc.views import KINDS, draw_run, replay
+from plrc.views.run import duration
+from plrc.views.run_folder import affinity_pictures, nearest, read_run
 
 SETTINGS = {
     "epochs": 10, "batch_size": 32, "weight_image": 0.7, "weight_point": 0.3, "weight_affinity": 0.5,

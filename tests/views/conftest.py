@@ -34,7 +34,7 @@ def seeing(monkeypatch: pytest.MonkeyPatch) -> None:
         origin = Origin(name=name, path=None, format="random", branch="", arch="tiny", sha256=None, note="")
         return DenseEncoder(Pretrained(trunk=CoordinateTrunk(), heads={}, origin=origin), device)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("plrc.recipes.desk.load_encoder", load_encoder)
+    monkeypatch.setattr("plrc.views.session.load_encoder", load_encoder)
     monkeypatch.setattr("plrc.analysis.features.normalise", lambda pictures: pictures)
 
 

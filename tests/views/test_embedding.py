@@ -1,4 +1,4 @@
-"""plrc.recipes.embedding: items are labelled by what lies at their middle, and the table is of the picture."""
+"""plrc.views.embedding: items are labelled by what lies at their middle, and the table is of the picture."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from matplotlib.text import Text
 
 from plrc.analysis.embedding import gather_regions, label_purity, neighbours_kept
 from plrc.analysis.features import load_encoder
-from plrc.recipes import draw_embedding
-from plrc.recipes.pictures import open_picture
-from recipes.conftest import noise
+from plrc.views import draw_embedding
+from plrc.views.pictures import open_picture
+from views.conftest import noise
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 
@@ -124,7 +124,7 @@ def test_a_picture_is_opened_once_a_network_and_progress_begins_with_the_first(m
         log.append(spec)
         return open_picture(spec)
 
-    monkeypatch.setattr("plrc.recipes.desk.open_picture", opened)
+    monkeypatch.setattr("plrc.views.session.open_picture", opened)
     specs = [f"scenes#{i}" for i in range(12)]
     draw_embedding(specs, [TINY, OTHER], of, "pca", size=64, progress=lambda *step: log.append(step))
     assert log[:4] == ["scenes#0", (f"pictures, {TINY}", 1, 12), "scenes#1", (f"pictures, {TINY}", 2, 12)]
@@ -142,7 +142,7 @@ def test_pictures_are_let_go(monkeypatch, of):
         most = max(most, len(living))
         return picture
 
-    monkeypatch.setattr("plrc.recipes.desk.open_picture", opened)
+    monkeypatch.setattr("plrc.views.session.open_picture", opened)
     draw_embedding([f"scenes#{i}" for i in range(40)], [TINY], of, "pca", "objects", size=64)
     assert most <= 18  # two batches of 8 and what is asked about
 
@@ -213,8 +213,8 @@ def test_numbers_that_cannot_be_are_named(how, named):
 )
 def test_too_many_items_are_refused_as_soon_as_it_is_certain(monkeypatch, of, regions, seen, message):
     opened = []
-    monkeypatch.setattr("plrc.recipes.labels._MOST", 100)
-    monkeypatch.setattr("plrc.recipes.desk.open_picture", lambda spec: opened.append(spec) or open_picture(spec))
+    monkeypatch.setattr("plrc.views.labels._MOST", 100)
+    monkeypatch.setattr("plrc.views.session.open_picture", lambda spec: opened.append(spec) or open_picture(spec))
     specs = [f"scenes#{i}" for i in range(12)]
     with pytest.raises(ValueError, match=message):
         draw_embedding(specs, [TINY], of, "pca", regions, per_picture=10, size=64)

@@ -16,9 +16,8 @@ from plrc.analysis.affinity import density, map_difference, prompt
 from plrc.analysis.features import DenseEncoder
 from plrc.figures import Scale
 from plrc.figures.scales import DENSITY, DENSITY_DIFFERENCE
-from plrc.recipes.desk import Desk
-from plrc.recipes.drawing import NO_PARAMETERS, Drawing, Progress, few, note_of
-from plrc.recipes.maps import (
+from plrc.views.drawing import NO_PARAMETERS, Drawing, Progress, few, note_of
+from plrc.views.maps import (
     ON_A_SHEET,
     Answer,
     caption_of,
@@ -30,8 +29,9 @@ from plrc.recipes.maps import (
     points_said,
     row_of,
 )
-from plrc.recipes.networks import check_cells, heading, inputs_of, made_of, sides
-from plrc.recipes.pictures import Picture, innermost, largest, points_in_frame, spread
+from plrc.views.networks import check_cells, heading, inputs_of, made_of, sides
+from plrc.views.pictures import Picture, innermost, largest, points_in_frame, spread
+from plrc.views.session import Session
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ def draw_affinity(
     auto_range: bool = False,
     device: str = "cpu",
     progress: Progress | None = None,
-    desk: Desk | None = None,
+    session: Session | None = None,
 ) -> AffinityDrawing:
     """Affinity maps, and the numbers beside them.
 
@@ -92,7 +92,7 @@ def draw_affinity(
     is specific. A difference has a row of its own, with its lowest and highest value.
 
     Args:
-        pictures, to: as ``plrc.recipes.pictures.open_picture`` takes them. checkpoints: as ``plrc.load_encoder`` does.
+        pictures, to: as ``plrc.views.pictures.open_picture`` takes them. checkpoints: as ``plrc.load_encoder`` does.
         points, negatives: ``[x, y]`` in the image frame or ``[x, y, "px"]``. No point: the innermost point of the
             picture's largest object, where objects are known, else its centre.
         layer, size, finer: as of ``DenseEncoder.features``. branch: as of ``plrc.load_encoder``.
@@ -104,7 +104,7 @@ def draw_affinity(
         auto_range: colours from the values' own range, as a softmax has them always. Else all maps have those of
             [−1, 1], in which most differences and positive − negative lie too; a pointed end of the colour bar says
             that there are values beyond.
-        progress: is told the pictures done. desk: what was loaded and encoded before. Neither is part of the recipe.
+        progress: is told the pictures done. session: what was loaded and encoded before. Neither is part of the recipe.
 
     Raises:
         ValueError: bad input, in a sentence that names it and the remedy.
@@ -114,8 +114,8 @@ def draw_affinity(
         raise ValueError("--difference compares two checkpoints: name another one with --checkpoint")
     if to and len(pictures) > 1:
         raise ValueError("--to looks for the point of one picture in others: name one picture before it")
-    desk = desk or Desk()
-    networks = desk.networks(checkpoints, device, layer, branch)
+    session = session or Session()
+    networks = session.networks(checkpoints, device, layer, branch)
     inputs = inputs_of(networks, checkpoints)
 
     kind = "cosine" if temperature is None else "softmax"
@@ -127,10 +127,12 @@ def draw_affinity(
     points_asked: dict[str, np.ndarray] = {}
     shown: dict[str, list[tuple[Answer, str]]] = {}  # with their captions
     chosen, maps_before = spread(len(pictures), ON_A_SHEET), 0
-    for number, questions in enumerate(_questions(desk, pictures, to, points, negatives, together)):
+    for number, questions in enumerate(_questions(session, pictures, to, points, negatives, together)):
         for picture in questions.pictures:
             inputs |= picture.inputs
-        answers = {name: _ask(desk, net, questions, layer, size, finer, temperature) for name, net in networks.items()}
+        answers = {
+            name: _ask(session, net, questions, layer, size, finer, temperature) for name, net in networks.items()
+        }
         if not number:
             made = made_of({name: column[0].fmap for name, column in answers.items()}, size, len(pictures) + len(to))
             points_merged = points_said(next(iter(answers.values())))
@@ -192,7 +194,7 @@ def draw_affinity(
 
 
 def _questions(
-    desk: Desk,
+    session: Session,
     pictures: Sequence[str],
     to: Sequence[str],
     points: Sequence[Sequence[Any]],
@@ -200,9 +202,9 @@ def _questions(
     together: bool,
 ) -> Iterator[_Questions]:
     """Pictures are opened one after the other, so that a folder of any length will do."""
-    others = [desk.picture(spec) for spec in to]
+    others = [session.picture(spec) for spec in to]
     for spec in pictures:
-        picture = desk.picture(spec)
+        picture = session.picture(spec)
         wanted, unwanted = points_in_frame(points, picture), points_in_frame(negatives, picture)
         thing = None
         if not len(wanted):
@@ -216,7 +218,7 @@ def _questions(
 
 
 def _ask(
-    desk: Desk,
+    session: Session,
     network: DenseEncoder,
     questions: _Questions,
     layer: str | None,
@@ -224,7 +226,7 @@ def _ask(
     finer: str | None,
     temperature: float | None,
 ) -> list[Answer]:
-    fmaps = list(desk.maps(network, [p.image for p in questions.pictures], layer, sides(size), finer))
+    fmaps = list(session.maps(network, [p.image for p in questions.pictures], layer, sides(size), finer))
     for picture, fmap in zip(questions.pictures, fmaps, strict=True):
         check_cells(network.origin.name, picture.name, fmap)
     answers = []

@@ -15,9 +15,9 @@ from plrc.data.loader import view_sampler
 from plrc.data.photometric import apply
 from plrc.data.views import cut
 from plrc.geometry import Crop
-from plrc.recipes.desk import Desk
-from plrc.recipes.pictures import points_in_frame, region_raster
 from plrc.regions import view_regions
+from plrc.views.pictures import points_in_frame, region_raster
+from plrc.views.session import Session
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Pair:
 
 
 def pairs_of(
-    desk: Desk,
+    session: Session,
     pictures: Sequence[str],
     other: str | None,
     points: Sequence[Sequence[Any]],
@@ -62,10 +62,10 @@ def pairs_of(
     if scale is not None:
         sampler = replace(sampler, scale=(scale, sampler.scale[1]))
     for i, spec in enumerate(pictures):
-        picture = desk.picture(spec)
+        picture = session.picture(spec)
         wanted = points_in_frame(points, picture) if points else None
         if other is not None:
-            second = desk.picture(other)
+            second = session.picture(other)
             rasters = (region_raster(picture, regions), region_raster(second, regions)) if regions else None
             name = f"{picture.name} – {second.name}"
             pair = Pair((spec, other), name, picture.image, second.image, wanted, None, rasters, background)

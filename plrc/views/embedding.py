@@ -23,11 +23,11 @@ from plrc.analysis.embedding import (
     tsne,
 )
 from plrc.analysis.features import FeatureMap
-from plrc.recipes.desk import Desk
-from plrc.recipes.drawing import NO_PARAMETERS, Drawing, Progress, check_seed, note_of
-from plrc.recipes.labels import Pictures, folder_of
-from plrc.recipes.networks import Made, heading, inputs_of, made_of
-from plrc.recipes.pictures import mask_files
+from plrc.views.drawing import NO_PARAMETERS, Drawing, Progress, check_seed, note_of
+from plrc.views.labels import Pictures, folder_of
+from plrc.views.networks import Made, heading, inputs_of, made_of
+from plrc.views.pictures import mask_files
+from plrc.views.session import Session
 
 _NEIGHBOURS = 10
 
@@ -62,7 +62,7 @@ def draw_embedding(
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
-    desk: Desk | None = None,
+    session: Session | None = None,
 ) -> EmbeddingDrawing:
     """Points, regions or whole pictures in the plane, by t-SNE or PCA; the same items by each network.
 
@@ -73,7 +73,7 @@ def draw_embedding(
     an item's ten nearest in other pictures that have its label, beside what blind guessing gets.
 
     Args:
-        pictures: as ``plrc.recipes.pictures.open_picture`` takes them. checkpoints: as ``plrc.load_encoder`` does.
+        pictures: as ``plrc.views.pictures.open_picture`` takes them. checkpoints: as ``plrc.load_encoder`` does.
         of: "points", "regions" or "images". method: "tsne" or "pca".
         regions: of "regions" only: "grid:4", "superpixels:16", "masks:DIR", or "objects", the pictures' own.
         per_picture: of "points" only: those drawn in each picture.
@@ -81,7 +81,7 @@ def draw_embedding(
         clusters: by k-means of the features, as many for each network; 0 for none.
         layer, size, finer: as of ``DenseEncoder.features``. branch: as of ``plrc.load_encoder``. seed: of the points,
             of t-SNE and of k-means.
-        progress: is told the pictures and t-SNE's steps that are done. desk: what was loaded and encoded before.
+        progress: is told the pictures and t-SNE's steps that are done. session: what was loaded and encoded before.
             Neither is part of the recipe.
 
     Raises:
@@ -89,10 +89,10 @@ def draw_embedding(
     """
     parameters = {name: value for name, value in locals().items() if name not in NO_PARAMETERS}
     _check(per_picture, perplexity, clusters, seed)
-    desk = desk or Desk()
-    networks = desk.networks(checkpoints, device, layer, branch)
+    session = session or Session()
+    networks = session.networks(checkpoints, device, layer, branch)
     masks = mask_files(pictures, regions) if of == "regions" else {}
-    seen = Pictures(pictures, of, regions, desk)
+    seen = Pictures(pictures, of, regions, session)
     first: Items | None = None
     planes: dict[str, np.ndarray] = {}
     headings: dict[str, str] = {}

@@ -6,15 +6,15 @@ The command line, the app and the notebooks call the same ones.
 
 from collections.abc import Callable
 
-from plrc.recipes.affinity import AffinityDrawing, draw_affinity
-from plrc.recipes.cells import draw_rgb, draw_segments
-from plrc.recipes.correspondence import CorrespondenceDrawing, draw_correspondence
-from plrc.recipes.desk import Desk
-from plrc.recipes.drawing import Drawing, read_recipe, replay
-from plrc.recipes.embedding import EmbeddingDrawing, draw_embedding
-from plrc.recipes.pictures import Picture, list_pictures, open_picture
-from plrc.recipes.run import RunDrawing, draw_run
-from plrc.recipes.score import ScoreDrawing, draw_score
+from plrc.views.affinity import AffinityDrawing, draw_affinity
+from plrc.views.cells import draw_rgb, draw_segments
+from plrc.views.correspondence import CorrespondenceDrawing, draw_correspondence
+from plrc.views.drawing import Drawing, read_recipe, replay
+from plrc.views.embedding import EmbeddingDrawing, draw_embedding
+from plrc.views.pictures import Picture, list_pictures, open_picture
+from plrc.views.run import RunDrawing, draw_run
+from plrc.views.score import ScoreDrawing, draw_score
+from plrc.views.session import Session
 
 KINDS: dict[str, Callable[..., Drawing]] = {
     "affinity": draw_affinity,
@@ -30,12 +30,12 @@ __all__ = [
     "KINDS",
     "AffinityDrawing",
     "CorrespondenceDrawing",
-    "Desk",
     "Drawing",
     "EmbeddingDrawing",
     "Picture",
     "RunDrawing",
     "ScoreDrawing",
+    "Session",
     "draw_affinity",
     "draw_correspondence",
     "draw_embedding",

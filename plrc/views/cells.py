@@ -14,10 +14,10 @@ from PIL import Image
 from plrc import figures
 from plrc.analysis.embedding import Basis, load_basis, pca_basis, save_basis, segments, to_rgb
 from plrc.analysis.features import DenseEncoder, FeatureMap
-from plrc.recipes.desk import Desk
-from plrc.recipes.drawing import NO_PARAMETERS, Drawing, Progress, check_seed, counted, few, note_of, written_whole
-from plrc.recipes.networks import Made, heading, inputs_of, made_of, sides
-from plrc.recipes.pictures import spread
+from plrc.views.drawing import NO_PARAMETERS, Drawing, Progress, check_seed, counted, few, note_of, written_whole
+from plrc.views.networks import Made, heading, inputs_of, made_of, sides
+from plrc.views.pictures import spread
+from plrc.views.session import Session
 
 _ON_A_SHEET = 24  # pictures; the arrays have all
 _ROOM = 4 * 10**9  # bytes of the feature maps that are held at once, those of all pictures by one network
@@ -34,7 +34,7 @@ def draw_rgb(
     finer: str | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
-    desk: Desk | None = None,
+    session: Session | None = None,
 ) -> Drawing:
     """The first three principal components of all cells of all pictures as red, green and blue.
 
@@ -44,7 +44,7 @@ def draw_rgb(
     Args:
         pictures, checkpoints, layer, branch, size, finer: as of ``draw_affinity``.
         basis: a file of ``keep_basis``: colours then mean the same in other pictures. One network only.
-        keep_basis, progress, desk: where to keep the basis, who is told the pictures done, and what was loaded
+        keep_basis, progress, session: where to keep the basis, who is told the pictures done, and what was loaded
             and encoded before; no part of the recipe.
 
     Raises:
@@ -54,8 +54,8 @@ def draw_rgb(
     if (basis or keep_basis) and len(checkpoints) > 1:
         raise ValueError("a basis belongs to one network: name one checkpoint with --basis or --keep-basis")
     stored = load_basis(basis) if basis else None
-    desk = desk or Desk()
-    networks = desk.networks(checkpoints, device, layer, branch)
+    session = session or Session()
+    networks = session.networks(checkpoints, device, layer, branch)
     inputs = inputs_of(networks, checkpoints)
     known_as = {
         name: f"{inputs[checkpoint]} {network.origin.branch}".strip()
@@ -63,7 +63,7 @@ def draw_rgb(
     }
     if stored:
         _check_network(stored, *next(iter(known_as.items())))
-    sheet = _Sheet(pictures, desk)
+    sheet = _Sheet(pictures, session)
     colours: dict[str, list[np.ndarray]] = {}
     bases: dict[str, Basis] = {}
     extents: dict[str, list[tuple[float, float]]] = {}
@@ -127,7 +127,7 @@ def draw_segments(
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
-    desk: Desk | None = None,
+    session: Session | None = None,
 ) -> Drawing:
     """Segments that all pictures share, by spherical k-means of their cells; one colour a segment.
 
@@ -136,7 +136,7 @@ def draw_segments(
 
     Args:
         pictures, checkpoints, layer, branch, size, finer: as of ``draw_affinity``. seed: of k-means. progress: is told
-            the pictures done. desk: what was loaded and encoded before. Neither is part of the recipe.
+            the pictures done. session: what was loaded and encoded before. Neither is part of the recipe.
 
     Raises:
         ValueError: bad input, in a sentence that names it and the remedy.
@@ -145,9 +145,9 @@ def draw_segments(
     if segments_wanted < 1:
         raise ValueError(f"--segments takes 1 segment or more, not {segments_wanted}")
     check_seed(seed)
-    desk = desk or Desk()
-    networks = desk.networks(checkpoints, device, layer, branch)
-    sheet = _Sheet(pictures, desk)
+    session = session or Session()
+    networks = session.networks(checkpoints, device, layer, branch)
+    sheet = _Sheet(pictures, session)
     labels: dict[str, list[np.ndarray]] = {}
     extents: dict[str, list[tuple[float, float]]] = {}
     headings: dict[str, str] = {}
@@ -198,13 +198,13 @@ class _Sheet:
     """Pictures, opened one by one, and what is kept of them.
 
     Attributes:
-        specs: their names. desk: where they are opened and encoded. read: of those opened, what a recipe notes.
+        specs: their names. session: where they are opened and encoded. read: of those opened, what a recipe notes.
         shown: number → pixels, of those on the sheet. names: theirs, in a few words.
     """
 
-    def __init__(self, specs: Sequence[str], desk: Desk) -> None:
+    def __init__(self, specs: Sequence[str], session: Session) -> None:
         self.specs = specs
-        self.desk = desk
+        self.session = session
         self.read: dict[str, str] = {}
         self.shown: dict[int, np.ndarray] = {}
         self._chosen = set(spread(len(specs), _ON_A_SHEET))
@@ -221,7 +221,7 @@ class _Sheet:
         return few(self._names.values())
 
     def images(self) -> Iterator[Image.Image]:
-        for i, picture in enumerate(map(self.desk.picture, self.specs)):
+        for i, picture in enumerate(map(self.session.picture, self.specs)):
             if picture.spec not in self.read:  # not again for the next network
                 self.read |= picture.inputs
             if i in self._chosen and i not in self.shown:
@@ -245,7 +245,7 @@ def _encode(
     """
     n, held, fmaps = len(sheet.specs), 0, []
     images = counted(sheet.images(), n, f"pictures, {name}", progress)
-    for i, fmap in enumerate(sheet.desk.maps(network, images, layer, sides(size), finer), start=1):
+    for i, fmap in enumerate(sheet.session.maps(network, images, layer, sides(size), finer), start=1):
         held += fmap.features.nbytes
         least = fmap.features[:, 0, 0].nbytes * min(fmap.shape) ** 2  # of any map: the short sides are all alike
         if (needed := held + (n - i) * least) > _ROOM:

@@ -1,4 +1,4 @@
-"""plrc.recipes.affinity: the map peaks where one points, and each number is of its own picture and network."""
+"""plrc.views.affinity: the map peaks where one points, and each number is of its own picture and network."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from matplotlib.text import Text
 from plrc.analysis.affinity import affinity, prompt
 from plrc.analysis.features import load_encoder
 from plrc.analysis.scores import point_auc
-from plrc.recipes import draw_affinity
-from plrc.recipes.pictures import Picture, innermost, open_picture
-from recipes.conftest import noise, ramp, save_on_its_side
+from plrc.views import draw_affinity
+from plrc.views.pictures import Picture, innermost, open_picture
+from views.conftest import noise, ramp, save_on_its_side
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 
@@ -121,7 +121,7 @@ def nested(tmp_path, monkeypatch):
     def picture(spec):
         return Picture(spec, spec, noise(96, 64), masks, ["frame", "large", "small"])
 
-    monkeypatch.setattr("plrc.recipes.desk.open_picture", picture)
+    monkeypatch.setattr("plrc.views.session.open_picture", picture)
     return masks
 
 
@@ -182,7 +182,7 @@ def test_a_difference_beyond_its_colours_is_pointed_out(monkeypatch, value, beyo
     def difference(first, over, second, over_too):
         return torch.full((1, *over.shape), value), over
 
-    monkeypatch.setattr("plrc.recipes.affinity.map_difference", difference)
+    monkeypatch.setattr("plrc.views.affinity.map_difference", difference)
     drawing = draw_affinity(["scenes#3"], [TINY, OTHER], size=64, difference=True)
     assert drawing.scale.beyond == beyond
     assert drawing.figure is not None  # the bar of such a scale can be drawn

@@ -18,11 +18,11 @@ from plrc.analysis.correspondence import Matches, chance, match_points, match_re
 from plrc.analysis.features import DenseEncoder, FeatureMap
 from plrc.analysis.pooling import region_features, region_numbers
 from plrc.analysis.scores import bootstrap
-from plrc.recipes.desk import Desk
-from plrc.recipes.drawing import NO_PARAMETERS, Drawing, Progress, note_of
-from plrc.recipes.networks import check_cells, heading, inputs_of, made_of, sides
-from plrc.recipes.pairs import Pair, pairs_of
-from plrc.recipes.pictures import mask_files, spread
+from plrc.views.drawing import NO_PARAMETERS, Drawing, Progress, note_of
+from plrc.views.networks import check_cells, heading, inputs_of, made_of, sides
+from plrc.views.pairs import Pair, pairs_of
+from plrc.views.pictures import mask_files, spread
+from plrc.views.session import Session
 
 __all__ = ["CorrespondenceDrawing", "Found", "Pair", "draw_correspondence"]
 
@@ -81,7 +81,7 @@ def draw_correspondence(
     scale: float | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
-    desk: Desk | None = None,
+    session: Session | None = None,
 ) -> CorrespondenceDrawing:
     """Matches between two pictures, or between two views of each of several, and how good they are.
 
@@ -91,7 +91,7 @@ def draw_correspondence(
     back ends, as a share of the picture's longer side (median).
 
     Args:
-        pictures: as ``plrc.recipes.pictures.open_picture`` takes them; one of them if there is an ``other``.
+        pictures: as ``plrc.views.pictures.open_picture`` takes them; one of them if there is an ``other``.
         checkpoints: as ``plrc.load_encoder`` takes them. other: the picture to match with; None: two views of each.
         points: of the left picture, as of ``draw_affinity``; every cell's centre if not given.
         regions: match regions, not points: "grid:4", "superpixels:16", "masks:DIR", or "objects", the pictures' own.
@@ -101,7 +101,7 @@ def draw_correspondence(
         mutual, ratio: keep only matches that hold in both directions, or whose ratio test is below it.
         seed: of the two views. scale: the least share of the picture that a view shows; the preset's if not given. Two
             pictures have neither.
-        progress: is told the pairs done. desk: what was loaded and encoded before. Neither is part of the recipe.
+        progress: is told the pairs done. session: what was loaded and encoded before. Neither is part of the recipe.
 
     Raises:
         ValueError: bad input, in a sentence that names it and the remedy.
@@ -119,18 +119,18 @@ def draw_correspondence(
         raise ValueError(
             f"--ratio is the distance of a match over that of the next best, so above 0 and at most 1, not {ratio:g}"
         )
-    desk = desk or Desk()
-    networks = desk.networks(checkpoints, device, layer, branch)
+    session = session or Session()
+    networks = session.networks(checkpoints, device, layer, branch)
     inputs = inputs_of(networks, checkpoints)
     inputs |= mask_files([*pictures, other] if other is not None else pictures, regions)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in networks}
     shown: dict[str, list[Found]] = {name: [] for name in networks}
     parts: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in networks}
     chosen = spread(len(pictures), _ON_A_SHEET)
-    for i, (pair, read) in enumerate(pairs_of(desk, pictures, other, points, regions, size, seed, scale)):
+    for i, (pair, read) in enumerate(pairs_of(session, pictures, other, points, regions, size, seed, scale)):
         inputs |= read
         for name, network in networks.items():
-            found = _match(desk, network, pair, layer, size, finer, within, mutual, ratio)
+            found = _match(session, network, pair, layer, size, finer, within, mutual, ratio)
             rows[name].append(_row(name, found))
             for part, values in _arrays(found).items():
                 parts[name].setdefault(part, []).append(values)
@@ -165,7 +165,7 @@ def draw_correspondence(
 
 
 def _match(
-    desk: Desk,
+    session: Session,
     network: DenseEncoder,
     pair: Pair,
     layer: str | None,
@@ -175,7 +175,7 @@ def _match(
     mutual: bool,
     ratio: float | None,
 ) -> Found:
-    a, b = desk.maps(network, [pair.left, pair.right], layer, sides(size), finer)
+    a, b = session.maps(network, [pair.left, pair.right], layer, sides(size), finer)
     for fmap in (a, b):
         check_cells(network.origin.name, pair.name, fmap)
     matrix = None

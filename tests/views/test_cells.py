@@ -1,4 +1,4 @@
-"""plrc.recipes.cells: colours that stay with their basis, and segments that pictures share."""
+"""plrc.views.cells: colours that stay with their basis, and segments that pictures share."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from matplotlib.text import Text
 
 from plrc.analysis.embedding import load_basis, to_rgb
 from plrc.analysis.features import load_encoder
-from plrc.recipes import cells, desk, draw_rgb, draw_segments
-from plrc.recipes.pictures import open_picture
+from plrc.views import cells, draw_rgb, draw_segments, session
+from plrc.views.pictures import open_picture
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 
@@ -79,7 +79,7 @@ def test_segments():
 @pytest.mark.parametrize("draw", [draw_rgb, draw_segments])
 def test_maps_that_there_is_no_room_for_are_refused(monkeypatch, draw):
     opened = []
-    monkeypatch.setattr(desk, "open_picture", lambda spec: opened.append(spec) or open_picture(spec))
+    monkeypatch.setattr(session, "open_picture", lambda spec: opened.append(spec) or open_picture(spec))
     one = fmap_of("scenes#0").features.nbytes
     specs = [f"scenes#{i}" for i in range(12)]
     monkeypatch.setattr(cells, "_ROOM", 5 * one)
@@ -103,7 +103,7 @@ def test_a_picture_is_opened_once_a_network_and_its_map_is_let_go_before_the_nex
         return found
 
     encoded = cells._encode
-    monkeypatch.setattr(desk, "open_picture", lambda spec: opened.append(spec) or open_picture(spec))
+    monkeypatch.setattr(session, "open_picture", lambda spec: opened.append(spec) or open_picture(spec))
     monkeypatch.setattr(cells, "_encode", encode)
     told = []
     specs = [f"scenes#{i}" for i in range(3)]

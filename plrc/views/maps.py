@@ -15,7 +15,7 @@ from plrc import figures
 from plrc.analysis.features import FeatureMap
 from plrc.analysis.scores import best_iou, bootstrap, point_auc
 from plrc.geometry import cell_of
-from plrc.recipes.pictures import Picture, spread
+from plrc.views.pictures import Picture, spread
 
 ON_A_SHEET = 12  # rows; the table and the arrays have all
 

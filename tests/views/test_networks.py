@@ -1,4 +1,4 @@
-"""plrc.recipes.networks: names tell networks apart, and of which branch they are."""
+"""plrc.views.networks: names tell networks apart, and of which branch they are."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from plrc import config
 from plrc.checkpoint import save_checkpoint
 from plrc.model import PLRC
-from plrc.recipes import Desk, draw_affinity
-from plrc.recipes.networks import sides
+from plrc.views import Session, draw_affinity
+from plrc.views.networks import sides
 
 
 @pytest.fixture
@@ -29,18 +29,22 @@ def run(tmp_path):
 
 def test_names_are_different():
     tiny = "random:tiny"
-    assert list(Desk().networks([tiny, "random:tiny@1", tiny], "cpu", None)) == [tiny, "random:tiny@1", f"{tiny} (2)"]
+    assert list(Session().networks([tiny, "random:tiny@1", tiny], "cpu", None)) == [
+        tiny,
+        "random:tiny@1",
+        f"{tiny} (2)",
+    ]
 
 
 def test_a_branch_is_taken_and_named(run):
-    assert list(Desk().networks([run, run], "cpu", None, "key")) == ["demo/last key", "demo/last key (2)"]
-    assert Desk().networks([run], "cpu", None, "key")["demo/last key"].origin.branch == "key"
+    assert list(Session().networks([run, run], "cpu", None, "key")) == ["demo/last key", "demo/last key (2)"]
+    assert Session().networks([run], "cpu", None, "key")["demo/last key"].origin.branch == "key"
     query, key = (draw_affinity(["scenes#1"], [run], size=64, branch=branch) for branch in (None, "key"))
     assert key.parameters["branch"] == "key"
     assert key.lines[0].startswith("demo/last key: ")
     assert abs(query.arrays["demo/last 0"] - key.arrays["demo/last key 0"]).max() > 1e-3
     with pytest.raises(ValueError, match="random:tiny has no branch 'key'"):
-        Desk().networks(["random:tiny"], "cpu", None, "key")
+        Session().networks(["random:tiny"], "cpu", None, "key")
 
 
 def test_sizes():
