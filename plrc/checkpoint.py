@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from plrc.files import written_whole
+
 FORMAT, VERSION = "plrc", 1  # of a pre-training run
 DETECTOR = "plrc detector"  # of a fine-tuning run, in the same layout
 
@@ -27,19 +29,15 @@ def save_checkpoint(file: Path, content: dict[str, Any], also: Path | None = Non
     Args:
         also: a second name under which this state is kept. kind: ``FORMAT`` or ``DETECTOR``.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.unfinished")
-    with unfinished.open("wb") as stream:
-        torch.save({"format": kind, "version": VERSION, **content}, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    if also is not None:
-        also.unlink(missing_ok=True)
-        try:
-            os.link(unfinished, also)  # one copy on disk: a later last.pt replaces the name, not the data
-        except OSError:  # a file system without hard links
-            shutil.copyfile(unfinished, also)
-    unfinished.replace(file)
+    with written_whole(file, durable=True) as unfinished:
+        with unfinished.open("wb") as stream:
+            torch.save({"format": kind, "version": VERSION, **content}, stream)
+        if also is not None:
+            also.unlink(missing_ok=True)
+            try:
+                os.link(unfinished, also)  # one copy on disk: a later last.pt replaces the name, not the data
+            except OSError:  # a file system without hard links
+                shutil.copyfile(unfinished, also)
 
 
 def load_checkpoint(file: Path, kind: str = FORMAT) -> dict[str, Any]:

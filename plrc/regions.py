@@ -8,8 +8,6 @@ region is the raster's value at the image point that its crop maps it to, so a r
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from plrc.files import written_whole
 from plrc.geometry import Crop, cell_centres, cell_of
 
 MAX_REGIONS = 64  # of one image: the point losses cost (regions · points)² an image
@@ -78,10 +77,8 @@ class SuperpixelRegions:
         small.thumbnail((SUPERPIXEL_SIDE, SUPERPIXEL_SIDE), Image.Resampling.BILINEAR)
         labels = self._slic(np.array(small), n_segments=self._k, compactness=10, start_label=0)
         labels = _dense(labels)  # a few more than k, at times: SLIC takes it as approximate
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")  # others may be at it too
-        Image.fromarray(labels.astype(np.uint8)).save(unfinished, format="PNG", optimize=True)
-        unfinished.replace(file)
+        with written_whole(file) as unfinished:
+            Image.fromarray(labels.astype(np.uint8)).save(unfinished, format="PNG", optimize=True)
         return torch.from_numpy(labels).long()
 
 

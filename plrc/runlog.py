@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
+from plrc.files import written_whole
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -33,12 +35,10 @@ class RunLog:
     def __init__(self, folder: Path, total: int, first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes seconds to import, and only rank 0 needs it
 
-        folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / "log.jsonl"
         kept = [line for line in read_log(folder) if line["step"] <= first_step]
-        unfinished = self._file.with_suffix(".unfinished")
-        unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        unfinished.replace(self._file)
+        with written_whole(self._file) as unfinished:
+            unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._stream = self._file.open("a", buffering=1)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1 if first_step else None)
         self._total, self._first, self._start = total, first_step, time.perf_counter()

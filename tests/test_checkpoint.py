@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 
-from plrc import checkpoint
+from plrc import checkpoint, files
 from plrc.checkpoint import load_checkpoint, save_checkpoint
 
 CONTENT = {
@@ -52,10 +52,11 @@ def test_a_failure_while_writing_leaves_the_old_file(moment, tmp_path, monkeypat
     if moment == "torch.save":
         monkeypatch.setattr(checkpoint.torch, "save", cut_short)
     else:
-        monkeypatch.setattr(checkpoint.Path, "replace", killed)
+        monkeypatch.setattr(files.Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(last, {**CONTENT, "step": 4})
     assert load_checkpoint(last)["step"] == 3
+    assert [f.name for f in tmp_path.iterdir()] == ["last.pt"]
 
 
 def test_files_that_are_no_checkpoint_of_ours_are_named(tmp_path):

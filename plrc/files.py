@@ -1,0 +1,44 @@
+"""Files that are there whole or not at all, and the place for what is computed once."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(file: Path, durable: bool = False) -> Iterator[Path]:
+    """A path to write to; at the end of the block it becomes ``file``, so that nobody ever reads half of it.
+
+    Makes the folder. A kill or an error leaves the old file. Several processes may write the same file at once.
+
+    Args:
+        durable: the content is on the disk before the old file goes. Such a file has one writer at a time: what a
+            kill left unfinished is written over by the next one.
+
+    Raises:
+        OSError: the file cannot be written; names ``file``, not the path that was given out.
+    """
+    unfinished = file.with_name(f".{file.name}.{'' if durable else f'{os.getpid()}-{threading.get_ident()}.'}tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        if durable:
+            with unfinished.open("rb") as stream:
+                os.fsync(stream.fileno())
+        unfinished.replace(file)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(file)) from error
+    finally:
+        with suppress(OSError):  # usually it is gone
+            unfinished.unlink()
+
+
+def cache_folder(name: str) -> Path:
+    """Where results of this name are kept between runs: ``$XDG_CACHE_HOME/plrc/NAME``, or ``~/.cache/plrc/NAME``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "plrc", name)

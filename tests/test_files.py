@@ -1,0 +1,48 @@
+"""plrc.files: a file is whole or not there, and an error names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from plrc.files import cache_folder, written_whole
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_file_appears_at_the_end_and_stays_as_it_was_after_an_error(tmp_path, durable):
+    file = tmp_path / "a" / "x.txt"
+    with written_whole(file, durable) as unfinished:
+        unfinished.write_text("first")
+        assert not file.exists()
+    with pytest.raises(ZeroDivisionError), written_whole(file, durable) as unfinished:
+        1 / unfinished.write_text("")
+    assert file.read_text() == "first"
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_two_may_write_at_once(tmp_path):
+    file = tmp_path / "x.txt"
+    with written_whole(file) as ours:
+        ours.write_text("ours")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("os.getpid", lambda: 1)
+            with written_whole(file) as theirs:
+                theirs.write_text("theirs")
+        assert file.read_text() == "theirs"
+    assert file.read_text() == "ours"
+
+
+def test_an_error_names_the_file_itself(tmp_path):
+    (tmp_path / "taken").write_text("a file where a folder should be")
+    (tmp_path / "folder").mkdir()
+    for file in (tmp_path / "taken" / "x.txt", tmp_path / "folder"):
+        with pytest.raises(OSError, match=f"{file}'$"), written_whole(file) as unfinished:
+            unfinished.write_text("x")
+
+
+def test_the_cache_is_where_the_user_wants_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder("regions") == tmp_path / "plrc" / "regions"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder("regions") == Path.home() / ".cache" / "plrc" / "regions"
