@@ -31,7 +31,7 @@ class Workbench:
     """What is offered, and the session that all users share. Nothing else can be reached through the page.
 
     Attributes:
-        session: networks, pictures and feature maps, up to a number of megabytes. checkpoints: the first are shown first.
+        session: networks, pictures and maps, up to a number of megabytes. checkpoints: the first are shown first.
         pictures: that are listed. folders: whose pictures may be shown. runs: folders of runs, the newest first.
         uploads: where the page puts the pictures that it is given. exports: where the files that it gives lie.
     """

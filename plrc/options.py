@@ -1,0 +1,389 @@
+"""Options as frozen, torch-free dataclasses: every field once, with its type, default, unit, range and help.
+
+A run's settings and the queries of the views are such dataclasses. Command lines, YAML files, recipes, the app's links,
+controls and endpoints, and the notebooks' widget are made from their fields; nothing spells a field a second time.
+
+A field is a number, a string, a switch, a ``Point``, a ``Size``, a tuple of them, a table of numbers by name
+(``dict[str, float]``), or one of these and None. Values are converted when an object is made: lists become tuples, and
+text is read as the command line reads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+import yaml
+
+Presets = Mapping[str, Mapping[str, Any]]
+O = TypeVar("O", bound="Options")  # noqa: E741
+
+
+class Point(NamedTuple):
+    """A point ``(x, y)``: shares of the image's width and height in [0, 1], or pixels where ``unit`` is "px"."""
+
+    x: float
+    y: float
+    unit: str = ""
+
+    @classmethod
+    def parse(cls, value: Any) -> Point:
+        """From ``"0.4,0.6"``, ``"120px,85px"``, ``[0.4, 0.6]`` or ``[120, 85, "px"]``."""
+        parts = value.split(",") if isinstance(value, str) else list(value)
+        unit = parts.pop() if len(parts) == 3 else ""
+        if isinstance(value, str) and all(part.strip().endswith("px") for part in parts):
+            parts, unit = [part.strip().removesuffix("px") for part in parts], "px"
+        x, y = map(float, parts)
+        if unit not in ("", "px") or (not unit and not (0 <= x <= 1 and 0 <= y <= 1)):
+            raise ValueError
+        return cls(x, y, unit)
+
+    def __str__(self) -> str:
+        return f"{self.x:g}{self.unit},{self.y:g}{self.unit}"
+
+
+class Size(NamedTuple):
+    """Size of a network's input, pixels: the short side, or width and height where both are given."""
+
+    width: int
+    height: int = 0
+
+    @classmethod
+    def parse(cls, value: Any) -> Size:
+        """From ``448``, ``"448"``, ``"640x480"`` or ``[640, 480]``."""
+        if isinstance(value, cls):
+            return value
+        sides = value.split("x") if isinstance(value, str) else [value] if isinstance(value, int) else value
+        size = cls(*map(int, sides))
+        if size.width < 1 or size.height < 0 or (len(sides) == 2 and size.height < 1):
+            raise ValueError
+        return size
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}" if self.height else str(self.width)
+
+
+_EXPECTED: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    Point: "a point, 0.4,0.6 (shares of width and height, in [0, 1]) or 120px,85px",
+    Size: "a size in pixels, 448 (the short side) or 640x480",
+}
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: Sequence[str] | Mapping[str, Any] = (),
+    source: str = "",
+    resumable: bool = False,
+    each: str = "",
+    path: bool = False,
+    positional: bool = False,
+) -> Any:
+    """A field of an ``Options``.
+
+    Args:
+        default: or a function that makes it, as a table needs. Names that a table lacks have the default's values.
+        help: a short phrase; unit, range and source stand behind it by themselves. unit: "pixels", "steps" …
+        low, high, above: range of a number, or of each number of a tuple: ``low ≤ x ≤ high``, ``above < x``.
+        choices: what a text, or each text of a tuple, or each name of a table must be one of; a registry, too.
+        source: where the default comes from. resumable: a resumed run may have another value.
+        each: the flag of one member of a tuple, to be repeated (``--point 0.4,0.6 --point 0.1,0.2``); without it a
+            tuple's members stand behind one flag. path: of a file or folder, whose ``~`` is the home folder.
+        positional: without a flag on the command line.
+    """
+    metadata = {
+        "help": help,
+        "unit": unit,
+        "low": low,
+        "high": high,
+        "above": above,
+        "choices": choices,
+        "source": source,
+        "resumable": resumable,
+        "each": each,
+        "path": path,
+        "positional": positional,
+    }
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Base of all options. Making one raises a ValueError that names the flag, what is wrong, and what may be given."""
+
+    def __post_init__(self) -> None:
+        kinds = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = _converted(field, getattr(self, field.name), kinds[field.name])
+            object.__setattr__(self, field.name, value)
+            _check(field, value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, texts, lists and tables, as YAML and JSON hold them."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    def changed(self) -> dict[str, Any]:
+        """As ``to_dict``, but only what differs from the defaults."""
+        default = {field.name: _plain(_default(field)) for field in dataclasses.fields(self)}
+        return {name: value for name, value in self.to_dict().items() if value != default[name]}
+
+    @classmethod
+    def from_dict(cls: type[O], values: Mapping[str, Any], where: str = "the configuration") -> O:
+        """The opposite of ``to_dict``; fields that are missing have their defaults.
+
+        Raises:
+            ValueError: an unknown field (the nearest name is suggested), a value of the wrong type or out of range.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                raise ValueError(
+                    f"{where} has an unknown field {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+                )
+        return cls(**values)
+
+
+def load(kind: type[O], presets: Presets, preset: str, file: Path | None, given: Mapping[str, Any]) -> O:
+    """Options from a preset, a YAML file over it, and single fields over both; tables are merged key by key.
+
+    Raises:
+        ValueError: as ``Options.from_dict``; the file cannot be read.
+    """
+    values = dict(presets[preset])
+    for layer in (_read_yaml(file) if file is not None else {}, given):
+        for name, value in layer.items():
+            merged = isinstance(value, Mapping) and isinstance(values.get(name), Mapping)
+            values[name] = {**values[name], **value} if merged else value
+    return kind.from_dict(values, str(file or "the configuration"))
+
+
+def flag(name: str) -> str:
+    """The command line's name of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def kind_of(kind: Any) -> tuple[Any, bool]:
+    """A field's type without ``| None``, and whether None is allowed."""
+    members = [member for member in typing.get_args(kind) if member is not type(None)]
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return members[0], True
+    return kind, False
+
+
+# ----------------------------------------------------------------------------------------------------- the command line
+
+
+class Parser(argparse.ArgumentParser):
+    """Says of a typing mistake one sentence, not ten lines of what may be written."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def add_arguments(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
+    """A flag or an argument for every field. What is not given is absent from the namespace (see ``given``)."""
+    kinds = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        type_, _ = kind_of(kinds[field.name])
+        about, text = field.metadata, help_of(field).replace("%", "%%")
+        how: dict[str, Any] = {"help": text, "default": argparse.SUPPRESS}
+        if typing.get_origin(type_) is dict:
+            for key in about["choices"]:
+                parser.add_argument(
+                    f"{flag(field.name.removesuffix('s'))}-{key}",
+                    dest=f"{field.name}.{key}",
+                    type=float,
+                    metavar="X",
+                    default=argparse.SUPPRESS,
+                    help=f"{text} [{_default(field).get(key, 0)}]".replace("{}", key),
+                )
+            continue
+        if type_ is bool:
+            parser.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, **how)
+            continue
+        member, count = _members(type_) if typing.get_origin(type_) is tuple else (type_, 1)
+        how["metavar"] = (about["each"] or field.name).strip("-").replace("-", "_").upper()
+        if isinstance(about["choices"], tuple) and about["choices"]:
+            how["metavar"] = "{" + ",".join(about["choices"]) + "}"
+        how["type"] = _reader(member)
+        if about["each"]:
+            how["action"] = "append"
+        elif count != 1:
+            how["nargs"] = count or "+"
+        if about["positional"]:
+            parser.add_argument(field.name, **how)
+        else:
+            parser.add_argument(about["each"] or flag(field.name), dest=field.name, **how)
+
+
+def given(kind: type[Options], namespace: argparse.Namespace) -> dict[str, Any]:
+    """What the command line said of the fields of ``kind``."""
+    values: dict[str, Any] = {}
+    for name, value in vars(namespace).items():
+        field, _, key = name.partition(".")
+        if field in {f.name for f in dataclasses.fields(kind)}:
+            if key:
+                values.setdefault(field, {})[key] = value
+            else:
+                values[field] = value
+    return values
+
+
+def help_of(field: dataclasses.Field[Any]) -> str:
+    """A field's help with its unit, range, default and source."""
+    about, default = field.metadata, _default(field)
+    low, high, above = about["low"], about["high"], about["above"]
+    limits = f"{low:g} to {high:g}" if low is not None and high is not None else ""
+    limits = limits or (f"{low:g} or more" if low is not None else f"above {above:g}" if above is not None else "")
+    shown = "" if isinstance(default, dict) or default in (None, "", ()) else f"default {_shown(default)}"
+    listed = not isinstance(about["choices"], tuple) and not isinstance(default, dict)  # a tuple's stand in the usage
+    choices = ", ".join(about["choices"]) if listed else ""
+    details = "; ".join(part for part in (about["unit"], choices, limits, shown, about["source"]) if part)
+    return about["help"] + (f" [{details}]" if details else "")
+
+
+def _reader(member: Any) -> Any:
+    def read(text: str) -> Any:
+        try:
+            return _single(text, member)
+        except (KeyError, TypeError, ValueError) as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {_EXPECTED[member]}") from error
+
+    return read
+
+
+# ----------------------------------------------------------------------------------------------------------- conversion
+
+
+def _converted(field: dataclasses.Field[Any], value: Any, kind: Any) -> Any:
+    kind, optional = kind_of(kind)
+    if value is None and optional:
+        return None
+    try:
+        if typing.get_origin(kind) is dict:
+            return _default(field) | {str(key): float(number) for key, number in value.items()}
+        if field.metadata["path"]:
+            value = _at_home(value)
+        if typing.get_origin(kind) is not tuple:
+            return _single(value, kind)
+        member, count = _members(kind)
+        members = tuple(_single(v, member) for v in ([value] if isinstance(value, str) else value))
+        if count in (None, len(members)):
+            return members
+    except (AttributeError, KeyError, TypeError, ValueError):
+        pass
+    expected = _EXPECTED.get(kind, "a table of numbers")
+    if typing.get_origin(kind) is tuple:
+        member, count = _members(kind)
+        expected = f"{count} numbers" if count else f"a list, each {_EXPECTED[member]}"
+    raise ValueError(f"{name_of(field)} should be {expected}, not {_shown(value)!r}")
+
+
+def _at_home(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_at_home(member) for member in value]
+    return str(Path(value).expanduser()) if str(value).startswith("~") else value
+
+
+def _single(value: Any, kind: Any) -> Any:
+    """Numbers may be written as text ("1e-4" is one in YAML), and switches as 0 and 1."""
+    if kind in (Point, Size):
+        return kind.parse(value)
+    if kind is bool:
+        return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
+    if kind is str:
+        if not isinstance(value, str | Path):
+            raise TypeError
+        return str(value)
+    if isinstance(value, bool):
+        raise TypeError
+    number = float(value)
+    if kind is int and number != int(number):
+        raise ValueError
+    return int(number) if kind is int else number
+
+
+def _check(field: dataclasses.Field[Any], value: Any) -> None:
+    about = field.metadata
+    several = isinstance(value, tuple) and not isinstance(value, Point | Size)
+    members = value.values() if isinstance(value, dict) else value if several else (value,)
+    for member in members:
+        if isinstance(member, str) and about["choices"] and member not in about["choices"]:
+            raise ValueError(f"{name_of(field)} must be one of {', '.join(about['choices'])}, not {member!r}")
+        if isinstance(member, int | float) and not isinstance(member, bool):
+            low, high, above = about["low"], about["high"], about["above"]
+            wrong = (low is not None and not member >= low) or (high is not None and not member <= high)
+            if wrong or (above is not None and not member > above):
+                raise ValueError(f"{name_of(field)} must be {_range(low, high, above)}, not {member:g}")
+    if isinstance(value, dict) and (strange := [key for key in value if key not in about["choices"]]):
+        raise ValueError(f"{field.name} has an unknown name {strange[0]!r}: choose from {', '.join(about['choices'])}")
+
+
+def _range(low: float | None, high: float | None, above: float | None) -> str:
+    if low is not None and high is not None:
+        return f"between {low:g} and {high:g}"
+    least = f"above {above:g}" if above is not None else f"at least {low:g}"
+    return f"{least} and at most {high:g}" if high is not None else least
+
+
+def name_of(field: dataclasses.Field[Any]) -> str:
+    """What messages call a field: its flag, or its name where it has none."""
+    about = field.metadata
+    return field.name.upper() if about["positional"] else about["each"] or flag(field.name)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
+
+
+def _members(kind: Any) -> tuple[Any, int | None]:
+    """Type of a tuple's members, and how many there must be; None for any number."""
+    members = typing.get_args(kind)
+    return (members[0], None) if members[-1] is Ellipsis else (members[0], len(members))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Size):
+        return list(value) if value.height else value.width
+    if isinstance(value, Point):
+        return list(value) if value.unit else [value.x, value.y]
+    if isinstance(value, tuple):
+        return [_plain(member) for member in value]
+    return dict(value) if isinstance(value, dict) else value
+
+
+def _shown(value: Any) -> str:
+    several = isinstance(value, tuple | list) and not isinstance(value, Size | Point)
+    return " ".join(map(str, value)) if several else str(value)
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.expanduser().read_text())
+    except OSError as error:
+        raise ValueError(f"cannot read {file}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{file} should hold one field a line (epochs: 100)")
+    return values
