@@ -1,0 +1,147 @@
+"""What each view can be asked: one frozen, torch-free dataclass a view, each field once.
+
+The command line, ``--help``, the recipe and its replay, the app's link, controls and endpoints, and the notebooks'
+widget are made from these fields (``plrc.options``). ``plrc.views.draw(query)`` answers any of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from plrc.options import Options, Point, Size, option
+
+_IMAGES = (
+    "an image file, a folder, DIR#12 for one image of a data set whose objects are known, scenes#12 or scenes:20 for "
+    "embedded scenes, sample:china"
+)
+_CHECKPOINT = (
+    "a checkpoint file in any known format, a run folder, plrc:tiny, torchvision:resnet50 or random:resnet50; "
+    "repeat it to compare"
+)
+_REGIONS = "grid:N, superpixels:K, masks:DIR, or objects, the images' own"
+_LAST_SEED = 2**32 - 1  # of what scikit-learn takes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query(Options):
+    """What all views that look into networks have in common."""
+
+    checkpoints: tuple[str, ...] = option(("plrc:tiny",), _CHECKPOINT, each="--checkpoint", path=True)
+    layer: str | None = option(
+        None, "c2 … c5, or a head as 'plrc info' lists them; the backbone's last map if not given"
+    )
+    branch: str | None = option(None, "query, key, teacher or student, where a checkpoint has two networks")
+    size: Size = option(Size(448), "size of the input: the short side, or 640x480", unit="pixels")
+    device: str = option("cpu", "cpu, cuda, cuda:1 …")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageQuery(Query):
+    """What is asked of images."""
+
+    images: tuple[str, ...] = option((), f"{_IMAGES}; several: a sheet and a CSV", positional=True, path=True)
+    most: int | None = option(None, "at most so many images of a folder or data set, evenly spread", low=1)
+    finer: str | None = option(None, "a map twice as fine", choices=("shifted", "upscaled"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Affinity(ImageQuery):
+    """How alike each cell of an image is to a point."""
+
+    points: tuple[Point, ...] = option(
+        (),
+        "a point of the image, 0.4,0.6 (shares of width and height) or 120px,85px; an object's innermost point where "
+        "objects are known, else the centre, if not given. One image: a map for each point; several images, --to, "
+        "--negative or --together: one map, the maximum over the points",
+        each="--point",
+    )
+    negatives: tuple[Point, ...] = option(
+        (),
+        "a point of what is not meant: the map is the maximum over the points minus that over these",
+        each="--negative",
+    )
+    to: tuple[str, ...] = option((), "another image in which to look for the point", each="--to", path=True)
+    together: bool = option(False, "one map for all points of an image: the maximum over them")
+    temperature: float | None = option(
+        None, "softmax(cosine / temperature) over the cells, as a density: 1 where it is even", above=0
+    )
+    difference: bool = option(False, "the last checkpoint's map minus the first one's")
+    colour_range: str = option(
+        "shared", "range of the colours: that of all maps shown, or full, from −1 to 1", choices=("shared", "full")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correspondence(ImageQuery):
+    """Which point, or region, of one image is which of another image, or of another view of it."""
+
+    other: str | None = option(
+        None, "match with this image; two views of each image if not given", each="--with", path=True
+    )
+    points: tuple[Point, ...] = option(
+        (), "a point of the left image; every cell's centre if not given", each="--point"
+    )
+    regions: str | None = option(None, f"match regions, not points: {_REGIONS}")
+    within: int = option(1, "a match of a point is right within so many cells", unit="cells", low=0)
+    mutual: bool = option(False, "keep only mutual nearest neighbours")
+    ratio: float | None = option(
+        None, "keep only matches whose distance is below this share of the next best's", above=0, high=1
+    )
+    seed: int = option(0, "seed of the two views", low=0, high=_LAST_SEED)
+    scale: float = option(0.2, "smallest crop of a view, as a fraction of the image's area", above=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding(ImageQuery):
+    """Points, regions or whole images in the plane."""
+
+    of: str = option("regions", "what is laid out", choices=("points", "regions", "images"))
+    method: str = option("tsne", "how", choices=("tsne", "pca"))
+    regions: str = option("grid:4", f"regions, with --of regions: {_REGIONS}")
+    per_image: int = option(16, "points drawn in each image, with --of points", low=1)
+    perplexity: float = option(30.0, "perplexity of t-SNE; at most a third of the samples is taken", above=0)
+    clusters: int = option(0, "number of k-means clusters of the features; 0 for none", low=0)
+    seed: int = option(0, "seed of points, t-SNE and k-means", low=0, high=_LAST_SEED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colours(ImageQuery):
+    """The first three principal components of every cell as red, green and blue."""
+
+    basis: str | None = option(None, "use the basis of this file, so that colours mean the same", path=True)
+    keep_basis: str | None = option(None, "write the basis into this .npz file, for other images", path=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segments(ImageQuery):
+    """Segments that all images share, by k-means of every cell."""
+
+    clusters: int = option(8, "number of segments", low=1)
+    seed: int = option(0, "seed of k-means", low=0, high=_LAST_SEED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores(Query):
+    """Every score that a data set allows, checkpoints in columns."""
+
+    dataset: str = option(
+        "",
+        "a folder: images/ and masks/, keypoints.json, VOC, COCO, class folders; or scenes:N",
+        positional=True,
+        path=True,
+    )
+    measures: tuple[str, ...] = option((), "only these scores; all that the data set allows if not given")
+    most: int | None = option(None, "at most so many images, evenly spread", low=1)
+    within: int = option(1, "view match: right within so many cells of 32 pixels", unit="cells", low=0)
+    until: int | None = option(None, "only the first so many of those images, as after an interrupt", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Options):
+    """The curves of one pre-training or fine-tuning run, or of several, as far as they are."""
+
+    runs: tuple[str, ...] = option((), "run folders", positional=True, path=True)
+    smooth: int = option(15, "log lines behind a point of a smoothed curve; an odd number", unit="log lines", low=1)
+    affinity_at: int | None = option(
+        None, "step whose affinity picture is among the arrays; the newest if not given", low=0
+    )
