@@ -67,7 +67,7 @@ def boxes(drawing: EmbeddingDrawing, pictures: Sequence[Picture], session: Sessi
         network = next(iter(session.networks(how["checkpoints"], how["device"], how["layer"], how["branch"]).values()))
         stride = network.stride(how["layer"]) / (2 if how["finer"] else 1)
         for i, picture in enumerate(pictures):
-            seen = np.array(input_size(picture.image.size, sides(how["size"]), int(network.trunk.stride)))
+            seen = np.array(input_size(picture.image.size, sides(how["size"]), int(network.backbone.stride)))
             middle = items.point[items.image == i]
             found[items.image == i] = np.hstack((middle - stride / 2 / seen, middle + stride / 2 / seen))
     return found.clip(0, 1)

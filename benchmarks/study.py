@@ -24,11 +24,11 @@ import torch
 from PIL import Image
 
 from plrc.analysis import descriptors, scores
+from plrc.backbones import Encoder
 from plrc.checkpoint import load_checkpoint
 from plrc.config import Config, load_config
 from plrc.data.loader import view_sampler
 from plrc.data.sources import Source, decode, open_source
-from plrc.encoder import Encoder
 from plrc.model import PLRC
 
 ROOT = Path(__file__).parent.parent
@@ -130,7 +130,7 @@ def table(arguments: argparse.Namespace) -> None:
             file = out / "scores.json"
             if not file.exists():
                 encoder = load_query_encoder(out, variant, config, seed)
-                found = score(descriptors.network(variant, encoder.trunk), "trunk")
+                found = score(descriptors.network(variant, encoder.backbone), "trunk")
                 found |= score(descriptors.network(variant, encoder), "z")
                 out.mkdir(parents=True, exist_ok=True)
                 file.write_text(json.dumps({name: vars(value) for name, value in found.items()}))

@@ -11,6 +11,7 @@ Nothing else is needed to go on exactly: everything random is a pure function of
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,14 @@ def save_checkpoint(file: Path, content: dict[str, Any], also: Path | None = Non
                 shutil.copyfile(unfinished, also)
 
 
+def with_new_names(content: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's content with the names of today: until 0.1 the backbone was called ``trunk``."""
+    if not isinstance(content.get("model"), dict):
+        return content
+    model = {re.sub(r"^((?:query|key)_encoder\.)?trunk\.", r"\1backbone.", n): t for n, t in content["model"].items()}
+    return {**content, "model": model}
+
+
 def load_checkpoint(file: Path, kind: str = FORMAT) -> dict[str, Any]:
     """A checkpoint of ours, of the kind ``FORMAT`` or ``DETECTOR``, tensors on the CPU.
 
@@ -61,4 +70,4 @@ def load_checkpoint(file: Path, kind: str = FORMAT) -> dict[str, Any]:
         raise ValueError(
             f"{file} was written by a newer version of PLRC (layout {content['version']}, known is {VERSION})"
         )
-    return content
+    return with_new_names(content)

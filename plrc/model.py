@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from plrc.backbones import Encoder
 from plrc.config import Config
 from plrc.distributed import BatchShuffle, all_gather, rank, world_size
-from plrc.encoder import Encoder
 from plrc.geometry import sample
 from plrc.losses import affinity_distillation, image_contrast, point_contrast
 from plrc.regions import sample_points
@@ -27,7 +27,7 @@ class PLRC(nn.Module):
     step, ``enqueue()``. Keys and queue thus stay fixed within a step, however many parts it has.
 
     Args:
-        arch: see ``plrc.encoder.ARCHITECTURES``. dim: channels of a point (128).
+        arch: one of ``plrc.registry.BACKBONES``. dim: channels of a point (128).
         queue_size: K, keys of earlier batches that serve as negatives (65 536).
         key_momentum: m of ``key ← m · key + (1 − m) · query`` (0.999).
         temperature: τ of the two contrasts (0.2). student_temperature: τ_s of the distillation (0.1).

@@ -42,7 +42,7 @@ def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: C
     heading = _OF.replace("training ", "training\N{NO-BREAK SPACE}")  # folded before that, over a narrow picture too
     before = descriptors.network(f"before {heading}", PLRC.from_config(config).query_encoder)
     after = descriptors.network(f"after {heading}", model.query_encoder)
-    stride = model.query_encoder.trunk.stride
+    stride = model.query_encoder.backbone.stride
     side = _scoring_side(config, stride)
 
     dataset = TwoViews(source, regions, config)
@@ -79,7 +79,7 @@ def affinity_over_training(model: PLRC, source: Source, config: Config, out: Pat
 
     Also written to ``figures/affinity_XXXXXXX.png``.
     """
-    stride = model.query_encoder.trunk.stride
+    stride = model.query_encoder.backbone.stride
     side = _scoring_side(config, stride)
     encoder = model.query_encoder
     now = descriptors.network("now", encoder)

@@ -511,7 +511,7 @@ def test_info_of_a_file_that_cannot_be_loaded_says_what_it_looks_like(place, cap
 def test_export(place, capsys, to, file):
     assert main(["export", "random:resnet18", "--to", to, "--out", file]) == 0
     assert capsys.readouterr().out.startswith(f"{file}: ")
-    trunk, back = load("random:resnet18").trunk.state_dict(), load(file).trunk.state_dict()
+    trunk, back = load("random:resnet18").backbone.state_dict(), load(file).backbone.state_dict()
     assert all(torch.equal(trunk[name], back[name]) for name in trunk if "num_batches" not in name)
     if to == "detectron2":
         with open(file, "rb") as stream:

@@ -65,7 +65,7 @@ def losses_and_gradients(mode: str, rank: int, ranks: int) -> dict[str, Tensor]:
     model.enqueue()
     result = {name: distributed.all_mean(loss.detach()) for name, loss in losses.items()}
     result["projector gradient"] = model.query_encoder.projector[2].weight.grad
-    result["stem gradient"] = model.query_encoder.trunk.conv1.weight.grad
+    result["stem gradient"] = model.query_encoder.backbone.conv1.weight.grad
     result["queue"] = model.queue
     return result
 

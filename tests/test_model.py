@@ -95,7 +95,7 @@ def test_losses_have_names_and_reach_the_query_encoder_alone():
 def test_every_loss_moves_the_query_encoder(term):
     model = small_model()
     losses(model, *batch())[term].backward()
-    assert model.query_encoder.trunk.conv1.weight.grad.abs().sum() > 0
+    assert model.query_encoder.backbone.conv1.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("terms", [("image",), ("point",), ("affinity",), ("image", "point"), ("affinity", "image")])

@@ -163,8 +163,8 @@ def test_a_click_is_answered_by_every_network_with_a_peak_in_its_cell(widget):
 
 def test_no_network_runs_for_a_click(widget, networks):
     runs = []
-    hooks = [network.trunk.register_forward_pre_hook(lambda *_: runs.append(1)) for network in networks]
-    hooks += [network.trunk.conv1.register_forward_pre_hook(lambda *_: runs.append(1)) for network in networks]
+    hooks = [network.backbone.register_forward_pre_hook(lambda *_: runs.append(1)) for network in networks]
+    hooks += [network.backbone.conv1.register_forward_pre_hook(lambda *_: runs.append(1)) for network in networks]
     try:
         send(widget, kind="point", x=0.2, y=0.3, sign=0)
         assert not runs

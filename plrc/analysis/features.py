@@ -100,10 +100,9 @@ class DenseEncoder:
     def __init__(self, pretrained: Pretrained, device: torch.device | str = "cpu") -> None:
         self.origin: Origin = pretrained.origin
         self.device = torch.device(device)
-        self.trunk = pretrained.trunk.to(self.device).to(memory_format=torch.channels_last).eval()
+        self.backbone = pretrained.backbone.to(self.device).to(memory_format=torch.channels_last).eval()
         self.heads = nn.ModuleDict(pretrained.heads).to(self.device).eval()
-        strides = {f"c{i}": 2**i for i in range(2, 6)}
-        self._strides = {name: stride for name, stride in strides.items() if stride <= self.trunk.stride}
+        self._strides = self.backbone.strides
 
     def __repr__(self) -> str:
         of = " ".join(part for part in (self.origin.arch, self.origin.branch) if part)
@@ -127,7 +126,7 @@ class DenseEncoder:
         """
         if layer is not None and layer not in self.layers:
             raise ValueError(f"{self.origin.name} has no layer {layer!r}: it has {', '.join(self.layers)}")
-        return self._strides.get(layer or self.last, self.trunk.stride)
+        return self._strides.get(layer or self.last, self.backbone.stride)
 
     def features(
         self,
@@ -190,7 +189,7 @@ class DenseEncoder:
         sides = (0, 0)
         for image in images:
             picture = image if isinstance(image, Image.Image) else decode(image, name=str(image))
-            wanted = input_size(picture.size, size, self.trunk.stride)
+            wanted = input_size(picture.size, size, self.backbone.stride)
             if finer == "upscaled":
                 wanted = (wanted[0] * factor, wanted[1] * factor)
             full = len(waiting) == at_once or (len(waiting) + 1) * wanted[0] * wanted[1] > MAX_PIXELS
@@ -209,7 +208,7 @@ class DenseEncoder:
         stride = self.stride(layer)
         h, w = pictures.shape[2:]
         out: Tensor | None = None
-        for tile in tiles(self.trunk, h, w):
+        for tile in tiles(self.backbone, h, w):
             part = self._encode(pictures[:, :, tile.rows, tile.columns], name)
             if tile.whole:
                 return part
@@ -222,8 +221,8 @@ class DenseEncoder:
     def _encode(self, pictures: Tensor, layer: str) -> Tensor:
         x = normalise(pictures.to(self.device)).contiguous(memory_format=torch.channels_last)
         if layer in self._strides:
-            return self.trunk.layers(x, until=layer)[layer].float()
-        return self.heads[layer](self.trunk(x)).float()
+            return self.backbone.maps(x, until=layer)[layer].float()
+        return self.heads[layer](self.backbone(x)).float()
 
     def _shifted(self, pictures: Tensor, layer: str, offsets: list[int], factor: int) -> Tensor:
         """The mean of the maps of all shifts of the input, each sampled at the centres of finer cells."""

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
+
+from plrc.backbones import Backbone
 
 # Pixels that are encoded at once. A larger input goes through in overlapping tiles of at most so many.
 MAX_PIXELS = 2048 * 2048
@@ -79,16 +81,16 @@ class Tile:
         out[:, :, outer[0], outer[1]] = part[:, :, inner[0], inner[1]]
 
 
-def tiles(trunk: nn.Module, h: int, w: int) -> Iterator[Tile]:
-    """Tiles of an input of h × w pixels: one if it has no more than ``MAX_PIXELS``.
+def tiles(backbone: Backbone, h: int, w: int) -> Iterator[Tile]:
+    """Tiles of an input of h × w pixels: one if it has no more than ``MAX_PIXELS``, or if every cell sees the whole.
 
     Each tile reaches beyond its cells as far as they see, so that nothing changes but the order of some sums.
     """
-    if h * w <= MAX_PIXELS:
+    if h * w <= MAX_PIXELS or backbone.reach is None:
         yield Tile(slice(0, h), slice(0, w), slice(0, h), slice(0, w), whole=True)
         return
-    stride = int(trunk.stride)  # type: ignore[arg-type]
-    margin = -(-reach(trunk) // stride) * stride
+    stride = backbone.stride
+    margin = -(-backbone.reach // stride) * stride
     side = int(MAX_PIXELS**0.5) // stride * stride - 2 * margin
     for top in range(0, h, side):
         for left in range(0, w, side):
@@ -100,17 +102,3 @@ def tiles(trunk: nn.Module, h: int, w: int) -> Iterator[Tile]:
                 slice(left, right),
                 whole=False,
             )
-
-
-def reach(trunk: nn.Module) -> int:
-    """How far from a cell's first pixel the trunk's last map sees, in pixels: the radius of its receptive field.
-
-    Along the longest way through a residual net: its stem, then every convolution of every block.
-    """
-    radius, stride = 0, 1
-    for name, module in trunk.named_modules():
-        if isinstance(module, nn.Conv2d | nn.MaxPool2d) and "downsample" not in name:
-            kernel, step = (v[0] if isinstance(v, tuple) else v for v in (module.kernel_size, module.stride))
-            radius += kernel // 2 * stride
-            stride *= step
-    return radius

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from plrc.encoder import ARCHITECTURES
+from plrc.registry import BACKBONES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class Design:
     """A detector's design.
 
     Attributes:
-        arch: of the trunk, see ``plrc.encoder.ARCHITECTURES``.
+        arch: of the trunk, one of ``plrc.registry.BACKBONES``.
         neck: "c4" (proposals and pooling on c4, the fifth stage as the box head) or "fpn" (feature pyramid).
         classes: names, label k is ``classes[k]``. masks: with a mask head (Mask R-CNN).
         head_norm: FPN only: the box head has four convolutions with normalisation before one linear layer, and the mask
@@ -33,8 +33,7 @@ class Design:
     roi_per_image: int = 512
 
     def __post_init__(self) -> None:
-        if self.arch not in ARCHITECTURES:
-            raise ValueError(f"unknown architecture {self.arch!r}: choose one of {', '.join(ARCHITECTURES)}")
+        BACKBONES[self.arch]  # or a ValueError
         if self.neck not in ("c4", "fpn"):
             raise ValueError(f"unknown neck {self.neck!r}: choose c4 or fpn")
         if self.neck == "c4" and self.arch == "tiny":

@@ -13,12 +13,12 @@ from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, TwoMLPH
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
+from plrc.backbones import Backbone, build
 from plrc.detection.design import Design
 from plrc.detection.pooling import pool
 from plrc.detection.roi_heads import Regions, box_losses, detections, mask_loss, sample_regions
 from plrc.detection.rpn import Level, Limits, Proposals, RegionProposalNetwork
 from plrc.detection.target import Detections, Target
-from plrc.encoder import ResNetTrunk, TinyTrunk
 
 MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB, 0–255
 STD = (58.395, 57.12, 57.375)
@@ -50,29 +50,28 @@ class Detector(nn.Module):
     """A detector: pictures → losses in training, detections in testing.
 
     Args:
-        design: what it is. trunk: a pre-trained one of the architecture, which becomes part of the detector and is
+        design: what it is. backbone: a pre-trained one of the architecture, which becomes part of the detector and is
             trained with it; a fresh one without it.
     """
 
-    def __init__(self, design: Design, trunk: ResNetTrunk | TinyTrunk | None = None) -> None:
+    def __init__(self, design: Design, backbone: Backbone | None = None) -> None:
         super().__init__()
         self.design = design
-        self.trunk = trunk or (TinyTrunk() if design.arch == "tiny" else ResNetTrunk(design.arch))
+        self.backbone = backbone or build(design.arch)
         classes = len(design.classes)
         self.neck: FeaturePyramidNetwork | None = None
         self.box_norm: nn.Module | None = None
         if design.neck == "c4":
-            channels = self.trunk.channels
+            channels = self.backbone.width
             self.strides = [C4_LEVEL.stride]
             self.rpn = RegionProposalNetwork(channels // 2, [C4_LEVEL], C4_TRAINING, C4_TESTING)
             self.box_norm = nn.BatchNorm2d(channels)
             self.box_head: nn.Module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
             self.box_predictor = BoxPredictor(channels, classes)
         else:
-            stages = 2 if design.arch == "tiny" else 4
-            widths = [self.trunk.channels >> i for i in reversed(range(stages))]
-            channels = min(FPN_CHANNELS, self.trunk.channels)
-            self.strides = [4 << i for i in range(stages)]
+            widths = list(self.backbone.channels.values())
+            channels = min(FPN_CHANNELS, self.backbone.width)
+            self.strides = list(self.backbone.strides.values())
             levels = [Level(stride, (8 * stride,)) for stride in (*self.strides, 2 * self.strides[-1])]
             self.neck = FeaturePyramidNetwork(widths, channels, LastLevelMaxPool(), nn.BatchNorm2d)
             self.rpn = RegionProposalNetwork(channels, levels, FPN_TRAINING, FPN_TESTING)
@@ -134,8 +133,8 @@ class Detector(nn.Module):
         for image, place in zip(images, batch, strict=True):
             place[:, : image.shape[1], : image.shape[2]] = (image.to(self.mean.device) - self.mean) / self.std
         if self.neck is None:
-            return [self.trunk.layers(batch, until="c4")["c4"]]
-        return list(self.neck(self.trunk.layers(batch)).values())
+            return [self.backbone.maps(batch, until="c4")["c4"]]
+        return list(self.neck(self.backbone.maps(batch)).values())
 
     def propose(self, features: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Proposals]:
         """The proposals of each picture. ``features`` of the batch; heights and widths of the pictures."""
@@ -149,7 +148,8 @@ class Detector(nn.Module):
         """
         if self.box_norm is None:
             return pool(features[: len(self.strides)], self.strides, boxes, 7)
-        res5 = self.trunk.get_submodule("layer4")
+        res5 = self.backbone.last_stage
+        assert res5 is not None  # the design says so
         maps: Tensor = self.box_norm(res5(pool(features, self.strides, boxes, 14)))
         return maps
 

@@ -3,8 +3,8 @@
 =============================================  =====================================================
 here                                           Detectron2
 =============================================  =====================================================
-``trunk.*`` (``plrc.pretrained.detectron2``)   ``backbone.*``, with a pyramid ``backbone.bottom_up.*``
-``trunk.layer4.*`` of C4                       ``roi_heads.res5.*``
+``backbone.*`` (``plrc.pretrained.detectron2``)``backbone.*``, with a pyramid ``backbone.bottom_up.*``
+``backbone.layer4.*`` of C4                    ``roi_heads.res5.*``
 ``box_norm.*`` (MoCo's, C4)                    ``roi_heads.res5.norm.*``
 ``neck.inner_blocks.<i>.0.*``, ``.1.*``        ``backbone.fpn_lateral<i+2>.*``, ``.norm.*``
 ``neck.layer_blocks.<i>.0.*``, ``.1.*``        ``backbone.fpn_output<i+2>.*``, ``.norm.*``
@@ -30,7 +30,7 @@ from functools import lru_cache
 from plrc.detection.design import Design
 from plrc.pretrained import detectron2 as trunks
 
-_TRUNK = "trunk."
+_TRUNK = "backbone."
 _PARAMETERS = ("weight", "bias")
 _OF_NORM = (*_PARAMETERS, "running_mean", "running_var", "num_batches_tracked")
 

@@ -87,7 +87,7 @@ def _tensor(value: object) -> object:
 
 
 def _architecture(tensors: Mapping[str, Any], file: str, spelled: Callable[[str], str]) -> str:
-    prefix = "trunk."
+    prefix = "backbone."
     trunk = {
         name.removeprefix(prefix): value
         for name, value in tensors.items()

@@ -164,7 +164,7 @@ def _new(config: FinetuneConfig, data: DetectionData) -> Detector:
         head_norm=config.head_norm,
         roi_per_image=config.roi_per_image,
     )
-    return Detector(design, pretrained.trunk)
+    return Detector(design, pretrained.backbone)
 
 
 def train_step(

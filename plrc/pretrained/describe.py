@@ -88,9 +88,9 @@ def _other_branches(content: object, network: Pretrained) -> list[str]:
 def _network(network: Pretrained) -> list[str]:
     side = 64  # a multiple of every stride
     with torch.no_grad():
-        maps = network.trunk.layers(torch.zeros(1, 3, side, side))
+        maps = network.backbone.maps(torch.zeros(1, 3, side, side))
     layers = ", ".join(f"{name} {m.shape[1]} at stride {side // m.shape[-1]}" for name, m in maps.items())
-    parameters = sum(parameter.numel() for parameter in network.trunk.parameters())
+    parameters = sum(parameter.numel() for parameter in network.backbone.parameters())
     heads = [f"{name} {_widths(head)}" for name, head in network.heads.items()]
     return [
         _line("architecture", f"{network.origin.arch}, {parameters / 1e6:.1f} M parameters in the trunk"),

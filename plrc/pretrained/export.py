@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plrc.encoder import ResNetTrunk
+from plrc.backbones import ResNet
 from plrc.pretrained.detectron2 import to_detectron2
 from plrc.pretrained.loading import Pretrained
 
@@ -51,9 +51,9 @@ def export(pretrained: Pretrained, to: str, file: Path) -> list[str]:
         ValueError: an unknown target, a wrong suffix, a trunk or a tensor that the target has no name for, a file that
             cannot be written, or the very file that the weights came from.
     """
-    origin, trunk = pretrained.origin, pretrained.trunk
+    origin, trunk = pretrained.origin, pretrained.backbone
     _check_file(origin.path, to, file)
-    if to != "safetensors" and not isinstance(trunk, ResNetTrunk):
+    if to != "safetensors" and not isinstance(trunk, ResNet):
         raise ValueError(f"{origin.name} is a {origin.arch} network, which {to} has none of: export it to safetensors")
     # A trunk in use may lie on a GPU, in channels-last order; files hold what any trunk of these weights would.
     order = torch.contiguous_format

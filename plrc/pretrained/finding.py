@@ -40,7 +40,7 @@ class Found:
 
     layout: str
     branch: str
-    trunk: dict[str, Tensor]
+    backbone: dict[str, Tensor]
     heads: dict[str, tuple[Head, dict[str, Tensor]]]
     unused: list[str]
     spelled: Callable[[str], str]
@@ -109,8 +109,8 @@ def _trunk_name(layout: Layout, branch: Branch, name: str) -> str | None:
     """Torchvision's name of a tensor if it is (or stands where it would have to be) one of the trunk, else None."""
     if layout.translated:
         return to_torchvision(name) or (name if _OF_DETECTRON2.match(name) else None)
-    rest = name[len(branch.trunk) :]
-    return rest if name.startswith(branch.trunk) and _OF_TRUNK.match(rest) else None
+    rest = name[len(branch.backbone) :]
+    return rest if name.startswith(branch.backbone) and _OF_TRUNK.match(rest) else None
 
 
 def _chosen(here: list[tuple[Branch, str]], name: str | None, file: str, layout: str) -> tuple[Branch, str]:
@@ -131,7 +131,7 @@ def _network(layout: Layout, chosen: tuple[Branch, str], places: Mapping[str, di
     heads: dict[str, tuple[Head, dict[str, Tensor]]] = {}
     unused: dict[str, None] = {}
     others = [b for b in layout.branches if b is not branch and b.place is None]
-    elsewhere = tuple(prefix for b in others for prefix in (b.trunk, *(h.prefix for h in b.heads.values())))
+    elsewhere = tuple(prefix for b in others for prefix in (b.backbone, *(h.prefix for h in b.heads.values())))
     for full, tensor in places[place].items():
         name = _bare(full)
         in_trunk = _trunk_name(layout, branch, name)
@@ -142,7 +142,7 @@ def _network(layout: Layout, chosen: tuple[Branch, str], places: Mapping[str, di
             description = branch.heads[head]
             heads.setdefault(head, (description, {}))[1][name[len(description.prefix) :]] = tensor
         elif not name.startswith(elsewhere) and not (branch.copy and name.startswith(branch.copy)):
-            unused.setdefault(_group(name.removeprefix(branch.trunk), branch))
+            unused.setdefault(_group(name.removeprefix(branch.backbone), branch))
 
     def spelled(name: str) -> str:
         return spelling.get(name) or _spelling(name, spelling, layout.translated)
@@ -162,7 +162,7 @@ def _spelling(missing: str, spelling: Mapping[str, str], translated: bool) -> st
 
 def _group(name: str, branch: Branch) -> str:
     """How a name begins, as far as needed to tell it from the heads (``fcs_2.last_layer`` beside ``fcs_2.mlp``)."""
-    heads = [head.prefix.removeprefix(branch.trunk) for head in branch.heads.values()]
+    heads = [head.prefix.removeprefix(branch.backbone) for head in branch.heads.values()]
     start, *rest = name.split(".")
     for part in rest:
         if not any(head.startswith(f"{start}.") for head in heads):

@@ -27,12 +27,12 @@ class Branch:
     """One network of a file.
 
     Attributes:
-        name: "query", "key", "teacher", "student", or "" where a file has one. trunk: the prefix of its tensors.
+        name: "query", "key", "teacher", "student", or "" where a file has one. backbone: the prefix of its tensors.
         place: the key of the file under which it lies, if only there. copy: a prefix under which the file repeats it.
     """
 
     name: str
-    trunk: str
+    backbone: str
     heads: Mapping[str, Head] = field(default_factory=dict)
     place: str | None = None
     copy: str | None = None
@@ -76,11 +76,11 @@ LAYOUTS = (
     Layout(
         PLRC_RUN,
         (
-            Branch("query", "query_encoder.trunk.", {"projector": Head("query_encoder.projector.")}),
-            Branch("key", "key_encoder.trunk.", {"projector": Head("key_encoder.projector.")}),
+            Branch("query", "query_encoder.backbone.", {"projector": Head("query_encoder.projector.")}),
+            Branch("key", "key_encoder.backbone.", {"projector": Head("key_encoder.projector.")}),
         ),
     ),
-    Layout("PLRC detector", (Branch("", "trunk."),), sign=r"rpn\.head\."),
+    Layout("PLRC detector", (Branch("", "backbone."),), sign=r"rpn\.head\."),
     Layout(
         "released PLRC",
         (

@@ -11,15 +11,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from plrc.checkpoint import FORMAT, VERSION
-from plrc.encoder import ARCHITECTURES, Encoder, ResNetTrunk, TinyTrunk
+from plrc.backbones import Backbone, Encoder
+from plrc.checkpoint import DETECTOR, FORMAT, VERSION, with_new_names
 from plrc.pretrained.finding import Found, find
 from plrc.pretrained.formats import PLRC_RUN
 from plrc.pretrained.heads import HeadNotUnderstood, build_head
 from plrc.pretrained.reading import CheckpointError, read
 from plrc.pretrained.trunks import build_trunk
+from plrc.registry import BACKBONES
 
-RESNETS = tuple(arch for arch in ARCHITECTURES if arch != "tiny")
+RESNETS = tuple(name for name, entry in BACKBONES.items() if entry.target == "plrc.backbones:ResNet")
 WHAT_MAY_BE_GIVEN = (
     "give a checkpoint file, the folder of a run, torchvision:resnet50 (its ImageNet weights), plrc:tiny (the small "
     "network that comes with plrc) or random:resnet50 (random:resnet50@3 for another seed)"
@@ -42,7 +43,7 @@ class Origin:
         name: short, for column headings: the file's name without suffixes, ``demo/last`` for a run's; the name given.
         path: the file, None for a name. format: of the file ("PLRC run", "MoCo v2", ...), "torchvision name", "random".
         branch: "query", "key", "teacher", "student", or "" where there is one network only.
-        arch: see ``plrc.encoder.ARCHITECTURES``. sha256: of the file.
+        arch: see ``plrc.registry.BACKBONES``. sha256: of the file.
         note: what else is worth knowing: the step of a run, what of the file was left out.
     """
 
@@ -60,11 +61,11 @@ class Pretrained:
     """A network, fp32, on the CPU and in evaluation mode.
 
     Attributes:
-        trunk: the backbone. heads: name → what the checkpoint applies to the trunk's last map, at every position:
+        backbone: the network. heads: name → what the checkpoint applies to the backbone's last map, at every position:
             ``(B, channels, h, w)`` → ``(B, D, h, w)``. The main projection head is called "projector".
     """
 
-    trunk: ResNetTrunk | TinyTrunk
+    backbone: Backbone
     heads: dict[str, nn.Module]
     origin: Origin
 
@@ -130,14 +131,16 @@ def run_checkpoint(folder: Path) -> Path:
 
 def _from_file(file: Path, branch: str | None) -> Pretrained:
     content = read(file)
+    if isinstance(content, dict) and content.get("format") in (FORMAT, DETECTOR):
+        content = with_new_names(content)
     if isinstance(content, dict) and content.get("format") == FORMAT and content.get("version", 0) > VERSION:
         raise CheckpointError(
             f"{file} was written by a newer version of PLRC (layout {content['version']}, known is {VERSION}): "
             "update plrc"
         )
     found = find(content, str(file), branch)
-    arch, trunk = build_trunk(found.trunk, str(file), found.spelled)
-    heads, notes = _heads(found, trunk.channels)
+    arch, trunk = build_trunk(found.backbone, str(file), found.spelled)
+    heads, notes = _heads(found, trunk.width)
     if found.layout == PLRC_RUN:
         notes = [*_progress(content), *notes]
     if found.layout == "Detectron2":
@@ -203,8 +206,8 @@ def _from_torchvision(arch: str) -> Pretrained:
             "and give its path"
         ) from error
     found = find(tensors, name)
-    arch, trunk = build_trunk(found.trunk, name, found.spelled)
-    note = "; ".join([str(weights), *_heads(found, trunk.channels)[1]])
+    arch, trunk = build_trunk(found.backbone, name, found.spelled)
+    note = "; ".join([str(weights), *_heads(found, trunk.width)[1]])
     return Pretrained(trunk, {}, Origin(name, None, "torchvision name", "", arch, None, note))
 
 
@@ -212,13 +215,11 @@ def _from_seed(arch_and_seed: str) -> Pretrained:
     """As ``torch.manual_seed(seed); Encoder(arch)`` makes it: the query encoder of an untrained PLRC model."""
     name = f"random:{arch_and_seed}"
     match = re.fullmatch(r"(\w+?)(?:@(\d{1,18}))?", arch_and_seed)
-    if match is None or match[1] not in ARCHITECTURES:
-        raise CheckpointError(
-            f"{name} is not known: random: takes {', '.join(ARCHITECTURES)}, with @3 behind for seed 3"
-        )
+    if match is None or match[1] not in BACKBONES:
+        raise CheckpointError(f"{name} is not known: random: takes {', '.join(BACKBONES)}, with @3 behind for seed 3")
     arch, seed = match[1], int(match[2] or 0)
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' too
         encoder = Encoder(arch).eval()
     origin = Origin(name, None, "random", "", arch, None, f"seed {seed}, untrained")
-    return Pretrained(encoder.trunk, {"projector": encoder.projector}, origin)
+    return Pretrained(encoder.backbone, {"projector": encoder.projector}, origin)

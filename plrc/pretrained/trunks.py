@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from plrc.encoder import ResNetTrunk, TinyTrunk
+from plrc.backbones import Backbone, build
 from plrc.pretrained.reading import CheckpointError
 
 # (has bottlenecks, blocks of layer1 … layer4) → architecture
@@ -23,9 +23,7 @@ _COUNTER = "num_batches_tracked"
 _SHOWN = 4  # names in an error
 
 
-def build_trunk(
-    tensors: Mapping[str, Tensor], file: str, spelled: Callable[[str], str]
-) -> tuple[str, ResNetTrunk | TinyTrunk]:
+def build_trunk(tensors: Mapping[str, Tensor], file: str, spelled: Callable[[str], str]) -> tuple[str, Backbone]:
     """The architecture and the trunk, fp32 and in evaluation mode, with every one of its tensors from ``tensors``.
 
     Args:
@@ -38,7 +36,7 @@ def build_trunk(
     """
     arch = _architecture(tensors, file)
     with torch.device("meta"):  # no memory, and no random numbers drawn
-        trunk = TinyTrunk() if arch == "tiny" else ResNetTrunk(arch)
+        trunk = build(arch)
     wanted = trunk.state_dict()
     _check(tensors, wanted, arch, file, spelled)
     state = {

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from plrc.analysis import features as module
 from plrc.analysis import inputs
 from plrc.analysis.features import DenseEncoder, FeatureMap
-from plrc.encoder import Encoder
+from plrc.backbones import Backbone, Encoder
 from plrc.geometry import cell_centres
 from plrc.pretrained import Origin, Pretrained
 
@@ -27,7 +27,7 @@ def encoder_of(arch: str, seed: int = 0) -> DenseEncoder:
                 nn.init.uniform_(part.weight, 0.5, 1.0)
                 part.running_mean.uniform_(-0.2, 0.2)
     origin = Origin(name="test", path=None, format="random", branch="", arch=arch, sha256=None, note="")
-    return DenseEncoder(Pretrained(trunk=whole.trunk, heads={"projector": whole.projector}, origin=origin))
+    return DenseEncoder(Pretrained(backbone=whole.backbone, heads={"projector": whole.projector}, origin=origin))
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_features_are_those_of_the_network(resnet18):
     x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
     with torch.no_grad():
-        c5 = resnet18.trunk((x - mean) / std)
+        c5 = resnet18.backbone((x - mean) / std)
         z = resnet18.heads["projector"](c5)
     torch.testing.assert_close(resnet18.features(picture, size=None).features, c5[0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(resnet18.features(picture, "projector", None).features, z[0], rtol=1e-4, atol=1e-5)
@@ -189,16 +189,16 @@ def test_tiles_of_a_resnet(monkeypatch):
 def test_reach_is_how_far_a_cell_sees(arch):
     """A change of the picture farther off changes nothing, a nearer one does."""
     encoder = encoder_of(arch)
-    radius, stride = inputs.reach(encoder.trunk), encoder.trunk.stride
+    radius, stride = encoder.backbone.reach, encoder.backbone.stride
     cell = -(-radius // stride)
     width = 2 * (cell + 1) * stride
     picture = torch.rand(1, 3, stride, width, generator=torch.Generator().manual_seed(0)).double()
-    encoder.trunk.double()
+    encoder.backbone.double()
     first = cell * stride  # the cell's first pixel
 
     def seen(x: Tensor) -> Tensor:
         with torch.no_grad():
-            return encoder.trunk(x)[0, :, 0, cell]
+            return encoder.backbone(x)[0, :, 0, cell]
 
     here = seen(picture)
     for away, expected in ((radius, False), (radius + 1, True)):
@@ -217,12 +217,12 @@ def test_shifts_bring_centres_together():
             inputs.shifts(stride, factor)
 
 
-class Ramp(nn.Module):
-    """A trunk of stride 8 that gives the mean of each cell's pixels: a ramp's value at the cell's centre."""
+class Ramp(Backbone):
+    """A backbone of stride 8 that gives the mean of each cell's pixels: a ramp's value at the cell's centre."""
 
-    stride, channels = 8, 3
+    name, strides, channels = "ramp", {"c3": 8}, {"c3": 3}
 
-    def layers(self, images: Tensor, until: str = "c3") -> dict[str, Tensor]:
+    def maps(self, images: Tensor, until: str | None = None) -> dict[str, Tensor]:
         return {"c3": nn.functional.avg_pool2d(images, 8, ceil_mode=True)}
 
 
@@ -230,7 +230,7 @@ class Ramp(nn.Module):
 def test_finer_maps_have_their_cells_in_place(finer, factor, monkeypatch):
     monkeypatch.setattr(module, "normalise", lambda x: x)
     origin = Origin(name="ramp", path=None, format="random", branch="", arch="ramp", sha256=None, note="")
-    encoder = DenseEncoder(Pretrained(trunk=Ramp(), heads={}, origin=origin))
+    encoder = DenseEncoder(Pretrained(backbone=Ramp(), heads={}, origin=origin))
     ramp = (cell_centres(64, 96) * 255).round().byte().numpy()
     picture = Image.fromarray(np.dstack((ramp, np.zeros_like(ramp[..., :1]))))
     fmap = encoder.features(picture, size=64, finer=finer, factor=factor)
@@ -259,5 +259,5 @@ def test_a_map_says_in_a_line_what_it_is(tiny):
 def test_an_encoder_tells_what_it_is(tiny):
     assert re.fullmatch(r"DenseEncoder\(.+: tiny.*, layers c2, c3.*, on cpu\)", repr(tiny))
     origin = Origin(name="demo/last", path=None, format="", branch="key", arch="tiny", sha256=None, note="")
-    keyed = DenseEncoder(Pretrained(trunk=tiny.trunk, heads={"projector": torch.nn.Identity()}, origin=origin))
+    keyed = DenseEncoder(Pretrained(backbone=tiny.backbone, heads={"projector": torch.nn.Identity()}, origin=origin))
     assert repr(keyed) == "DenseEncoder(demo/last: tiny key, layers c2, c3, projector, on cpu)"

@@ -29,12 +29,12 @@ from plrc.analysis.scores import (
     view_match_by_chance,
 )
 from plrc.analysis.scores.table import origin_of
+from plrc.backbones import build
 from plrc.config import load_config
 from plrc.data.annotated import open_annotated
 from plrc.data.loader import view_sampler
 from plrc.data.scenes import Scenes
 from plrc.data.sources import Source
-from plrc.encoder import TinyTrunk
 from plrc.geometry import cell_centres
 
 OBJECTS = ["distance-matched AUC", "mask IoU", "CorLoc", "region purity"]
@@ -456,10 +456,10 @@ def test_a_layer_of_an_encoder_is_described():
     from plrc.pretrained import Origin, Pretrained
 
     torch.manual_seed(0)
-    trunk = TinyTrunk()
+    trunk = build("tiny")
     head = nn.Conv2d(128, 5, 1)
     origin = Origin(name="net", path=None, format="random", branch="", arch="tiny", sha256=None, note="")
-    encoder = DenseEncoder(Pretrained(trunk=trunk, heads={"projector": head}, origin=origin))
+    encoder = DenseEncoder(Pretrained(backbone=trunk, heads={"projector": head}, origin=origin))
     pictures = torch.rand(2, 3, 32, 64)
     last, fine, projected = (descriptors.dense(encoder, layer) for layer in (None, "c2", "projector"))
     assert [d.name for d in (last, fine, projected)] == ["net", "net c2", "net projector"]

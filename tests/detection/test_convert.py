@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from plrc.backbones import build
 from plrc.checkpoint import DETECTOR
 from plrc.detection.classes import COCO_CLASSES, VOC_CLASSES
 from plrc.detection.convert import backbone_file, from_detectron2_file, to_detectron2_file
@@ -19,7 +20,6 @@ from plrc.detection.design import Design
 from plrc.detection.detector import Detector
 from plrc.detection.detectron2 import to_detectron2
 from plrc.detection.loading import LoadedDetector, load_detector
-from plrc.encoder import ResNetTrunk, TinyTrunk
 from plrc.pretrained import Origin, Pretrained
 
 FPN = Design(arch="resnet18", neck="fpn", classes=("cat", "dog", "cow"), masks=True, roi_per_image=128)
@@ -181,7 +181,7 @@ def test_files_are_not_written_over_their_source_or_under_wrong_names(tmp_path: 
 
 def pretrained(arch: str) -> Pretrained:
     torch.manual_seed(0)
-    trunk = TinyTrunk() if arch == "tiny" else ResNetTrunk(arch)
+    trunk = build(arch)
     return Pretrained(trunk, {}, Origin("demo/last", None, "PLRC run", "query", arch, None, ""))
 
 
@@ -223,7 +223,7 @@ def test_trunk_with_mocos_recipe_for_voc(tmp_path: Path) -> None:
     lines = backbone_file(pretrained("resnet50"), file, "voc-c4-24k")
     content = pickle.loads(file.read_bytes())
     assert content["matching_heuristics"] is True
-    weights = pretrained("resnet50").trunk.state_dict()["layer4.2.conv3.weight"].numpy()
+    weights = pretrained("resnet50").backbone.state_dict()["layer4.2.conv3.weight"].numpy()
     assert np.array_equal(content["model"]["res5.2.conv3.weight"], weights)
     text = (tmp_path / "trunk.yaml").read_text()
     assert "&" not in text

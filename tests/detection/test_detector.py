@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from plrc.backbones import build
 from plrc.detection.design import Design
 from plrc.detection.detector import Detector
 from plrc.detection.roi_heads import Regions
 from plrc.detection.rpn import Limits
 from plrc.detection.target import Detections, Target
-from plrc.encoder import ResNetTrunk
 
 CLASSES = ("red", "green")
 TINY = Design(arch="tiny", neck="fpn", classes=CLASSES, roi_per_image=32)
@@ -152,7 +152,7 @@ def test_pictures_are_normalised_and_then_padded_at_the_right_and_below() -> Non
     batches: list[Tensor] = []
     for name, shape in (("fpn", (64, 96)), ("c4-mask", (40, 70))):
         model = detector(DESIGNS[name])
-        model.trunk.get_submodule("conv1").register_forward_pre_hook(lambda _, given: batches.append(given[0]))
+        model.backbone.get_submodule("conv1").register_forward_pre_hook(lambda _, given: batches.append(given[0]))
         image = torch.full((3, 40, 50), 255, dtype=torch.uint8)
         model.features([image, image.new_zeros(3, 33, 70)])
         batch = batches.pop()
@@ -212,12 +212,12 @@ def test_c4_masks_see_the_regions_of_the_objects(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_pre_trained_trunk_becomes_part_of_the_detector() -> None:
-    trunk = ResNetTrunk("resnet18")
+    trunk = build("resnet18")
     model = Detector(DESIGNS["fpn"], trunk)
-    assert model.trunk is trunk
+    assert model.backbone is trunk
     assert {id(p) for p in trunk.parameters()} <= {id(p) for p in model.parameters()}
     names = set(model.state_dict())
-    assert "trunk.layer4.1.bn2.weight" in names
+    assert "backbone.layer4.1.bn2.weight" in names
     assert not any(name.startswith(("mean", "std", "rpn.cells")) for name in names)
 
 

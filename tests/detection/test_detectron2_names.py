@@ -61,16 +61,16 @@ def test_every_tensor_of_other_designs_goes_there_and_back(design: Design) -> No
 
 # One of each kind, written out: two names that are swapped in both directions and have one shape would pass above.
 PAIRS = [
-    (C4, "trunk.conv1.weight", "backbone.stem.conv1.weight"),
-    (C4, "trunk.layer3.0.downsample.1.bias", "backbone.res4.0.shortcut.norm.bias"),
-    (C4, "trunk.layer4.2.bn1.running_var", "roi_heads.res5.2.conv1.norm.running_var"),
+    (C4, "backbone.conv1.weight", "backbone.stem.conv1.weight"),
+    (C4, "backbone.layer3.0.downsample.1.bias", "backbone.res4.0.shortcut.norm.bias"),
+    (C4, "backbone.layer4.2.bn1.running_var", "roi_heads.res5.2.conv1.norm.running_var"),
     (C4, "box_norm.running_mean", "roi_heads.res5.norm.running_mean"),
     (C4, "rpn.head.conv.0.0.bias", "proposal_generator.rpn_head.conv.bias"),
     (C4, "rpn.head.cls_logits.weight", "proposal_generator.rpn_head.objectness_logits.weight"),
     (C4, "rpn.head.bbox_pred.weight", "proposal_generator.rpn_head.anchor_deltas.weight"),
     (C4, "box_predictor.cls_score.bias", "roi_heads.box_predictor.cls_score.bias"),
     (C4, "box_predictor.bbox_pred.bias", "roi_heads.box_predictor.bbox_pred.bias"),
-    (FPN, "trunk.layer4.0.conv2.weight", "backbone.bottom_up.res5.0.conv2.weight"),
+    (FPN, "backbone.layer4.0.conv2.weight", "backbone.bottom_up.res5.0.conv2.weight"),
     (FPN, "neck.inner_blocks.0.0.weight", "backbone.fpn_lateral2.weight"),
     (FPN, "neck.inner_blocks.3.1.num_batches_tracked", "backbone.fpn_lateral5.norm.num_batches_tracked"),
     (FPN, "neck.layer_blocks.1.1.weight", "backbone.fpn_output3.norm.weight"),
@@ -108,14 +108,16 @@ def test_one_of_each_kind(design: Design, here: str, there: str) -> None:
         (FPN, "roi_heads.mask_head.mask_fcn1.norm.weight"),
         (NORMALISED, "roi_heads.box_head.fc2.weight"),
         (FPN, "pixel_mean"),
-        (FPN, "trunk.conv1.weight"),  # ours
+        (FPN, "backbone.conv1.weight"),  # ours
     ],
 )
 def test_names_that_are_not_of_the_design_in_detectron2(design: Design, name: str) -> None:
     assert from_detectron2(name, design) is None
 
 
-@pytest.mark.parametrize("name", ["conv1.weight", "trunk.fc.weight", "mean", "box_norm.weight", "box_head.fc8.weight"])
+@pytest.mark.parametrize(
+    "name", ["conv1.weight", "backbone.fc.weight", "mean", "box_norm.weight", "box_head.fc8.weight"]
+)
 def test_names_that_are_not_of_the_design_here(name: str) -> None:
     assert to_detectron2(name, FPN) is None
 

@@ -295,7 +295,7 @@ def test_several_seeds_are_several_networks_and_their_mean(tmp_path):
     values = [json.loads((tmp_path / f"seed_{k}" / "evaluation.json").read_text())["boxes"]["AP50"] for k in (5, 6)]
     assert summary["boxes"]["AP50"]["values"] == values
     assert summary["boxes"]["AP50"]["mean"] == pytest.approx(sum(values) / 2)
-    ours, theirs = (state(tmp_path / f"seed_{k}")["model"]["trunk.conv1.weight"] for k in (5, 6))
+    ours, theirs = (state(tmp_path / f"seed_{k}")["model"]["backbone.conv1.weight"] for k in (5, 6))
     assert not torch.allclose(ours, theirs)
 
 

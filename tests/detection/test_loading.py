@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from plrc.backbones import build
 from plrc.checkpoint import DETECTOR, save_checkpoint
 from plrc.detection.classes import COCO_CATEGORIES, COCO_CLASSES, VOC_CLASSES
 from plrc.detection.design import Design
@@ -21,7 +22,6 @@ from plrc.detection.detector import MEAN, STD, Detector
 from plrc.detection.detectron2 import to_detectron2
 from plrc.detection.detectron2_reading import build_detector
 from plrc.detection.loading import DETECTRON2, load_detector
-from plrc.encoder import ResNetTrunk
 
 State = dict[str, Any]
 FPN = Design(arch="resnet18", neck="fpn", classes=("cat", "dog", "cow"))
@@ -175,7 +175,7 @@ def test_real_list_of_names_becomes_vocs_detector(tmp_path: Path) -> None:
     found = loaded.detector.state_dict()
     assert len(found) == len(state)
     for here, there in (
-        ("trunk.layer4.2.bn3.running_var", "roi_heads.res5.2.conv3.norm.running_var"),
+        ("backbone.layer4.2.bn3.running_var", "roi_heads.res5.2.conv3.norm.running_var"),
         ("box_norm.weight", "roi_heads.res5.norm.weight"),
         ("rpn.head.bbox_pred.bias", "proposal_generator.rpn_head.anchor_deltas.bias"),
     ):
@@ -270,7 +270,7 @@ def test_names_of_classes_are_needed_one_each(tmp_path: Path) -> None:
 
 def test_trunk_alone_is_no_detector(tmp_path: Path) -> None:
     file = tmp_path / "trunk.pth"
-    torch.save(ResNetTrunk("resnet18").state_dict(), file)
+    torch.save(build("resnet18").state_dict(), file)
     with pytest.raises(ValueError, match=r"is no detector: it holds a pre-trained trunk .*plrc detect train --weights"):
         load_detector(file)
 

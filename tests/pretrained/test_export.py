@@ -17,7 +17,7 @@ import torchvision
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from plrc.encoder import Encoder, ResNetTrunk, TinyTrunk
+from plrc.backbones import Encoder, ResNet, Tiny
 from plrc.pretrained import Origin, Pretrained, load
 from plrc.pretrained.detectron2 import to_detectron2
 from plrc.pretrained.export import SUFFIXES, export
@@ -43,7 +43,7 @@ def pretrained(arch: str = "resnet18", path: Path | None = None, seed: int = 0) 
     origin = Origin(
         name="demo/last", path=path, format="PLRC run", branch="query", arch=arch, sha256="0" * 64, note="step 3 of 9"
     )
-    return Pretrained(trunk=encoder.trunk, heads={"projector": encoder.projector}, origin=origin)
+    return Pretrained(backbone=encoder.backbone, heads={"projector": encoder.projector}, origin=origin)
 
 
 def target_file(to: str, folder: Path) -> Path:
@@ -74,7 +74,7 @@ class PlainReader(pickle.Unpickler):
 def test_torch_file_holds_the_trunk_and_nothing_else(tmp_path: Path) -> None:
     net = pretrained()
     export(net, "torchvision", tmp_path / "out.pth")
-    assert_same(torch.load(tmp_path / "out.pth", weights_only=True), tensors_of(net.trunk))
+    assert_same(torch.load(tmp_path / "out.pth", weights_only=True), tensors_of(net.backbone))
 
 
 def test_torchvisions_own_network_misses_the_classifier_only(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_torchvisions_own_network_misses_the_classifier_only(tmp_path: Path) -> 
     assert result.unexpected_keys == []
     model.fc = model.avgpool = nn.Identity()
     images = torch.rand(2, 3, 64, 96)
-    expected = net.trunk.eval()(images).flatten(1)
+    expected = net.backbone.eval()(images).flatten(1)
     assert torch.equal(model.eval()(images), expected)
 
 
@@ -104,7 +104,7 @@ def test_safetensors_file_says_what_it_holds(arch: str, tmp_path: Path) -> None:
     net = pretrained(arch)
     export(net, "safetensors", tmp_path / "out.safetensors")
     with safe_open(tmp_path / "out.safetensors", framework="pt") as stored:
-        assert_same({name: stored.get_tensor(name) for name in stored.keys()}, tensors_of(net.trunk))  # noqa: SIM118
+        assert_same({name: stored.get_tensor(name) for name in stored.keys()}, tensors_of(net.backbone))  # noqa: SIM118
         assert stored.metadata() == {
             "format": "pt",
             "arch": arch,
@@ -116,7 +116,7 @@ def test_safetensors_file_says_what_it_holds(arch: str, tmp_path: Path) -> None:
 def test_safetensors_of_a_network_from_no_file_has_no_hash(tmp_path: Path) -> None:
     net = pretrained("tiny")
     origin = Origin("random:tiny", None, "random", "", "tiny", None, "")
-    export(Pretrained(net.trunk, {}, origin), "safetensors", tmp_path / "out.safetensors")
+    export(Pretrained(net.backbone, {}, origin), "safetensors", tmp_path / "out.safetensors")
     with safe_open(tmp_path / "out.safetensors", framework="pt") as stored:
         assert stored.metadata() == {"format": "pt", "arch": "tiny", "origin": "tiny of random:tiny (random)"}
 
@@ -131,12 +131,13 @@ def test_detectron2_file_is_as_mocos_converter_writes_it(tmp_path: Path) -> None
     assert all(type(array) is np.ndarray and array.flags.writeable for array in model.values())
     expected = {
         str(to_detectron2(name)): tensor
-        for name, tensor in tensors_of(net.trunk).items()
+        for name, tensor in tensors_of(net.backbone).items()
         if "num_batches_tracked" not in name
     }
     assert_same(model, expected)
-    assert model["res2.0.conv1.norm.weight"].tolist() == net.trunk.state_dict()["layer1.0.bn1.weight"].tolist()
-    assert model["res3.0.shortcut.norm.bias"].tolist() == net.trunk.state_dict()["layer2.0.downsample.1.bias"].tolist()
+    assert model["res2.0.conv1.norm.weight"].tolist() == net.backbone.state_dict()["layer1.0.bn1.weight"].tolist()
+    bias = net.backbone.state_dict()["layer2.0.downsample.1.bias"]
+    assert model["res3.0.shortcut.norm.bias"].tolist() == bias.tolist()
 
 
 def test_detectron2_file_names_nothing_that_an_older_numpy_lacks(tmp_path: Path) -> None:
@@ -154,8 +155,8 @@ def test_detectron2_file_names_nothing_that_an_older_numpy_lacks(tmp_path: Path)
 def test_a_trunk_in_use_is_exported_as_any_other(to: str, tmp_path: Path) -> None:
     """The analysis keeps weights in channels-last order, which safetensors refuses and NumPy writes as it stands."""
     net = pretrained()
-    net.trunk.to(memory_format=torch.channels_last)
-    assert not net.trunk.state_dict()["conv1.weight"].is_contiguous()
+    net.backbone.to(memory_format=torch.channels_last)
+    assert not net.backbone.state_dict()["conv1.weight"].is_contiguous()
     file = target_file(to, tmp_path)
     export(net, to, file)
     used = file.read_bytes()
@@ -191,10 +192,10 @@ def test_feature_maps_survive(to: str, tmp_path: Path) -> None:
     net, file = pretrained(), target_file(to, tmp_path)
     export(net, to, file)
     back = load(file)
-    assert isinstance(back.trunk, ResNetTrunk)
+    assert isinstance(back.backbone, ResNet)
     images = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
-        there, here = back.trunk.eval().layers(images), net.trunk.eval().layers(images)
+        there, here = back.backbone.eval().maps(images), net.backbone.eval().maps(images)
     assert list(there) == ["c2", "c3", "c4", "c5"]
     for name, map_ in here.items():
         assert map_.std() > 0
@@ -204,7 +205,7 @@ def test_feature_maps_survive(to: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("to", ["torchvision", "timm", "detectron2"])
 def test_tiny_is_a_network_of_ours_alone(to: str, tmp_path: Path) -> None:
     net = pretrained("tiny")
-    assert isinstance(net.trunk, TinyTrunk)
+    assert isinstance(net.backbone, Tiny)
     with pytest.raises(ValueError, match=rf"demo/last is a tiny network, which {to} has none of: .*safetensors"):
         export(net, to, target_file(to, tmp_path))
     assert list(tmp_path.iterdir()) == []
@@ -212,7 +213,7 @@ def test_tiny_is_a_network_of_ours_alone(to: str, tmp_path: Path) -> None:
 
 def test_tensor_without_a_name_in_detectron2_is_named(tmp_path: Path) -> None:
     net = pretrained()
-    net.trunk.register_buffer("extra", torch.zeros(1))
+    net.backbone.register_buffer("extra", torch.zeros(1))
     with pytest.raises(ValueError, match="no place for extra of demo/last"):
         export(net, "detectron2", tmp_path / "out.pkl")
     assert list(tmp_path.iterdir()) == []
@@ -220,9 +221,9 @@ def test_tensor_without_a_name_in_detectron2_is_named(tmp_path: Path) -> None:
 
 def test_nothing_matched_is_an_error(tmp_path: Path) -> None:
     net = pretrained()
-    for name in list(net.trunk._modules):
-        delattr(net.trunk, name)
-    net.trunk.register_buffer("extra", torch.zeros(1))
+    for name in list(net.backbone._modules):
+        delattr(net.backbone, name)
+    net.backbone.register_buffer("extra", torch.zeros(1))
     with pytest.raises(ValueError, match="no tensor of demo/last has a name in Detectron2"):
         export(net, "detectron2", tmp_path / "out.pkl")
     assert list(tmp_path.iterdir()) == []
@@ -293,6 +294,6 @@ def test_the_tiny_network_comes_back_from_its_export(tmp_path: Path) -> None:
     export(net, "safetensors", tmp_path / "out.safetensors")
     back = load(tmp_path / "out.safetensors")
     assert back.origin.arch == "tiny"
-    for name, tensor in net.trunk.state_dict().items():
+    for name, tensor in net.backbone.state_dict().items():
         if not name.endswith("num_batches_tracked"):  # nobody uses it: it starts anew
-            assert torch.equal(back.trunk.state_dict()[name], tensor), name
+            assert torch.equal(back.backbone.state_dict()[name], tensor), name

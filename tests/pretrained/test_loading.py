@@ -49,7 +49,7 @@ def written(content: Any, file: Path) -> Path:
 def check(pretrained: Pretrained, trunk: nn.Module, heads: dict[str, nn.Module], tolerance: float = 1e-5) -> None:
     expected = maps_of(trunk)
     with torch.no_grad():
-        maps = pretrained.trunk.layers(IMAGES)
+        maps = pretrained.backbone.maps(IMAGES)
     for layer, known in expected.items():
         torch.testing.assert_close(maps[layer], known, rtol=tolerance, atol=tolerance)
     assert set(pretrained.heads) == set(heads)
@@ -76,7 +76,7 @@ def test_every_format_gives_the_known_network(name, folder, monkeypatch):
             assert note == case.note
             assert ("BGR" in caution) == (case.layout == "Detectron2")
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert not pretrained.trunk.training
+    assert not pretrained.backbone.training
     choices = "choose" if len(case.branches) > 1 else "one network only"
     with pytest.raises(ValueError, match=rf"some_model.* has no branch 'ema': .*{choices}"):
         load(file, "ema")
@@ -88,7 +88,7 @@ def test_counters_of_batchnorm_and_half_precision_do_not_matter(folder):
     pretrained = load(file)
     assert pretrained.origin.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     check(pretrained, QUERY, {}, tolerance=0.05)
-    assert {t.dtype for t in pretrained.trunk.parameters()} == {torch.float32}
+    assert {t.dtype for t in pretrained.backbone.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("name", ["bare", "Detectron2 pkl", "MoCo v2"])
@@ -100,7 +100,7 @@ def test_a_resnet50_too(name, folder, monkeypatch):
     pretrained = load(written(case.content, folder / f"r50{case.suffix}"))
     check(pretrained, trunk, next(iter(case.branches.values()))[1])
     assert pretrained.origin.arch == "resnet50"
-    assert (pretrained.trunk.channels, pretrained.trunk.stride) == (2048, 32)
+    assert (pretrained.backbone.width, pretrained.backbone.stride) == (2048, 32)
 
 
 # --------------------------------------------------------------------------------------------------- the released PLRC
@@ -133,7 +133,7 @@ def test_the_released_layout_gives_the_golden_maps(folder):
     pretrained = load(written({"epoch": 1, "state_dict": state}, folder / "released.pth.tar"))
     images = F.interpolate(golden["x_small"], (224, 288), mode="bilinear", align_corners=False)
     with torch.no_grad():
-        maps = pretrained.trunk.layers(images)
+        maps = pretrained.backbone.maps(images)
         outputs = {
             "c4_mean": maps["c4"].mean(),
             "c5_slice": maps["c5"][:, :16],
@@ -165,21 +165,21 @@ def test_a_run_of_ours_by_folder_and_by_file(arch, folder):
         assert (origin.name, origin.path, origin.branch) == ("demo/last", last, branch)
         assert (origin.format, origin.arch, origin.note) == ("PLRC run", arch, "step 30 of 40")
         with torch.no_grad():
-            assert torch.equal(pretrained.trunk(IMAGES), encoder.trunk(IMAGES))
-            z = pretrained.heads["projector"](encoder.trunk(IMAGES))
+            assert torch.equal(pretrained.backbone(IMAGES), encoder.backbone(IMAGES))
+            z = pretrained.heads["projector"](encoder.backbone(IMAGES))
             torch.testing.assert_close(z, encoder(IMAGES))
     assert load(last.with_name("epoch_0003.pt")).origin.name == "demo/epoch_0003"
     behind, asked = load(f"{folder}/runs/demo@key"), load(folder / "runs" / "demo", "key")
     assert (behind.origin.name, behind.origin.branch) == ("demo/last key", "key")
     assert all(
-        torch.equal(tensor, asked.trunk.state_dict()[name]) for name, tensor in behind.trunk.state_dict().items()
+        torch.equal(tensor, asked.backbone.state_dict()[name]) for name, tensor in behind.backbone.state_dict().items()
     )
     with pytest.raises(ValueError, match="random:tiny has no branch 'key'"):
         load("random:tiny@key")
 
-    del content["model"]["query_encoder.trunk.layer2.1.conv2.weight"]
+    del content["model"]["query_encoder.backbone.layer2.1.conv2.weight"]
     save_checkpoint(last, content)
-    with pytest.raises(ValueError, match=rf"{arch}.* lacks query_encoder\.trunk\.layer2\.1\.conv2\.weight"):
+    with pytest.raises(ValueError, match=rf"{arch}.* lacks query_encoder\.backbone\.layer2\.1\.conv2\.weight"):
         load(last)
     torch.save({**content, "format": "plrc", "version": 99}, last)
     with pytest.raises(ValueError, match=r"last\.pt was written by a newer version of PLRC"):
@@ -194,13 +194,13 @@ def test_random_weights_are_those_that_a_run_starts_from(name, arch, seed):
     before = torch.random.get_rng_state()
     pretrained = load(name)
     assert torch.equal(torch.random.get_rng_state(), before)
-    for module, known in ((pretrained.trunk, encoder.trunk), (pretrained.heads["projector"], encoder.projector)):
+    for module, known in ((pretrained.backbone, encoder.backbone), (pretrained.heads["projector"], encoder.projector)):
         assert all(
             torch.equal(a, b) for a, b in zip(module.state_dict().values(), known.state_dict().values(), strict=True)
         )
     origin = pretrained.origin
     assert (origin.name, origin.path, origin.format, origin.arch) == (name, None, "random", arch)
-    assert not pretrained.trunk.training
+    assert not pretrained.backbone.training
 
 
 def test_torchvision_names_download_as_torchvision_does(monkeypatch):
@@ -266,7 +266,7 @@ def test_the_shipped_network_is_trained_and_small():
     shipped, untrained = load("plrc:tiny"), load("random:tiny")
     assert (shipped.origin.name, shipped.origin.arch) == ("plrc:tiny", "tiny")
     assert shipped.origin.path.stat().st_size < 5_000_000
-    assert shipped.trunk.state_dict().keys() == untrained.trunk.state_dict().keys()
+    assert shipped.backbone.state_dict().keys() == untrained.backbone.state_dict().keys()
     from plrc.views import draw_affinity
 
     aucs = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 from fabricated import CASES, FC, KEY, QUERY, tensors_of, under
 
-from plrc.encoder import Encoder
+from plrc.backbones import Encoder
 from plrc.pretrained import CheckpointError
 from plrc.pretrained.finding import find
 from plrc.pretrained.trunks import build_trunk
@@ -17,7 +17,7 @@ from plrc.pretrained.trunks import build_trunk
 def built(content: Any, file: str = "dir/some.pth") -> str:
     """The architecture of a content, the way ``load`` goes without reading files."""
     found = find(content, file)
-    return build_trunk(found.trunk, file, found.spelled)[0]
+    return build_trunk(found.backbone, file, found.spelled)[0]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -134,7 +134,7 @@ def test_an_unknown_prefix_is_no_obstacle_but_two_are():
 
 def test_the_tiny_trunk_is_known_by_its_tensors_alone():
     """As one that was exported is; another net of as many blocks is not."""
-    state = {f"backbone.{name}": t for name, t in Encoder("tiny").trunk.state_dict().items()}
+    state = {f"backbone.{name}": t for name, t in Encoder("tiny").backbone.state_dict().items()}
     assert built(state) == "tiny"
     state["backbone.layer2.0.conv1.weight"] = torch.zeros(96, 64, 3, 3)
     with pytest.raises(CheckpointError, match=r"layer2.0.conv1.weight.*96, 64, 3, 3"):

@@ -12,27 +12,28 @@ from PIL import Image
 from torch import Tensor, nn
 
 from plrc.analysis.features import DenseEncoder
+from plrc.backbones import Backbone
 from plrc.geometry import cell_centres
 from plrc.pretrained import Origin, Pretrained
 
 
-class CoordinateTrunk(nn.Module):
-    """A trunk of stride 8 for pictures whose red is x and whose green is y: the cosine of cells falls with distance."""
+class Coordinates(Backbone):
+    """Stride 8, for pictures whose red is x and whose green is y: the cosine of cells falls with distance."""
 
-    stride, channels = 8, 4
+    name, strides, channels = "coordinates", {"c3": 8}, {"c3": 4}
 
-    def layers(self, images: Tensor, until: str = "c3") -> dict[str, Tensor]:
+    def maps(self, images: Tensor, until: str | None = None) -> dict[str, Tensor]:
         angles = nn.functional.avg_pool2d(images[:, :2], 8, ceil_mode=True) * torch.pi / 2
         return {"c3": torch.cat((angles.cos(), angles.sin()), dim=1)}
 
 
 @pytest.fixture
 def seeing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every checkpoint is a ``CoordinateTrunk`` of the name that was given."""
+    """Every checkpoint is a ``Coordinates`` of the name that was given."""
 
     def load_encoder(name: str, device: str, branch: str | None = None) -> DenseEncoder:
         origin = Origin(name=name, path=None, format="random", branch="", arch="tiny", sha256=None, note="")
-        return DenseEncoder(Pretrained(trunk=CoordinateTrunk(), heads={}, origin=origin), device)  # type: ignore[arg-type]
+        return DenseEncoder(Pretrained(backbone=Coordinates(), heads={}, origin=origin), device)
 
     monkeypatch.setattr("plrc.views.session.load_encoder", load_encoder)
     monkeypatch.setattr("plrc.analysis.features.normalise", lambda pictures: pictures)
