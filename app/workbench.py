@@ -13,6 +13,7 @@ from PIL import Image
 
 from app.pictures import as_jpeg, as_png
 from plrc import figures
+from plrc.data.images import SUFFIXES
 from plrc.pretrained.loading import SHIPPED, run_checkpoint
 from plrc.views import Picture, Session, list_pictures
 from plrc.views.pictures import SAMPLES, file_of
@@ -24,7 +25,6 @@ _SIDE = 1024  # pixels of the longer side in the page
 _UPLOAD = 50_000_000  # bytes
 _LONGEST = 8  # times the shorter side
 _REGIONS = re.compile(r"objects|grid:[0-9]{1,2}|superpixels:[0-9]{1,3}")
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
 class Workbench:
@@ -89,8 +89,8 @@ class Workbench:
         Raises:
             ValueError: it is too large, or no picture.
         """
-        if file.suffix.lower() not in _SUFFIXES:
-            raise ValueError(f"{file.name} is no picture that is read here: give one of {', '.join(_SUFFIXES)}")
+        if file.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"{file.name} is no picture that is read here: give one of {', '.join(SUFFIXES)}")
         if file.stat().st_size > _UPLOAD:
             raise ValueError(f"{file.name} has {file.stat().st_size / 1e6:.0f} MB; {_UPLOAD / 1e6:.0f} MB are taken")
         try:

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from plrc.data.annotated import open_annotated
-from plrc.data.annotated.coco import COCO
+from plrc.data.coco import COCO
 
 
 def subset(source: COCO, count: int, folder: Path) -> Path:

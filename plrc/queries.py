@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from plrc.options import Options, Point, Size, option
+from plrc.registry import LAYOUTS
 
 _IMAGES = (
     "an image file, a folder, DIR#12 for one image of a data set whose objects are known, scenes#12 or scenes:20 for "
@@ -126,7 +127,7 @@ class Scores(Query):
 
     dataset: str = option(
         "",
-        "a folder: images/ and masks/, keypoints.json, VOC, COCO, class folders; or scenes:N",
+        f"a data set's folder, with {LAYOUTS.helps()}; or scenes:N",
         positional=True,
         path=True,
     )

@@ -49,6 +49,10 @@ class Registry(dict[str, Entry]):
             raise ValueError(f"there is a {self.kind} {name!r} already: choose another name")
         self[name] = Entry(target, help, traits)
 
+    def helps(self) -> str:
+        """What is registered, for help texts and errors."""
+        return "; ".join(entry.help for entry in self.values())
+
     def __missing__(self, name: str) -> Entry:
         near = difflib.get_close_matches(name, self, n=1)
         raise ValueError(
@@ -68,6 +72,10 @@ SCORES = Registry("score")
 
 
 class _Backbones(Registry):
+    def helps(self) -> str:
+        """What is registered, for help texts and errors."""
+        return "; ".join(entry.help for entry in self.values())
+
     def __missing__(self, name: str) -> Entry:
         prefix = f"{name.partition(':')[0]}:"
         if prefix in self:
@@ -88,4 +96,12 @@ for _name in ("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"):
 BACKBONES.add("timm:", "plrc.backbones:Timm", "any model of timm that gives maps: timm:convnext_atto, …")
 
 LAYOUTS = Registry("data layout")
-"""Annotated data sets, in the order in which a folder is tried."""
+"""Data sets on disk, in the order in which a folder is tried. Each is a function of a path that gives a
+``plrc.data.sources.Source``, or None where the path holds another layout; ``help`` says what it looks for."""
+
+LAYOUTS.add("coco", "plrc.data.coco:open_coco", "annotations/instances_*.json (COCO)")
+LAYOUTS.add("voc", "plrc.data.voc:open_voc", "Annotations/*.xml and JPEGImages/ (PASCAL VOC)")
+LAYOUTS.add("masks", "plrc.data.annotated:open_masks", "images/ and masks/ (masks)")
+LAYOUTS.add("keypoints", "plrc.data.annotated:open_keypoints", "keypoints.json, in it or in its folders (keypoints)")
+LAYOUTS.add("classes", "plrc.data.annotated:open_classes", "<class>/* or train/<class>/* (classes)")
+LAYOUTS.add("images", "plrc.data.annotated:open_images", "images at any depth")

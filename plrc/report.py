@@ -16,9 +16,8 @@ from plrc.analysis.affinity import affinity
 from plrc.analysis.features import FeatureMap
 from plrc.config import Config
 from plrc.data.loader import TwoViews, view_sampler
-from plrc.data.neighbours import first_decodable
 from plrc.data.photometric import apply
-from plrc.data.sources import Source
+from plrc.data.sources import Source, first_decodable
 from plrc.geometry import cell_centres
 from plrc.model import PLRC
 from plrc.regions import RegionMaps, sample_points

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from plrc.cli import commands, detect
 from plrc.cli.numbers import from_0, from_1
+from plrc.registry import LAYOUTS
 
 Handler = Callable[[argparse.Namespace], int | None]
 _NUMBER = r"(-?(?:[0-9]+\.?[0-9]*|\.[0-9]+))"
@@ -119,9 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
     _output(embed, "runs/look/embedding")
 
     score = _command(kinds, "score", commands.score, "numbers on a data set, checkpoints in columns")
-    score.add_argument(
-        "dataset", help="a folder: images/ and masks/, keypoints.json, VOC, COCO, class folders; or scenes:N"
-    )
+    score.add_argument("dataset", help=f"a data set's folder, with {LAYOUTS.helps()}; or scenes:N")
     score.add_argument("--most", type=from_1, metavar="N", help="only so many pictures, evenly spread")
     score.add_argument(
         "--within", type=from_0, default=1, metavar="K", help="view match: right within so many cells [1]"

@@ -21,9 +21,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from plrc.config import Config
-from plrc.data.neighbours import first_decodable
 from plrc.data.photometric import Photometric, apply, normalise
-from plrc.data.sources import Source
+from plrc.data.sources import Source, first_decodable
 from plrc.data.views import ViewParameters, ViewSampler, cut, pixels_needed
 from plrc.geometry import Crop
 from plrc.regions import RegionMaps, view_regions

@@ -1,51 +1,33 @@
-"""Where pictures come from: a folder on disk or the embedded scenes, listed, and decoded one by one to upright RGB."""
+"""Where images come from: listed files on disk, or the embedded scenes."""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import re
-import warnings
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 
-from plrc.data.listing import list_images, printable
+from plrc.data.images import SUFFIXES, UndecodableImage, decode, exif_orientation, opened, printable, upright_size
 
-# What a file may hold, whatever its suffix: ImageNet has a PNG named .JPEG, web collections have GIF and BMP so named.
-# Not everything that Pillow knows: it would start Ghostscript for an EPS.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
-# EXIF orientation -> what turns the stored picture upright (1, and anything unknown: nothing).
-_T = Image.Transpose
-_SIDEWAYS = {5: _T.TRANSPOSE, 6: _T.ROTATE_270, 7: _T.TRANSVERSE, 8: _T.ROTATE_90}  # these exchange width and height
-_UPRIGHT = {2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM, **_SIDEWAYS}
-
-# Damaged EXIF is common and harmless; a picture between Pillow's warning limit (89 million pixels) and its error limit
-# (twice that) is large, not hostile, and is decoded. Neither is worth a line per image and worker. Set once here:
-# `warnings.catch_warnings` around each decode is not thread-safe and makes every other "once" warning appear again.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
-
-class UndecodableImage(Exception):
-    """A listed picture that cannot be decoded. `name`: the source's name of the item; `reason`: one clause."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(name, reason)  # both as args, so that it survives pickling on its way out of a worker
-        self.name = name
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{printable(self.name)}: {self.reason}"
+_NAMED = 10  # items that a warning names before it counts the rest
+_NEIGHBOURS = 100  # that are tried instead of an image that cannot be decoded
 
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """What is known of the n instances in a picture of W × H pixels (upright frame).
+    """What is known of the n instances in an image of W × H pixels (upright frame).
 
     masks: (n, H, W) bool, the visible part of every instance, None where only boxes are known; boxes: (n, 4) float32,
     x0, y0, x1, y1 in the image frame, [0, 1]; classes: n names; difficult and crowd: numbers of such instances.
@@ -59,71 +41,177 @@ class Annotation:
 
 
 class Source(Protocol):
-    """A numbered collection of pictures, 0 <= i < len(source)."""
+    """A numbered collection of images, 0 <= i < len(source)."""
 
     def __len__(self) -> int: ...
 
     def name(self, i: int) -> str:
-        """A name of item i that is the same on every run and machine."""
+        """A name of image i that is the same on every run and machine."""
 
     def size(self, i: int) -> tuple[int, int]:
-        """(width, height) in pixels of the full upright picture. Raises UndecodableImage."""
+        """(width, height) in pixels of the full upright image. Raises UndecodableImage."""
 
     def load(self, i: int, at_least: tuple[int, int] | None = None) -> Image.Image:
-        """The upright picture, mode RGB. `at_least=(w, h)`: a smaller rendering of the same frame will do, provided
+        """The upright image, mode RGB. ``at_least=(w, h)``: a smaller rendering of the same frame will do, provided
         it has at least w × h pixels, or as many as there are. Raises UndecodableImage."""
 
     def annotation(self, i: int) -> Annotation | None:
-        """What is known of the picture's instances, or None."""
+        """What is known of the image's instances, or None."""
 
 
-class ImageFolder:
-    """The pictures under a folder, at any depth, in bytewise order of their relative paths.
+class ImageFiles:
+    """A Source of files: what all layouts on disk share.
 
-    `root`: ImageNet's folder (only its `train/` is used, see `list_images`) or any folder of .jpg, .jpeg, .png and
-    .webp files, in small or capital letters. Hidden files and folders are skipped (macOS leaves `._x.jpg`); symbolic
-    links are followed, but no folder is listed twice. `names`: another ImageFolder's `.names`, so that one rank lists
-    and the others do not touch the disk. It is one bytes object, every path followed by a zero byte: 1.28 million
-    `str` would be copied into every DataLoader worker as their reference counts change.
-    Raises FileNotFoundError or NotADirectoryError, saying what was expected, where there is nothing to list.
+    Args:
+        names: paths relative to ``root`` with ``/``; or another's ``.names``, see there.
+
+    Attributes:
+        names: one bytes object, every path followed by a zero byte: 1.28 million ``str`` would be copied into every
+            DataLoader worker as their reference counts change.
+        layout: what is known of the images, and from which files, to be read after "images".
+        has_objects: whether ``annotation`` gives masks or boxes.
     """
 
-    def __init__(self, root: str | os.PathLike[str], names: bytes | None = None) -> None:
-        self.root = os.fspath(root)
-        self.names = b"".join(name + b"\0" for name in list_images(self.root)) if names is None else names
+    layout = "of which nothing is known"
+    has_objects = False
+
+    def __init__(self, root: str | os.PathLike[str], names: bytes | Iterable[str]) -> None:
+        self.root = Path(root).expanduser()
+        self.names = names if isinstance(names, bytes) else b"".join(os.fsencode(name) + b"\0" for name in names)
         self._ends = np.flatnonzero(np.frombuffer(self.names, dtype=np.uint8) == 0)
 
     def __len__(self) -> int:
         return len(self._ends)
 
     def name(self, i: int) -> str:
-        """Path relative to `root`, with `/`. Bytes that are not UTF-8 are escaped as `os.fsdecode` does."""
+        """Path relative to ``root``, with ``/``. Bytes that are not UTF-8 are escaped as ``os.fsdecode`` does."""
         if not 0 <= i < len(self):
             raise IndexError(f"image {i} of {len(self)}")
         return os.fsdecode(self.names[self._ends[i - 1] + 1 if i else 0 : self._ends[i]])
 
+    def path(self, i: int) -> Path:
+        """The image's file."""
+        return self.root / self.name(i)
+
     def size(self, i: int) -> tuple[int, int]:
-        """(width, height) of the upright picture, from the file's header. Raises UndecodableImage."""
-        with opened(self._path(i), self.name(i)) as image:
-            width, height = image.size
-            return (height, width) if exif_orientation(image) in _SIDEWAYS else (width, height)
+        """(width, height) of the upright image, from the file's header. Raises UndecodableImage."""
+        with opened(self.path(i), self.name(i)) as image:
+            return upright_size(image.size, exif_orientation(image))
 
     def load(self, i: int, at_least: tuple[int, int] | None = None) -> Image.Image:
-        """The upright picture, mode RGB: see `decode`. Raises UndecodableImage."""
-        return decode(self._path(i), at_least, name=self.name(i))
+        """The upright image, mode RGB: see ``decode``. Raises UndecodableImage."""
+        return decode(self.path(i), at_least, name=self.name(i))
 
-    def annotation(self, i: int) -> None:
-        """None: a folder of pictures knows nothing of its instances."""
+    def annotation(self, i: int) -> Annotation | None:
+        """None, unless the layout knows of instances."""
+        self.name(i)  # an index that is out of range is an error here too
+        return None
 
-    def _path(self, i: int) -> str:
-        return os.path.join(self.root, self.name(i))
+
+class ImageFolder(ImageFiles):
+    """The images under a folder, at any depth, in bytewise order of their relative paths.
+
+    Files are found by ``plrc.data.images.SUFFIXES``, in small or capital letters. Hidden ones are skipped (macOS leaves
+    ``._x.jpg``); symbolic links are followed, but no folder is listed twice.
+
+    Args:
+        root: ImageNet's folder (only its ``train/`` is used, see ``list_images``) or any other.
+        names: another ImageFolder's, so that one rank lists and the others do not touch the disk.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: there is nothing to list; says what was expected.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], names: bytes | None = None) -> None:
+        folder = os.path.expanduser(os.fspath(root))
+        super().__init__(folder, b"".join(n + b"\0" for n in list_images(folder)) if names is None else names)
+
+
+def list_images(root: str) -> list[bytes]:
+    """Paths of the images relative to ``root``, sorted; those under ``train/`` alone if that is the training split.
+
+    It is, where ``root`` itself holds no image, if ``train/`` has class folders (ImageNet) or a folder val… or test…
+    beside it. Otherwise "train" may be one class among others, as in CIFAR-100, and all are listed. How many files
+    were left out is logged.
+    """
+    accepted = f"give one with {', '.join(SUFFIXES)} files at any depth, such as ImageNet's train/<class>/*.JPEG"
+    base, shown = os.fsencode(root), printable(root)
+    if not os.path.exists(base):
+        raise FileNotFoundError(f"The folder '{shown}' does not exist: {accepted}.")
+    if not os.path.isdir(base):
+        raise NotADirectoryError(f"'{shown}' is a file, not a folder: {accepted}.")
+    entries = [entry for entry in os.listdir(base) if not entry.startswith(b".")]
+    folders = {entry for entry in entries if os.path.isdir(os.path.join(base, entry))}
+    names: list[bytes] = []
+    if b"train" in folders and not any(_is_image(entry) for entry in entries if entry not in folders):
+        names, others = _walk(base, b"train")
+        has_siblings = any(folder.lower().startswith((b"val", b"test")) for folder in folders)
+        if not has_siblings and all(name.count(b"/") < 2 for name in names):
+            names = []
+        if names:
+            logger.info("%s: using the %d images of its train/ only", shown, len(names))
+    if not names:
+        names, others = _walk(base, b"")
+    if not names:
+        raise FileNotFoundError(f"The folder '{shown}' has no images in it: {accepted}.")
+    if others:
+        what = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in others.most_common(_NAMED))
+        logger.info("%s: left out %d files that are no images by their names: %s", shown, others.total(), what)
+    return sorted(names)
+
+
+def _walk(base: bytes, top: bytes) -> tuple[list[bytes], Counter[str]]:
+    """Paths relative to ``base`` of the images under ``base/top``, unsorted; how many other files of each suffix.
+
+    No folder twice, hence no loops. Linked folders come last and in order: an image that has a path without links is
+    always listed under it. A dangling link counts: its name is to be logged when it cannot be decoded.
+    """
+
+    def unlistable(error: OSError) -> None:
+        if error.filename == os.path.join(base, top):
+            raise error
+        logger.warning("%s: left out, it cannot be listed (%s)", printable(os.fsdecode(error.filename)), error.strerror)
+
+    names, others, seen, waiting = list[bytes](), Counter[str](), set[bytes](), [top]
+    while waiting:
+        for path, folders, files in os.walk(os.path.join(base, heappop(waiting)), onerror=unlistable):
+            if (real := os.path.realpath(path)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folder = os.path.relpath(path, base)
+            prefix = b"" if folder == b"." else folder + b"/"
+            folders[:] = [name for name in folders if not name.startswith(b".")]
+            for name in folders:
+                if os.path.islink(os.path.join(path, name)):
+                    heappush(waiting, prefix + name)
+            for name in files:
+                if _is_image(name):
+                    names.append(prefix + name)
+                elif not name.startswith(b"."):
+                    others[printable(os.fsdecode(os.path.splitext(name)[1].lower()))] += 1
+    return names, others
+
+
+def _is_image(name: bytes | str) -> bool:
+    """Whether a file is listed as an image, by its name."""
+    name = os.fsdecode(name)
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def images_in(folder: Path) -> list[str]:
+    """Names of the images directly in a folder, in order; hidden files are passed over."""
+    return sorted(file.name for file in folder.iterdir() if _is_image(file.name)) if folder.is_dir() else []
 
 
 def open_source(data: str) -> Source:
-    """The source that the command line's `--data` names.
+    """The source that the command line's ``--data`` names.
 
     "scenes", "scenes:N" or "scenes:N@SEED": N embedded synthetic scenes (1000 and seed 0 unless told). Anything else
-    is a folder ("./scenes" for one of that name). Raises ValueError if malformed, and what ImageFolder raises.
+    is a folder ("./scenes" for one of that name).
+
+    Raises:
+        ValueError: malformed; and what ``ImageFolder`` raises.
     """
     if not re.match(r"scenes([:@]|$)", data):
         return ImageFolder(data)
@@ -137,96 +225,35 @@ def open_source(data: str) -> Source:
     return Scenes(n=n, seed=seed)
 
 
-def decode(
-    file: str | bytes | os.PathLike[str] | BinaryIO, at_least: tuple[int, int] | None = None, *, name: str = ""
-) -> Image.Image:
-    """Decode a picture to what a person sees: RGB, upright, transparency on white; of an animation the first frame.
+def first_decodable(source: Sized, wanted: int, attempt: Callable[[int], T]) -> tuple[T, int, list[str]]:
+    """What ``attempt`` gives for image ``wanted``, or for the next one after it that can be decoded: the same always.
 
-    `at_least=(w, h)`, in pixels of the upright frame, lets a JPEG be decoded at 1/2, 1/4 or 1/8 by the decoder itself,
-    as long as both sides stay >= w and h. The result shows the same frame with pixels as areas, except that a side
-    of n pixels at 1/s becomes ceil(n / s): where s does not divide n, the last row or column reaches beyond the frame,
-    and coordinates in [0, 1] are off by less than one pixel of the result.
+    Returns:
+        The result, the index that it is of, and a clause (name and reason) for each image that was passed over.
 
-    EXIF orientation is read from the block before the pixels. Colour profiles are not applied; a CMYK JPEG is taken
-    as Adobe writes it, ink inverted, whether it says so or not.
-    Raises UndecodableImage(name, reason): missing, unreadable, empty, truncated, damaged, no image, or beyond Pillow's
-    decompression bomb limit (about 179 million pixels).
+    Raises:
+        ValueError: a hundred images in a row, or all there are, cannot be decoded.
     """
-    with opened(file, name or (os.fsdecode(file) if isinstance(file, str | bytes | os.PathLike) else "image")) as image:
-        orientation = exif_orientation(image)
-        if at_least is not None:
-            width, height = at_least[::-1] if orientation in _SIDEWAYS else at_least
-            image.draft(None, (max(width, 1), max(height, 1)))  # JPEG only; rounds the scale so that the size suffices
-        image.load()  # before to_rgb looks at what loading may change or complete: mode and info
-        rgb = to_rgb(image)
-    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+    undecodable: list[str] = []
+    for step in range(min(_NEIGHBOURS, len(source))):
+        index = (wanted + step) % len(source)
+        try:
+            return attempt(index), index, undecodable
+        except UndecodableImage as error:
+            undecodable.append(str(error))
+    raise ValueError(f"{len(undecodable)} files in a row cannot be decoded, among them {'; '.join(undecodable[:3])}")
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """A copy in mode RGB, of the same size and without metadata, of an image in any of Pillow's modes but LAB and La.
-
-    Transparency, also of a palette or of one key colour (but not in a PNG of 3 × 16 bits), is composited on white.
-    16-bit grey (I;16 in each byte order, and I, which Pillow 10 gives for 16-bit PNG) is divided by 257, so that white
-    stays white; I is clipped to [0, 65535] first. F, which has no range of its own, is taken as [0, 1] if no pixel is
-    above 1, else as [0, 255] if none is above 255, else as [0, 65535]; negative and NaN pixels are black.
-    """
-    key = image.info.get("transparency")
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image)
-        grey = _eight_bits(values)
-        if isinstance(key, int):
-            grey[values == key] = 255
-        rgb = Image.fromarray(grey).convert("RGB")
-    elif image.mode in ("LA", "PA", "RGBA", "RGBa") or key is not None:
-        rgba = image.convert("RGBA")
-        rgb = Image.new("RGB", image.size, "white")
-        rgb.paste(rgba.convert("RGB"), mask=rgba.getchannel("A"))
-    else:
-        rgb = image.convert("RGB")  # a copy even if it is RGB already
-    rgb.info = {}  # a caller who honours the EXIF orientation must not find it again on the upright picture
-    return rgb
-
-
-def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """Grey (H, W) of 16 or 32 bits -> (H, W) uint8; the ranges are in `to_rgb`."""
-    if values.dtype.kind != "f":
-        return ((np.clip(values, 0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8)
-    values = np.nan_to_num(values, nan=0.0, posinf=65535.0)
-    top = next((limit for limit in (1.0, 255.0) if values.max(initial=0.0) <= limit), 65535.0)
-    return np.rint(np.clip(values / top, 0.0, 1.0) * 255).astype(np.uint8)
-
-
-def exif_orientation(image: Image.Image) -> Hashable:
-    """The EXIF orientation tag, of whatever type, as `Image.open` read it: `image.getexif()` would decode a PNG."""
-    exif = Image.Exif()
+def read_json(file: Path) -> Any:
+    """What a JSON file holds. Raises a ValueError if it is not JSON."""
     try:
-        exif.load(image.info.get("exif", b""))
-        return exif.get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a damaged block raises almost anything, and says nothing against the pixels
-        return 1
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # also of the encoding
+        raise ValueError(f"{file} is not JSON ({error}): it may be cut off, get it again") from error
 
 
-@contextmanager
-def opened(file: str | bytes | os.PathLike[str] | BinaryIO, name: str) -> Iterator[Image.Image]:
-    """Open a picture, its header read; whatever goes wrong inside the `with` becomes an UndecodableImage."""
-    try:
-        with open(file, "rb") if isinstance(file, str | bytes | os.PathLike) else nullcontext(file) as stream:
-            if stream.seek(0, os.SEEK_END) == 0:
-                raise UndecodableImage(name, "the file is empty")
-            yield Image.open(stream, formats=_FORMATS)
-    except (UndecodableImage, MemoryError):  # memory runs out by chance, but every run must replace the same files
-        raise
-    except UnidentifiedImageError as error:
-        raise UndecodableImage(name, "not a JPEG, PNG, WebP, GIF or BMP image, or its header is damaged") from error
-    except Exception as error:  # decoders raise almost anything: SyntaxError, struct.error, zlib.error, IndexError, ...
-        raise UndecodableImage(name, _reason(error)) from error
-
-
-def _reason(error: Exception) -> str:
-    """Why a file cannot be decoded, as one clause without the names of Python's classes."""
-    if getattr(error, "strerror", None):
-        return f"it cannot be read ({error.strerror})"  # type: ignore[attr-defined]
-    said = " ".join(str(error).split()).rstrip(".")
-    if "truncated" in said:
-        return f"it is truncated ({said})" if said != "image file is truncated" else "the image file is truncated"
-    return f"its pixels cannot be decoded ({said or type(error).__name__})"
+def warn_left_out(logger: logging.Logger, where: Path, what: str, items: Sequence[str]) -> None:
+    """One line that names what a reader leaves out; none if there is nothing."""
+    if items:
+        more = f" and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
+        logger.warning("%s: left out %d %s: %s%s", where, len(items), what, ", ".join(items[:_NAMED]), more)

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from plrc.data.annotated import COCO, VOC, open_annotated
-from plrc.data.annotated.pictures import read_json
-from plrc.data.sources import Annotation, UndecodableImage
+from plrc.data.annotated import open_annotated
+from plrc.data.coco import COCO
+from plrc.data.sources import Annotation, UndecodableImage, read_json
+from plrc.data.voc import VOC
 from plrc.detection.objects import DataSet, Objects, data_set
 
 

@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from plrc.data.loader import start_worker
-from plrc.data.neighbours import first_decodable
-from plrc.data.sources import UndecodableImage
+from plrc.data.sources import UndecodableImage, first_decodable
 from plrc.detection.data import DetectionData
 from plrc.detection.objects import Objects
 from plrc.detection.target import Target

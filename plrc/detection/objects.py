@@ -7,9 +7,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from plrc.data.annotated import COCO, VOC, MaskFolder, layout_of
+from plrc.data.annotated import MaskFolder, layout_of
+from plrc.data.coco import COCO
 from plrc.data.scenes import Scenes
 from plrc.data.sources import Source
+from plrc.data.voc import VOC
 
 _LEAST = 1e-5  # pixels: a box with a shorter side is none (Detectron2's default)
 _ACCEPTED = (

@@ -10,7 +10,7 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from plrc.data.annotated.pictures import read_json
+from plrc.data.sources import read_json
 
 _PARTS = ("image_id", "category_id", "bbox", "score")
 _REMEDY = "give the --data and split that the detections were made of"

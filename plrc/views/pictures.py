@@ -19,9 +19,8 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from plrc.data.annotated import COCO, VOC, MaskFolder, open_annotated
-from plrc.data.annotated.pictures import warn_left_out
-from plrc.data.sources import ImageFolder, Source, UndecodableImage, decode
+from plrc.data.annotated import open_annotated
+from plrc.data.sources import ImageFolder, Source, UndecodableImage, decode, warn_left_out
 from plrc.regions import open_regions
 
 logger = logging.getLogger(__name__)
@@ -156,7 +155,7 @@ def list_pictures(specs: Sequence[str], most: int | None = None) -> list[str]:
 def _in_folder(path: str, most: int | None) -> list[str]:
     try:
         source = _data_set(path)
-        numbered = isinstance(source, MaskFolder | COCO | VOC)
+        numbered = getattr(source, "has_objects", False)
         listed = source if numbered else ImageFolder(path)
     except OSError as error:
         raise ValueError(str(error)) from error

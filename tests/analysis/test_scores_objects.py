@@ -17,7 +17,7 @@ from plrc.analysis.scores import MaskedImage, ObjectScores, distance_matched_auc
 from plrc.analysis.scores.foreground import FixedThreshold, box_iou, boxes_around, boxes_right, leave_half_out, overlaps
 from plrc.analysis.scores.objects import RasterObject, object_auc, objects_of_boxes, objects_of_masks
 from plrc.analysis.scores.purity import purity
-from plrc.data.annotated.masks import boxes_of
+from plrc.data.images import boxes_of
 from plrc.data.sources import Annotation
 from plrc.geometry import sample
 

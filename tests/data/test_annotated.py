@@ -10,8 +10,6 @@ import pytest
 from PIL import Image, ImageOps
 
 from plrc.data.annotated import (
-    COCO,
-    VOC,
     ClassFolders,
     KeypointFolders,
     KeypointSource,
@@ -20,10 +18,11 @@ from plrc.data.annotated import (
     layout_of,
     open_annotated,
 )
-from plrc.data.annotated.rasters import polygon_mask, run_length_mask
-from plrc.data.annotated.upright import upright_boxes, upright_masks, upright_pixel_boxes, upright_points
+from plrc.data.coco import COCO, outline_mask
+from plrc.data.images import upright_boxes, upright_masks, upright_points, upright_size
 from plrc.data.scenes import Scenes
 from plrc.data.sources import ImageFolder
+from plrc.data.voc import VOC
 
 W, H = 40, 30
 
@@ -112,7 +111,7 @@ def test_pictures_without_a_mask_are_left_out_by_name(tmp_path, caplog):
     assert [again.name(i) for i in range(len(again))] == ["images/a.jpg"]
     assert len(caplog.records) == 1
     assert "lonely.jpg" in caplog.text
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         MaskFolder(tmp_path / "images")
 
 
@@ -130,17 +129,14 @@ def test_masks_boxes_and_points_turn_with_the_picture(orientation):
     np.testing.assert_array_equal(upright_masks(stored, orientation)[0], expected)
     ys, xs = np.nonzero(expected)
     h, w = expected.shape
-    box = np.array([[4 / W, 5 / H, 24 / W, 15 / H]])
-    around = [[xs.min() / w, ys.min() / h, (xs.max() + 1) / w, (ys.max() + 1) / h]]
-    np.testing.assert_allclose(upright_boxes(box, orientation), around, rtol=1e-6)
-    pixels = upright_pixel_boxes(np.array([[4.0, 5, 24, 15]]), (W, H), orientation)
-    np.testing.assert_allclose(pixels, around * np.array([w, h, w, h]), rtol=1e-12)
+    around = [[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]]
+    np.testing.assert_array_equal(upright_boxes(np.array([[4.0, 5, 24, 15]]), (W, H), orientation), around)
+    assert upright_size((W, H), orientation) == (w, h)
     corner = stored.copy()
     corner[0] = False
     corner[0, 5, 4] = True
     (y,), (x,) = np.nonzero(upright_masks(corner, orientation)[0])
-    point = upright_points(np.array([4.5 / W, 5.5 / H]), orientation)
-    np.testing.assert_allclose(point, [(x + 0.5) / w, (y + 0.5) / h])
+    np.testing.assert_array_equal(upright_points(np.array([4.5, 5.5]), (W, H), orientation), [x + 0.5, y + 0.5])
 
 
 def test_a_mask_of_the_stored_pixels_turns_and_one_of_the_upright_picture_does_not(tmp_path):
@@ -181,10 +177,10 @@ def test_keypoints_are_points_of_the_image_frame(tmp_path):
     ("content", "message"),
     [
         ("{", "is not JSON"),
-        ("[]", "lists no picture"),
+        ("[]", "lists no image"),
         ('{"a.png": [[1]]}', r"keypoints of a\.png are not"),
         ('{"a.png": [[1, 2]], "b.png": [[1, 2], [3, 4]]}', r"have \[1, 2\] keypoints"),
-        ('{"c.png": [[1, 2]]}', "none of the pictures"),
+        ('{"c.png": [[1, 2]]}', "none of the images"),
     ],
 )
 def test_malformed_keypoints_are_named(tmp_path, content, message):
@@ -230,7 +226,7 @@ def test_voc_boxes_count_from_one_and_include_the_last_pixel(tmp_path):
     assert found.boxes.dtype == np.float32
     assert everything.annotation(1).boxes.shape == (0, 4)
     np.testing.assert_allclose(everything.annotation(2).boxes, [[0, 0, 1, 9 / H]], rtol=1e-6)
-    assert VOC(root, "val").names == ["JPEGImages/b.jpg", "JPEGImages/a.jpg"], "in the list's order"
+    assert VOC(root, "val").names == b"JPEGImages/b.jpg\0JPEGImages/a.jpg\0", "in the list's order"
     with pytest.raises(ValueError, match=r"test\.txt is missing: the splits there are val"):
         VOC(root, "test")
 
@@ -310,7 +306,7 @@ def test_coco_boxes_without_area_and_missing_pictures_are_named(tmp_path, caplog
     root = coco_set(tmp_path, [instance(id=55, bbox=[1, 1, 0, 4]), instance()])
     (root / "val2017" / "1.jpg").unlink()
     found = COCO(root)
-    assert found.names == ["0.jpg"]
+    assert found.names == b"0.jpg\0"
     assert len(found.annotation(0).boxes) == 1
     assert "1.jpg" in caplog.text
     assert "annotation 55 (image 7)" in caplog.text
@@ -334,7 +330,7 @@ def test_what_is_wrong_with_a_coco_set_is_said(tmp_path):
     assert len(COCO(root, "val2017")) == 2
     for file in (root / "val2017").iterdir():
         file.unlink()
-    with pytest.raises(ValueError, match="none of its 2 pictures"):
+    with pytest.raises(ValueError, match="none of its 2 images"):
         COCO(root, "val2017")
 
 
@@ -349,13 +345,13 @@ def test_polygons_hold_the_pixels_whose_centre_is_inside(seed):
     polygon = np.stack((20 + radii * np.cos(angles), 15 + radii * np.sin(angles)), axis=1)
     centres = np.stack(np.meshgrid(np.arange(W) + 0.5, np.arange(H) + 0.5), axis=-1)
     expected = Outline(np.vstack((polygon, polygon[:1]))).contains_points(centres.reshape(-1, 2)).reshape(H, W)
-    np.testing.assert_array_equal(polygon_mask(polygon.flatten().tolist(), H, W), expected)
+    np.testing.assert_array_equal(outline_mask([polygon.flatten().tolist()], H, W), expected)
 
 
 def test_touching_polygons_share_no_pixel_and_leave_none():
     """A border through pixel centres belongs to one side."""
-    left = polygon_mask([0, 0, 10.5, 0, 10.5, 30, 0, 30], H, W)
-    right = polygon_mask([10.5, 0, 40, 0, 40, 30, 10.5, 30], H, W)
+    left = outline_mask([[0, 0, 10.5, 0, 10.5, 30, 0, 30]], H, W)
+    right = outline_mask([[10.5, 0, 40, 0, 40, 30, 10.5, 30]], H, W)
     assert (left ^ right).all()
 
 
@@ -380,11 +376,14 @@ def test_compressed_run_lengths_are_the_uncompressed_ones():
     flat = mask.T.flatten()
     ends = np.flatnonzero(np.diff(flat)) + 1
     runs = [0, *np.diff([0, *ends, flat.size]).tolist()]
-    np.testing.assert_array_equal(run_length_mask(runs, H, W), mask)
-    np.testing.assert_array_equal(run_length_mask(encode_runs(runs), H, W), mask)
-    np.testing.assert_array_equal(run_length_mask(encode_runs(runs).encode(), H, W), mask)
+    np.testing.assert_array_equal(outline_mask({"counts": runs, "size": [H, W]}, H, W), mask)
+    np.testing.assert_array_equal(outline_mask({"counts": encode_runs(runs), "size": [H, W]}, H, W), mask)
+    np.testing.assert_array_equal(outline_mask({"counts": encode_runs(runs).encode(), "size": [H, W]}, H, W), mask)
     # By hand: 6, 1, 40 (groups 8 and 1), then 4 as 3 more than 1, and 5 as 35 less than 40 (groups 29 and 30).
-    np.testing.assert_array_equal(run_length_mask("61X13mN", 8, 7), run_length_mask([6, 1, 40, 4, 5], 8, 7))
+    by_hand = {"counts": "61X13mN", "size": [8, 7]}
+    np.testing.assert_array_equal(
+        outline_mask(by_hand, 8, 7), outline_mask({**by_hand, "counts": [6, 1, 40, 4, 5]}, 8, 7)
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- classes
@@ -446,7 +445,7 @@ def test_a_folder_is_recognised_by_what_is_in_it(tmp_path):
 
 
 def test_what_was_looked_for_is_said(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no data set: looked for images/ and masks/ .*keypoints\.json.*COCO"):
+    with pytest.raises(ValueError, match=r"holds no data set: looked for annotations/.*VOC.*masks/.*keypoints\.json"):
         open_annotated(str(tmp_path))
     with pytest.raises(FileNotFoundError, match="does not exist"):
         open_annotated(str(tmp_path / "nothing"))

@@ -12,12 +12,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, zoom
 
-from plrc.data.scenes import Scenes, painting
-from plrc.data.scenes import source as source_module
-from plrc.data.scenes.colours import MOODS
-from plrc.data.scenes.layout import Thing, compose, cut_out
-from plrc.data.scenes.materials import MATERIALS, TILE
-from plrc.data.scenes.textures import tile
+from plrc.data import scenes
+from plrc.data.scenes import Scenes, Thing, compose
+from plrc.data.scenes.materials import MATERIALS, TILE, tile
 from plrc.data.sources import Annotation, Source
 
 FIRST_SCENES = 40
@@ -135,8 +132,8 @@ def test_masks_are_disjoint_and_boxes_tight() -> None:
 @pytest.mark.parametrize("i", range(10))
 def test_masks_show_where_each_object_changes_the_light(i: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw the scene with and without painting one object: the pixels that differ are its mask, to an edge's width."""
-    monkeypatch.setattr(source_module, "develop", lambda rng, canvas: canvas)  # exposure would spread over all pixels
-    paint, source = painting._paint_thing, Scenes(10)
+    monkeypatch.setattr(scenes, "_develop", lambda rng, canvas: canvas)  # exposure would spread over all pixels
+    paint, source = scenes._paint_thing, Scenes(10)
     whole = source._draw(i)
     for k, mask in enumerate(annotation(source, i).masks):
         turn = iter(range(99))
@@ -145,7 +142,7 @@ def test_masks_show_where_each_object_changes_the_light(i: int, monkeypatch: pyt
             if next(turn) != k:
                 paint(*args)
 
-        monkeypatch.setattr(painting, "_paint_thing", all_but_one)
+        monkeypatch.setattr(scenes, "_paint_thing", all_but_one)
         changed = np.abs(source._draw(i) - whole).max(0) > 1e-3
         assert (changed & mask).sum() > 0.97 * mask.sum()
         assert (changed & ~binary_dilation(mask, iterations=2)).sum() < 0.03 * mask.sum()
@@ -155,7 +152,7 @@ def test_hidden_objects_are_left_out_and_some_are_half_hidden() -> None:
     shares = []
     for i in range(150):
         scene = compose(0, i, (160, 128))
-        shares += [v.sum() / (c.d < 0).sum() for c, v in zip(scene.cutouts, scene.visible, strict=True)]
+        shares += [thing.visible.sum() / (thing.d < 0).sum() for thing in scene.things]
     assert min(shares) >= 0.25
     assert np.mean(np.array(shares) < 0.9) > 0.1
 
@@ -164,9 +161,8 @@ def test_no_silhouette_is_cut_by_its_window() -> None:
     for kind in Scenes.CLASSES:
         for k in range(40):
             p = np.random.default_rng(k).random(8).astype(np.float32)
-            d = cut_out(
-                Thing(kind, (0.5, 0.5), 0.25, 0.3 * k, 1, p, np.zeros((4, 3), np.float32), "wood", p[:6]), 128
-            ).d
+            coats = np.zeros((4, 3), np.float32)
+            d = Thing(kind, (0.5, 0.5), 0.25, 0.3 * k, 1, p, coats, "wood", p[:6]).cut_out(128).d
             edge = np.concatenate([d[0], d[-1], d[:, 0], d[:, -1]])
             assert edge.min() > 0, kind
             assert 0.15 < (d < 0).sum() / 32**2 / np.pi < 1, kind  # fills a good part of its circle
@@ -182,7 +178,7 @@ def test_every_class_occurs_early_and_often() -> None:
 
 
 def test_sizes_and_exposures_vary() -> None:
-    diameters = [2 * c.thing.radius for i in range(60) for c in compose(0, i, (160, 128)).cutouts]
+    diameters = [2 * thing.radius for i in range(60) for thing in compose(0, i, (160, 128)).things]
     assert min(diameters) > 0.15
     assert max(diameters) < 0.61
     assert np.std(diameters) > 0.08
@@ -203,10 +199,6 @@ def test_colour_alone_hardly_tells_the_class() -> None:
     centres = np.stack([x[:half][y[:half] == c].mean(0) for c in range(len(Scenes.CLASSES))])
     guess = ((x[half:, None] - centres) ** 2).sum(-1).argmin(1)
     assert (guess == y[half:]).mean() < 0.25
-
-
-def test_every_material_has_moods() -> None:
-    assert list(MOODS) == list(MATERIALS)
 
 
 def test_textures_continue_across_their_seam() -> None:

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from plrc.data.sources import ImageFolder, UndecodableImage, decode, open_source, to_rgb
+from plrc.data.images import UndecodableImage, decode, to_rgb
+from plrc.data.sources import ImageFolder, open_source
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
@@ -442,7 +443,7 @@ def test_folder_is_listed_by_bytewise_order_of_paths(tmp_path: Path) -> None:
     wanted = ["B/x.png", "Z.webp", "a-b/1.JPG", "a.jpeg", "a/10.jpg", "a/9.jpg", "a/deep/er/x.Png", "é.jpg"]
     for name in reversed(wanted):
         jpeg(tmp_path / name)
-    for name in ("notes.txt", "a/x.gif", "jpg", ".hidden.jpg", "a/._9.jpg", ".cache/x.jpg"):
+    for name in ("notes.txt", "a/x.heic", "jpg", ".hidden.jpg", "a/._9.jpg", ".cache/x.jpg"):
         jpeg(tmp_path / name)
     (tmp_path / "folder.jpg").mkdir()
     folder = ImageFolder(tmp_path)
@@ -454,7 +455,7 @@ def test_folder_is_listed_by_bytewise_order_of_paths(tmp_path: Path) -> None:
 def test_imagenet_layout_uses_train_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("train/n01/n01_1.JPEG", "train/n02/n02_1.JPEG", "val/n01/v.JPEG", "test/t.JPEG"):
         jpeg(tmp_path / name)
-    with caplog.at_level(logging.INFO, "plrc.data.listing"):
+    with caplog.at_level(logging.INFO, "plrc.data.sources"):
         folder = ImageFolder(tmp_path)
     assert names(folder) == ["train/n01/n01_1.JPEG", "train/n02/n02_1.JPEG"]
     assert "the 2 images of its train/ only" in caplog.text

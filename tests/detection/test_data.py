@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plrc.data.annotated.rasters import run_length_mask
+from plrc.data.coco import outline_mask
 from plrc.detection.data import ground_truth_of_json, open_detection_data
 
 W, H = 40, 30
@@ -162,7 +162,7 @@ def test_a_turned_picture_has_upright_boxes_masks_and_truth(tmp_path):
     assert (turned["id"], turned["image_id"], turned["category_id"], turned["area"]) == (71, 7, 3, 12.5)
     expected = np.zeros((W, H), dtype=bool)
     expected[4:24, H - 15 : H - 5] = True
-    np.testing.assert_array_equal(run_length_mask(turned["segmentation"]["counts"], W, H), expected)
+    np.testing.assert_array_equal(outline_mask(turned["segmentation"], W, H), expected)
 
 
 def test_masks_have_boxes_of_whole_pixels(tmp_path):
@@ -174,7 +174,7 @@ def test_masks_have_boxes_of_whole_pixels(tmp_path):
     (item,) = data.truth()["annotations"]
     assert (item["bbox"], item["area"]) == ([4, 5, 19, 10], 189)
     assert item["segmentation"]["size"] == [H, W]
-    np.testing.assert_array_equal(run_length_mask(item["segmentation"]["counts"], H, W), found.masks[0])
+    np.testing.assert_array_equal(outline_mask(item["segmentation"], H, W), found.masks[0])
 
 
 def test_scenes_have_all_kinds_of_objects_however_few_they_are():

@@ -12,7 +12,7 @@ import torch
 
 pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is missing: pip install 'plrc[detection]'")
 
-from plrc.data.annotated.rasters import run_length_mask
+from plrc.data.coco import outline_mask
 from plrc.detection.run_lengths import masks_to_rle
 
 
@@ -21,7 +21,7 @@ def pasted(mask: torch.Tensor, box: list[float], width: int, height: int) -> np.
     (found,) = masks_to_rle(mask[None], torch.tensor([box]), width, height)
     assert json.loads(json.dumps(found)) == found
     assert found["size"] == [height, width]
-    return run_length_mask(found["counts"], height, width)
+    return outline_mask(found, height, width)
 
 
 def disk(cells: int = 28) -> torch.Tensor:
@@ -80,4 +80,4 @@ def test_several_masks_keep_their_order():
     masks = torch.stack([torch.ones(7, 7), torch.zeros(7, 7), torch.ones(7, 7)])
     boxes = torch.tensor([[0.0, 0, 4, 4], [0, 0, 9, 9], [2, 2, 5, 8]])
     found = masks_to_rle(masks, boxes, 10, 10)
-    assert [int(run_length_mask(f["counts"], 10, 10).sum()) for f in found] == [16, 0, 18]
+    assert [int(outline_mask(f, 10, 10).sum()) for f in found] == [16, 0, 18]

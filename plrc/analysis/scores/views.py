@@ -12,9 +12,8 @@ from torch import Tensor
 
 from plrc.analysis.descriptors import Descriptor
 from plrc.analysis.scores.bootstrap import Sample, Score, bootstrap, scores_of
-from plrc.data.neighbours import first_decodable
 from plrc.data.photometric import apply
-from plrc.data.sources import Source
+from plrc.data.sources import Source, first_decodable
 from plrc.data.views import ViewSampler, cut
 from plrc.geometry import cell_of, sample
 

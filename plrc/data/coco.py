@@ -1,0 +1,236 @@
+"""COCO: boxes and outlines of all images in one ``instances_*.json``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plrc.data.images import turn_needed, upright_boxes, upright_masks, upright_size
+from plrc.data.sources import Annotation, ImageFiles, Source, read_json, warn_left_out
+
+logger = logging.getLogger(__name__)
+
+
+class COCO(ImageFiles):
+    """A Source of the images that ``annotations/instances_<split>.json`` lists, by their number in it.
+
+    Images are looked for in ``<split>/``, ``images/<split>/``, ``images/`` and ``root`` itself. Boxes without area
+    in the image are left out, with one warning.
+
+    Args:
+        split: such as "val2017"; may be left out where there is one only.
+
+    Attributes:
+        file: the JSON file. categories: name by number, in the order of numbers. used: numbers of the categories that
+            annotations name. outlined: every object has an outline, so that every ``annotation`` has masks.
+
+    Raises:
+        ValueError: no such file, several without ``split``, not COCO's layout, or no images.
+    """
+
+    has_objects = True
+
+    def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
+        base, wanted = Path(root), f"instances_{split or '*'}.json"
+        files = sorted((base / "annotations").glob(wanted))
+        if not files:
+            raise ValueError(f"{base} has no annotations/{wanted}")
+        if len(files) > 1:
+            raise ValueError(f"{base} has {len(files)} files annotations/{wanted}: name one, such as {files[-1]}")
+        self.file = files[0]
+        self.layout = f"with outlines or boxes (COCO: annotations/{self.file.name})"
+        content = read_json(self.file)
+        try:
+            listed = sorted(content["categories"], key=lambda category: category["id"])
+            self.categories: dict[int, str] = {category["id"]: str(category["name"]) for category in listed}
+            images = {image["id"]: image for image in sorted(content["images"], key=lambda image: image["id"])}
+            of_image: dict[int, list[dict[str, Any]]] = {number: [] for number in images}
+            for item in content["annotations"]:
+                of_image[item["image_id"]].append(item)
+            empty = [
+                f"annotation {item['id']} (image {item['image_id']})"
+                for item in content["annotations"]
+                if not _has_area(item, images[item["image_id"]])
+            ]
+            self.used = {item["category_id"] for item in content["annotations"]}
+            self.outlined = all(
+                item.get("segmentation") or not _has_area(item, images[item["image_id"]])
+                for item in content["annotations"]
+            )
+            names = [image["file_name"] for image in images.values()]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{self.file} lacks {error}: expected COCO's images, annotations, categories") from error
+        # The first folder in which one of the images is; the first candidate if none has any.
+        of_split = self.file.stem.removeprefix("instances_")
+        folders = [base / of_split, base / "images" / of_split, base / "images", base]
+        folder = next((f for f in folders if any((f / name).is_file() for name in names)), folders[0])
+        there = [image for image in images.values() if (folder / image["file_name"]).is_file()]
+        super().__init__(folder, [image["file_name"] for image in there])
+        if not there:
+            raise ValueError(f"{self.file}: none of its {len(images)} images is in {folder}")
+        missing = sorted(set(names) - {image["file_name"] for image in there})
+        warn_left_out(logger, self.file, "listed images that are missing", missing)
+        warn_left_out(logger, self.file, "boxes without area", empty)
+        self._images = _Packed(there)
+        self._of_image = _Packed(of_image[image["id"]] for image in there)
+
+    def annotation(self, i: int) -> Annotation:
+        """The image's instances, in the file's order. No masks where one of them has no outline.
+
+        Polygons are filled where a pixel's centre is inside.
+
+        Raises:
+            ValueError: an outline cannot be read, or the image has another size than the file says.
+        """
+        items, turn = self.instances(i), self.turn(i)
+        width, height = self.frame(i)
+        masks = None
+        if all(item.get("segmentation") for item in items):
+            masks = np.zeros((len(items), height, width), dtype=bool)
+            for mask, item in zip(masks, items, strict=True):
+                try:
+                    mask[:] = outline_mask(item["segmentation"], height, width)
+                except (ValueError, KeyError, TypeError) as error:
+                    what = f"the outline of annotation {item['id']} cannot be read: {error}"
+                    raise ValueError(f"{self.file}: {what}") from error
+            masks = upright_masks(masks, turn)
+        return Annotation(
+            masks,
+            (self.pixel_boxes(i) / (upright_size((width, height), turn) * 2)).astype(np.float32),
+            [self.categories.get(item["category_id"], "unknown") for item in items],
+            crowd=frozenset(k for k, item in enumerate(items) if item.get("iscrowd")),
+        )
+
+    def pixel_boxes(self, i: int) -> np.ndarray:
+        """The boxes of ``annotation(i)``: ``(n, 4)`` float64, x0, y0, x1, y1 in pixels of the upright image.
+
+        Raises:
+            ValueError: the image has another size than the file says.
+        """
+        corners = np.array([item["bbox"] for item in self.instances(i)], dtype=np.float64).reshape(-1, 4)
+        corners[:, 2:] += corners[:, :2]
+        return upright_boxes(corners.clip(0, np.array(self.frame(i) * 2)), self.frame(i), self.turn(i))
+
+    def frame(self, i: int) -> tuple[int, int]:
+        """(width, height) in pixels as the file has it."""
+        image = self.image(i)
+        return int(image["width"]), int(image["height"])
+
+    def image(self, i: int) -> dict[str, Any]:
+        """The image's entry in the file."""
+        self.name(i)
+        return self._images[i]
+
+    def entries(self, i: int) -> list[dict[str, Any]]:
+        """The image's annotations as the file has them, also those without area."""
+        self.name(i)
+        return self._of_image[i]
+
+    def instances(self, i: int) -> list[dict[str, Any]]:
+        """Those of the image's annotations that have an area: of these are ``annotation`` and ``pixel_boxes``."""
+        image = self.image(i)
+        return [item for item in self.entries(i) if _has_area(item, image)]
+
+    def turn(self, i: int) -> int:
+        """The EXIF orientation by which the file's boxes and outlines have to be turned, 1 if they are upright.
+
+        Raises:
+            ValueError: the image has another size than the file says.
+        """
+        return turn_needed(self.path(i), self.frame(i), f"image {self.image(i)['id']} of {self.file}")
+
+
+def open_coco(path: Path) -> Source | None:
+    """The data set in a folder or of one ``instances_*.json``."""
+    if path.suffix == ".json" and path.name.startswith("instances_"):
+        return COCO(path.parent.parent, path.stem.removeprefix("instances_"))
+    return COCO(path) if any((path / "annotations").glob("instances_*.json")) else None
+
+
+class _Packed:
+    """A list of plain values in one block of bytes.
+
+    COCO's 118 000 images have 860 000 dictionaries: every DataLoader worker would get a copy of its own of them all,
+    as their reference counts change.
+    """
+
+    def __init__(self, values: Iterable[Any]) -> None:
+        parts = [pickle.dumps(value, pickle.HIGHEST_PROTOCOL) for value in values]
+        self._block = b"".join(parts)
+        self._ends = np.cumsum([0, *map(len, parts)])
+
+    def __getitem__(self, i: int) -> Any:
+        return pickle.loads(self._block[self._ends[i] : self._ends[i + 1]])
+
+
+def _has_area(item: dict[str, Any], image: dict[str, Any]) -> bool:
+    """Whether a part of an annotation's box lies in the image."""
+    x, y, width, height = item["bbox"]
+    across = min(x + width, image["width"]) - max(x, 0)
+    down = min(y + height, image["height"]) - max(y, 0)
+    return bool(across > 0 and down > 0)
+
+
+# ------------------------------------------------------------------------------------------------------------ outlines
+# Not by faster_coco_eval: COCO's own code draws a polygon about half a pixel wider, and its older releases read
+# beyond run lengths that are too short.
+
+
+def outline_mask(outline: Any, height: int, width: int) -> np.ndarray:
+    """A ``segmentation`` as pixels ``(height, width)`` bool: polygons, or run lengths of either form.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is neither, or of another size.
+    """
+    if not isinstance(outline, dict):
+        return np.logical_or.reduce([_polygon_mask(polygon, height, width) for polygon in outline])
+    if list(outline["size"]) != [height, width]:
+        raise ValueError(f"its size is {outline['size']}")
+    counts = outline["counts"]
+    runs = np.asarray(_read_runs(counts) if isinstance(counts, str | bytes) else counts, dtype=np.int64)
+    if (runs < 0).any() or runs.sum() != height * width:
+        raise ValueError(f"the run lengths fill {runs.sum()} pixels of {height * width}")
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+
+
+def _polygon_mask(polygon: Sequence[float], height: int, width: int) -> np.ndarray:
+    """Pixels whose centre lies in a polygon x0, y0, x1, y1, … in pixels from the left and upper border (even–odd)."""
+    x, y = np.asarray(polygon, dtype=np.float64).reshape(-1, 2).T
+    crossings = np.zeros((height, width + 1), dtype=np.int32)
+    for x0, y0, x1, y1 in zip(x, y, np.roll(x, -1), np.roll(y, -1), strict=True):
+        if y0 == y1:
+            continue
+        (x0, y0), (x1, y1) = sorted(((x0, y0), (x1, y1)), key=lambda p: p[1])
+        # Rows whose centre line i + 0.5 the edge crosses, its upper end included, its lower end not.
+        rows = np.arange(max(0, int(np.ceil(y0 - 0.5))), min(height, int(np.ceil(y1 - 0.5))))
+        at = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+        columns = np.ceil(at - 0.5).clip(0, width).astype(np.int64)  # the first centre at or behind the crossing
+        crossings[rows, columns] += 1
+    return crossings.cumsum(axis=1)[:, :width] % 2 == 1
+
+
+def _read_runs(text: str | bytes) -> list[int]:
+    """Runs, column by column, a run of 0 first, from COCO's text form: groups of five bits, lowest first, from "0" on.
+
+    Bit 5 says that more groups follow, bit 4 of the last is the sign. The fourth number and later ones are differences
+    to the number two before.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for code in text.encode("ascii") if isinstance(text, str) else text:
+        group = code - 48
+        value |= (group & 31) << shift
+        shift += 5
+        if group & 32:
+            continue
+        if group & 16:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    return runs

@@ -1,0 +1,262 @@
+"""One image: decoded to upright RGB, or taken as Python has it; what turns with it where a file is stored turned."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError, features
+
+# What a file may hold, whatever its suffix (ImageNet has a PNG named .JPEG), and the suffixes by which it is found.
+# Not everything that Pillow knows: it would start Ghostscript for an EPS.
+FORMATS = {
+    "JPEG": ".jpg .jpeg .jpe .jfif", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif .tiff",
+}  # fmt: skip
+if "avif" in features.modules and features.check("avif"):
+    FORMATS["AVIF"] = ".avif"
+SUFFIXES = tuple(" ".join(FORMATS.values()).split())
+
+# EXIF orientation → what turns the stored image upright (1, and anything unknown: nothing).
+SIDEWAYS = (5, 6, 7, 8)  # width and height change places
+_T = Image.Transpose
+_UPRIGHT = {
+    2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM,
+    5: _T.TRANSPOSE, 6: _T.ROTATE_270, 7: _T.TRANSVERSE, 8: _T.ROTATE_90,
+}  # fmt: skip
+
+# Damaged EXIF is common and harmless; an image between Pillow's warning limit (89 million pixels) and its error limit
+# (twice that) is large, not hostile, and is decoded. Neither is worth a line per image and worker. Set once here:
+# `warnings.catch_warnings` around each decode is not thread-safe and makes every other "once" warning appear again.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+File = str | bytes | os.PathLike[str] | BinaryIO
+
+
+class UndecodableImage(Exception):
+    """A listed image that cannot be decoded. ``name``: the source's name of it; ``reason``: one clause."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)  # both as args, so that it survives pickling on its way out of a worker
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{printable(self.name)}: {self.reason}"
+
+
+def printable(name: str) -> str:
+    """The name with bytes that are not UTF-8 written as escapes: a log cannot encode them."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def as_image(image: Any) -> Image.Image:
+    """An image as Python has it, mode RGB.
+
+    Args:
+        image: a path (decoded upright, see ``decode``); a PIL image (as it stands, transparency on white); a numpy
+            array (H, W, 3) or (H, W); a tensor (3, H, W), (1, H, W) or (H, W). Numbers are uint8, or float in [0, 1],
+            which are rounded to 8 bits.
+
+    Raises:
+        ValueError: it is none of these, in one sentence. UndecodableImage: the file cannot be decoded.
+    """
+    if isinstance(image, Image.Image):
+        return image if image.mode == "RGB" else to_rgb(image)
+    if isinstance(image, str | os.PathLike):
+        return decode(os.path.expanduser(image))
+    if tensor := hasattr(image, "detach"):
+        image = image.detach().cpu()
+        image = (image.float() if image.is_floating_point() else image).numpy()
+    values = np.asarray(image)
+    shown = f"one of shape {values.shape} and type {values.dtype}" if values.dtype != object else type(image).__name__
+    if tensor and values.ndim == 3:
+        values = np.moveaxis(values, 0, -1)
+        values = values[..., 0] if values.shape[-1] == 1 else values
+    fits = values.ndim == 2 or (values.ndim == 3 and values.shape[-1] == 3)
+    if not (fits and values.size and (values.dtype == np.uint8 or values.dtype.kind == "f")):
+        raise ValueError(
+            "an image is a path, a PIL image, a numpy array (H, W, 3) or (H, W), or a tensor (3, H, W), of uint8 or of "
+            f"float in [0, 1], not {shown}"
+        )
+    if values.dtype.kind == "f":
+        if not (values.min() >= 0 and values.max() <= 1):
+            raise ValueError(
+                f"an image of float has values in [0, 1], not {values.min():g} … {values.max():g}: undo the "
+                "normalisation, or give uint8"
+            )
+        values = np.rint(values * 255).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(values)).convert("RGB")
+
+
+def decode(file: File, at_least: tuple[int, int] | None = None, *, name: str = "") -> Image.Image:
+    """Decode an image to what a person sees: RGB, upright, transparency on white; of an animation the first frame.
+
+    EXIF orientation is read from the block before the pixels. Colour profiles are not applied; a CMYK JPEG is taken
+    as Adobe writes it, ink inverted, whether it says so or not.
+
+    Args:
+        at_least: (w, h) in pixels of the upright frame: a JPEG may be decoded at 1/2, 1/4 or 1/8 by the decoder itself,
+            as long as both sides stay >= w and h. The result shows the same frame with pixels as areas, except that a
+            side of n pixels at 1/s becomes ceil(n / s): where s does not divide n, the last row or column reaches
+            beyond the frame, and coordinates in [0, 1] are off by less than one pixel of the result.
+        name: for the error; the file's if not given.
+
+    Raises:
+        UndecodableImage: missing, unreadable, empty, truncated, damaged, no image, or beyond Pillow's decompression
+            bomb limit (about 179 million pixels).
+    """
+    with opened(file, name) as image:
+        orientation = exif_orientation(image)
+        if at_least is not None:
+            width, height = upright_size(at_least, orientation)
+            image.draft(None, (max(width, 1), max(height, 1)))  # JPEG only; rounds the scale so that the size suffices
+        image.load()  # before to_rgb looks at what loading may change or complete: mode and info
+        rgb = to_rgb(image)
+    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A copy in mode RGB, of the same size and without metadata, of an image in any of Pillow's modes but LAB and La.
+
+    Transparency, also of a palette or of one key colour (but not in a PNG of 3 × 16 bits), is composited on white.
+    16-bit grey (I;16 in each byte order, and I, which Pillow 10 gives for 16-bit PNG) is divided by 257, so that white
+    stays white; I is clipped to [0, 65535] first. F, which has no range of its own, is taken as [0, 1] if no pixel is
+    above 1, else as [0, 255] if none is above 255, else as [0, 65535]; negative and NaN pixels are black.
+    """
+    key = image.info.get("transparency")
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        if image.mode == "F":
+            values = np.nan_to_num(values, nan=0.0, posinf=65535.0)
+            top = next((limit for limit in (1.0, 255.0) if values.max(initial=0.0) <= limit), 65535.0)
+            grey = np.rint(np.clip(values / top, 0.0, 1.0) * 255).astype(np.uint8)
+        else:
+            grey = ((np.clip(values, 0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8)
+        if isinstance(key, int):
+            grey[values == key] = 255
+        rgb = Image.fromarray(grey).convert("RGB")
+    elif image.mode in ("LA", "PA", "RGBA", "RGBa") or key is not None:
+        rgba = image.convert("RGBA")
+        rgb = Image.new("RGB", image.size, "white")
+        rgb.paste(rgba.convert("RGB"), mask=rgba.getchannel("A"))
+    else:
+        rgb = image.convert("RGB")  # a copy even if it is RGB already
+    rgb.info = {}  # a caller who honours the EXIF orientation must not find it again on the upright image
+    return rgb
+
+
+def exif_orientation(image: Image.Image) -> Hashable:
+    """The EXIF orientation tag, of whatever type, as `Image.open` read it: `image.getexif()` would decode a PNG."""
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif", b""))
+        return exif.get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a damaged block raises almost anything, and says nothing against the pixels
+        return 1
+
+
+@contextmanager
+def opened(file: File, name: str = "") -> Iterator[Image.Image]:
+    """Open an image, its header read; whatever goes wrong inside the `with` becomes an UndecodableImage."""
+    named = isinstance(file, str | bytes | os.PathLike)
+    name = name or (os.fsdecode(file) if named else "image")  # type: ignore[arg-type]
+    try:
+        with open(file, "rb") if named else nullcontext(file) as stream:  # type: ignore[arg-type]
+            if stream.seek(0, os.SEEK_END) == 0:  # type: ignore[union-attr]
+                raise UndecodableImage(name, "the file is empty")
+            yield Image.open(stream, formats=tuple(FORMATS))
+    except (UndecodableImage, MemoryError):  # memory runs out by chance, but every run must replace the same files
+        raise
+    except UnidentifiedImageError as error:
+        *first, last = ("WebP" if name == "WEBP" else name for name in FORMATS)
+        what = f"not a {', '.join(first)} or {last} image, or its header is damaged"
+        raise UndecodableImage(name, what) from error
+    except Exception as error:  # decoders raise almost anything: SyntaxError, struct.error, zlib.error, IndexError, ...
+        raise UndecodableImage(name, _reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be decoded, as one clause without the names of Python's classes."""
+    if getattr(error, "strerror", None):
+        return f"it cannot be read ({error.strerror})"  # type: ignore[attr-defined]
+    said = " ".join(str(error).split()).rstrip(".")
+    if "truncated" in said:
+        return f"it is truncated ({said})" if said != "image file is truncated" else "the image file is truncated"
+    return f"its pixels cannot be decoded ({said or type(error).__name__})"
+
+
+# --------------------------------------------------------------------------------------------------- stored and upright
+# A photo with an EXIF orientation has two frames, that of the stored pixels and the upright one. Which of the two an
+# annotation means is told by the size written beside it. Where both fit (a square image, one upside down) the stored
+# pixels are meant, as COCO's and PASCAL VOC's tools saw them.
+
+
+def stored_frame(path: Path) -> tuple[tuple[int, int], int]:
+    """(width, height) of the stored pixels, and the EXIF orientation 1 … 8. Raises UndecodableImage."""
+    with opened(path) as image:
+        orientation = exif_orientation(image)
+        return image.size, orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def turn_needed(path: Path, annotated_size: tuple[int, int], source: str) -> int:
+    """The orientation by which an annotation has to be turned: 1 (not at all) if it means the upright image.
+
+    Args:
+        annotated_size: (width, height) that the annotation gives. source: the annotation, for the error.
+
+    Raises:
+        ValueError: the size is neither that of the stored pixels nor that of the upright image.
+    """
+    stored, orientation = stored_frame(path)
+    if annotated_size == stored:
+        return orientation
+    if orientation in SIDEWAYS and annotated_size == stored[::-1]:
+        return 1
+    (w, h), (width, height) = annotated_size, stored
+    raise ValueError(
+        f"{source} is of {w} × {h} pixels and {path} has {width} × {height}: "
+        f"use the image that was annotated, or correct the annotation"
+    )
+
+
+def upright_size(size: tuple[int, int], orientation: Hashable) -> tuple[int, int]:
+    """(width, height) of the upright image, of the stored one's."""
+    return (size[1], size[0]) if orientation in SIDEWAYS else size
+
+
+def upright_points(points: np.ndarray, size: tuple[int, int], orientation: int) -> np.ndarray:
+    """Points ``(..., 2)`` in pixels of the stored frame, ``size`` = (width, height), in pixels of the upright one."""
+    if orientation in SIDEWAYS:
+        points = points[..., ::-1]
+    mirrored = [orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)]
+    return np.where(mirrored, np.array(upright_size(size, orientation)) - points, points)
+
+
+def upright_boxes(boxes: np.ndarray, size: tuple[int, int], orientation: int) -> np.ndarray:
+    """Boxes ``(n, 4)``, x0, y0, x1, y1, in pixels of the stored frame, in pixels of the upright one."""
+    corners = upright_points(boxes.reshape(-1, 2, 2), size, orientation)
+    return np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1)
+
+
+def upright_masks(masks: np.ndarray, orientation: int) -> np.ndarray:
+    """Masks ``(n, H, W)`` of the stored pixels over the upright image."""
+    if orientation in SIDEWAYS:
+        masks = masks.swapaxes(1, 2)
+    down, right = (-1 if orientation in turned else 1 for turned in ((3, 4, 7, 8), (2, 3, 6, 7)))
+    return np.ascontiguousarray(masks[:, ::down, ::right])
+
+
+def boxes_of(masks: np.ndarray) -> np.ndarray:
+    """Bounding boxes ``(n, 4)`` float32 of masks ``(n, H, W)``, none of them empty, in the image frame."""
+    height, width = masks.shape[1:]
+    boxes = np.zeros((len(masks), 4), np.float32)
+    for box, mask in zip(boxes, masks, strict=True):
+        ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        box[:] = xs[0] / width, ys[0] / height, (xs[-1] + 1) / width, (ys[-1] + 1) / height
+    return boxes
