@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from plrc import figures
-from plrc.analysis.embedding import Basis, load_basis, pca_basis, save_basis, segments, to_rgb
+from plrc.analysis.embedding import Basis, assign, kmeans, load_basis, pca_basis, save_basis, to_rgb
 from plrc.analysis.features import DenseEncoder, FeatureMap
 from plrc.views.drawing import NO_PARAMETERS, Drawing, Progress, check_seed, counted, few, note_of, written_whole
 from plrc.views.networks import Made, heading, inputs_of, made_of, sides
@@ -129,7 +129,7 @@ def draw_segments(
     progress: Progress | None = None,
     session: Session | None = None,
 ) -> Drawing:
-    """Segments that all pictures share, by spherical k-means of their cells; one colour a segment.
+    """Segments that all pictures share, by k-means of their cells; one colour a segment.
 
     The number beside it: the *cohesion*, the mean cosine of a cell with its segment's centroid. The table has the share
     of each segment in each picture's cells.
@@ -155,17 +155,16 @@ def draw_segments(
     captions, lines, arrays, rows = {}, [], {}, []
     for name, network in networks.items():
         fmaps = _encode(name, network, sheet, layer, size, finer, progress)
-        found = segments(fmaps, segments_wanted, seed)
-        labels[name], extents[name], headings[name] = found.labels, _extents(fmaps), heading(name, fmaps[0], layer)
+        centroids, cohesion = kmeans(fmaps, segments_wanted, seed)
+        labels[name] = [assign(fmap, centroids) for fmap in fmaps]
+        extents[name], headings[name] = _extents(fmaps), heading(name, fmaps[0], layer)
         made[name] = Made.of(fmaps[0])
         del fmaps  # before the next network's come
-        captions[headings[name]] = f"cohesion {found.cohesion:.2f}"
-        lines.append(
-            f"{name}: {segments_wanted} segments; mean cosine of a cell with its centroid {found.cohesion:.3f}"
-        )
-        arrays[f"{name} centroids"] = found.centroids
-        arrays |= {f"{name} {i}": m for i, m in enumerate(found.labels)}
-        for spec, cells in zip(pictures, found.labels, strict=True):
+        captions[headings[name]] = f"cohesion {cohesion:.2f}"
+        lines.append(f"{name}: {segments_wanted} segments; mean cosine of a cell with its centroid {cohesion:.3f}")
+        arrays[f"{name} centroids"] = centroids
+        arrays |= {f"{name} {i}": m for i, m in enumerate(labels[name])}
+        for spec, cells in zip(pictures, labels[name], strict=True):
             shares = np.bincount(cells.ravel(), minlength=segments_wanted) / cells.size
             row: dict[str, Any] = {"picture": spec, "network": name}
             rows.append(row | {f"segment {k}": round(float(share), 4) for k, share in enumerate(shares)})
@@ -177,7 +176,7 @@ def draw_segments(
         extents={headings[name]: [reach[i] for i in sheet.shown] for name, reach in extents.items()},
         note=note_of(
             sheet.names,
-            f"spherical k-means of all cells, {segments_wanted} segments, seed {seed}",
+            f"k-means of all cells, {segments_wanted} segments, seed {seed}",
             made_of(made, size, len(pictures)),
         ),
     )

@@ -11,11 +11,10 @@ import numpy as np
 
 from plrc import figures
 from plrc.analysis.embedding import (
-    Items,
-    cluster_items,
-    gather_images,
-    gather_points,
-    gather_regions,
+    Samples,
+    assign,
+    gather,
+    kmeans,
     label_purity,
     neighbours_kept,
     pca_basis,
@@ -40,7 +39,7 @@ class EmbeddingDrawing(Drawing):
     """
 
     specs: list[str]
-    items: Items
+    items: Samples
     planes: dict[str, np.ndarray]
     captions: dict[str, str]
     clusters: dict[str, np.ndarray]
@@ -93,7 +92,7 @@ def draw_embedding(
     networks = session.networks(checkpoints, device, layer, branch)
     masks = mask_files(pictures, regions) if of == "regions" else {}
     seen = Pictures(pictures, of, regions, session)
-    first: Items | None = None
+    first: Samples | None = None
     planes: dict[str, np.ndarray] = {}
     headings: dict[str, str] = {}
     captions: dict[str, str] = {}
@@ -117,16 +116,15 @@ def draw_embedding(
             shares[headings[name]] = basis.explained.tolist()
         else:
             told = partial(progress, f"t-SNE steps, {name}") if progress else None
-            embedding = tsne(items.features, seed, perplexity, told)
-            planes[name] = embedding.coordinates
-            how = f"{embedding.method}, perplexity {embedding.perplexity:.4g}"
+            planes[name], how = tsne(items.features, seed, perplexity, told)
             method_said = f"{how}, seed {seed}"
-            if embedding.perplexity < perplexity:
+            if perplexity > (len(items) - 1) / 3:
                 how += f" ({perplexity:g} is more than a third of the others)"
         captions[headings[name]], line = _numbers(items, planes[name])
         lines.append(f"{name}: {how} of {len(items)} {items.kind}; {line}")
         if clusters:
-            clustered[name], cohesion = cluster_items(items.features, clusters, seed)
+            centroids, cohesion = kmeans(items.features, clusters, seed)
+            clustered[name] = assign(items.features, centroids)
             lines[-1] += f"; {clusters} clusters, mean cosine of an item with its centroid {cohesion:.3f}"
         del items  # their features: the next network's are to come
     assert first is not None
@@ -174,16 +172,13 @@ def _check(per_picture: int, perplexity: float, clusters: int, seed: int) -> Non
     check_seed(seed)
 
 
-def _gather(fmaps: Iterator[FeatureMap], seen: Pictures, per_picture: int, seed: int, labelled: bool) -> Items:
+def _gather(fmaps: Iterator[FeatureMap], seen: Pictures, per_picture: int, seed: int, labelled: bool) -> Samples:
     labels = seen.labellers() if labelled else None
-    if seen.of == "points":
-        return gather_points(fmaps, per_picture, seed, labels=labels)
-    if seen.of == "images":
-        return gather_images(fmaps, labels)
-    return gather_regions(fmaps, seen.rasters(), labels)
+    rasters = seen.rasters() if seen.of == "regions" else None
+    return gather(fmaps, seen.of, rasters, labels, per_picture, seed)
 
 
-def _worth_telling(items: Items, seen: Pictures) -> np.ndarray | None:
+def _worth_telling(items: Samples, seen: Pictures) -> np.ndarray | None:
     """All classes, or all folders where the objects of a picture are not known; None if there is one only."""
     labels = items.labels
     if not seen.objects_known:
@@ -191,12 +186,12 @@ def _worth_telling(items: Items, seen: Pictures) -> np.ndarray | None:
     return labels if labels is not None and len(set(labels)) > 1 else None
 
 
-def _worth_a_key(items: Items) -> bool:
+def _worth_a_key(items: Samples) -> bool:
     """Whether labels tell anything of items: not where each has its own."""
     return items.labels is not None and len(set(items.labels)) < len(items)
 
 
-def _check_same_items(items: Items, first: Items, name: str, other: str) -> None:
+def _check_same_items(items: Samples, first: Samples, name: str, other: str) -> None:
     same = np.array_equal(items.image, first.image) and np.array_equal(items.point, first.point, equal_nan=True)
     if not same:
         raise ValueError(
@@ -205,7 +200,7 @@ def _check_same_items(items: Items, first: Items, name: str, other: str) -> None
         )
 
 
-def _numbers(items: Items, plane: np.ndarray) -> tuple[str, str]:
+def _numbers(items: Samples, plane: np.ndarray) -> tuple[str, str]:
     """A caption of the picture, and the same as a sentence."""
     k = min(_NEIGHBOURS, len(items) - 1)
     kept = neighbours_kept(items.features, plane, k)
@@ -213,13 +208,13 @@ def _numbers(items: Items, plane: np.ndarray) -> tuple[str, str]:
     line = f"the picture keeps {kept:.3f} of the {k} nearest neighbours by cosine (chance {k / (len(items) - 1):.3f})"
     if items.labels is None or len(set(zip(items.labels, items.image, strict=True))) == len(set(items.labels)):
         return caption, line  # no label is in two pictures
-    purity = label_purity(items.features, items.labels, items.image, k)
-    caption += f", purity {purity.mean:.2f}, chance {purity.chance:.2f}"
-    line += f"; of the {k} nearest in other pictures {purity.mean:.3f} have the same label (chance {purity.chance:.3f})"
+    purity, chance = label_purity(items.features, items.labels, items.image, k)
+    caption += f", purity {purity:.2f}, chance {chance:.2f}"
+    line += f"; of the {k} nearest in other pictures {purity:.3f} have the same label (chance {chance:.3f})"
     return caption, line
 
 
-def _rows(pictures: Sequence[str], items: Items, planes: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+def _rows(pictures: Sequence[str], items: Samples, planes: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """A line an item: where it is, and where it lies in each plane."""
     rows = []
     for i in range(len(items)):

@@ -153,7 +153,7 @@ def test_the_sheet_says_what_it_leaves_out():
     ("draw", "how"),
     [
         (draw_rgb, "three principal components, of all cells"),
-        (draw_segments, "spherical k-means of all cells, 8 segments, seed 0"),
+        (draw_segments, "k-means of all cells, 8 segments, seed 0"),
     ],
 )
 def test_the_foot_says_how_the_colours_were_made(draw, how):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from matplotlib.text import Text
 
-from plrc.analysis.embedding import gather_regions, label_purity, neighbours_kept
+from plrc.analysis.embedding import gather, label_purity, neighbours_kept
 from plrc.analysis.features import load_encoder
 from plrc.views import draw_embedding
 from plrc.views.pictures import open_picture
@@ -60,7 +60,7 @@ def overlapping(tmp_path):
 
 def items_of(specs, name):
     maps = load_encoder(name).batch([open_picture(spec).image for spec in specs], size=64)
-    return gather_regions(maps, [torch.arange(16).reshape(4, 4)] * len(specs))
+    return gather(maps, "regions", [torch.arange(16).reshape(4, 4)] * len(specs))
 
 
 def test_regions_by_two_networks():
@@ -77,12 +77,12 @@ def test_regions_by_two_networks():
     labels = np.array([row["label"] for row in drawing.rows])
     assert "background" in labels
     assert len(set(labels)) > 2
-    purity = label_purity(features, labels, drawing.arrays["image"], 10)
+    purity, chance = label_purity(features, labels, drawing.arrays["image"], 10)
     kept = neighbours_kept(features, plane, 10)
     assert f"keeps {kept:.3f} of the 10 nearest" in drawing.lines[1]
-    assert f"{purity.mean:.3f} have the same label (chance {purity.chance:.3f})" in drawing.lines[1]
+    assert f"{purity:.3f} have the same label (chance {chance:.3f})" in drawing.lines[1]
     texts = {" ".join(text.get_text().split()) for text in drawing.figure.findobj(Text)}
-    caption = f"neighbours kept {kept:.2f}, purity {purity.mean:.2f}, chance {purity.chance:.2f}"
+    caption = f"neighbours kept {kept:.2f}, purity {purity:.2f}, chance {chance:.2f}"
     assert caption in texts
     assert "PCA · 48 regions (grid:4) of 3 pictures · layer c3, input's short side 64" in texts
     assert not np.array_equal(plane, drawing.arrays[f"{TINY} coordinates"])
@@ -176,7 +176,7 @@ def test_tsne_is_the_same_each_time_and_tells_its_steps():
     name = f"{TINY} coordinates"
     assert np.array_equal(first.arrays[name], again.arrays[name])
     assert told[0] == (f"pictures, {TINY}", 1, 1)
-    assert told[-1] == (f"t-SNE steps, {TINY}", 1000, 1000)
+    assert told[-1] == (f"t-SNE steps, {TINY}", 750, 750)
     assert "perplexity 2.667 (5 is more than a third of the others) of 9 regions" in first.lines[0]
     assert "perplexity 2 of 9 regions" in draw_embedding(["scenes#3"], [TINY], **{**how, "perplexity": 2.0}).lines[0]
     assert first.parameters == again.parameters
@@ -243,7 +243,7 @@ def said(drawing):
 
 def test_the_foot_says_how_the_plane_was_made():
     drawing = draw_embedding(["scenes#3"], [TINY], regions="grid:3", size=64, seed=4, perplexity=2.0, layer="c2")
-    (foot,) = [text for text in said(drawing) if text.startswith("t-SNE (scikit-learn")]
+    (foot,) = [text for text in said(drawing) if text.startswith("t-SNE (openTSNE")]
     assert ", perplexity 2, seed 4 · 9 regions (grid:3) of 1 picture · layer c2, input" in foot
     assert f"{TINY}, c2" in said(drawing)
     images = draw_embedding([f"scenes#{i}" for i in range(4)], [TINY], "images", "pca", size=64)

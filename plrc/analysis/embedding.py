@@ -1,0 +1,495 @@
+"""Embedding: features of points, regions or whole images in the plane, as colours, as segments; and numbers for it.
+
+Everything here divides features by their lengths first, so that it is about the cosine, as the losses and the affinity
+are. On one machine, with the same library versions, the same features give the same bits on every run, for any number
+of threads: linear algebra and k-means run on one, t-SNE does not depend on how many. That begins at the features: a
+network's forward may differ in the last bit between numbers of threads, and t-SNE enlarges that.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence, Set
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plrc.analysis.features import FeatureMap
+from plrc.analysis.pooling import image_feature, region_features, region_numbers, region_points
+from plrc.geometry import cell_of
+
+Features = np.ndarray | Tensor  # (n, C)
+Labeller = Callable[[np.ndarray, np.ndarray], Sequence[str]]
+"""Names an image's samples by their points ``(m, 2)`` and regions ``(m,)``, as ``Samples`` has them: m texts."""
+
+_KMEANS_CELLS = 20_000  # drawn to find the centroids; then every cell gets its segment. 160 MB of 2048 channels
+_PCA_CELLS = 100_000  # of more so many are drawn: in float64 1.6 GB of 2048 channels
+_QUANTILES = (0.01, 0.99)  # of a component's values: black and full colour. One odd cell must not set the range (ours)
+_CONSTANT = 1e-12  # total variance of unit rows that is but rounding
+_NOTHING = 1e-7  # share of the variance below which a component is but rounding
+_TSNE_COMPONENTS = 50  # principal components that t-SNE sees (van der Maaten and Hinton 2008, section 4.2: 30)
+_SPREAD = 1e-4  # std of t-SNE's start along the first axis (openTSNE's)
+_JITTER = 0.01  # of that spread. Equal features, or features on a line, could otherwise never part
+_EARLY_STEPS, _STEPS = 250, 500  # with attraction exaggerated, and after (openTSNE's)
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """n features and where each comes from.
+
+    Attributes:
+        kind: "points", "regions" or "images". features: ``(n, C)`` fp32, not normalised.
+        image: ``(n,)`` int64, number of the image. point: ``(n, 2)`` fp32 in the image frame, a region's middle; not a
+            number for whole images. region: ``(n,)`` int64, number of the region in its image; −1 where there is none.
+        labels: ``(n,)`` of text; None where they are not known. ``replace(samples, labels=samples.region)`` makes the
+            regions the labels, which is right where their numbers mean the same in every image.
+    """
+
+    kind: str
+    features: np.ndarray
+    image: np.ndarray
+    point: np.ndarray
+    region: np.ndarray
+    labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+def gather(
+    fmaps: Iterable[FeatureMap],
+    kind: str = "points",
+    rasters: Iterable[Tensor] | None = None,
+    labels: Iterable[str | Labeller] | None = None,
+    per_image: int = 64,
+    seed: int = 0,
+) -> Samples:
+    """What is embedded: points drawn at random, the mean feature of each region, or that of each whole image.
+
+    Args:
+        fmaps: maps of one layer; may be an iterator (``encoder.batch``), each map is let go after use.
+        kind: "points", centres of cells, all of them where an image has no more than ``per_image``; they depend on the
+            seed, the image's number and the map's shape, not on other images. "regions", of ``rasters``. "images".
+        rasters: for each image ``(h′, w′)`` integers over the whole image, negative where there is no region; each is
+            asked for when its map has come, and let go.
+        labels: for each image a text, of all its samples, or a function that names them; asked for like rasters.
+
+    Raises:
+        ValueError: no map, maps of different layers, another number of rasters or labels, or an image without region.
+    """
+    if kind not in ("points", "regions", "images") or (kind == "regions" and rasters is None):
+        raise ValueError(f"samples are points, regions (which need rasters) or images, not {kind!r}")
+    if per_image < 1:
+        raise ValueError(f"1 point an image or more can be drawn, not {per_image}")
+    given = {"maps": fmaps, "rasters": rasters, "labels": labels}
+    columns: dict[str, Iterable[Any]] = {name: values for name, values in given.items() if values is not None}
+    layers, end = set(), object()  # not the maps: they are let go
+    parts: list[tuple[np.ndarray, ...]] = []
+    texts: list[str] = []
+    for i, row in enumerate(zip_longest(*columns.values(), fillvalue=end)):
+        own = dict(zip(columns, row, strict=True))
+        if ended := [name for name, value in own.items() if value is end]:
+            raise ValueError(f"there are {i} {ended[0]}, and more {', '.join(n for n in own if n not in ended)}")
+        fmap, raster, label = own["maps"], own.get("rasters"), own.get("labels")
+        layers.add(_layer_of(fmap))
+        _check_one(layers)
+        if kind == "points":
+            features, points, regions = _draw_points(fmap, raster, per_image, np.random.default_rng((seed, i)))
+        elif kind == "regions" and raster is not None:
+            features, points, regions = region_features(fmap, raster), region_points(raster), region_numbers(raster)
+        else:
+            features, points, regions = image_feature(fmap)[None], torch.full((1, 2), torch.nan), torch.tensor([-1])
+        parts.append((features.cpu().numpy(), points.numpy(), regions.numpy()))
+        texts += label(*parts[-1][1:]) if callable(label) else [str(label)] * len(points)
+    if not parts:
+        raise ValueError("there is no image to embed")
+    image = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
+    values, point, region = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Samples(kind, values, image, point, region, None if labels is None else np.array(texts))
+
+
+def _draw_points(
+    fmap: FeatureMap, raster: Tensor | None, count: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    centres = fmap.centres().flatten(0, 1)
+    inside = (centres < 1).all(dim=1).nonzero().flatten().numpy()  # the map may reach beyond the image
+    pool = inside if len(inside) else np.arange(len(centres))
+    cells = torch.from_numpy(np.sort(rng.choice(pool, min(count, len(pool)), replace=False)))
+    regions = torch.full((len(cells),), -1)
+    if raster is not None:
+        row, column = cell_of(centres[cells], *raster.shape)
+        regions = raster.cpu()[row, column].long()
+    return fmap.features.flatten(1).T.cpu()[cells], centres[cells], regions
+
+
+def unit_rows(features: Features) -> np.ndarray:
+    """Features ``(n, C)``, each divided by its length: ``(n, C)`` fp32. A feature of zeros stays what it is.
+
+    Raises:
+        ValueError: the features have another shape, there are none, or some are not finite; says how many.
+    """
+    array = features.detach().cpu().numpy() if isinstance(features, Tensor) else np.asarray(features)
+    if array.ndim != 2 or not array.size:
+        raise ValueError(f"features are (n, C), a row each, not {array.shape}")
+    with np.errstate(over="ignore"):  # becomes infinite, and is said so
+        array = array.astype(np.float32, copy=False)
+    if broken := int((~np.isfinite(array).all(axis=1)).sum()):
+        raise ValueError(
+            f"{broken} of {len(array)} features are not finite numbers: the checkpoint's weights, or the layer's "
+            "values, have overflowed"
+        )
+    # By the largest value first: the square of a large one would overflow, that of a small one vanish.
+    array = array / np.maximum(np.abs(array).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), np.float32(1e-12))
+
+
+def _rows(features: Features | FeatureMap | Sequence[FeatureMap], most: int | None = None) -> tuple[np.ndarray, str]:
+    """Unit rows ``(n, C)`` of features, or of the cells of maps, and the maps' layer; of more than ``most`` so many."""
+    if isinstance(features, np.ndarray | Tensor):
+        return unit_rows(features), ""
+    fmaps = [features] if isinstance(features, FeatureMap) else features
+    if not fmaps:
+        raise ValueError("the feature map of at least one image is needed")
+    _check_one({_layer_of(fmap) for fmap in fmaps})
+    ends = np.cumsum([fmap.shape[0] * fmap.shape[1] for fmap in fmaps])
+    cells = (unit_rows(fmap.features.flatten(1).T) for fmap in fmaps)
+    if most is None or ends[-1] <= most:
+        return np.concatenate(list(cells)), fmaps[0].layer
+    picks = np.sort(np.random.default_rng(0).choice(ends[-1], most, replace=False))
+    parts = zip(cells, np.split(picks, np.searchsorted(picks, ends[:-1])), ends, strict=True)
+    return np.concatenate([rows[picked - end] for rows, picked, end in parts]), fmaps[0].layer  # counted from the end
+
+
+def _layer_of(fmap: FeatureMap) -> tuple[str, int]:
+    return fmap.layer, fmap.features.shape[0]
+
+
+def _check_one(layers: Set[tuple[str, int]]) -> None:
+    if len(layers) > 1:
+        found = " and ".join(f"{layer} ({channels} channels)" for layer, channels in sorted(layers))
+        raise ValueError(f"the maps are of layers {found}: take all from one layer of one network")
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Inside, libraries run on one thread: with several, the order of their sums is theirs to choose.
+
+    Import what brings a library of its own (SciPy, scikit-learn) before: one that is loaded inside is not held.
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    return threadpool_limits(limits=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """Principal axes of features of length 1, and the range of colours on each.
+
+    Attributes:
+        mean: ``(C,)``. components: ``(k, C)``, orthonormal, the one of most variance first. low, high: ``(k,)``, the
+            1 % and 99 % quantiles of the projections that it was made from. explained: ``(k,)``, shares of the
+            variance. All fp32.
+        layer: of the maps that it was made from; empty if unknown. origin: name of the network; empty if unknown.
+        network: what it is, whatever its name: the SHA-256 of its checkpoint, and the branch, or, of one that is no
+            file, what it is called by ("random:tiny"); empty if unknown.
+        file: where it was read from.
+    """
+
+    mean: np.ndarray
+    components: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    explained: np.ndarray
+    layer: str = ""
+    origin: str = ""
+    network: str = ""
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        k, channels = self.components.shape
+        of = " ".join(part for part in (self.origin, self.layer) if part)
+        return f"{self.file or 'the PCA basis'} ({k} components of {channels} channels{', ' + of if of else ''})"
+
+
+def pca_basis(features: Features | Sequence[FeatureMap], k: int = 3, origin: str = "", network: str = "") -> Basis:
+    """The k directions along which features of length 1 vary most, each with a sign that is a rule's and not chance's.
+
+    A component's loadings have a sum of 0 or more (ours). Measured on six networks (c3 of five trained tiny ones, c5 of
+    a random ResNet-18) and 60 photos: to leave out half of the photos flips 6 % of the first three components under
+    this rule, 21 % where the sign is that of the skewness, 27 % where it is that of the largest loading; to leave out
+    one photo flips 1, 3 and 3 %. No rule is immune, and components of nearly the same variance change places: colours
+    that must stay are those of a stored basis.
+
+    Args:
+        features: ``(n, C)``, or maps of images, of which every cell counts once (of very many, those that are drawn).
+        k: 3 for colours, 2 for the plane. origin, network: kept with the basis.
+
+    Raises:
+        ValueError: fewer than k + 1 features or than k channels, maps of different layers, features that are not finite
+            or all the same.
+    """
+    rows, layer = _rows(features, _PCA_CELLS)
+    mean, components, explained = _principal_axes(rows, k)
+    with one_thread():
+        low, high = np.quantile((rows - mean) @ components.T, _QUANTILES, axis=0).astype(np.float32)
+    # The range of rounding would be colourful noise; [−1, 1] makes such a channel an even grey.
+    something = (explained > _NOTHING) & (high > low)
+    low, high = np.where(something, low, np.float32(-1)), np.where(something, high, np.float32(1))
+    return Basis(mean, components, low, high, explained, layer, origin, network)
+
+
+def _principal_axes(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean ``(C,)``, first k principal axes ``(k, C)`` and shares of the variance ``(k,)`` of unit rows; all fp32."""
+    from sklearn.decomposition import PCA
+
+    n, channels = rows.shape
+    if not 1 <= k <= (most := min(n - 1, channels)):
+        raise ValueError(f"{n} features of {channels} channels have at most {most} principal components, not {k}")
+    exact = rows.astype(np.float64)
+    if exact.var(axis=0).sum() < _CONSTANT:
+        raise ValueError(f"all {n} features are the same, up to their length: they have no principal components")
+    with one_thread():
+        pca = PCA(k, svd_solver="covariance_eigh" if n > channels else "full", copy=False).fit(exact)
+    components = pca.components_ * np.where(pca.components_.sum(axis=1, keepdims=True) < 0, -1.0, 1.0)
+    return tuple(part.astype(np.float32) for part in (pca.mean_, components, pca.explained_variance_ratio_))
+
+
+def project(features: Features | FeatureMap, basis: Basis) -> np.ndarray:
+    """Coordinates ``(n, k)`` fp32 on a basis of features ``(n, C)``, or of a map's cells, row by row.
+
+    Raises:
+        ValueError: the basis is of another layer or number of channels; names its file.
+    """
+    rows, layer = _rows(features)
+    if (channels := rows.shape[1]) != basis.components.shape[1] or (layer and basis.layer and layer != basis.layer):
+        of = f" of layer {layer}" if layer else ""
+        raise ValueError(f"{basis} does not fit features{of} of {channels} channels: make a new one from them")
+    with one_thread():
+        return (rows - basis.mean) @ basis.components.T
+
+
+def to_rgb(fmap: FeatureMap, basis: Basis) -> np.ndarray:
+    """A map's cells as colours ``(h, w, 3)`` uint8: red, green, blue are the components 1, 2, 3, from low to high.
+
+    Values beyond the basis's range are cut off.
+
+    Raises:
+        ValueError: the basis has no three components, or does not fit the map.
+    """
+    if len(basis.components) != 3:
+        raise ValueError(f"{basis} has no three components: colours need one each for red, green and blue")
+    values = (project(fmap, basis) - basis.low) / (basis.high - basis.low)
+    return (values.clip(0, 1) * 255).round().astype(np.uint8).reshape(*fmap.shape, 3)
+
+
+_ARRAYS = ("mean", "components", "low", "high", "explained")
+_TEXTS = ("layer", "origin", "network")
+
+
+def save_basis(basis: Basis, file: str | Path) -> None:
+    """Write a basis as NPZ; ``load_basis`` reads it."""
+    with Path(file).open("wb") as stream:  # not by name: NumPy would append .npz to one without
+        arrays = {name: np.asarray(getattr(basis, name)) for name in (*_ARRAYS, *_TEXTS)}
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+
+def load_basis(file: str | Path) -> Basis:
+    """A stored basis; nothing in the file is executed.
+
+    Raises:
+        ValueError: the file is missing, or no basis.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise ValueError(f"there is no PCA basis {file}: plrc embed --method rgb --keep-basis {file} makes one")
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            arrays: dict[str, Any] = {name: np.asarray(stored[name], dtype=np.float32) for name in _ARRAYS}
+            texts: dict[str, Any] = {name: str(stored[name]) for name in _TEXTS}
+        k, channels = arrays["components"].shape
+        if arrays["mean"].shape != (channels,) or any(arrays[name].shape != (k,) for name in _ARRAYS[2:]):
+            raise ValueError("its arrays do not fit together")
+    except Exception as error:  # on junk NumPy raises almost anything
+        raise ValueError(f"{file} is no PCA basis that --keep-basis wrote ({type(error).__name__}: {error})") from error
+    return Basis(**arrays, **texts, file=file)
+
+
+def tsne(
+    features: Features, seed: int = 0, perplexity: float = 30, progress: Callable[[int, int], None] | None = None
+) -> tuple[np.ndarray, str]:
+    """t-SNE of features by cosine: of length 1, on their first 50 principal components, starting from the first two.
+
+    In it neighbours by cosine are neighbours; distances and sizes beyond that mean little. Made by openTSNE: measured
+    beside scikit-learn's on two cores, 2,000 × 128 features take 3.2 s (6.3 s), 10,000 × 128 take 30 s (46 s), and as
+    many neighbours are kept. On a busy machine ``OMP_WAIT_POLICY=PASSIVE``, set before Python starts, is several times
+    faster.
+
+    Args:
+        features: ``(n, C)``, n ≥ 4. seed: another seed, a slightly different start: what stays is in the features.
+        perplexity: about how many neighbours count; (n − 1) / 3 at most is used.
+        progress: called every 50 steps with the steps done and those in all; an exception that it raises ends the work.
+
+    Returns:
+        ``(n, 2)`` fp32, whose unit means nothing; and what made it: the library, its version, the perplexity.
+
+    Raises:
+        ValueError: fewer than 4 features, a perplexity below 1, features that are not finite or all the same.
+    """
+    import openTSNE  # type: ignore[import-untyped]
+
+    rows = unit_rows(features)
+    n = len(rows)
+    if n < 4:
+        raise ValueError(f"t-SNE needs 4 features or more, not {n}: take more points an image, or more images")
+    if not perplexity >= 1:
+        raise ValueError(f"t-SNE needs a perplexity of 1 or more, not {perplexity}")
+    perplexity = min(float(perplexity), (n - 1) / 3)
+    mean, components, _ = _principal_axes(rows, min(_TSNE_COMPONENTS, n - 1, rows.shape[1]))
+    with one_thread():
+        reduced = (rows - mean) @ components.T
+    start = np.zeros((n, 2))
+    start[:, : min(2, reduced.shape[1])] = reduced[:, :2] / reduced[:, 0].std()
+    start += _JITTER * np.random.default_rng(seed).standard_normal((n, 2))
+    done = 0
+
+    def callback(step: int, error: float, embedding: np.ndarray) -> None:
+        nonlocal done
+        done += 50  # it counts the steps of its two phases apart
+        if progress is not None:
+            progress(min(done, _EARLY_STEPS + _STEPS), _EARLY_STEPS + _STEPS)
+
+    coordinates = openTSNE.TSNE(
+        perplexity=perplexity,
+        initialization=(_SPREAD * start).astype(np.float32),
+        early_exaggeration_iter=_EARLY_STEPS,
+        n_iter=_STEPS,
+        neighbors="exact",  # its approximate neighbours depend on the number of threads
+        n_jobs=torch.get_num_threads(),
+        random_state=seed,
+        callbacks=callback,
+        callbacks_every_iters=50,
+    ).fit(reduced)
+    made = f"t-SNE (openTSNE {openTSNE.__version__}), perplexity {perplexity:.4g}"
+    return np.ascontiguousarray(coordinates, dtype=np.float32), made
+
+
+def kmeans(features: Features | Sequence[FeatureMap], k: int, seed: int = 0) -> tuple[np.ndarray, float]:
+    """k-means of features ``(n, C)``, or of the cells of maps, of length 1: the best of four starts.
+
+    ``assign`` gives each feature, or each cell of an image, its cluster. Of more than 20,000 cells so many are drawn to
+    find the centroids. Other images may give other segments; those of stored centroids stay.
+
+    Returns:
+        Centroids ``(k, C)`` fp32 of length 1, that of most features first; and the *cohesion*, the mean cosine of a
+        feature with its centroid: 1 is best, and more clusters always reach more.
+
+    Raises:
+        ValueError: there is no map, maps of different layers, features that are not finite, or fewer than k different.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    rows, _ = _rows(features, _KMEANS_CELLS)
+    if not 1 <= k <= len(rows):
+        raise ValueError(f"{len(rows)} features fall into 1 to {len(rows)} clusters, not {k}")
+    with one_thread(), warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        try:
+            found = KMeans(k, n_init=4, max_iter=100, random_state=seed).fit(rows)
+        except ConvergenceWarning as error:
+            raise ValueError(f"fewer than {k} features are different: ask for fewer clusters") from error
+        centroids = unit_rows(found.cluster_centers_)
+        cosines = rows @ centroids.T
+    order = np.argsort(-np.bincount(cosines.argmax(axis=1), minlength=k), kind="stable")
+    return centroids[order], float(cosines.max(axis=1).mean(dtype=np.float64))
+
+
+def assign(features: Features | FeatureMap, centroids: np.ndarray) -> np.ndarray:
+    """Which centroid ``(k, C)`` is most alike, by cosine: ``(n,)`` int64 of features, ``(h, w)`` of a map's cells.
+
+    Raises:
+        ValueError: the centroids have another number of channels.
+    """
+    rows, layer = _rows(features)
+    if rows.shape[1] != centroids.shape[1]:
+        raise ValueError(
+            f"centroids of {centroids.shape[1]} channels do not fit features{f' of layer {layer}' if layer else ''} of "
+            f"{rows.shape[1]}: find new ones with kmeans"
+        )
+    with one_thread():
+        labels = (rows @ centroids.T).argmax(axis=1)
+    return labels.reshape(features.shape) if isinstance(features, FeatureMap) else labels
+
+
+def neighbours_kept(features: Features, coordinates: np.ndarray, k: int = 10) -> float:
+    """A number for the *plane*: the share of a sample's k nearest by cosine that are among its k nearest there.
+
+    In [0, 1]; random coordinates get k / (n − 1). Low: what lies together in the plane need not be alike.
+
+    Args:
+        features: ``(n, C)``. coordinates: ``(n, d)``, of ``tsne`` or ``project``.
+
+    Raises:
+        ValueError: there are not more than k samples, or not as many coordinates.
+    """
+    rows = unit_rows(features)
+    if len(coordinates) != len(rows):
+        raise ValueError(f"{len(rows)} features do not have {len(coordinates)} coordinates")
+    here, there = _nearest(rows, k, "cosine"), _nearest(coordinates, k, "euclidean")
+    return float(np.mean([len(np.intersect1d(a, b)) for a, b in zip(here, there, strict=True)])) / k
+
+
+def label_purity(
+    features: Features, labels: np.ndarray, image: np.ndarray | None = None, k: int = 10
+) -> tuple[float, float]:
+    """A number for the *features*, wherever they lie in the plane: the share of the k nearest with the same label.
+
+    Args:
+        features: ``(n, C)``, compared by cosine. labels: ``(n,)`` of any kind.
+        image: ``(n,)``, the image of each sample. Samples of its own image are then no neighbours of it, as they should
+            not be: the next point of one image is alike because it is the next, and says nothing about the label.
+
+    Raises:
+        ValueError: there are not more than k samples, not as many labels, or just one image.
+
+    Returns:
+        The mean over the samples that have neighbours; and what neighbours drawn at random get, its chance.
+    """
+    rows, labels = unit_rows(features), np.asarray(labels)
+    n = len(rows)
+    if labels.shape != (n,) or (image is not None and np.shape(image) != (n,)):
+        raise ValueError(f"{n} features need a label, and an image, each")
+    own = np.arange(n) if image is None else np.unique(image, return_inverse=True)[1]
+    # The k nearest of other images are among so many nearest of all.
+    nearest = _nearest(rows, k, "cosine", extra=int(np.bincount(own).max()) - 1)
+    real = own[nearest] != own[:, None]
+    first = np.argsort(~real, axis=1, kind="stable")[:, :k]
+    nearest, real = np.take_along_axis(nearest, first, 1), np.take_along_axis(real, first, 1)
+    if not real.any():
+        raise ValueError("all samples are of one image, and none has a neighbour in another")
+    same, found = ((labels[nearest] == labels[:, None]) & real).sum(axis=1), real.sum(axis=1)
+    known = found > 0
+
+    def pairs(groups: np.ndarray) -> np.ndarray:  # for each sample, how many there are of its group
+        _, index, counts = np.unique(groups, return_inverse=True, return_counts=True)
+        return counts[index]
+
+    others, alike = n - pairs(own), pairs(labels) - pairs(own * n + np.unique(labels, return_inverse=True)[1])
+    return float((same[known] / found[known]).mean()), float((alike[known] / others[known]).mean())
+
+
+def _nearest(rows: np.ndarray, k: int, metric: str, extra: int = 0) -> np.ndarray:
+    """Indices ``(n, k + extra)``, or of all others, of each row's nearest others, the nearest first."""
+    from sklearn.neighbors import NearestNeighbors
+
+    n = len(rows)
+    if not 1 <= k < n:
+        raise ValueError(f"{n} samples have 1 to {n - 1} neighbours, not {k}")
+    with one_thread():
+        found = NearestNeighbors(n_neighbors=min(n - 1, k + extra), metric=metric).fit(rows)
+        return found.kneighbors(return_distance=False)
