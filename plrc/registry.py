@@ -97,11 +97,12 @@ BACKBONES.add("timm:", "plrc.backbones:Timm", "any model of timm that gives maps
 
 LAYOUTS = Registry("data layout")
 """Data sets on disk, in the order in which a folder is tried. Each is a function of a path that gives a
-``plrc.data.sources.Source``, or None where the path holds another layout; ``help`` says what it looks for."""
+``plrc.data.sources.Source``, or None where the path holds another layout; ``help`` says what it looks for. Trait:
+``last``: it takes folders of any kind, and is tried after all others."""
 
 LAYOUTS.add("coco", "plrc.data.coco:open_coco", "annotations/instances_*.json (COCO)")
 LAYOUTS.add("voc", "plrc.data.voc:open_voc", "Annotations/*.xml and JPEGImages/ (PASCAL VOC)")
 LAYOUTS.add("masks", "plrc.data.annotated:open_masks", "images/ and masks/ (masks)")
 LAYOUTS.add("keypoints", "plrc.data.annotated:open_keypoints", "keypoints.json, in it or in its folders (keypoints)")
-LAYOUTS.add("classes", "plrc.data.annotated:open_classes", "<class>/* or train/<class>/* (classes)")
-LAYOUTS.add("images", "plrc.data.annotated:open_images", "images at any depth")
+LAYOUTS.add("classes", "plrc.data.annotated:open_classes", "<class>/* or train/<class>/* (classes)", last=True)
+LAYOUTS.add("images", "plrc.data.annotated:open_images", "images at any depth", last=True)

@@ -62,7 +62,7 @@ def open_annotated(path: str) -> Source:
     root = Path(path).expanduser()
     if not root.exists():
         raise FileNotFoundError(f"{path} does not exist: give a data set's folder or 'scenes:N'")
-    for layout in LAYOUTS.values():
+    for layout in sorted(LAYOUTS.values(), key=lambda entry: entry.traits.get("last", False)):
         source = layout.load()(root)
         if source is not None:
             return source

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image
 
 from plrc.data.annotated import (
     ClassFolders,
@@ -19,7 +22,6 @@ from plrc.data.annotated import (
     open_annotated,
 )
 from plrc.data.coco import COCO, outline_mask
-from plrc.data.images import upright_boxes, upright_masks, upright_points, upright_size
 from plrc.data.scenes import Scenes
 from plrc.data.sources import ImageFolder
 from plrc.data.voc import VOC
@@ -27,12 +29,12 @@ from plrc.data.voc import VOC
 W, H = 40, 30
 
 
-def picture(file: Path, size: tuple[int, int] = (W, H), orientation: int = 1, colour: int = 90) -> Path:
-    """A plain picture; with an EXIF orientation its stored size is ``size``."""
+def image_file(file: Path, size: tuple[int, int] = (W, H), orientation: int = 1) -> Path:
+    """A plain image; with an EXIF orientation its stored size is ``size``."""
     file.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.new("RGB", size, (colour, 60, 30)).save(file, exif=exif)
+    Image.new("RGB", size, (90, 60, 30)).save(file, exif=exif)
     return file
 
 
@@ -40,7 +42,7 @@ def picture(file: Path, size: tuple[int, int] = (W, H), orientation: int = 1, co
 
 
 def mask_set(root: Path, values: np.ndarray, **options: object) -> MaskFolder:
-    picture(root / "images" / "a.jpg", values.shape[1::-1])
+    image_file(root / "images" / "a.jpg", values.shape[1::-1])
     (root / "masks").mkdir()
     image = Image.fromarray(values)
     if options.get("palette"):
@@ -51,46 +53,47 @@ def mask_set(root: Path, values: np.ndarray, **options: object) -> MaskFolder:
 
 
 def two_blocks(first: int, second: int) -> np.ndarray:
-    values = np.zeros((H, W), dtype=np.uint8)
+    values = np.zeros((H, W), dtype=np.uint8 if max(first, second) < 256 else np.uint16)
     values[5:15, 4:24], values[20:28, 30:40] = first, second
     return values
 
 
 @pytest.mark.parametrize("white", [255, 1])
-def test_black_and_white_is_one_object(tmp_path, white):
-    found = mask_set(tmp_path, two_blocks(white, white)).annotation(0)
-    assert found.masks.shape == (1, H, W)
-    np.testing.assert_array_equal(found.masks[0], two_blocks(1, 1) > 0)
-    np.testing.assert_allclose(found.boxes, [[4 / W, 5 / H, 1, 28 / H]], rtol=1e-6)
-    assert found.classes == ["object"]
-    assert found.difficult == found.crowd == frozenset()
-
-
-def test_soft_borders_are_taken_at_half(tmp_path):
+def with_soft_borders() -> np.ndarray:
     values = two_blocks(255, 255)
     values[4, 4:24], values[15, 4:24] = 100, 140
-    found = mask_set(tmp_path, values).annotation(0)
-    np.testing.assert_array_equal(found.masks, [values > 127])
+    return values
 
 
-@pytest.mark.parametrize("palette", [False, True])
-def test_labels_are_objects_and_void_is_none(tmp_path, palette):
+def with_void() -> np.ndarray:
     values = two_blocks(3, 7)
     values[0], values[-1] = 255, 255
+    return values
+
+
+@pytest.mark.parametrize(
+    ("values", "palette", "objects"),
+    [
+        (two_blocks(255, 255), False, [two_blocks(1, 1)]),
+        (two_blocks(1, 1), False, [two_blocks(1, 1)]),
+        (with_soft_borders(), False, [with_soft_borders() > 127]),
+        (with_void(), False, [two_blocks(1, 0), two_blocks(0, 1)]),
+        (with_void(), True, [two_blocks(1, 0), two_blocks(0, 1)]),
+        (two_blocks(1000, 2000), False, [two_blocks(1, 0), two_blocks(0, 1)]),
+        (two_blocks(0, 0), False, np.zeros((0, H, W))),
+    ],
+    ids=["white", "one", "soft borders", "labels and void", "palette", "16 bits", "empty"],
+)
+def test_objects_of_a_mask(tmp_path, values, palette, objects):
     found = mask_set(tmp_path, values, palette=palette).annotation(0)
-    np.testing.assert_array_equal(found.masks, [values == 3, values == 7])
-    np.testing.assert_allclose(found.boxes[1], [30 / W, 20 / H, 1, 28 / H], rtol=1e-6)
+    np.testing.assert_array_equal(found.masks, np.asarray(objects) > 0)
+    around = [(x[0] / W, y[0] / H, (x[-1] + 1) / W, (y[-1] + 1) / H) for y, x in map(extent, objects)]
+    np.testing.assert_array_equal(found.boxes, np.array(around, np.float32).reshape(-1, 4))
+    assert (found.classes, found.difficult, found.crowd) == (["object"] * len(objects), frozenset(), frozenset())
 
 
-def test_sixteen_bit_labels(tmp_path):
-    values = two_blocks(1, 2).astype(np.uint16) * 1000
-    np.testing.assert_array_equal(mask_set(tmp_path, values).annotation(0).masks, [values == 1000, values == 2000])
-
-
-def test_an_empty_mask_has_no_object(tmp_path):
-    found = mask_set(tmp_path, np.zeros((H, W), dtype=np.uint8)).annotation(0)
-    assert found.masks.shape == (0, H, W)
-    assert found.boxes.shape == (0, 4)
+def extent(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
 
 
 def test_a_coloured_mask_or_one_of_another_size_is_an_error(tmp_path):
@@ -99,14 +102,14 @@ def test_a_coloured_mask_or_one_of_another_size_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"a\.png is coloured"):
         mask_set(tmp_path / "colour", colours).annotation(0)
     other = mask_set(tmp_path / "size", two_blocks(255, 255))
-    picture(other.path(0), (W + 1, H))
+    image_file(other.path(0), (W + 1, H))
     with pytest.raises(ValueError, match=r"a\.png is of 40 × 30 pixels .*a\.jpg has 41 × 30"):
         other.annotation(0)
 
 
 def test_pictures_without_a_mask_are_left_out_by_name(tmp_path, caplog):
     mask_set(tmp_path, two_blocks(255, 255))
-    picture(tmp_path / "images" / "lonely.jpg")
+    image_file(tmp_path / "images" / "lonely.jpg")
     again = MaskFolder(tmp_path)
     assert [again.name(i) for i in range(len(again))] == ["images/a.jpg"]
     assert len(caplog.records) == 1
@@ -115,37 +118,13 @@ def test_pictures_without_a_mask_are_left_out_by_name(tmp_path, caplog):
         MaskFolder(tmp_path / "images")
 
 
-# --------------------------------------------------------------------------------------------------- stored and upright
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_masks_boxes_and_points_turn_with_the_picture(orientation):
-    """Pillow turns the mask of a block as it turns a picture; box and points must follow."""
-    stored = np.zeros((1, H, W), dtype=bool)
-    stored[0, 5:15, 4:24] = True
-    image = Image.fromarray(stored[0].astype(np.uint8))
-    image.getexif()[0x0112] = orientation
-    expected = np.asarray(ImageOps.exif_transpose(image)) > 0
-    np.testing.assert_array_equal(upright_masks(stored, orientation)[0], expected)
-    ys, xs = np.nonzero(expected)
-    h, w = expected.shape
-    around = [[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]]
-    np.testing.assert_array_equal(upright_boxes(np.array([[4.0, 5, 24, 15]]), (W, H), orientation), around)
-    assert upright_size((W, H), orientation) == (w, h)
-    corner = stored.copy()
-    corner[0] = False
-    corner[0, 5, 4] = True
-    (y,), (x,) = np.nonzero(upright_masks(corner, orientation)[0])
-    np.testing.assert_array_equal(upright_points(np.array([4.5, 5.5]), (W, H), orientation), [x + 0.5, y + 0.5])
-
-
 def test_a_mask_of_the_stored_pixels_turns_and_one_of_the_upright_picture_does_not(tmp_path):
     values = two_blocks(255, 0)
     folder = mask_set(tmp_path, values)
-    picture(folder.path(0), (W, H), orientation=6)
+    image_file(folder.path(0), (W, H), orientation=6)
     assert folder.size(0) == (H, W) == folder.load(0).size
     np.testing.assert_array_equal(folder.annotation(0).masks[0], np.rot90(values > 0, -1))
-    picture(folder.path(0), (H, W), orientation=6)  # upright it has the mask's size
+    image_file(folder.path(0), (H, W), orientation=6)  # upright it has the mask's size
     np.testing.assert_array_equal(folder.annotation(0).masks[0], values > 0)
 
 
@@ -153,9 +132,9 @@ def test_a_mask_of_the_stored_pixels_turns_and_one_of_the_upright_picture_does_n
 
 
 def test_keypoints_are_points_of_the_image_frame(tmp_path):
-    picture(tmp_path / "car" / "b.png")
-    picture(tmp_path / "car" / "a.png", (20, 10))
-    picture(tmp_path / "duck" / "c.png")
+    image_file(tmp_path / "car" / "b.png")
+    image_file(tmp_path / "car" / "a.png", (20, 10))
+    image_file(tmp_path / "duck" / "c.png")
     (tmp_path / "car" / "keypoints.json").write_text(
         json.dumps({"b.png": [[10, 15], None, [40, 30]], "a.png": [[0, 0], [5, 5], [None, 3]]})
     )
@@ -184,8 +163,8 @@ def test_keypoints_are_points_of_the_image_frame(tmp_path):
     ],
 )
 def test_malformed_keypoints_are_named(tmp_path, content, message):
-    picture(tmp_path / "a.png")
-    picture(tmp_path / "b.png")
+    image_file(tmp_path / "a.png")
+    image_file(tmp_path / "b.png")
     (tmp_path / "keypoints.json").write_text(content)
     with pytest.raises(ValueError, match=message):
         KeypointFolders(tmp_path)
@@ -208,7 +187,7 @@ def voc_set(root: Path, files: dict[str, str]) -> Path:
     (root / "Annotations").mkdir(parents=True)
     (root / "ImageSets" / "Main").mkdir(parents=True)
     for name, content in files.items():
-        picture(root / "JPEGImages" / f"{name}.jpg")
+        image_file(root / "JPEGImages" / f"{name}.jpg")
         (root / "Annotations" / f"{name}.xml").write_text(content)
     (root / "ImageSets" / "Main" / "val.txt").write_text("b  1\n\na -1\n")
     return root
@@ -259,7 +238,7 @@ def test_an_xml_file_of_another_picture_is_named(tmp_path):
 
 def test_voc_boxes_of_the_stored_pixels_turn(tmp_path):
     found = VOC(voc_set(tmp_path, {"a": xml(thing("x", (1, 1, 10, 3)))}))
-    picture(found.path(0), (W, H), orientation=6)  # a quarter to the right: the upper left goes to the upper right
+    image_file(found.path(0), (W, H), orientation=6)  # a quarter to the right: the upper left goes to the upper right
     np.testing.assert_allclose(found.annotation(0).boxes, [[1 - 3 / H, 0, 1, 10 / W]], rtol=1e-6)
 
 
@@ -269,7 +248,7 @@ def test_voc_boxes_of_the_stored_pixels_turn(tmp_path):
 def coco_set(root: Path, annotations: list[dict], folder: str = "val2017", images: int = 2) -> Path:
     listed = [{"id": 7 - i, "file_name": f"{i}.jpg", "width": W, "height": H} for i in range(images)]
     for image in listed:
-        picture(root / folder / image["file_name"])
+        image_file(root / folder / image["file_name"])
     content = {"images": listed, "annotations": annotations, "categories": [{"id": 3, "name": "car"}]}
     (root / "annotations").mkdir(parents=True, exist_ok=True)
     (root / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
@@ -392,7 +371,7 @@ def test_compressed_run_lengths_are_the_uncompressed_ones():
 @pytest.mark.parametrize("top", ["", "train"])
 def test_folders_are_classes(tmp_path, top):
     for name in ("cat/b.jpg", "cat/a.jpg", "dog/deep/c.png"):
-        picture(tmp_path / top / name)
+        image_file(tmp_path / top / name)
     found = ClassFolders(tmp_path)
     assert [found.label(i) for i in range(3)] == ["cat", "cat", "dog"]
     with pytest.raises(IndexError):
@@ -400,10 +379,10 @@ def test_folders_are_classes(tmp_path, top):
 
 
 def test_class_folders_need_two_classes_and_no_loose_picture(tmp_path):
-    picture(tmp_path / "cat" / "a.jpg")
+    image_file(tmp_path / "cat" / "a.jpg")
     with pytest.raises(ValueError, match="one class only, cat"):
         ClassFolders(tmp_path)
-    picture(tmp_path / "b.jpg")
+    image_file(tmp_path / "b.jpg")
     with pytest.raises(ValueError, match=r"b\.jpg lies in no class folder"):
         ClassFolders(tmp_path)
 
@@ -411,37 +390,47 @@ def test_class_folders_need_two_classes_and_no_loose_picture(tmp_path):
 # -------------------------------------------------------------------------------------------------------------- opening
 
 
-def test_a_folder_is_recognised_by_what_is_in_it(tmp_path):
-    voc, coco = voc_set(tmp_path / "voc", {"a": xml(""), "b": xml("")}), coco_set(tmp_path / "coco", [])
-    assert isinstance(open_annotated(str(voc)), VOC)
-    assert isinstance(open_annotated(str(coco)), COCO)
-    assert len(open_annotated(str(voc / "ImageSets" / "Main" / "val.txt"))) == 2
-    assert isinstance(open_annotated(str(coco / "annotations" / "instances_val2017.json")), COCO)
+@pytest.fixture
+def sets(tmp_path: Path) -> Path:
+    """A folder with a data set of each layout."""
+    voc_set(tmp_path / "voc", {"a": xml(""), "b": xml("")})
+    coco_set(tmp_path / "coco", [])
     mask_set(tmp_path / "masks", two_blocks(255, 255))
-    assert isinstance(open_annotated(str(tmp_path / "masks")), MaskFolder)
-    picture(tmp_path / "points" / "x" / "a.png")
+    image_file(tmp_path / "points" / "x" / "a.png")
     (tmp_path / "points" / "x" / "keypoints.json").write_text('{"a.png": [[1, 2]]}')
-    points = open_annotated(str(tmp_path / "points"))
-    assert isinstance(points, KeypointFolders)
-    assert isinstance(points, KeypointSource)
-    assert not isinstance(points, LabelledSource)
     for name in ("x/a.jpg", "y/b.jpg"):
-        picture(tmp_path / "classes" / name)
-    assert isinstance(open_annotated(str(tmp_path / "classes")), ClassFolders)
-    assert isinstance(open_annotated(str(tmp_path / "classes")), LabelledSource)
-    assert type(open_annotated(str(tmp_path / "classes" / "x"))) is ImageFolder
-    scenes = open_annotated("scenes:3")
-    assert isinstance(scenes, Scenes)
-    assert len(scenes) == 3
-    assert {name: layout_of(open_annotated(str(tmp_path / name))) for name in ("voc", "coco", "masks", "points")} == {
-        "voc": "with boxes (PASCAL VOC: Annotations/, JPEGImages/)",
-        "coco": "with outlines or boxes (COCO: annotations/instances_val2017.json)",
-        "masks": "with masks (images/, masks/)",
-        "points": "with keypoints (keypoints.json)",
-    }
-    assert layout_of(open_annotated(str(tmp_path / "classes"))) == "in class folders"
-    assert layout_of(open_annotated(str(tmp_path / "classes" / "x"))) == "of which nothing is known"
-    assert layout_of(scenes) == "with masks (rendered)"
+        image_file(tmp_path / "classes" / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "layout", "n"),
+    [
+        ("voc", VOC, "with boxes (PASCAL VOC: Annotations/, JPEGImages/)", 2),
+        ("voc/ImageSets/Main/val.txt", VOC, "with boxes (PASCAL VOC: Annotations/, JPEGImages/)", 2),
+        ("coco", COCO, "with outlines or boxes (COCO: annotations/instances_val2017.json)", 2),
+        ("coco/annotations/instances_val2017.json", COCO, "with outlines or boxes (COCO: annotations/inst", 2),
+        ("masks", MaskFolder, "with masks (images/, masks/)", 1),
+        ("points", KeypointFolders, "with keypoints (keypoints.json)", 1),
+        ("classes", ClassFolders, "in class folders", 2),
+        ("classes/x", ImageFolder, "of which nothing is known", 1),
+    ],
+)
+def test_a_data_set_is_recognised_by_what_is_in_it(sets, monkeypatch, path, kind, layout, n):
+    monkeypatch.setenv("HOME", str(sets))
+    for named in (str(sets / path), f"~/{path}"):
+        found = open_annotated(named)
+        assert type(found) is kind
+        assert len(found) == n
+        assert layout_of(found).startswith(layout)
+        assert found.load(0).mode == "RGB"
+    assert isinstance(found, KeypointSource) == (kind is KeypointFolders)
+    assert isinstance(found, LabelledSource) == (kind is ClassFolders)
+
+
+def test_scenes_are_a_data_set():
+    found = open_annotated("scenes:3")
+    assert (type(found), len(found), layout_of(found)) == (Scenes, 3, "with masks (rendered)")
 
 
 def test_what_was_looked_for_is_said(tmp_path):
@@ -452,6 +441,68 @@ def test_what_was_looked_for_is_said(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ValueError, match="names no split"):
         open_annotated(str(tmp_path / "notes.txt"))
+
+
+MY_LAYOUT = """
+import sys
+import numpy as np
+from plrc.data.sources import Annotation, ImageFiles
+from plrc.registry import LAYOUTS
+
+class Halves(ImageFiles):
+    layout, has_objects = "with a left half (halves.txt)", True
+
+    def annotation(self, i):
+        width, height = self.size(i)
+        mask = np.arange(width) < np.full((1, height, 1), width // 2)
+        return Annotation(mask, np.array([[0, 0, 0.5, 1]], np.float32), ["half"])
+
+def open_halves(path):
+    listed = path / "halves.txt"
+    return Halves(path, listed.read_text().split()) if listed.is_file() else None
+
+if __name__ == "__main__":
+    LAYOUTS.add("halves", "halves:open_halves", "halves.txt (left halves)")
+    from plrc.cli import main
+    for words in open(sys.argv[1]).read().splitlines():
+        try:
+            print("exit", main(words.split()))
+        except SystemExit as ended:
+            print("exit", ended.code)
+"""
+
+
+def test_a_layout_of_ones_own_is_one_file_and_one_line(tmp_path):
+    """Registered, it is scored, looked at and named in the help and in errors."""
+    (tmp_path / "halves.py").write_text(MY_LAYOUT)
+    data = tmp_path / "mine"
+    for name in "ab":
+        image_file(data / f"{name}.png", (64, 64))
+    (data / "halves.txt").write_text("a.png b.png")
+    (tmp_path / "empty").mkdir()
+    network = "--checkpoint random:tiny --size 64"
+    commands = [
+        "score --help",
+        f"score mine {network} --out s",
+        f"affinity mine#1 {network} --out a",
+        f"score empty {network}",
+    ]
+    (tmp_path / "commands").write_text("\n".join(commands))
+    ran = subprocess.run(
+        [sys.executable, "halves.py", "commands"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = " ".join((ran.stdout + ran.stderr).split())
+    assert [line for line in ran.stdout.splitlines() if line.startswith("exit")] == ["exit 0"] * 3 + ["exit 2"]
+    assert said.count("halves.txt (left halves)") == 2, "in the help and in the error"
+    assert "images with a left half (halves.txt)" in said or "pictures with a left half (halves.txt)" in said
+    assert "mask IoU" in said
+    assert (tmp_path / "s.png").is_file()
+    assert (tmp_path / "a.png").is_file()
 
 
 # ------------------------------------------------------------------------------------------------------------ real sets
