@@ -51,18 +51,14 @@ class COCO(ImageFiles):
             self.categories: dict[int, str] = {category["id"]: str(category["name"]) for category in listed}
             images = {image["id"]: image for image in sorted(content["images"], key=lambda image: image["id"])}
             of_image: dict[int, list[dict[str, Any]]] = {number: [] for number in images}
+            self.used, self.outlined, empty = set[int](), True, list[str]()
             for item in content["annotations"]:
                 of_image[item["image_id"]].append(item)
-            empty = [
-                f"annotation {item['id']} (image {item['image_id']})"
-                for item in content["annotations"]
-                if not _has_area(item, images[item["image_id"]])
-            ]
-            self.used = {item["category_id"] for item in content["annotations"]}
-            self.outlined = all(
-                item.get("segmentation") or not _has_area(item, images[item["image_id"]])
-                for item in content["annotations"]
-            )
+                if _has_area(item, images[item["image_id"]]):
+                    self.outlined &= bool(item.get("segmentation"))
+                else:
+                    empty.append(f"annotation {item['id']} (image {item['image_id']})")
+                self.used.add(item["category_id"])
             names = [image["file_name"] for image in images.values()]
         except (KeyError, TypeError) as error:
             raise ValueError(f"{self.file} lacks {error}: expected COCO's images, annotations, categories") from error

@@ -118,21 +118,28 @@ class ImageFolder(ImageFiles):
         root: ImageNet's folder (only its ``train/`` is used, see ``list_images``) or any other.
         names: another ImageFolder's, so that one rank lists and the others do not touch the disk.
 
+    Attributes:
+        left_out: how many files of each suffix are no images by their names.
+
     Raises:
         FileNotFoundError, NotADirectoryError: there is nothing to list; says what was expected.
     """
 
     def __init__(self, root: str | os.PathLike[str], names: bytes | None = None) -> None:
         folder = os.path.expanduser(os.fspath(root))
-        super().__init__(folder, b"".join(n + b"\0" for n in list_images(folder)) if names is None else names)
+        self.left_out = Counter[str]()
+        if names is None:
+            listed, self.left_out = list_images(folder)
+            names = b"".join(name + b"\0" for name in listed)
+        super().__init__(folder, names)
 
 
-def list_images(root: str) -> list[bytes]:
-    """Paths of the images relative to ``root``, sorted; those under ``train/`` alone if that is the training split.
+def list_images(root: str) -> tuple[list[bytes], Counter[str]]:
+    """Paths of the images relative to ``root``, sorted; how many other files there are of each suffix.
 
-    It is, where ``root`` itself holds no image, if ``train/`` has class folders (ImageNet) or a folder val… or test…
-    beside it. Otherwise "train" may be one class among others, as in CIFAR-100, and all are listed. How many files
-    were left out is logged.
+    Those under ``train/`` alone if that is the training split. It is, where ``root`` itself holds no image, if
+    ``train/`` has class folders (ImageNet) or a folder val… or test… beside it. Otherwise "train" may be one class
+    among others, as in CIFAR-100, and all are listed.
     """
     accepted = f"give one with {', '.join(SUFFIXES)} files at any depth, such as ImageNet's train/<class>/*.JPEG"
     base, shown = os.fsencode(root), printable(root)
@@ -154,10 +161,7 @@ def list_images(root: str) -> list[bytes]:
         names, others = _walk(base, b"")
     if not names:
         raise FileNotFoundError(f"The folder '{shown}' has no images in it: {accepted}.")
-    if others:
-        what = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in others.most_common(_NAMED))
-        logger.info("%s: left out %d files that are no images by their names: %s", shown, others.total(), what)
-    return sorted(names)
+    return sorted(names), others
 
 
 def _walk(base: bytes, top: bytes) -> tuple[list[bytes], Counter[str]]:
@@ -208,13 +212,17 @@ def open_source(data: str) -> Source:
     """The source that the command line's ``--data`` names.
 
     "scenes", "scenes:N" or "scenes:N@SEED": N embedded synthetic scenes (1000 and seed 0 unless told). Anything else
-    is a folder ("./scenes" for one of that name).
+    is a folder ("./scenes" for one of that name); how many of its files are left out is logged.
 
     Raises:
         ValueError: malformed; and what ``ImageFolder`` raises.
     """
     if not re.match(r"scenes([:@]|$)", data):
-        return ImageFolder(data)
+        folder = ImageFolder(data)
+        if others := folder.left_out:
+            what = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in others.most_common(_NAMED))
+            logger.warning("%s: left out %d files that are no images by their names: %s", data, others.total(), what)
+        return folder
     parts = re.fullmatch(r"scenes(?::([0-9]+)(?:@([0-9]+))?)?", data)
     n, seed = (int(parts[1] or 1000), int(parts[2] or 0)) if parts else (0, 0)
     if n == 0:

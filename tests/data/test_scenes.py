@@ -7,13 +7,14 @@ import inspect
 import multiprocessing
 import pickle
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, zoom
 
 from plrc.data import scenes
-from plrc.data.scenes import Scenes, Thing, compose
+from plrc.data.scenes import Scenes, compose, cut_out
 from plrc.data.scenes.materials import MATERIALS, TILE, tile
 from plrc.data.sources import Source
 
@@ -150,8 +151,8 @@ def test_no_silhouette_is_cut_by_its_window() -> None:
     for kind in Scenes.CLASSES:
         for k in range(40):
             p = np.random.default_rng(k).random(8).astype(np.float32)
-            coats = np.zeros((4, 3), np.float32)
-            d = Thing(kind, (0.5, 0.5), 0.25, 0.3 * k, 1, p, coats, "wood", p[:6]).cut_out(128).d
+            thing = SimpleNamespace(kind=kind, centre=(0.5, 0.5), radius=0.25, angle=0.3 * k, mirror=1, p=p)
+            d = cut_out(thing, 128).d
             assert np.concatenate([d[0], d[-1], d[:, 0], d[:, -1]]).min() > 0, kind
             assert 0.15 < (d < 0).sum() / 32**2 / np.pi < 1, kind  # fills a good part of its circle
 

@@ -35,8 +35,7 @@ def test_folder_is_listed_by_bytewise_order_of_paths(tmp_path: Path, caplog: pyt
     for name in ("notes.txt", "a/x.heic", "a/deep/y.HEIC", "jpg", ".hidden.jpg", "a/._9.jpg", ".cache/x.jpg"):
         jpeg(tmp_path / name)
     (tmp_path / "folder.jpg").mkdir()
-    with caplog.at_level(logging.INFO, "plrc.data.sources"):
-        folder = ImageFolder(tmp_path)
+    folder = open_source(str(tmp_path))
     assert names(folder) == wanted == sorted(wanted, key=os.fsencode)
     assert "left out 4 files that are no images by their names: 2 .heic, 1 .txt, 1 without a suffix" in caplog.text
     assert folder.load(len(wanted) - 1).size == folder.size(0) == (8, 6)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import cache, reduce
+from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
 
 from plrc.data.images import boxes_of
 from plrc.data.scenes.materials import MATERIALS, TILE, WARDROBE, linear, texture
-from plrc.data.scenes.shapes import SHAPES, UPRIGHT, Part
+from plrc.data.scenes.shapes import SHAPES, UPRIGHT
 from plrc.data.sources import Annotation
 
 _VISIBLE = 0.25  # an object of which less than this share can be seen is left out of the scene
@@ -89,77 +89,36 @@ class Scenes:
 # ---------------------------------------------------------------------------------------------------- what lies where
 
 
-@dataclass
-class Thing:
-    """One object of a scene, and from ``cut_out`` on the window of pixels on which it is drawn; lengths in short sides.
+def compose(seed: int, index: int, size: tuple[int, int]) -> SimpleNamespace:
+    """Lay out a scene of (width, height) pixels and leave out what would hardly be seen.
 
-    The window's ``corner`` (top, left) may lie outside the image; x and y (h, w) are its pixels in the object's own
-    frame, ``scale`` pixels a unit; d (h, w) is the signed distance to the silhouette, ``visible`` (H, W) bool what
-    nothing in front hides.
+    Returns:
+        rng, for what comes after (light, paint, camera); size; ground, a material, and mood, its colours (3, 3); things
+        from back to front, each as ``_dress`` and ``cut_out`` make it, and of each the part visible (H, W) bool that
+        nothing in front hides.
     """
-
-    kind: str
-    centre: tuple[float, float]
-    radius: float
-    angle: float
-    mirror: int
-    p: np.ndarray  # (8,) the instance's own shape, [0, 1]
-    coats: np.ndarray  # (4, 3) linear light
-    cloth: str  # material of the texture
-    grain: np.ndarray  # (6,) texture scale, contrast, u, v offset, gloss, share of the accent colour
-
-    corner: tuple[int, int] = field(init=False)
-    scale: float = field(init=False)
-    x: np.ndarray = field(init=False)
-    y: np.ndarray = field(init=False)
-    parts: list[Part] = field(init=False)
-    d: np.ndarray = field(init=False)
-    visible: np.ndarray = field(init=False)
-
-    def cut_out(self, short: int) -> Thing:
-        """Evaluate the silhouette around its place in an image, with a margin for its shadow's soft edge."""
-        self.scale = scale = self.radius * short
-        half, cx, cy = 1.22 * scale, self.centre[0] * short, self.centre[1] * short
-        top, left = self.corner = math.floor(cy - half), math.floor(cx - half)
-        side = math.ceil(2 * half) + 1
-        u, v = _centres(left, side, cx, scale)[None], _centres(top, side, cy, scale)[:, None]
-        c, s = math.cos(self.angle), math.sin(self.angle)
-        self.x, self.y = self.mirror * (c * u + s * v), c * v - s * u
-        self.parts = SHAPES[self.kind](self.x, self.y, self.p)
-        self.d = reduce(np.minimum, (distance for distance, height, _ in self.parts if height is not None))
-        return self
-
-
-@dataclass
-class Composition:
-    """What lies where, before light and paint: a ground and its three colours (3, 3), things from back to front."""
-
-    rng: np.random.Generator  # for what comes after: light, paint, camera
-    size: tuple[int, int]  # (width, height) in pixels
-    ground: str
-    mood: np.ndarray
-    things: list[Thing]
-
-
-def compose(seed: int, index: int, size: tuple[int, int]) -> Composition:
-    """Lay out a scene of (width, height) pixels and leave out what would hardly be seen."""
     width, height = size
     short = min(size)
+    aspect = width / short, height / short
     rng = np.random.default_rng([seed, index])
     ground = _choice(rng, MATERIALS)
-    moods = MATERIALS[ground][1]
-    mood = linear(moods[int(rng.integers(len(moods)))])
-    scene = Composition(rng, size, ground, mood, [])
+    mood = linear(_choice(rng, MATERIALS[ground][1]))
+    dressed: list[SimpleNamespace] = []
+    for k in range(int(rng.choice(list(_N_OBJECTS), p=list(_N_OBJECTS.values())))):
+        place = _find_place(rng, aspect, dressed, shrink=k < min(_N_OBJECTS))
+        if place is not None:
+            dressed.append(_dress(rng, *place, mood))
+    things: list[SimpleNamespace] = []
     covered = np.zeros((height, width), bool)
-    for thing in reversed(_plan(rng, (width / short, height / short), mood)):
-        inside = thing.cut_out(short).d < 0
+    for thing in reversed(dressed):
+        inside = cut_out(thing, short).d < 0
         image, window = _overlap(thing.corner, inside.shape, covered.shape)
         thing.visible = np.zeros((height, width), bool)
         thing.visible[image] = inside[window] & ~covered[image]
         if np.count_nonzero(thing.visible) >= _VISIBLE * np.count_nonzero(inside):
             covered |= thing.visible
-            scene.things.insert(0, thing)
-    return scene
+            things.insert(0, thing)
+    return SimpleNamespace(rng=rng, size=size, ground=ground, mood=mood, things=things)
 
 
 def _choice(rng: np.random.Generator, names: Iterable[str]) -> str:
@@ -167,18 +126,8 @@ def _choice(rng: np.random.Generator, names: Iterable[str]) -> str:
     return listed[int(rng.integers(len(listed)))]
 
 
-def _plan(rng: np.random.Generator, aspect: tuple[float, float], mood: np.ndarray) -> list[Thing]:
-    """Throw the dice for all objects of a scene, back to front. ``aspect``: the image's (width, height)."""
-    things: list[Thing] = []
-    for k in range(int(rng.choice(list(_N_OBJECTS), p=list(_N_OBJECTS.values())))):
-        place = _find_place(rng, aspect, things, shrink=k < min(_N_OBJECTS))
-        if place is not None:
-            things.append(_dress(rng, *place, mood))
-    return things
-
-
 def _find_place(
-    rng: np.random.Generator, aspect: tuple[float, float], things: list[Thing], shrink: bool
+    rng: np.random.Generator, aspect: tuple[float, float], things: list[SimpleNamespace], shrink: bool
 ) -> tuple[tuple[float, float], float] | None:
     """A centre and a radius that fit the image and the things there already, or None.
 
@@ -199,8 +148,8 @@ def _find_place(
     return None
 
 
-def _dress(rng: np.random.Generator, centre: tuple[float, float], radius: float, mood: np.ndarray) -> Thing:
-    """Draw what lies at this place: kind, shape, colours, cloth."""
+def _dress(rng: np.random.Generator, centre: tuple[float, float], radius: float, mood: np.ndarray) -> SimpleNamespace:
+    """Draw what lies at this place: kind, shape, colours, cloth. Lengths are in short sides."""
     kind = _choice(rng, SHAPES)
     coats = WARDROBE[rng.integers(0, len(WARDROBE), 4)]
     if rng.random() < 0.35:
@@ -209,8 +158,29 @@ def _dress(rng: np.random.Generator, centre: tuple[float, float], radius: float,
     coats[3] = 0.006  # pupils
     angle = float(rng.normal(0, 0.35) if kind in UPRIGHT else rng.random() * 2 * math.pi)
     cloth, mirror = _choice(rng, MATERIALS), 1 if rng.random() < 0.5 else -1
-    p, grain = rng.random(8).astype(np.float32), rng.random(6)
-    return Thing(kind, centre, radius, angle, mirror, p, coats.astype(np.float32), cloth, grain)
+    thing = SimpleNamespace(kind=kind, centre=centre, radius=radius, angle=angle, mirror=mirror, cloth=cloth)
+    thing.p = rng.random(8).astype(np.float32)  # the instance's own shape
+    thing.grain = rng.random(6)  # texture scale, contrast, u, v offset, gloss, share of the accent colour
+    thing.coats = coats.astype(np.float32)  # (4, 3) linear light
+    return thing
+
+
+def cut_out(thing: SimpleNamespace, short: int) -> SimpleNamespace:
+    """Put a thing on a window of pixels, with a margin for its shadow's soft edge.
+
+    Adds: the window's corner (top, left), which may lie outside the image; its pixels x and y (h, w) in the object's
+    own frame, scale pixels a unit; its parts, and d (h, w), the signed distance to its silhouette.
+    """
+    thing.scale = scale = thing.radius * short
+    half, cx, cy = 1.22 * scale, thing.centre[0] * short, thing.centre[1] * short
+    top, left = thing.corner = math.floor(cy - half), math.floor(cx - half)
+    side = math.ceil(2 * half) + 1
+    u, v = _centres(left, side, cx, scale)[None], _centres(top, side, cy, scale)[:, None]
+    c, s = math.cos(thing.angle), math.sin(thing.angle)
+    thing.x, thing.y = thing.mirror * (c * u + s * v), c * v - s * u
+    thing.parts = list(SHAPES[thing.kind](thing.x, thing.y, thing.p))
+    thing.d = reduce(np.minimum, (distance for distance, height, _ in thing.parts if height is not None))
+    return thing
 
 
 def _centres(start: int, n: int, origin: float, unit: float) -> np.ndarray:
@@ -231,17 +201,7 @@ def _overlap(corner: tuple[int, int], window: tuple[int, ...], image: tuple[int,
 # ---------------------------------------------------------------------------------------------------- light and paint
 
 
-@dataclass
-class Light:
-    """One lamp far away, and the sky. direction: unit (x right, y down, z to the camera)."""
-
-    direction: tuple[float, float, float]
-    lamp: np.ndarray  # (3, 1, 1) linear RGB, as the sky
-    sky: np.ndarray
-    softness: float  # width of a shadow's edge, in the object's radius
-
-
-def _paint(scene: Composition) -> np.ndarray:
+def _paint(scene: SimpleNamespace) -> np.ndarray:
     """The scene in linear light, (3, H, W): the ground, then thing by thing from back to front."""
     light = _draw_light(scene.rng)
     canvas = _paint_ground(scene, light)
@@ -251,16 +211,18 @@ def _paint(scene: Composition) -> np.ndarray:
     return canvas
 
 
-def _draw_light(rng: np.random.Generator) -> Light:
+def _draw_light(rng: np.random.Generator) -> SimpleNamespace:
+    """One lamp far away, and the sky: linear RGB (3, 1, 1) each."""
     turn, up, warmth = rng.random() * 2 * math.pi, rng.uniform(0.55, 1.1), rng.normal(0, 0.12)
     tint = np.array([math.exp(warmth), 1.0, math.exp(-warmth)], np.float32)[:, None, None]
     share = rng.uniform(0.25, 0.5)  # how much of the light comes from the sky
     sky = share * np.array([0.92, 1.0, 1.1], np.float32)[:, None, None] / tint**0.5
-    direction = (math.cos(turn) * math.cos(up), math.sin(turn) * math.cos(up), math.sin(up))
-    return Light(direction, (1.25 - share) * tint, sky, rng.uniform(0.08, 0.4))
+    # The direction is a unit vector, x right, y down, z to the camera; softness: of a shadow's edge, in radii.
+    direction = math.cos(turn) * math.cos(up), math.sin(turn) * math.cos(up), math.sin(up)
+    return SimpleNamespace(direction=direction, lamp=(1.25 - share) * tint, sky=sky, softness=rng.uniform(0.08, 0.4))
 
 
-def _paint_ground(scene: Composition, light: Light) -> np.ndarray:
+def _paint_ground(scene: SimpleNamespace, light: SimpleNamespace) -> np.ndarray:
     """The lit ground, linear light (3, H, W): the canvas on which things are put."""
     rng, (width, height), short = scene.rng, scene.size, min(scene.size)
     turn, period = rng.random() * 2 * math.pi, rng.uniform(0.8, 1.9)
@@ -277,23 +239,21 @@ def _paint_ground(scene: Composition, light: Light) -> np.ndarray:
     return albedo * (light.sky + light.lamp * np.clip(lz - bump * slope, 0, 1.3))
 
 
-def _cast_shadow(canvas: np.ndarray, thing: Thing, light: Light) -> None:
+def _cast_shadow(canvas: np.ndarray, thing: SimpleNamespace, light: SimpleNamespace) -> None:
     """Darken what lies under a thing: away from the lamp, and where it touches the ground."""
     lx, ly, lz = light.direction
     reach = 0.2 * thing.scale / lz
     lit = light.lamp * lz
-    (top, left), contact = thing.corner, np.float32(0.3)
-    for far, soft, edge, depth in (
-        (1.0, light.softness, 0.5, 0.9 * lit / (light.sky + lit)),
-        (0.3, 0.13, 0.9, contact),
-    ):
+    top, left = thing.corner
+    away, contact = 0.9 * lit / (light.sky + lit), np.float32(0.3)
+    for far, soft, edge, depth in ((1.0, light.softness, 0.5, away), (0.3, 0.13, 0.9, contact)):
         corner = top + round(-ly * reach * far), left + round(-lx * reach * far)
         image, window = _overlap(corner, thing.d.shape, canvas.shape[1:])
         t = np.clip(edge - thing.d[window] / soft, 0, 1)
         canvas[:, image[0], image[1]] *= 1 - depth * (t * t * (3 - 2 * t))
 
 
-def _paint_thing(canvas: np.ndarray, thing: Thing, light: Light) -> None:
+def _paint_thing(canvas: np.ndarray, thing: SimpleNamespace, light: SimpleNamespace) -> None:
     """Put a thing onto the canvas: its parts' heights give the slopes, slopes and lamp the shading."""
     alpha = _coverage(thing.d, thing.scale)
     rows, cols = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
@@ -311,7 +271,7 @@ def _coverage(distance: np.ndarray, scale: float) -> np.ndarray:
     return np.clip(0.5 - distance * scale, 0, 1)
 
 
-def _shade(thing: Thing, near: Patch, light: Light) -> np.ndarray:
+def _shade(thing: SimpleNamespace, near: Patch, light: SimpleNamespace) -> np.ndarray:
     """A thing in linear light, (3, h, w), on a part of its window."""
     px, x, y = thing.scale, thing.x[near], thing.y[near]
     size, contrast, ou, ov, gloss, accent = thing.grain.tolist()
@@ -345,7 +305,7 @@ def _dye(colours: np.ndarray, tone: np.ndarray, hue: np.ndarray, contrast: float
     return np.maximum(base + (other - base) * a, 0.003)
 
 
-def _lit(albedo: np.ndarray, gx: np.ndarray, gy: np.ndarray, gloss: float, light: Light) -> np.ndarray:
+def _lit(albedo: np.ndarray, gx: np.ndarray, gy: np.ndarray, gloss: float, light: SimpleNamespace) -> np.ndarray:
     """Light off a surface of slopes (gx, gy): sky, lamp, and its highlight, narrower and stronger the more gloss."""
     nz = 1 / np.sqrt(1 + gx * gx + gy * gy)
     lx, ly, lz = light.direction
