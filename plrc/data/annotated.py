@@ -9,7 +9,16 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from plrc.data.images import boxes_of, opened, stored_frame, turn_needed, upright_masks, upright_points, upright_size
+from plrc.data.images import (
+    boxes_of,
+    opened,
+    stored_frame,
+    turn_needed,
+    upright_boxes,
+    upright_masks,
+    upright_points,
+    upright_size,
+)
 from plrc.data.sources import (
     Annotation,
     ImageFiles,
@@ -84,6 +93,24 @@ def open_images(path: Path) -> Source | None:
         return None
 
 
+class BoxFiles(ImageFiles):
+    """What the layouts with boxes in pixels share. An image of another size than was annotated raises a ValueError."""
+
+    has_objects = True
+
+    def pixel_boxes(self, i: int) -> np.ndarray:
+        """The boxes of ``annotation(i)``: ``(n, 4)`` float64, x0, y0, x1, y1 in pixels of the upright image."""
+        return upright_boxes(*self._stored(i))
+
+    def _stored(self, i: int) -> tuple[np.ndarray, tuple[int, int], int]:
+        """Boxes in pixels as annotated, (width, height) as annotated, the EXIF orientation by which they are turned."""
+        raise NotImplementedError
+
+    def _fractions(self, boxes: np.ndarray, size: tuple[int, int], turn: int) -> np.ndarray:
+        """What ``_stored`` gives, in the image frame."""
+        return (upright_boxes(boxes, size, turn) / (upright_size(size, turn) * 2)).astype(np.float32)
+
+
 # --------------------------------------------------------------------------------------------------------------- masks
 
 
@@ -111,8 +138,7 @@ class MaskFolder(ImageFiles):
     def annotation(self, i: int) -> Annotation:
         """The objects of the mask, class "object" each, with their masks' bounding boxes.
 
-        Raises:
-            ValueError: the mask is coloured, or of another size than the image.
+        Raises a ValueError if the mask is coloured, or of another size than the image.
         """
         path, file = self.path(i), self.root / "masks" / self._masks[i]
         masks = read_masks(file)
@@ -163,19 +189,16 @@ class KeypointFolders(ImageFiles):
     point is not seen. Every ordered pair of images in one folder is a pair to match.
 
     Raises:
-        ValueError: there is no such file, a file is malformed, or two images of a folder differ in K.
+        ValueError: there is no such image, a file is malformed, or two images of a folder differ in K.
     """
 
     layout = "with keypoints (keypoints.json)"
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         base = Path(root)
-        files = _keypoint_files(base)
-        if not files:
-            raise ValueError(f"{base} has no {_KEYPOINTS}, nor has any of its folders: file name → K × [x, y]")
         self._known: list[tuple[str, np.ndarray]] = []  # group, pixels
         names, missing = [], []
-        for file in files:
+        for file in _keypoint_files(base):
             folder = "" if file.parent == base else file.parent.name
             for name, points in sorted(_read_keypoints(file).items()):
                 if (file.parent / name).is_file():
@@ -185,7 +208,7 @@ class KeypointFolders(ImageFiles):
                     missing.append(f"{folder}/{name}")
         super().__init__(base, names)
         if not names:
-            raise ValueError(f"{base}: none of the images that its {_KEYPOINTS} lists is there")
+            raise ValueError(f"{base}: no {_KEYPOINTS} in it or in its folders lists an image that is there")
         warn_left_out(logger, base, "listed images that are missing", missing)
 
     def group(self, i: int) -> str:

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from plrc.data.images import turn_needed, upright_boxes, upright_masks, upright_size
-from plrc.data.sources import Annotation, ImageFiles, Source, read_json, warn_left_out
+from plrc.data.annotated import BoxFiles
+from plrc.data.images import turn_needed, upright_masks
+from plrc.data.sources import Annotation, Source, read_json, warn_left_out
 
 logger = logging.getLogger(__name__)
 
 
-class COCO(ImageFiles):
+class COCO(BoxFiles):
     """A Source of the images that ``annotations/instances_<split>.json`` lists, by their number in it.
 
     Images are looked for in ``<split>/``, ``images/<split>/``, ``images/`` and ``root`` itself. Boxes without area
@@ -33,8 +34,6 @@ class COCO(ImageFiles):
     Raises:
         ValueError: no such file, several without ``split``, not COCO's layout, or no images.
     """
-
-    has_objects = True
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         base, wanted = Path(root), f"instances_{split or '*'}.json"
@@ -79,13 +78,10 @@ class COCO(ImageFiles):
     def annotation(self, i: int) -> Annotation:
         """The image's instances, in the file's order. No masks where one of them has no outline.
 
-        Polygons are filled where a pixel's centre is inside.
-
-        Raises:
-            ValueError: an outline cannot be read, or the image has another size than the file says.
+        Polygons are filled where a pixel's centre is inside. An outline that cannot be read raises a ValueError.
         """
-        items, turn = self.instances(i), self.turn(i)
-        width, height = self.frame(i)
+        items = self.instances(i)
+        boxes, (width, height), turn = self._stored(i)
         masks = None
         if all(item.get("segmentation") for item in items):
             masks = np.zeros((len(items), height, width), dtype=bool)
@@ -98,20 +94,15 @@ class COCO(ImageFiles):
             masks = upright_masks(masks, turn)
         return Annotation(
             masks,
-            (self.pixel_boxes(i) / (upright_size((width, height), turn) * 2)).astype(np.float32),
+            self._fractions(boxes, (width, height), turn),
             [self.categories.get(item["category_id"], "unknown") for item in items],
             crowd=frozenset(k for k, item in enumerate(items) if item.get("iscrowd")),
         )
 
-    def pixel_boxes(self, i: int) -> np.ndarray:
-        """The boxes of ``annotation(i)``: ``(n, 4)`` float64, x0, y0, x1, y1 in pixels of the upright image.
-
-        Raises:
-            ValueError: the image has another size than the file says.
-        """
+    def _stored(self, i: int) -> tuple[np.ndarray, tuple[int, int], int]:
         corners = np.array([item["bbox"] for item in self.instances(i)], dtype=np.float64).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
-        return upright_boxes(corners.clip(0, np.array(self.frame(i) * 2)), self.frame(i), self.turn(i))
+        return corners, self.frame(i), self.turn(i)
 
     def frame(self, i: int) -> tuple[int, int]:
         """(width, height) in pixels as the file has it."""
@@ -134,11 +125,7 @@ class COCO(ImageFiles):
         return [item for item in self.entries(i) if _has_area(item, image)]
 
     def turn(self, i: int) -> int:
-        """The EXIF orientation by which the file's boxes and outlines have to be turned, 1 if they are upright.
-
-        Raises:
-            ValueError: the image has another size than the file says.
-        """
+        """The EXIF orientation by which the file's boxes and outlines have to be turned, 1 if they are upright."""
         return turn_needed(self.path(i), self.frame(i), f"image {self.image(i)['id']} of {self.file}")
 
 

@@ -239,8 +239,8 @@ def upright_points(points: np.ndarray, size: tuple[int, int], orientation: int) 
 
 
 def upright_boxes(boxes: np.ndarray, size: tuple[int, int], orientation: int) -> np.ndarray:
-    """Boxes ``(n, 4)``, x0, y0, x1, y1, in pixels of the stored frame, in pixels of the upright one."""
-    corners = upright_points(boxes.reshape(-1, 2, 2), size, orientation)
+    """Boxes ``(n, 4)``, x0, y0, x1, y1, in pixels of the stored frame, in pixels of the upright one, clipped to it."""
+    corners = upright_points(boxes.clip(0, np.array(size * 2)).reshape(-1, 2, 2), size, orientation)
     return np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1)
 
 

@@ -9,13 +9,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from plrc.data.images import stored_frame, turn_needed, upright_boxes, upright_size
-from plrc.data.sources import Annotation, ImageFiles, Source, images_in, warn_left_out
+from plrc.data.annotated import BoxFiles
+from plrc.data.images import stored_frame, turn_needed
+from plrc.data.sources import Annotation, Source, images_in, warn_left_out
 
 logger = logging.getLogger(__name__)
 
 
-class VOC(ImageFiles):
+class VOC(BoxFiles):
     """A Source of the images of ``ImageSets/Main/<split>.txt``, or of all that have an XML file if not given.
 
     Boxes in the files count pixels from 1 and include the last one: x0 = xmin − 1, x1 = xmax. Boxes with
@@ -26,7 +27,6 @@ class VOC(ImageFiles):
     """
 
     layout = "with boxes (PASCAL VOC: Annotations/, JPEGImages/)"
-    has_objects = True
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         base = Path(root)
@@ -42,23 +42,10 @@ class VOC(ImageFiles):
         warn_left_out(logger, base, "boxes without area", empty)
 
     def annotation(self, i: int) -> Annotation:
-        """The image's boxes; no masks.
-
-        Raises:
-            ValueError: the XML file is of an image of another size.
-        """
-        boxes, size = self._upright(i)
+        """The image's boxes; no masks."""
         difficult = frozenset(k for k, (_, hard) in enumerate(self.instances(i)) if hard)
         classes = [name for name, _ in self.instances(i)]
-        return Annotation(None, (boxes / (size * 2)).astype(np.float32), classes, difficult=difficult)
-
-    def pixel_boxes(self, i: int) -> np.ndarray:
-        """The boxes of ``annotation(i)``: ``(n, 4)`` float64, x0, y0, x1, y1 in pixels of the upright image.
-
-        Raises:
-            ValueError: the XML file is of an image of another size.
-        """
-        return self._upright(i)[0]
+        return Annotation(None, self._fractions(*self._stored(i)), classes, difficult=difficult)
 
     def instances(self, i: int) -> list[tuple[str, bool]]:
         """Class of each of the boxes of ``annotation(i)`` and whether it is difficult, without opening the image."""
@@ -73,15 +60,12 @@ class VOC(ImageFiles):
     def _xml(self, i: int) -> Path:
         return self.root / "Annotations" / f"{self.path(i).stem}.xml"
 
-    def _upright(self, i: int) -> tuple[np.ndarray, tuple[int, int]]:
-        """Boxes in pixels of the upright image, and its size."""
+    def _stored(self, i: int) -> tuple[np.ndarray, tuple[int, int], int]:
         path = self.path(i)
         size, boxes, _ = self._known[i]
         if size is None:
-            size, turn = stored_frame(path)
-        else:
-            turn = turn_needed(path, size, str(self._xml(i)))
-        return upright_boxes(boxes.clip(0, np.array(size * 2)), size, turn), upright_size(size, turn)
+            return boxes, *stored_frame(path)
+        return boxes, size, turn_needed(path, size, str(self._xml(i)))
 
 
 def open_voc(path: Path) -> Source | None:
