@@ -30,14 +30,15 @@ class Annotation:
     """What is known of the n instances in an image of W × H pixels (upright frame).
 
     masks: (n, H, W) bool, the visible part of every instance, None where only boxes are known; boxes: (n, 4) float32,
-    x0, y0, x1, y1 in the image frame, [0, 1]; classes: n names; difficult and crowd: numbers of such instances.
+    x0, y0, x1, y1 in the image frame, [0, 1]; classes: n names; difficult: numbers of those that are hard to recognise
+    (PASCAL VOC's evaluation passes over them); crowd: of groups outlined as one (COCO's ``iscrowd``).
     """
 
     masks: np.ndarray | None
     boxes: np.ndarray
     classes: list[str]
-    difficult: frozenset[int] = frozenset()  # hard to recognise: PASCAL VOC's evaluation passes over them
-    crowd: frozenset[int] = frozenset()  # a group outlined as one: COCO's `iscrowd`
+    difficult: frozenset[int] = frozenset()
+    crowd: frozenset[int] = frozenset()
 
 
 class Source(Protocol):

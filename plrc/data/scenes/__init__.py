@@ -203,23 +203,19 @@ def _overlap(corner: tuple[int, int], window: tuple[int, ...], image: tuple[int,
 
 def _paint(scene: SimpleNamespace) -> np.ndarray:
     """The scene in linear light, (3, H, W): the ground, then thing by thing from back to front."""
-    light = _draw_light(scene.rng)
+    rng = scene.rng
+    turn, up, warmth = rng.random() * 2 * math.pi, rng.uniform(0.55, 1.1), rng.normal(0, 0.12)
+    tint = np.array([math.exp(warmth), 1.0, math.exp(-warmth)], np.float32)[:, None, None]
+    share = rng.uniform(0.25, 0.5)  # how much of the light comes from the sky
+    sky = share * np.array([0.92, 1.0, 1.1], np.float32)[:, None, None] / tint**0.5
+    # One lamp far away: a unit vector, x right, y down, z to the camera; the softness of shadows is in radii.
+    direction = math.cos(turn) * math.cos(up), math.sin(turn) * math.cos(up), math.sin(up)
+    light = SimpleNamespace(direction=direction, lamp=(1.25 - share) * tint, sky=sky, softness=rng.uniform(0.08, 0.4))
     canvas = _paint_ground(scene, light)
     for thing in scene.things:
         _cast_shadow(canvas, thing, light)
         _paint_thing(canvas, thing, light)
     return canvas
-
-
-def _draw_light(rng: np.random.Generator) -> SimpleNamespace:
-    """One lamp far away, and the sky: linear RGB (3, 1, 1) each."""
-    turn, up, warmth = rng.random() * 2 * math.pi, rng.uniform(0.55, 1.1), rng.normal(0, 0.12)
-    tint = np.array([math.exp(warmth), 1.0, math.exp(-warmth)], np.float32)[:, None, None]
-    share = rng.uniform(0.25, 0.5)  # how much of the light comes from the sky
-    sky = share * np.array([0.92, 1.0, 1.1], np.float32)[:, None, None] / tint**0.5
-    # The direction is a unit vector, x right, y down, z to the camera; softness: of a shadow's edge, in radii.
-    direction = math.cos(turn) * math.cos(up), math.sin(turn) * math.cos(up), math.sin(up)
-    return SimpleNamespace(direction=direction, lamp=(1.25 - share) * tint, sky=sky, softness=rng.uniform(0.08, 0.4))
 
 
 def _paint_ground(scene: SimpleNamespace, light: SimpleNamespace) -> np.ndarray:
@@ -294,19 +290,7 @@ def _shade(thing: SimpleNamespace, near: Patch, light: SimpleNamespace) -> np.nd
     c, s, m = math.cos(thing.angle), math.sin(thing.angle), thing.mirror
     bump = 0.25 + 0.5 * contrast
     gx, gy = gx + bump * (su * m * c - sv * s), gy + bump * (su * m * s + sv * c)
-    return _lit(albedo, gx, gy, gloss, light)
-
-
-def _dye(colours: np.ndarray, tone: np.ndarray, hue: np.ndarray, contrast: float, accent: float) -> np.ndarray:
-    """Colours (dark, light, accent) (3, 3) on a texture (h, w) → albedo (3, h, w)."""
-    t, a = (tone - 0.5) * contrast + 0.5, hue * accent
-    dark, light, other = (c[:, None, None] for c in colours)
-    base = dark + (light - dark) * t
-    return np.maximum(base + (other - base) * a, 0.003)
-
-
-def _lit(albedo: np.ndarray, gx: np.ndarray, gy: np.ndarray, gloss: float, light: SimpleNamespace) -> np.ndarray:
-    """Light off a surface of slopes (gx, gy): sky, lamp, and its highlight, narrower and stronger the more gloss."""
+    # Light off the surface of these slopes: sky, lamp, and its highlight, narrower and stronger the more gloss.
     nz = 1 / np.sqrt(1 + gx * gx + gy * gy)
     lx, ly, lz = light.direction
     facing = np.maximum(nz * (lz - gx * lx - gy * ly), 0)
@@ -317,6 +301,14 @@ def _lit(albedo: np.ndarray, gx: np.ndarray, gy: np.ndarray, gloss: float, light
     shine *= 0.05 + 0.5 * gloss**2
     hollow = 0.55 + 0.45 * nz  # less sky is seen from a steep flank
     return albedo * (light.sky * hollow + light.lamp * facing) + light.lamp * shine
+
+
+def _dye(colours: np.ndarray, tone: np.ndarray, hue: np.ndarray, contrast: float, accent: float) -> np.ndarray:
+    """Colours (dark, light, accent) (3, 3) on a texture (h, w) → albedo (3, h, w)."""
+    t, a = (tone - 0.5) * contrast + 0.5, hue * accent
+    dark, light, other = (c[:, None, None] for c in colours)
+    base = dark + (light - dark) * t
+    return np.maximum(base + (other - base) * a, 0.003)
 
 
 # --------------------------------------------------------------------------------------------------------- the camera
