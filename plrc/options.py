@@ -66,6 +66,11 @@ class Size(NamedTuple):
             raise ValueError
         return size
 
+    @property
+    def sides(self) -> int | tuple[int, int]:
+        """As ``DenseEncoder.features`` takes it."""
+        return (self.width, self.height) if self.height else self.width
+
     def __str__(self) -> str:
         return f"{self.width}x{self.height}" if self.height else str(self.width)
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from plrc.options import Options, Point, Size, option
-from plrc.registry import LAYOUTS
+from plrc.registry import LAYOUTS, Registry
 
 _IMAGES = (
     "an image file, a folder, DIR#12 for one image of a data set whose objects are known, scenes#12 or scenes:20 for "
     "embedded scenes, sample:china"
 )
-_CHECKPOINT = (
-    "a checkpoint file in any known format, a run folder, plrc:tiny, torchvision:resnet50 or random:resnet50; "
-    "repeat it to compare"
-)
+CHECKPOINT = "a checkpoint file in any known format, a run folder, plrc:tiny, torchvision:resnet50 or random:resnet50"
 _REGIONS = "grid:N, superpixels:K, masks:DIR, or objects, the images' own"
 _LAST_SEED = 2**32 - 1  # of what scikit-learn takes
 
@@ -27,7 +24,9 @@ _LAST_SEED = 2**32 - 1  # of what scikit-learn takes
 class Query(Options):
     """What all views that look into networks have in common."""
 
-    checkpoints: tuple[str, ...] = option(("plrc:tiny",), _CHECKPOINT, each="--checkpoint", path=True)
+    checkpoints: tuple[str, ...] = option(
+        ("plrc:tiny",), f"{CHECKPOINT}; repeat it to compare", each="--checkpoint", path=True
+    )
     layer: str | None = option(
         None, "c2 … c5, or a head as 'plrc info' lists them; the backbone's last map if not given"
     )
@@ -146,3 +145,30 @@ class Run(Options):
     affinity_at: int | None = option(
         None, "step whose affinity picture is among the arrays; the newest if not given", low=0
     )
+
+
+VIEWS = Registry("view")
+"""Command → the function that answers its query, a line of help. Traits: ``query``, the query's class;
+``ends_early``: a progress may end it.
+
+The function takes the query, a ``plrc.views.Session`` and a ``plrc.views.Progress``, and gives a ``Drawing``.
+"""
+
+VIEWS.add("affinity", "plrc.views.affinity:affinity", "how alike each cell of an image is to a point", query=Affinity)
+VIEWS.add(
+    "correspond",
+    "plrc.views.correspondence:correspondence",
+    "which point of one image is which of another",
+    query=Correspondence,
+)
+VIEWS.add("embed", "plrc.views.embedding:embedding", "points, regions or images in the plane", query=Embedding)
+VIEWS.add("colours", "plrc.views.feature_colours:colours", "three principal components as colours", query=Colours)
+VIEWS.add("segments", "plrc.views.feature_colours:segments", "segments that all images share", query=Segments)
+VIEWS.add(
+    "score",
+    "plrc.views.score:scores",
+    "numbers on a data set, checkpoints in columns",
+    query=Scores,
+    ends_early=True,
+)
+VIEWS.add("run", "plrc.views.run:run", "the curves of a training run, as far as it is", query=Run)

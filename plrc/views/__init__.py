@@ -1,50 +1,265 @@
-"""Recipes: what ``plrc affinity``, ``correspond``, ``embed`` and ``score`` draw, as functions of numbers and names.
+"""Views: ``draw`` answers a query (``plrc.queries``) with a figure, its arrays, its numbers, and a recipe to replay.
 
-Each gives a ``Drawing``: a figure, its arrays, its numbers, and the recipe from which ``plrc replay`` draws it again.
-The command line, the app and the notebooks call the same ones.
+The command line, the app and the notebooks draw with it. ``plrc.queries.VIEWS`` names the views; each is a function of
+its query, a session, which keeps what was loaded and encoded, and a progress, which is told how much is done.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
 
-from plrc.views.affinity import AffinityDrawing, draw_affinity
-from plrc.views.cells import draw_rgb, draw_segments
-from plrc.views.correspondence import CorrespondenceDrawing, draw_correspondence
-from plrc.views.drawing import Drawing, read_recipe, replay
-from plrc.views.embedding import EmbeddingDrawing, draw_embedding
-from plrc.views.pictures import Picture, list_pictures, open_picture
-from plrc.views.run import RunDrawing, draw_run
-from plrc.views.score import ScoreDrawing, draw_score
+import csv
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from plrc.options import Options
+from plrc.queries import VIEWS, ImageQuery
+from plrc.views.images import NamedImage, list_images, open_image
 from plrc.views.session import Session
 
-KINDS: dict[str, Callable[..., Drawing]] = {
-    "affinity": draw_affinity,
-    "correspondence": draw_correspondence,
-    "embedding": draw_embedding,
-    "rgb": draw_rgb,
-    "run": draw_run,
-    "score": draw_score,
-    "segments": draw_segments,
-}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-__all__ = [
-    "KINDS",
-    "AffinityDrawing",
-    "CorrespondenceDrawing",
-    "Drawing",
-    "EmbeddingDrawing",
-    "Picture",
-    "RunDrawing",
-    "ScoreDrawing",
-    "Session",
-    "draw_affinity",
-    "draw_correspondence",
-    "draw_embedding",
-    "draw_rgb",
-    "draw_run",
-    "draw_score",
-    "draw_segments",
-    "list_pictures",
-    "open_picture",
-    "read_recipe",
-    "replay",
-]
+__all__ = ["Drawing", "NamedImage", "Session", "draw", "list_images", "open_image", "read_recipe", "replay"]
+
+FORMAT, VERSION = "plrc recipe", 2
+Progress = Callable[[str, int, int], object]
+"""Is told what is being done, how much of it is, how much there is. Scores end early if it returns True."""
+
+
+@dataclass(eq=False, kw_only=True)
+class Drawing:
+    """The answer to a query. Its figure is drawn when it is first asked for: who wants the numbers need not wait.
+
+    Attributes:
+        query: what was asked, with each image of a folder by its own name.
+        inputs: what was read (images, checkpoints) → its SHA-256, so that a replay knows whether it is the same.
+        arrays: what is drawn. draw: draws the figure. lines: the numbers beside the figure, to be printed.
+        rows: of the table; empty where there is none. part: what the figure shows, if not all: "12 of 5000 images".
+        extra: further entries of the recipe. texts: further files, ending → content.
+    """
+
+    query: Options
+    inputs: dict[str, str]
+    arrays: dict[str, np.ndarray]
+    draw: Callable[[], Figure]
+    lines: list[str]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    part: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def figure(self) -> Figure:
+        return self.draw()
+
+    def recipe(self) -> dict[str, Any]:
+        """What ``replay`` needs."""
+        import torch
+
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "view": view_of(self.query),
+            "query": self.query.to_dict(),
+            "inputs": self.inputs,
+            "arrays": {name: digest(array) for name, array in self.arrays.items()},
+            "lines": self.lines,
+            "torch": torch.__version__,
+        } | self.extra
+
+    def save(self, out: Path, formats: Sequence[str] = ("png",), dpi: int = 200) -> list[Path]:
+        """Write ``out.png`` (or the other formats), ``out.npz``, ``out.json`` and, where there are rows, ``out.csv``.
+
+        Returns:
+            The files. Existing ones are replaced, all of them once all are written.
+
+        Raises:
+            ValueError: they cannot be written there.
+        """
+        from plrc import figures
+
+        with _written_together(out.parent) as folder:
+            made = []
+
+            def file(ending: str) -> Path:
+                made.append(f"{out.name}.{ending}")
+                return folder / made[-1]
+
+            for ending in formats:
+                figures.save(self.figure, file(ending), dpi)
+            with file("npz").open("wb") as stream:
+                np.savez(stream, **self.arrays)  # type: ignore[arg-type]
+            file("json").write_text(json.dumps(self.recipe(), indent=1) + "\n", encoding="utf-8")
+            if self.rows:
+                # Names of images may have bytes that are no UTF-8; they are written as they were.
+                with file("csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as table:
+                    writer = csv.DictWriter(table, list(self.rows[0]))
+                    writer.writeheader()
+                    writer.writerows(self.rows)
+            for ending, text in self.texts.items():
+                file(ending).write_text(text, "utf-8", "surrogateescape")
+        return [out.with_name(name) for name in made]
+
+
+def draw(query: Options, session: Session | None = None, progress: Progress | None = None) -> Any:
+    """The drawing that answers a query: a ``Drawing``, which a view's own kind of drawing may add to.
+
+    Args:
+        session: what was loaded and encoded before. progress: see ``Progress``. Neither changes what is drawn.
+
+    Raises:
+        ValueError: bad input, in a sentence that names it and the remedy.
+    """
+    view = VIEWS[view_of(query)]
+    if isinstance(query, ImageQuery):
+        query = replace(query, images=tuple(list_images(query.images, query.most)), most=None)
+    return view.load()(query, session or Session(), progress or (lambda *_: None))
+
+
+def view_of(query: Options) -> str:
+    """The name of the view that answers queries of this kind."""
+    for name, view in VIEWS.items():
+        if view.traits["query"] is type(query):
+            return name
+    known = ", ".join(view.traits["query"].__name__ for view in VIEWS.values())
+    raise ValueError(f"{type(query).__name__} is no query of a view: give one of {known}")
+
+
+# -------------------------------------------------------------------------------------------------------------- replay
+
+
+def read_recipe(file: Path) -> dict[str, Any]:
+    """A recipe that ``Drawing.save`` wrote.
+
+    Raises:
+        ValueError: the file is missing, is no recipe, or one of another version.
+    """
+    try:
+        recipe = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"the recipe {file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{file} is no recipe: it is not JSON ({error})") from error
+    if not isinstance(recipe, dict) or recipe.get("format") != FORMAT or "version" not in recipe:
+        raise ValueError(f"{file} is no recipe: 'plrc affinity' and the other views write one beside each figure")
+    if recipe["version"] != VERSION:
+        raise ValueError(
+            f"{file} is a recipe of version {recipe['version']}, and this plrc replays version {VERSION}: draw it "
+            "anew, or replay it with the plrc that wrote it"
+        )
+    if missing := {"view", "query", "inputs", "arrays", "lines", "torch"} - recipe.keys():
+        raise ValueError(f"{file} is no whole recipe: it lacks {', '.join(sorted(missing))}")
+    return recipe
+
+
+def replay(file: Path) -> tuple[Drawing, list[str]]:
+    """Draw a recipe again.
+
+    Returns:
+        The drawing, and what differs from the first one, a sentence each: nothing, on the same machine with the same
+        inputs. Lines are compared, and arrays bit for bit; where the arrays' file still lies beside the recipe, a
+        difference comes with its size.
+
+    Raises:
+        ValueError: no such file, no recipe, or an input is missing.
+    """
+    import torch
+
+    recipe = read_recipe(file)
+    try:
+        drawing = draw(VIEWS[recipe["view"]].traits["query"].from_dict(recipe["query"], "the query"))
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be drawn again from this folder: {error}") from error
+    now = drawing.recipe()
+    changed = [
+        f"{spec} is not the same as then" for spec, sha in recipe["inputs"].items() if now["inputs"].get(spec) != sha
+    ]
+    before = _stored(file.with_suffix(".npz"))
+    different = [name for name, sha in recipe["arrays"].items() if now["arrays"].get(name) != sha]
+    for name in different:
+        array, size = drawing.arrays.get(name), ""
+        if array is None:
+            changed.append(f"the array {name} is not drawn any more")
+            continue
+        if name in before and before[name].shape == array.shape and array.dtype.kind == "f":
+            size = f", by at most {np.nanmax(np.abs(before[name] - array)):.2g}"
+        changed.append(f"the array {name} differs{size}")
+    changed += [f"the array {name} was not drawn then" for name in drawing.arrays if name not in recipe["arrays"]]
+    lines = zip_longest(recipe["lines"], drawing.lines, fillvalue="")
+    changed += [f"a line is {new!r} now, was {old!r}" for old, new in lines if new != old]
+    if different and recipe["torch"] != torch.__version__:
+        changed.append(f"torch is {torch.__version__} now, was {recipe['torch']}")
+    return drawing, changed
+
+
+def digest(array: np.ndarray) -> str:
+    """SHA-256 of an array's type, shape and values."""
+    head = f"{array.dtype.str} {array.shape} ".encode()
+    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _stored(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file; none where there is none, or it is damaged: they tell only how much has changed."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return dict(stored)
+    except Exception:  # on junk NumPy raises almost anything
+        return {}
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+def check_place(out: Path) -> None:
+    """Raise a ValueError, before any work is done, if files named after ``out`` cannot be written, or it is taken."""
+    if out.exists():
+        what = "folder" if out.is_dir() else "file"
+        raise ValueError(f"--out {out} is a {what}: give a name for new files, such as {out.parent / 'look'}")
+    with _written_together(out.parent):
+        pass
+
+
+@contextmanager
+def _written_together(folder: Path) -> Iterator[Path]:
+    """A hidden place for files, which are moved to ``folder`` at the end: none appears before all are whole."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".plrc-", dir=folder) as hidden:
+            yield Path(hidden)
+            for file in sorted(Path(hidden).iterdir()):
+                file.replace(folder / file.name)
+    except OSError as error:
+        where = error.filename2 or folder  # not the hidden one
+        raise ValueError(f"{where} cannot be written ({error.strerror}): name another place with --out") from error
+
+
+# --------------------------------------------------------------------------------------------------------------- words
+
+
+def aligned(numbers: Mapping[str, Iterable[str]]) -> list[str]:
+    """A line a name, with its numbers ("name value [interval] (chance …)") in columns."""
+    rows = [[name, *values] for name, values in numbers.items()]
+    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
+
+
+def note_of(*parts: str) -> str:
+    """The note at a figure's foot: how it was drawn. Empty parts are left out."""
+    return " · ".join(part for part in parts if part)
+
+
+def few(names: Iterable[str], most: int = 4) -> str:
+    """Different names, in order: all of them, or the first ones and how many more there are."""
+    listed = list(dict.fromkeys(names))
+    if len(listed) <= most:
+        return ", ".join(listed)
+    return f"{', '.join(listed[: most - 1])} and {len(listed) - most + 1} more"

@@ -1,249 +1,323 @@
-"""``plrc affinity``: how alike each cell of a picture, or of others, is to a point, by one network or several."""
+"""``plrc affinity``: how alike each cell of an image, or of others, is to a point, by one network or several."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from plrc import figures
 from plrc.analysis.affinity import density, map_difference, prompt
-from plrc.analysis.features import DenseEncoder
-from plrc.figures import Scale
-from plrc.figures.scales import DENSITY, DENSITY_DIFFERENCE
-from plrc.views.drawing import NO_PARAMETERS, Drawing, Progress, few, note_of
-from plrc.views.maps import (
-    ON_A_SHEET,
-    Answer,
-    caption_of,
-    difference_caption,
-    difference_line,
-    draw_maps,
-    lines_of,
-    of_one,
-    points_said,
-    row_of,
-)
-from plrc.views.networks import check_cells, heading, inputs_of, made_of, sides
-from plrc.views.pictures import Picture, innermost, largest, points_in_frame, spread
-from plrc.views.session import Session
+from plrc.analysis.features import DenseEncoder, FeatureMap
+from plrc.analysis.scores import best_iou, bootstrap, point_auc
+from plrc.geometry import cell_of
+from plrc.queries import Affinity
+from plrc.views import Drawing, Progress, aligned, few, note_of
+from plrc.views.images import NamedImage, innermost, largest, points_in_frame, spread
+from plrc.views.session import Session, check_cells, heading, inputs_of, made_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from plrc.figures import Scale
+
+ON_A_SHEET = 12  # rows; the table and the arrays have all
 
 
 @dataclass(frozen=True, eq=False)
-class _Questions:
-    """What is asked of some pictures, which are encoded once: which cells are like points of the first of them.
+class AffinityMap:
+    """One map: ``values (h, w)`` lie over ``image`` as ``fmap`` does.
 
     Attributes:
-        prompts: positive points ``(p, 2)`` and negative points ``(q, 2)`` of each question.
-        thing: the number of the object that is meant; None: that at the first point.
+        own: the points, and target, are of this image. target: the number of the object that is meant; None: that at
+            the first point. positive, negative: ``(p, 2)`` and ``(q, 2)`` points of the image frame.
+        row: its line of the table. caption: what stands under it.
     """
 
-    pictures: list[Picture]
-    prompts: list[tuple[Tensor, Tensor]]
-    thing: int | None
+    image: NamedImage
+    own: bool
+    target: int | None
+    positive: Tensor
+    negative: Tensor
+    values: Tensor
+    fmap: FeatureMap
+    row: dict[str, Any]
+    caption: str = ""
 
 
 @dataclass(eq=False, kw_only=True)
 class AffinityDrawing(Drawing):
     """Attributes:
-    columns: heading → its maps with their captions, those that the figure shows.
-    names: heading → what the rows of the table call it (``row["network"]``).
+    columns: heading → its maps, those that the figure shows.
     scale: the colours of all values.
     """
 
-    columns: dict[str, list[tuple[Answer, str]]]
-    names: dict[str, str]
+    columns: dict[str, list[AffinityMap]]
     scale: Scale
 
 
-def draw_affinity(
-    pictures: Sequence[str],
-    checkpoints: Sequence[str],
-    points: Sequence[Sequence[Any]] = (),
-    negatives: Sequence[Sequence[Any]] = (),
-    to: Sequence[str] = (),
-    layer: str | None = None,
-    branch: str | None = None,
-    size: int | Sequence[int] = 448,
-    finer: str | None = None,
-    temperature: float | None = None,
-    together: bool = False,
-    difference: bool = False,
-    auto_range: bool = False,
-    device: str = "cpu",
-    progress: Progress | None = None,
-    session: Session | None = None,
-) -> AffinityDrawing:
+def affinity(query: Affinity, session: Session, progress: Progress) -> AffinityDrawing:
     """Affinity maps, and the numbers beside them.
 
-    One picture: a row for each point, or one for all of them if ``together`` or where there are negative ones. Several
-    pictures: a row each, with the points at the same place in each. With ``to``: a row for each of those besides. A
+    One image: a row for each point, or one for all of them if ``together`` or where there are negative ones. Several
+    images: a row each, with the points at the same place in each. With ``to``: a row for each of those besides. A
     column for each network. Where several points have one map it is the *maximum* over them (``plrc.analysis.prompt``).
 
     Numbers: *AUC*, where the point's object is known: the chance that affinity ranks a pixel of the object above one
     outside it at the same distance from the point (0.5: by chance); and *IoU*, the overlap of the object with the cells
-    above the threshold that suits this map best: what a threshold could reach. *half*: the share of the picture above
-    the middle of the map's range, or, of a softmax, the smallest share that holds half of it; small means that the map
-    is specific. A difference has a row of its own, with its lowest and highest value.
+    above the threshold that suits this map best: what a threshold could reach. *half*: the share of the image above the
+    middle of the map's range, or, of a softmax, the smallest share that holds half of it; small means that the map is
+    specific. A difference has a row of its own, with its lowest and highest value.
 
-    Args:
-        pictures, to: as ``plrc.views.pictures.open_picture`` takes them. checkpoints: as ``plrc.load_encoder`` does.
-        points, negatives: ``[x, y]`` in the image frame or ``[x, y, "px"]``. No point: the innermost point of the
-            picture's largest object, where objects are known, else its centre.
-        layer, size, finer: as of ``DenseEncoder.features``. branch: as of ``plrc.load_encoder``.
-        temperature: of a softmax over the cells of all pictures that are asked the same; None for cosines. What is
-            drawn, kept and subtracted is its *density* (``plrc.analysis.density``), 1 where it is even: shares, whose
-            sum is 1, would be the smaller the more cells a network's map has.
-        together: the points of a picture are one question.
-        difference: draw the last network's maps less the first one's.
-        auto_range: colours from the values' own range, as a softmax has them always. Else all maps have those of
-            [−1, 1], in which most differences and positive − negative lie too; a pointed end of the colour bar says
-            that there are values beyond.
-        progress: is told the pictures done. session: what was loaded and encoded before. Neither is part of the recipe.
-
-    Raises:
-        ValueError: bad input, in a sentence that names it and the remedy.
+    A softmax is over the cells of all images that are asked the same. What is drawn, kept and subtracted is its
+    *density* (``plrc.analysis.density``), 1 where it is even: shares, whose sum is 1, would be the smaller the more
+    cells a network's map has. Its colours always have the values' own range.
     """
-    parameters = {name: value for name, value in locals().items() if name not in NO_PARAMETERS}
-    if difference and len(checkpoints) < 2:
-        raise ValueError("--difference compares two checkpoints: name another one with --checkpoint")
-    if to and len(pictures) > 1:
-        raise ValueError("--to looks for the point of one picture in others: name one picture before it")
-    session = session or Session()
-    networks = session.networks(checkpoints, device, layer, branch)
-    inputs = inputs_of(networks, checkpoints)
+    from plrc import figures
+    from plrc.figures.scales import DENSITY, DENSITY_DIFFERENCE
 
-    kind = "cosine" if temperature is None else "softmax"
+    images, many = query.images, len(query.images) > 1
+    if query.difference and len(query.checkpoints) < 2:
+        raise ValueError("--difference compares two checkpoints: name another one with --checkpoint")
+    if query.to and many:
+        raise ValueError("--to looks for the point of one image in others: name one image before it")
+    networks = session.networks(query)
+    inputs = inputs_of(networks, query)
+    others = [session.image(spec) for spec in query.to]
     title = f"{list(networks)[-1]} − {next(iter(networks))}"
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in networks}
-    differences: list[dict[str, Any]] = []
-    made = points_merged = ""
-    maps: dict[str, np.ndarray] = {}
+    one = query.together or len(query.negatives) > 0 or many or bool(query.to)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in [*networks, *([title] if query.difference else [])]}
+    arrays: dict[str, np.ndarray] = {}
     points_asked: dict[str, np.ndarray] = {}
-    shown: dict[str, list[tuple[Answer, str]]] = {}  # with their captions
-    chosen, maps_before = spread(len(pictures), ON_A_SHEET), 0
-    for number, questions in enumerate(_questions(session, pictures, to, points, negatives, together)):
-        for picture in questions.pictures:
-            inputs |= picture.inputs
-        answers = {
-            name: _ask(session, net, questions, layer, size, finer, temperature) for name, net in networks.items()
+    shown: dict[str, list[AffinityMap]] = {}
+    chosen, maps_before, made, merged = spread(len(images), ON_A_SHEET), 0, "", ""
+    for number, spec in enumerate(images):
+        image = session.image(spec)
+        positive, negative, target = _points(query, image)
+        questions = [(points, negative) for points in ([positive] if one else positive[:, None])]
+        for asked in (image, *others):
+            inputs |= asked.inputs
+        maps = {
+            name: _ask(session, name, net, [image, *others], questions, target, query) for name, net in networks.items()
         }
         if not number:
-            made = made_of({name: column[0].fmap for name, column in answers.items()}, size, len(pictures) + len(to))
-            points_merged = points_said(next(iter(answers.values())))
-        rows = {name: [row_of(name, answer, kind) for answer in column] for name, column in answers.items()}
-        captions = {name: [caption_of(row) for row in column] for name, column in rows.items()}
-        for name, column in rows.items():
-            found[name] += column
-        if difference:
-            first, *_, last = rows.values()
-            answers = {title: _difference(answers)}
-            mine = [row_of(title, answer, "difference") for answer in answers[title]]
-            captions = {title: [difference_caption(*three) for three in zip(mine, first, last, strict=True)]}
-            differences += mine
-        for name, drawn in answers.items():
-            for i, answer in enumerate(drawn, start=maps_before):
-                maps[f"{name} {i}"] = answer.values.numpy()
+            made = made_of({name: column[0].fmap for name, column in maps.items()}, query, len(images) + len(others))
+            merged = _merged(*questions[0])
+        for name, column in maps.items():
+            found[name] += [answer.row for answer in column]
+        if query.difference:
+            maps = {title: _difference(title, *list(maps.values())[:: len(maps) - 1])}
+            found[title] += [answer.row for answer in maps[title]]
+        for name, column in maps.items():
+            for i, answer in enumerate(column, start=maps_before):
+                arrays[f"{name} {i}"] = answer.values.numpy()
                 points_asked |= {f"positive {i}": answer.positive.numpy(), f"negative {i}": answer.negative.numpy()}
             if number in chosen:  # the others are let go: a folder may be long
-                shown.setdefault(name, []).extend(zip(drawn, captions[name], strict=True))
-        maps_before += len(drawn)
-        if progress is not None:
-            progress("pictures", number + 1, len(pictures))
+                shown.setdefault(name, []).extend(column)
+        maps_before += len(next(iter(maps.values())))
+        progress("images", number + 1, len(images))
 
-    if kind == "softmax":
-        quantity = DENSITY_DIFFERENCE if difference else DENSITY
-    elif difference:
-        quantity = "difference"
-    else:
-        quantity = "positive − negative" if negatives else "cosine"
-    limits = None if auto_range or temperature else (-1.0, 1.0)
-    table = [row for column in found.values() for row in column] + differences
-    lines = lines_of(found, kind == "softmax")
-    if difference:
-        first, *_, last = found.values()
-        lines.append(difference_line(differences, first, last))
-    rows_asked = maps_before if len(pictures) == 1 else len(pictures)
-    part = ""
-    if rows_asked > ON_A_SHEET and not of_one(shown, difference):
-        part = f"{ON_A_SHEET} of {rows_asked} {'maps' if len(pictures) == 1 else 'pictures'}"
-    names = {heading(name, column[0][0].fmap, layer): name for name, column in shown.items()}
-    columns = {head: shown[name] for head, name in names.items()}
-    names_of_pictures = few(answer.picture.name for answer, _ in next(iter(columns.values())))
-    softmax = f"softmax at temperature {temperature:g}" if temperature else ""
-    note = note_of(names_of_pictures, made, softmax, points_merged)
-    values = [answer.values.numpy() for column in columns.values() for answer, _ in column]
+    softmax = query.temperature is not None
+    asked_for = DENSITY if softmax else "positive − negative" if query.negatives else "cosine"
+    quantity = (DENSITY_DIFFERENCE if softmax else "difference") if query.difference else asked_for
+    limits = (-1.0, 1.0) if query.colour_range == "full" and not softmax else None
+    columns = {heading(name, column[0].fmap, query.layer): column for name, column in shown.items()}
+    alone = len(columns) == 1 and not many and not query.to and not query.difference
+    rows = len(images) if many else maps_before
+    named = few(answer.image.name for answer in next(iter(columns.values())))
+    note = note_of(named, made, f"softmax at temperature {query.temperature:g}" if softmax else "", merged)
+    numbers = {name: _numbers(found[name], asked_for, softmax) for name in networks}
+    if query.difference:
+        first, *_, last, own = found.values()
+        numbers[title] = _difference_numbers(own, first, last)
     return AffinityDrawing(
-        kind="affinity",
-        parameters=parameters,
+        query=query,
         inputs=inputs,
-        arrays=maps | points_asked,
-        draw=partial(draw_maps, columns, quantity, limits, difference, note),
-        lines=lines,
-        rows=table,
-        part=part,
+        arrays=arrays | points_asked,
+        draw=partial(_draw, columns, quantity, limits, alone, note),
+        lines=aligned(numbers),
+        rows=[row for column in found.values() for row in column],
+        part=f"{ON_A_SHEET} of {rows} {'images' if many else 'maps'}" if rows > ON_A_SHEET and not alone else "",
         columns=columns,
-        names=names,
-        scale=figures.scale_of(quantity, limits, values),
+        scale=figures.scale_of(quantity, limits, [a.values.numpy() for column in columns.values() for a in column]),
     )
 
 
-def _questions(
-    session: Session,
-    pictures: Sequence[str],
-    to: Sequence[str],
-    points: Sequence[Sequence[Any]],
-    negatives: Sequence[Sequence[Any]],
-    together: bool,
-) -> Iterator[_Questions]:
-    """Pictures are opened one after the other, so that a folder of any length will do."""
-    others = [session.picture(spec) for spec in to]
-    for spec in pictures:
-        picture = session.picture(spec)
-        wanted, unwanted = points_in_frame(points, picture), points_in_frame(negatives, picture)
-        thing = None
-        if not len(wanted):
-            wanted = torch.tensor([(0.5, 0.5)])
-            if picture.masks is not None and picture.masks.any():
-                thing = largest(picture.masks)
-                wanted = torch.tensor([innermost(picture.masks[thing])])
-        one = together or len(negatives) > 0 or len(pictures) > 1 or bool(to)
-        prompts = [(positive, unwanted) for positive in ([wanted] if one else wanted[:, None])]
-        yield _Questions([picture, *others], prompts, thing)
+def _points(query: Affinity, image: NamedImage) -> tuple[Tensor, Tensor, int | None]:
+    """Positive and negative points, and the object that is meant where no point is given."""
+    positive, negative = points_in_frame(query.points, image), points_in_frame(query.negatives, image)
+    if len(positive):
+        return positive, negative, None
+    if image.masks is None or not image.masks.any():
+        return torch.tensor([(0.5, 0.5)]), negative, None
+    target = largest(image.masks)
+    return torch.tensor([innermost(image.masks[target])]), negative, target
 
 
 def _ask(
     session: Session,
+    name: str,
     network: DenseEncoder,
-    questions: _Questions,
-    layer: str | None,
-    size: int | Sequence[int],
-    finer: str | None,
-    temperature: float | None,
-) -> list[Answer]:
-    fmaps = list(session.maps(network, [p.image for p in questions.pictures], layer, sides(size), finer))
-    for picture, fmap in zip(questions.pictures, fmaps, strict=True):
-        check_cells(network.origin.name, picture.name, fmap)
-    answers = []
-    for positive, negative in questions.prompts:
-        maps = prompt(fmaps[0], positive, negative, to=fmaps, temperature=temperature)
-        if temperature is not None:
+    images: list[NamedImage],
+    questions: list[tuple[Tensor, Tensor]],
+    target: int | None,
+    query: Affinity,
+) -> list[AffinityMap]:
+    """The maps of some images, which are encoded once: which cells are like points of the first of them."""
+    fmaps = list(session.maps(network, [image.image for image in images], query))
+    for image, fmap in zip(images, fmaps, strict=True):
+        check_cells(network.origin.name, image.name, fmap)
+    found = []
+    for positive, negative in questions:
+        maps = prompt(fmaps[0], positive, negative, to=fmaps, temperature=query.temperature)
+        if query.temperature is not None:
             maps = density(maps)
-        for i, (picture, values, fmap) in enumerate(zip(questions.pictures, maps, fmaps, strict=True)):
-            answers.append(Answer(picture, i == 0, questions.thing, positive, negative, values.cpu(), fmap))
-    return answers
+        for i, (image, values, fmap) in enumerate(zip(images, maps, fmaps, strict=True)):
+            answer = AffinityMap(image, i == 0, target, positive, negative, values.cpu(), fmap, {})
+            row = _row(name, answer, _half(answer.values, query.temperature is not None))
+            if (mask := _meant(answer)) is not None:
+                auc = point_auc(answer.values, fmap.extent, mask, positive[0])
+                row["AUC"] = "" if math.isnan(auc) else round(auc, 4)  # the object may fill the image
+                row["IoU"] = round(best_iou(answer.values, fmap.extent, mask)[0], 4)
+            caption = _span([row]) if row["AUC"] == "" else f"AUC {row['AUC']:.2f}"
+            found.append(replace(answer, row=row, caption=caption))
+    return found
 
 
-def _difference(answers: dict[str, list[Answer]]) -> list[Answer]:
-    """The last network's maps less the first one's, on the grid that has more cells."""
-    first, *_, last = answers.values()
+def _difference(title: str, first: list[AffinityMap], last: list[AffinityMap]) -> list[AffinityMap]:
+    """The last network's maps minus the first one's, on the grid that has more cells."""
     found = []
     for a, b in zip(first, last, strict=True):
         values, grid = map_difference(b.values[None], b.fmap, a.values[None], a.fmap)
-        found.append(replace(b, values=values[0], fmap=grid))
+        answer = replace(b, values=values[0], fmap=grid)
+        row = _row(title, answer, "")
+        caption = _span([row])
+        if "" not in (before := a.row["AUC"], after := b.row["AUC"]):
+            caption += ", " + f"AUC {before:.2f} → {after:.2f}".replace(" ", "\N{NO-BREAK SPACE}")  # a line of its own
+        found.append(replace(answer, row=row, caption=caption))
     return found
+
+
+def _row(network: str, answer: AffinityMap, half: float | str) -> dict[str, Any]:
+    return {
+        "image": answer.image.spec,
+        "point": " ".join(f"{x:.3f},{y:.3f}" for x, y in answer.positive.tolist()) if answer.own else "",
+        "network": network,
+        "lowest": round(float(answer.values.min()), 4),
+        "highest": round(float(answer.values.max()), 4),
+        "half": half,
+        "AUC": "",
+        "IoU": "",
+    }
+
+
+def _half(values: Tensor, softmax: bool) -> float:
+    if softmax:
+        sums = values.flatten().sort(descending=True).values.double().cumsum(0)
+        return round((int((sums < sums[-1] / 2).sum()) + 1) / len(sums), 4)
+    return round(float((values > (float(values.min()) + float(values.max())) / 2).float().mean()), 4)
+
+
+def _meant(answer: AffinityMap) -> Tensor | None:
+    """The mask ``(H, W)`` of the object that is meant; None where none is known to hold the first point.
+
+    Where objects overlap, the smallest that holds a point is meant: a person's hat, not the person.
+    """
+    masks, target = answer.image.masks, answer.target
+    if masks is None or not answer.own:
+        return None
+    if target is None:
+        row, column = cell_of(answer.positive[0], *masks.shape[1:])
+        holding = np.flatnonzero(masks[:, row, column])
+        if not len(holding):
+            return None
+        target = int(min(holding, key=lambda i: masks[i].sum()))
+    return torch.from_numpy(masks[target].copy())
+
+
+def _numbers(rows: list[dict[str, Any]], quantity: str, softmax: bool) -> list[str]:
+    """The numbers of a network over all its maps; images are what is drawn at random, not the points in them."""
+    numbers = []
+    if aucs := _aucs(rows):
+        known = sum(row["AUC"] != "" for row in rows)
+        of = f", {known} of {len(rows)} maps" * (known < len(rows))
+        mean = str(bootstrap(aucs)) if len(aucs) > 1 else f"{aucs[0]:.3f}"
+        numbers.append(f"object AUC {mean} (distance-matched, chance 0.500{of})")
+    half = f"half of the softmax in {np.mean([row['half'] for row in rows]):.1%} of the image"
+    return [*numbers, half if softmax else f"{quantity} {_span(rows)}", *[f"{len(rows)} maps"] * (len(rows) > 1)]
+
+
+def _difference_numbers(
+    rows: list[dict[str, Any]], first: list[dict[str, Any]], last: list[dict[str, Any]]
+) -> list[str]:
+    before, after = _aucs(first), _aucs(last)
+    auc = [f"object AUC {np.mean(before):.3f} → {np.mean(after):.3f}"] if before and after else []
+    return [*auc, f"difference {_span(rows)}", *[f"{len(rows)} maps"] * (len(rows) > 1)]
+
+
+def _aucs(rows: list[dict[str, Any]]) -> list[float]:
+    """The mean AUC of each image where it is known."""
+    aucs: dict[str, list[float]] = {}
+    for row in rows:
+        if row["AUC"] != "":
+            aucs.setdefault(row["image"], []).append(row["AUC"])
+    return [float(np.mean(of)) for of in aucs.values()]
+
+
+def _span(rows: list[dict[str, Any]]) -> str:
+    low, high = min(row["lowest"] for row in rows), max(row["highest"] for row in rows)
+    return f"{low:.2f} to {high:.2f}".replace("-", "−")
+
+
+def _merged(positive: Tensor, negative: Tensor) -> str:
+    """Where a map is of several points, how they were put together."""
+    said = f"maximum over {len(positive)} points" if len(positive) > 1 else ""
+    if len(negative) > 1:
+        said += f"{' minus that' if said else 'minus the maximum'} over {len(negative)} negative ones"
+    return said
+
+
+def _draw(
+    columns: Mapping[str, list[AffinityMap]],
+    quantity: str,
+    limits: tuple[float, float] | None,
+    alone: bool,
+    note: str,
+) -> Figure:
+    """A column of maps for each heading; those of one image by one network in rows of four."""
+    from plrc import figures
+
+    first = next(iter(columns.values()))
+    if alone:  # the heading says what of what
+        ((name, _),) = columns.items()
+        titles = [f"{name}, point {i}" for i in range(1, len(first) + 1)] if len(first) > 1 else [name]
+        return figures.affinity(
+            first[0].image.pixels,
+            [answer.values for answer in first],
+            [answer.positive.numpy() for answer in first],
+            [f"{title}: {answer.caption}" for title, answer in zip(titles, first, strict=True)],
+            negatives=[answer.negative.numpy() for answer in first],
+            quantity=quantity,
+            limits=limits,
+            extent=tuple(first[0].fmap.extent.tolist()),
+            note=note,
+        )
+    chosen = spread(len(first), ON_A_SHEET)  # of one image's points there may be more
+    shown = {name: [column[i] for i in chosen] for name, column in columns.items()}
+    first, nowhere = [first[i] for i in chosen], np.zeros((0, 2))
+    return figures.affinity_sheet(
+        [answer.image.pixels for answer in first],
+        [answer.positive.numpy() if answer.own else nowhere for answer in first],
+        {name: [answer.values for answer in column] for name, column in shown.items()},
+        negatives=[answer.negative.numpy() if answer.own else nowhere for answer in first],
+        captions={name: [answer.caption for answer in column] for name, column in shown.items()},
+        quantity=quantity,
+        limits=limits,
+        extents={name: [tuple(a.fmap.extent.tolist()) for a in column] for name, column in shown.items()},
+        note=note,
+    )

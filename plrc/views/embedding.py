@@ -1,16 +1,19 @@
-"""``plrc embed``: points, regions or whole pictures in the plane."""
+"""``plrc embed``: points, regions or whole images in the plane."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from PIL import Image
 
-from plrc import figures
 from plrc.analysis.embedding import (
+    Labeller,
     Samples,
     assign,
     gather,
@@ -21,178 +24,210 @@ from plrc.analysis.embedding import (
     project,
     tsne,
 )
-from plrc.analysis.features import FeatureMap
-from plrc.views.drawing import NO_PARAMETERS, Drawing, Progress, check_seed, note_of
-from plrc.views.labels import Pictures, folder_of
-from plrc.views.networks import Made, heading, inputs_of, made_of
-from plrc.views.pictures import mask_files
-from plrc.views.session import Session
+from plrc.analysis.features import DenseEncoder, FeatureMap
+from plrc.geometry import cell_of
+from plrc.queries import Embedding
+from plrc.views import Drawing, Progress, aligned, note_of
+from plrc.views.images import NamedImage, mask_files, region_raster
+from plrc.views.session import Session, heading, inputs_of, made_of
 
+NO_OBJECT = "background"
 _NEIGHBOURS = 10
+_THUMBNAIL = 96  # pixels of the longer side
+_MOST = 20_000  # samples: above, t-SNE takes more than an hour, and dots cover one another
 
 
 @dataclass(eq=False, kw_only=True)
 class EmbeddingDrawing(Drawing):
     """Attributes:
-    specs: the pictures. items: what is laid out, without its features. planes: heading → ``(n, 2)``.
+    samples: what is laid out, without its features. planes: heading → ``(n, 2)``.
     captions: heading → the numbers under it. clusters: heading → ``(n,)`` int64, if they were wanted.
     """
 
-    specs: list[str]
-    items: Samples
+    samples: Samples
     planes: dict[str, np.ndarray]
     captions: dict[str, str]
     clusters: dict[str, np.ndarray]
 
 
-def draw_embedding(
-    pictures: Sequence[str],
-    checkpoints: Sequence[str],
-    of: str = "regions",
-    method: str = "tsne",
-    regions: str = "grid:4",
-    per_picture: int = 16,
-    perplexity: float = 30.0,
-    clusters: int = 0,
-    layer: str | None = None,
-    branch: str | None = None,
-    size: int | Sequence[int] = 448,
-    finer: str | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    progress: Progress | None = None,
-    session: Session | None = None,
-) -> EmbeddingDrawing:
-    """Points, regions or whole pictures in the plane, by t-SNE or PCA; the same items by each network.
+def embedding(query: Embedding, session: Session, progress: Progress) -> EmbeddingDrawing:
+    """Points, regions or whole images in the plane, by t-SNE or PCA; the same samples by each network.
 
     They are coloured by the class of their object where objects are known: that at their middle, the smallest one if
-    several are there; with regions "objects" the region itself; of a whole picture its largest. Else they are coloured
-    by their picture's folder if there are several, and not at all if each item has a label of its own. Numbers:
-    *neighbours kept*, of the picture; and, of the features, if a label is in several pictures, *purity*: the share of
-    an item's ten nearest in other pictures that have its label, beside what blind guessing gets.
-
-    Args:
-        pictures: as ``plrc.views.pictures.open_picture`` takes them. checkpoints: as ``plrc.load_encoder`` does.
-        of: "points", "regions" or "images". method: "tsne" or "pca".
-        regions: of "regions" only: "grid:4", "superpixels:16", "masks:DIR", or "objects", the pictures' own.
-        per_picture: of "points" only: those drawn in each picture.
-        perplexity: t-SNE's; more than a third of the other items is taken as that.
-        clusters: by k-means of the features, as many for each network; 0 for none.
-        layer, size, finer: as of ``DenseEncoder.features``. branch: as of ``plrc.load_encoder``. seed: of the points,
-            of t-SNE and of k-means.
-        progress: is told the pictures and t-SNE's steps that are done. session: what was loaded and encoded before.
-            Neither is part of the recipe.
-
-    Raises:
-        ValueError: bad input, in a sentence that names it and the remedy.
+    several are there; with regions "objects" the region itself; of a whole image its largest. Else they are coloured
+    by their image's folder if there are several, and not at all if each sample has a label of its own. Numbers:
+    *neighbours kept* by the plane; and, of the features, if a label is in several images, *purity*: the share of a
+    sample's ten nearest in other images that have its label, beside chance.
     """
-    parameters = {name: value for name, value in locals().items() if name not in NO_PARAMETERS}
-    _check(per_picture, perplexity, clusters, seed)
-    session = session or Session()
-    networks = session.networks(checkpoints, device, layer, branch)
-    masks = mask_files(pictures, regions) if of == "regions" else {}
-    seen = Pictures(pictures, of, regions, session)
+    networks = session.networks(query)
+    masks = mask_files(query.images, query.regions) if query.of == "regions" else {}
+    seen = _Seen(query, session, progress)
     first: Samples | None = None
+    made: dict[str, FeatureMap] = {}
     planes: dict[str, np.ndarray] = {}
-    headings: dict[str, str] = {}
+    clusters: dict[str, np.ndarray] = {}
     captions: dict[str, str] = {}
     shares: dict[str, list[float]] = {}
-    lines = []
-    made: dict[str, Made] = {}
-    clustered: dict[str, np.ndarray] = {}
-    method_said = "PCA"
+    numbers: dict[str, list[str]] = {}
+    method = "PCA"
     for name, network in networks.items():
-        fmaps = seen.maps(network, name, layer, size, finer, progress)
-        items = _gather(fmaps, seen, per_picture, seed, labelled=first is None)
+        samples = seen.samples(name, network, labelled=first is None)
         if first is None:
-            first = replace(items, features=items.features[:, :0].copy(), labels=_worth_telling(items, seen))
-        _check_same_items(items, first, name, next(iter(networks)))
-        items = replace(items, labels=first.labels)
-        made[name] = Made.of(seen.now[1])
-        headings[name] = heading(name, seen.now[1], layer)
-        if method == "pca":
-            basis = pca_basis(items.features, k=2)
-            planes[name], how = project(items.features, basis), "PCA"
-            shares[headings[name]] = basis.explained.tolist()
+            first = replace(samples, features=samples.features[:, :0].copy(), labels=seen.worth_telling(samples))
+        _check_same(samples, first, name, next(iter(networks)))
+        samples = replace(samples, labels=first.labels)
+        made[name] = replace(seen.now[1], features=torch.empty(0))
+        head = heading(name, made[name], query.layer)
+        how = "PCA"
+        if query.method == "pca":
+            basis = pca_basis(samples.features, k=2)
+            planes[name] = project(samples.features, basis)
+            shares[head] = basis.explained.tolist()
         else:
-            told = partial(progress, f"t-SNE steps, {name}") if progress else None
-            planes[name], how = tsne(items.features, seed, perplexity, told)
-            method_said = f"{how}, seed {seed}"
-            if perplexity > (len(items) - 1) / 3:
-                how += f" ({perplexity:g} is more than a third of the others)"
-        captions[headings[name]], line = _numbers(items, planes[name])
-        lines.append(f"{name}: {how} of {len(items)} {items.kind}; {line}")
-        if clusters:
-            centroids, cohesion = kmeans(items.features, clusters, seed)
-            clustered[name] = assign(items.features, centroids)
-            lines[-1] += f"; {clusters} clusters, mean cosine of an item with its centroid {cohesion:.3f}"
-        del items  # their features: the next network's are to come
+
+            def told(done: int, total: int, what: str = f"t-SNE steps, {name}") -> None:
+                progress(what, done, total)
+
+            planes[name], how = tsne(samples.features, query.seed, query.perplexity, told)
+            method = f"{how}, seed {query.seed}"
+            if query.perplexity > (len(samples) - 1) / 3:
+                how += f" ({query.perplexity:g} is more than a third of the others)"
+        captions[head], quality = _quality(samples, planes[name])
+        numbers[name] = [f"{len(samples)} {samples.kind}", how, *quality]
+        if query.clusters:
+            centroids, cohesion = kmeans(samples.features, query.clusters, query.seed)
+            clusters[name] = assign(samples.features, centroids)
+            numbers[name].append(f"cohesion of {query.clusters} clusters {cohesion:.3f}")
+        del samples  # their features: the next network's are to come
     assert first is not None
-    draw = partial(
-        figures.embedding,
-        {headings[name]: plane for name, plane in planes.items()},
-        first.labels if _worth_a_key(first) else None,
-        thumbnails=seen.thumbnails or None,
-        explained=shares or None,
-        captions=captions,
-        note=note_of(
-            method_said,
-            f"{len(first)} {f'regions ({regions})' if of == 'regions' else of}"
-            + f" of {len(pictures)} picture{'s' * (len(pictures) > 1)}" * (of != "images"),
-            made_of(made, size, len(pictures)),
-        ),
-    )
+    labels = first.labels if first.labels is not None and len(set(first.labels)) < len(first) else None
+    heads = {name: heading(name, fmap, query.layer) for name, fmap in made.items()}
+    n, of = len(query.images), f"regions ({query.regions})" if query.of == "regions" else query.of
+    where = f" of {n} image{'s' * (n > 1)}" * (query.of != "images")
+    note = note_of(method, f"{len(first)} {of}{where}", made_of(made, query, n))
+
+    def draw() -> Any:
+        from plrc import figures
+
+        return figures.embedding(
+            {heads[name]: plane for name, plane in planes.items()},
+            labels,
+            thumbnails=seen.thumbnails or None,
+            explained=shares or None,
+            captions=captions,
+            note=note,
+        )
+
     arrays = {f"{name} coordinates": plane for name, plane in planes.items()}
-    arrays |= {f"{name} cluster": of_items for name, of_items in clustered.items()}
-    arrays |= {"image": first.image, "point": first.point, "region": first.region}
-    inputs = inputs_of(networks, checkpoints) | masks | seen.read
+    arrays |= {f"{name} cluster": of_samples for name, of_samples in clusters.items()}
     return EmbeddingDrawing(
-        kind="embedding",
-        parameters=parameters,
-        inputs=inputs,
-        arrays=arrays,
+        query=query,
+        inputs=inputs_of(networks, query) | masks | seen.inputs,
+        arrays=arrays | {"image": first.image, "point": first.point, "region": first.region},
         draw=draw,
-        lines=lines,
-        rows=_rows(pictures, first, planes),
-        specs=list(pictures),
-        items=first,
-        planes={headings[name]: plane for name, plane in planes.items()},
+        lines=aligned(numbers),
+        rows=_rows(query.images, first, planes),
+        samples=first,
+        planes={heads[name]: plane for name, plane in planes.items()},
         captions=captions,
-        clusters={headings[name]: of_items for name, of_items in clustered.items()},
+        clusters={heads[name]: of_samples for name, of_samples in clusters.items()},
     )
 
 
-def _check(per_picture: int, perplexity: float, clusters: int, seed: int) -> None:
-    if per_picture < 1:
-        raise ValueError(f"--per-picture takes 1 point or more, not {per_picture}")
-    if not perplexity >= 1:
-        raise ValueError(f"--perplexity takes 1 or more, not {perplexity:g}")
-    if clusters < 0:
-        raise ValueError(f"--clusters takes 1 cluster or more, or 0 for none, not {clusters}")
-    check_seed(seed)
+class _Seen:
+    """Images on their way through a network: each is opened once, and asked about when its map has come.
+
+    Attributes:
+        now: the image that is asked about, and its map. inputs: of those that came, what a recipe notes.
+        thumbnails: for "images". objects_known: in all that came.
+    """
+
+    def __init__(self, query: Embedding, session: Session, progress: Progress) -> None:
+        self.query, self.session, self.progress = query, session, progress
+        self.inputs: dict[str, str] = {}
+        self.thumbnails: list[Image.Image] = []
+        self.objects_known = True
+        self.now: tuple[NamedImage, FeatureMap]
+        self._came = self._samples = 0
+
+    def samples(self, name: str, network: DenseEncoder, labelled: bool) -> Samples:
+        """What is laid out, as a network has it."""
+        query, fmaps = self.query, self._maps(name, network)
+        labels = self._labellers() if labelled else None
+        rasters = (region_raster(self.now[0], query.regions) for _ in query.images)
+        return gather(fmaps, query.of, rasters if query.of == "regions" else None, labels, query.per_image, query.seed)
+
+    def worth_telling(self, samples: Samples) -> np.ndarray | None:
+        """All classes, or all folders where the objects of an image are not known; None if there is one only."""
+        labels = samples.labels
+        if not self.objects_known:
+            labels = np.array([folder_of(self.query.images[i]) for i in samples.image])
+        return labels if labels is not None and len(set(labels)) > 1 else None
+
+    def _maps(self, name: str, network: DenseEncoder) -> Iterator[FeatureMap]:
+        waiting: deque[NamedImage] = deque()
+
+        def images() -> Iterator[Image.Image]:
+            for spec in self.query.images:
+                waiting.append(self.session.image(spec))
+                yield waiting[-1].image
+
+        for done, fmap in enumerate(self.session.maps(network, images(), self.query), start=1):
+            self.now = waiting.popleft(), fmap
+            yield fmap
+            self.progress(f"images, {name}", done, len(self.query.images))
+
+    def _labellers(self) -> Iterator[Labeller]:
+        """Who names the samples of each image, to be asked for when its map has come. Notes what is kept of it."""
+        for _ in self.query.images:
+            image = self.now[0]
+            self.inputs |= image.inputs
+            self.objects_known &= image.masks is not None
+            if self.query.of == "images":
+                self.thumbnails.append(image.image.copy())
+                self.thumbnails[-1].thumbnail((_THUMBNAIL, _THUMBNAIL))
+            yield self._labels
+
+    def _labels(self, points: np.ndarray, regions: np.ndarray) -> Sequence[str]:
+        """The class of each sample's object; the folder where objects are not known."""
+        image = self.now[0]
+        self._check_number(len(points))
+        if image.masks is None or not self.objects_known:
+            return [folder_of(image.spec)] * len(points)
+        names = [*(image.classes or []), NO_OBJECT]
+        if self.query.of == "regions" and self.query.regions == "objects":
+            return [names[region - 1] for region in regions]  # 0, the background, is the last
+        areas = image.masks.sum(axis=(1, 2))
+        if self.query.of == "images":
+            return [names[areas.argmax() if areas.any() else -1]]
+        row, column = cell_of(torch.from_numpy(points), *image.masks.shape[1:])
+        here = np.where(image.masks[:, row.numpy(), column.numpy()], areas[:, None], np.inf)
+        everywhere = np.full((1, len(points)), image.masks[0].size + 1.0 if len(areas) else 0)
+        return [names[smallest] for smallest in np.vstack((here, everywhere)).argmin(axis=0)]
+
+    def _check_number(self, here: int) -> None:
+        """Raise a ValueError as soon as there will be too many samples for certain, mostly at the first image."""
+        of, n, least = self.query.of, len(self.query.images), 1
+        self._came, self._samples = self._came + 1, self._samples + here
+        if of == "points":
+            least = min(here, min(self.now[1].shape) ** 2)  # the short sides of all maps are alike
+        elif of == "regions" and self.query.regions.startswith("grid:"):
+            least = here
+        number = self._samples + (n - self._came) * least
+        if number > _MOST:
+            other = {"points": ", or fewer points with --per-image", "regions": ", or fewer --regions of each"}
+            raise ValueError(
+                f"{n} images have {number} {of} or more, and {_MOST} can be laid out: take fewer images with --most"
+                f"{other.get(of, '')}"
+            )
 
 
-def _gather(fmaps: Iterator[FeatureMap], seen: Pictures, per_picture: int, seed: int, labelled: bool) -> Samples:
-    labels = seen.labellers() if labelled else None
-    rasters = seen.rasters() if seen.of == "regions" else None
-    return gather(fmaps, seen.of, rasters, labels, per_picture, seed)
+def folder_of(spec: str) -> str:
+    return Path(spec).parent.name
 
 
-def _worth_telling(items: Samples, seen: Pictures) -> np.ndarray | None:
-    """All classes, or all folders where the objects of a picture are not known; None if there is one only."""
-    labels = items.labels
-    if not seen.objects_known:
-        labels = np.array([folder_of(seen.specs[i]) for i in items.image])
-    return labels if labels is not None and len(set(labels)) > 1 else None
-
-
-def _worth_a_key(items: Samples) -> bool:
-    """Whether labels tell anything of items: not where each has its own."""
-    return items.labels is not None and len(set(items.labels)) < len(items)
-
-
-def _check_same_items(items: Samples, first: Samples, name: str, other: str) -> None:
-    same = np.array_equal(items.image, first.image) and np.array_equal(items.point, first.point, equal_nan=True)
+def _check_same(samples: Samples, first: Samples, name: str, other: str) -> None:
+    same = np.array_equal(samples.image, first.image) and np.array_equal(samples.point, first.point, equal_nan=True)
     if not same:
         raise ValueError(
             f"{name} has maps of other cells than {other}, and points are drawn among the cells: compare regions or "
@@ -200,29 +235,27 @@ def _check_same_items(items: Samples, first: Samples, name: str, other: str) -> 
         )
 
 
-def _numbers(items: Samples, plane: np.ndarray) -> tuple[str, str]:
-    """A caption of the picture, and the same as a sentence."""
-    k = min(_NEIGHBOURS, len(items) - 1)
-    kept = neighbours_kept(items.features, plane, k)
+def _quality(samples: Samples, plane: np.ndarray) -> tuple[str, list[str]]:
+    """A caption of the plane, and the numbers."""
+    k = min(_NEIGHBOURS, len(samples) - 1)
+    kept = neighbours_kept(samples.features, plane, k)
     caption = f"neighbours kept {kept:.2f}"
-    line = f"the picture keeps {kept:.3f} of the {k} nearest neighbours by cosine (chance {k / (len(items) - 1):.3f})"
-    if items.labels is None or len(set(zip(items.labels, items.image, strict=True))) == len(set(items.labels)):
-        return caption, line  # no label is in two pictures
-    purity, chance = label_purity(items.features, items.labels, items.image, k)
+    numbers = [f"neighbours kept {kept:.3f} ({k} nearest, chance {k / (len(samples) - 1):.3f})"]
+    if samples.labels is None or len(set(zip(samples.labels, samples.image, strict=True))) == len(set(samples.labels)):
+        return caption, numbers  # no label is in two images
+    purity, chance = label_purity(samples.features, samples.labels, samples.image, k)
     caption += f", purity {purity:.2f}, chance {chance:.2f}"
-    line += f"; of the {k} nearest in other pictures {purity:.3f} have the same label (chance {chance:.3f})"
-    return caption, line
+    return caption, [*numbers, f"purity {purity:.3f} ({k} nearest in other images, chance {chance:.3f})"]
 
 
-def _rows(pictures: Sequence[str], items: Samples, planes: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """A line an item: where it is, and where it lies in each plane."""
+def _rows(images: Sequence[str], samples: Samples, planes: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """A line a sample: where it is, and where it lies in each plane."""
     rows = []
-    for i in range(len(items)):
-        x, y = items.point[i].tolist()
-        row: dict[str, Any] = {"picture": pictures[items.image[i]]}
+    for i, (x, y) in enumerate(samples.point.tolist()):
+        row: dict[str, Any] = {"image": images[samples.image[i]]}
         row |= {"x": "", "y": ""} if np.isnan(x) else {"x": round(x, 5), "y": round(y, 5)}
-        row["region"] = "" if items.region[i] < 0 else int(items.region[i])
-        row["label"] = "" if items.labels is None else str(items.labels[i])
+        row["region"] = "" if samples.region[i] < 0 else int(samples.region[i])
+        row["label"] = "" if samples.labels is None else str(samples.labels[i])
         for name, plane in planes.items():
             row |= {f"{name} e1": float(plane[i, 0]), f"{name} e2": float(plane[i, 1])}
         rows.append(row)

@@ -1,168 +1,187 @@
-"""A session: what drawings share, so that a picture is encoded once and asked often."""
+"""A session: what drawings share, so that an image is encoded once and asked often; and how networks are told of."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
+from cachetools import LRUCache
 from PIL import Image
 
 from plrc.analysis.features import DenseEncoder, FeatureMap, load_encoder
 from plrc.pretrained.loading import run_checkpoint, split_branch
-from plrc.views.networks import check_device, named
-from plrc.views.pictures import Picture, open_picture
+from plrc.queries import ImageQuery, Query
+from plrc.views.images import NamedImage, open_image
 
 _NETWORKS = 8  # held at once
+T = TypeVar("T")
 
 
 class Session:
-    """Networks, decoded pictures and feature maps, kept for the drawings that are made at it.
+    """Networks, decoded images and feature maps, kept for the drawings that are made at it.
 
-    Many threads may use one. What is kept is bounded: eight networks, and so many megabytes of pictures and maps, of
+    Many threads may use one. What is kept is bounded: eight networks, and so many megabytes of images and maps, of
     which those that have not been used for longest go first. A file that has changed is read again.
 
     Attributes:
-        megabytes: the bound; 0 keeps nothing, as a single drawing needs no more. encoded: pictures that went through a
-            network so far; a map that was kept does not count.
+        megabytes: the bound; 0 keeps no image and no map, as a single drawing needs none twice. encoded: images that
+            went through a network so far; a map that was kept does not count.
     """
 
     def __init__(self, megabytes: float = 0.0) -> None:
         self.megabytes = megabytes
         self.encoded = 0
-        self._things = _Shelf(megabytes * 1e6)
-        self._networks = _Shelf(_NETWORKS)
-        self._busy = threading.Lock()  # one picture at a time goes through a network: so memory stays bounded too
+        self._things: LRUCache[Hashable, Any] = LRUCache(megabytes * 1e6, getsizeof=lambda kept: kept[1])
+        self._networks: LRUCache[Hashable, Any] = LRUCache(_NETWORKS)
+        self._lock = threading.Lock()
+        self._busy = threading.Lock()  # one image at a time goes through a network: so memory stays bounded too
 
     @property
     def kept(self) -> float:
-        """Megabytes of pictures and maps that are kept now."""
-        return self._things.weight / 1e6
+        """Megabytes of images and maps that are kept now."""
+        return self._things.currsize / 1e6
 
-    def networks(
-        self, checkpoints: Sequence[str], device: str, layer: str | None, branch: str | None = None
-    ) -> dict[str, DenseEncoder]:
-        """Name → network, in order; names tell them apart (``plrc.views.networks.named``).
+    def networks(self, query: Query) -> dict[str, DenseEncoder]:
+        """Name → network of the query's checkpoints, in order; names tell them apart (``named``).
 
         Raises:
             ValueError: none is given, one cannot be loaded, or has no such layer or branch; the device is not there.
         """
-        if not checkpoints:
+        if not query.checkpoints:
             raise ValueError("name a checkpoint: a file, a run folder, torchvision:resnet50 or random:resnet50")
-        check_device(device)
+        _check_device(query.device)
         loaded = []
-        for checkpoint in checkpoints:
-            encoder = self._network(checkpoint, device, branch)
-            encoder.stride(layer)  # before any picture is encoded
+        for checkpoint in query.checkpoints:
+            file = Path(split_branch(checkpoint)[0])
+            key = (checkpoint, _stamp(run_checkpoint(file) if file.is_dir() else file), query.device, query.branch)
+            make = partial(load_encoder, checkpoint, query.device, query.branch)
+            encoder = self._once(self._networks, key, make, lambda _: 1)
+            encoder.stride(query.layer)  # before any image is encoded
             loaded.append(encoder)
-        return named(loaded, branch)
+        return named(loaded, query.branch)
 
-    def picture(self, spec: str) -> Picture:
-        """``plrc.views.pictures.open_picture``, of a picture that may have been opened before."""
-        if not self.megabytes:
-            return open_picture(spec)
-        key = ("picture", spec, _stamp(Path(spec)))
-        kept = self._things.get(key)
-        if kept is None:
-            kept = open_picture(spec)
-            masks = 0 if kept.masks is None else kept.masks.nbytes
-            self._things.put(key, kept, kept.pixels.nbytes + masks)
-        return kept
+    def image(self, spec: str) -> NamedImage:
+        """``plrc.views.images.open_image``, of an image that may have been opened before."""
 
-    def maps(
-        self,
-        network: DenseEncoder,
-        images: Iterable[Image.Image],
-        layer: str | None,
-        size: int | tuple[int, int],
-        finer: str | None,
-    ) -> Iterator[FeatureMap]:
-        """``network.batch``, of pictures that may have been encoded before."""
+        def weight(image: NamedImage) -> int:
+            return image.pixels.nbytes + (0 if image.masks is None else image.masks.nbytes)
+
+        return self._once(self._things, ("image", spec, _stamp(Path(spec))), partial(open_image, spec), weight)
+
+    def maps(self, network: DenseEncoder, images: Iterable[Image.Image], query: ImageQuery) -> Iterator[FeatureMap]:
+        """``network.batch`` with the query's layer, size and finer, of images that may have been encoded before."""
+        how = query.layer, query.size.sides, query.finer
         if not self.megabytes:
             # On a CPU batches are hardly faster, and a map's last bits depend on what else is in its batch.
-            yield from network.batch(images, layer, size, finer, at_once=1 if network.device.type == "cpu" else 8)
+            yield from network.batch(images, *how, at_once=1 if network.device.type == "cpu" else 8)
             return
+        origin = network.origin
         for image in images:
-            # The pixels tell the picture: a view that is cut again is the same one, a file that has changed another.
+
+            def make(image: Image.Image = image) -> FeatureMap:
+                self.encoded += 1
+                return network.features(image, *how)
+
+            # The pixels tell the image: a view that is cut again is the same one, a file that has changed another.
             pixels = hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
-            key = ("map", _identity(network), pixels, layer or network.last, size, finer)
-            yield self._once(self._things, key, partial(self._encode, network, image, layer, size, finer))
+            weights = origin.sha256 or origin.name, origin.branch, str(network.device)
+            key = ("map", weights, pixels, query.layer or network.last, *how[1:])
+            # A map that was asked keeps its normalised cells too.
+            yield self._once(self._things, key, make, lambda fmap: 2 * fmap.features.nbytes)
 
-    def _encode(
+    def _once(
         self,
-        network: DenseEncoder,
-        image: Image.Image,
-        layer: str | None,
-        size: int | tuple[int, int],
-        finer: str | None,
-    ) -> tuple[FeatureMap, float]:
-        fmap = network.features(image, layer, size, finer)
-        self.encoded += 1
-        return fmap, 2 * fmap.features.nbytes  # a map that was asked keeps its normalised cells too
-
-    def _network(self, checkpoint: str, device: str, branch: str | None) -> DenseEncoder:
-        if not self.megabytes:
-            return load_encoder(checkpoint, device, branch)
-        file = Path(split_branch(checkpoint)[0])
-        key = (checkpoint, _stamp(run_checkpoint(file) if file.is_dir() else file), device, branch)
-        return self._once(self._networks, key, lambda: (load_encoder(checkpoint, device, branch), 1))
-
-    def _once(self, shelf: _Shelf, key: Hashable, make: Callable[[], tuple[Any, float]]) -> Any:
-        kept = shelf.get(key)
-        if kept is None:
-            with self._busy:
-                kept = shelf.get(key)  # another thread may have made it while this one waited
-                if kept is None:
-                    kept, weight = make()
-                    shelf.put(key, kept, weight)
-        return kept
-
-
-class _Shelf:
-    """Things by their keys, up to a total weight; what has not been used for longest goes first."""
-
-    def __init__(self, room: float) -> None:
-        self.weight = 0.0
-        self._room = room
-        self._things: OrderedDict[Hashable, tuple[Any, float]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable) -> Any:
-        """None where there is none."""
+        cache: LRUCache[Hashable, Any],
+        key: Hashable,
+        make: Callable[[], T],
+        weight: Callable[[T], int],
+    ) -> T:
         with self._lock:
-            if key not in self._things:
-                return None
-            self._things.move_to_end(key)
-            return self._things[key][0]
-
-    def put(self, key: Hashable, thing: Any, weight: float) -> None:
-        """A thing that is heavier than the whole room is not kept."""
-        with self._lock:
-            if weight > self._room:
-                return
-            if key in self._things:
-                self.weight -= self._things.pop(key)[1]
-            self._things[key] = thing, weight
-            self.weight += weight
-            while self.weight > self._room:
-                self.weight -= self._things.popitem(last=False)[1][1]
+            if key in cache:
+                return cache[key][0]
+        with self._busy:
+            with self._lock:  # another thread may have made it while this one waited
+                if key in cache:
+                    return cache[key][0]
+            made = make()
+            with self._lock, suppress(ValueError):  # larger than the whole cache: not kept
+                cache[key] = made, weight(made)
+        return made
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:
     """What changes with a file's content; None where there is none."""
-    try:
+    with suppress(OSError):
         state = os.stat(file)
-    except OSError:
-        return None
-    return state.st_mtime_ns, state.st_size
+        return state.st_mtime_ns, state.st_size
+    return None
 
 
-def _identity(network: DenseEncoder) -> tuple[str, ...]:
-    """What tells a network's weights from all others."""
-    origin = network.origin
-    return (origin.sha256 or origin.name, origin.branch, str(network.device))
+def _check_device(name: str) -> None:
+    try:
+        torch.ones(1, device=name).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # AssertionError: torch without CUDA
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise ValueError(f"--device {name} cannot be used here ({reason}): leave it out, for cpu") from error
+
+
+# ------------------------------------------------------------------------------------------------------------ networks
+
+
+def named(encoders: Sequence[DenseEncoder], branch: str | None = None) -> dict[str, DenseEncoder]:
+    """Name → network, in order; a name has the branch that was asked for, and one that two share gets a number."""
+    networks: dict[str, DenseEncoder] = {}
+    for encoder in encoders:
+        first = f"{encoder.origin.name} {branch}" if branch else encoder.origin.name
+        name, number = first, 2
+        while name in networks:
+            name, number = f"{first} ({number})", number + 1
+        networks[name] = encoder
+    return networks
+
+
+def inputs_of(networks: Mapping[str, DenseEncoder], query: Query) -> dict[str, str]:
+    """What was loaded → its SHA-256; a name without a file stands for itself."""
+    return {c: e.origin.sha256 or c for c, e in zip(query.checkpoints, networks.values(), strict=True)}
+
+
+def heading(name: str, fmap: FeatureMap, layer: str | None = None) -> str:
+    """A network's name over its maps, with the layer that was asked for and how the maps came to be finer."""
+    return ", ".join(part for part in (name, layer, fmap.finer) if part)
+
+
+def made_of(maps: Mapping[str, FeatureMap], query: ImageQuery, images: int) -> str:
+    """Layer and input of maps, for the note at a figure's foot; of each network if they differ.
+
+    Args:
+        maps: name → one of its maps, whose features may be gone. images: how many there are; the inputs of several have
+            in common only their short side, unless the size is exact.
+    """
+    exact = images == 1 or query.size.height > 0
+    sizes = {name: fmap.input_size for name, fmap in maps.items()}
+    layers = _each({name: fmap.layer for name, fmap in maps.items()})
+    seen = _each({name: f"{w} × {h}" if exact else f"{min(w, h)}" for name, (w, h) in sizes.items()})
+    return f"layer {layers}, input {seen}" if exact else f"layer {layers}, input's short side {seen}"
+
+
+def _each(told: Mapping[str, str]) -> str:
+    if len(set(told.values())) == 1:
+        return next(iter(told.values()))
+    return ", ".join(f"{what} ({name})" for name, what in told.items())
+
+
+def check_cells(name: str, image: str, fmap: FeatureMap) -> None:
+    """Raise a ValueError if a map has one cell only: nothing can be compared there."""
+    if fmap.shape == (1, 1):
+        width, height = fmap.input_size
+        raise ValueError(
+            f"{name} sees {image}, at {width} × {height} pixels, as one cell, which there is nothing to compare with: "
+            f"give a --size of {2 * fmap.stride} or more"
+        )

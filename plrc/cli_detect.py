@@ -6,9 +6,23 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from plrc.cli.numbers import from_0, from_1
 from plrc.detection.config import PRESETS, FinetuneConfig
 from plrc.settings import add_arguments, load_settings
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.strip().lstrip("-").isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} upwards")
+    return int(text)
+
+
+def from_0(text: str) -> int:
+    return _whole(text, 0)
+
+
+def from_1(text: str) -> int:
+    return _whole(text, 1)
+
 
 _DETECTOR = "a run folder, its checkpoint, or a fine-tuned Detectron2 file (C4 or FPN)"
 _NOT_FIELDS = ("command", "handler", "preset", "config", "seeds")

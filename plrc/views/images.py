@@ -1,4 +1,4 @@
-"""Pictures as they are named on the command line and in recipes: a file, or a numbered one of a data set."""
+"""Images as they are named on the command line and in recipes: a file, or a numbered one of a data set."""
 
 from __future__ import annotations
 
@@ -11,35 +11,34 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from plrc.data.annotated import open_annotated
 from plrc.data.sources import ImageFolder, Source, UndecodableImage, decode, warn_left_out
+from plrc.files import cache_folder
+from plrc.options import Point
 from plrc.regions import open_regions
 
 logger = logging.getLogger(__name__)
 
-REGION_CACHE = Path.home() / ".cache" / "plrc" / "regions"
-_NUMBERED = re.compile(r"(.+)#([0-9]+)")
 SAMPLES = ("sample:china", "sample:flower")
 """The two photographs that scikit-learn ships: at hand wherever this package is."""
 
+_NUMBERED = re.compile(r"(.+)#([0-9]+)")
 _SCENES = re.compile(r"scenes([:@][^#]*)?")
-WHAT_MAY_BE_GIVEN = (
-    "give a picture, a folder, scenes#0 for an embedded scene, sample:china, or DIR#0 for one of a data set with masks "
+_MAY_BE_GIVEN = (
+    "give an image, a folder, scenes#0 for an embedded scene, sample:china, or DIR#0 for one of a data set with masks "
     "or boxes"
 )
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """A decoded picture.
+class NamedImage:
+    """A decoded image.
 
     Attributes:
         spec: what it was named by. name: short, for headings and tables. image: upright RGB.
@@ -50,8 +49,8 @@ class Picture:
     spec: str
     name: str
     image: Image.Image
-    masks: np.ndarray | None
-    classes: list[str] | None
+    masks: np.ndarray | None = None
+    classes: list[str] | None = None
 
     @property
     def pixels(self) -> np.ndarray:
@@ -71,51 +70,47 @@ class Picture:
         return {self.spec: self.sha256, f"{self.spec} (objects)": objects}
 
 
-def open_picture(spec: str) -> Picture:
-    """A picture by its name: a file; ``scenes#12`` or ``scenes:300@7#12``, a scene; ``DIR#12``, of a data set; one of
+def open_image(spec: str) -> NamedImage:
+    """An image by its name: a file; ``scenes#12`` or ``scenes:300@7#12``, a scene; ``DIR#12``, of a data set; one of
     ``SAMPLES``.
 
     Raises:
-        ValueError: there is no such picture, or it cannot be decoded; names it and what may be given.
+        ValueError: there is no such image, or it cannot be decoded; names it and what may be given.
     """
-    numbered = _NUMBERED.fullmatch(spec)
+    numbered, file = _NUMBERED.fullmatch(spec), Path(spec)
     try:
-        if numbered and not Path(spec).exists():
+        if numbered and not file.exists():
             return _of_data_set(spec, numbered[1], int(numbered[2]))
         if spec in SAMPLES:
             name = spec.removeprefix("sample:")
-            return Picture(spec, name, decode(_sample(name), name=spec), None, None)
-        file = Path(spec)
+            package = find_spec("sklearn")  # found, not imported, which takes a second
+            assert package is not None
+            assert package.submodule_search_locations is not None
+            sample = Path(package.submodule_search_locations[0], "datasets", "images", f"{name}.jpg")
+            return NamedImage(spec, name, decode(sample, name=spec))
         if file.is_dir():
-            raise ValueError(f"{spec} is a folder; one picture is wanted here")
+            raise ValueError(f"{spec} is a folder: name one image here")
         if not file.exists():
-            raise ValueError(f"{spec}: there is no such file; {WHAT_MAY_BE_GIVEN}")
-        return Picture(spec, file.stem, decode(file, name=spec), None, None)
+            raise ValueError(f"{spec}: there is no such file; {_MAY_BE_GIVEN}")
+        return NamedImage(spec, file.stem, decode(file, name=spec))
     except UndecodableImage as error:
         what = spec if error.name == spec else f"{spec} ({error.name})"  # of a data set: the file, or that of the mask
         raise ValueError(
-            f"{what} cannot be shown: {error.reason}; give another picture, or a whole copy of this one"
+            f"{what} cannot be shown: {error.reason}; give another image, or a whole copy of this one"
         ) from error
     except OSError as error:
         raise ValueError(f"{spec}: {error}") from error
 
 
-def _sample(name: str) -> Path:
-    package = find_spec("sklearn")  # found, not imported, which takes a second
-    assert package is not None
-    assert package.submodule_search_locations is not None
-    return Path(package.submodule_search_locations[0], "datasets", "images", f"{name}.jpg")
-
-
-def _of_data_set(spec: str, path: str, i: int) -> Picture:
+def _of_data_set(spec: str, path: str, i: int) -> NamedImage:
     source = _data_set(path)
     if i >= len(source):
-        raise ValueError(f"{spec}: there are the pictures {path}#0 … {path}#{len(source) - 1}")
-    annotation = source.annotation(i)
-    known = annotation is not None and annotation.masks is not None
+        raise ValueError(f"{spec}: there are the images {path}#0 … {path}#{len(source) - 1}")
     name = f"scene {i}" if _SCENES.fullmatch(path) else Path(source.name(i)).stem
-    masks, classes = (annotation.masks, annotation.classes) if annotation and known else (None, None)
-    return Picture(spec, name, source.load(i), masks, classes)
+    known = source.annotation(i)
+    if known is None or known.masks is None:
+        return NamedImage(spec, name, source.load(i))
+    return NamedImage(spec, name, source.load(i), known.masks, known.classes)
 
 
 @lru_cache(maxsize=4)
@@ -123,22 +118,19 @@ def _data_set(path: str) -> Source:
     return open_annotated(path)
 
 
-def list_pictures(specs: Sequence[str], most: int | None = None) -> list[str]:
-    """The pictures that files, folders and data sets name, in order.
+def list_images(specs: Sequence[str], most: int | None = None) -> list[str]:
+    """The images that files, folders and data sets name, in order.
 
     A folder in a layout with masks or boxes (``plrc.data.annotated``) is taken as that data set, so that its objects
-    are known; of any other one the pictures at any depth, sorted.
-
-    Those of a folder that cannot be decoded are left out, with a warning that names them.
+    are known; of any other one the images at any depth, sorted. Those of a folder that cannot be decoded are left out,
+    with a warning that names them.
 
     Args:
         most: of a folder or data set, only so many, evenly spread.
 
     Raises:
-        ValueError: a folder without pictures, or none that can be decoded, or nothing at all.
+        ValueError: a folder without images, or none that can be decoded, or nothing at all.
     """
-    if most is not None and most < 1:
-        raise ValueError(f"--most takes 1 picture or more of a folder, not {most}")
     found: list[str] = []
     for spec in specs:
         if _SCENES.fullmatch(spec):
@@ -148,7 +140,7 @@ def list_pictures(specs: Sequence[str], most: int | None = None) -> list[str]:
         else:
             found.append(spec)
     if not found:
-        raise ValueError(f"there is no picture to look at: {WHAT_MAY_BE_GIVEN}")
+        raise ValueError(f"there is no image to look at: {_MAY_BE_GIVEN}")
     return found
 
 
@@ -168,8 +160,8 @@ def _in_folder(path: str, most: int | None) -> list[str]:
         else:
             found.append(f"{path}#{i}" if numbered else str(Path(path) / listed.name(i)))
     if not found:
-        raise ValueError(f"{path}: none of {len(broken)} pictures can be decoded, among them {broken[0]}")
-    warn_left_out(logger, Path(path), "pictures that cannot be decoded", broken)
+        raise ValueError(f"{path}: none of {len(broken)} images can be decoded, among them {broken[0]}")
+    warn_left_out(logger, Path(path), "images that cannot be decoded", broken)
     return found
 
 
@@ -185,58 +177,60 @@ def largest(masks: np.ndarray) -> int:
 
 def innermost(mask: np.ndarray) -> tuple[float, float]:
     """The point ``(x, y)`` of the image frame that lies deepest in a mask ``(H, W)``."""
+    from scipy.ndimage import distance_transform_edt  # takes a second to import
+
     depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     row, column = np.unravel_index(depth.argmax(), depth.shape)
     return (float(column) + 0.5) / mask.shape[1], (float(row) + 0.5) / mask.shape[0]
 
 
-def points_in_frame(points: Sequence[Sequence[Any]], picture: Picture) -> Tensor:
-    """Points ``(n, 2)`` of the image frame, given as shares ``[x, y]`` of the sides or in pixels, ``[x, y, "px"]``.
+def points_in_frame(points: Sequence[Point], image: NamedImage) -> Tensor:
+    """Points ``(n, 2)`` of the image frame.
 
     Raises:
-        ValueError: a point lies outside the picture.
+        ValueError: a point lies outside the image.
     """
-    width, height = picture.image.size
+    width, height = image.image.size
     found = []
-    for x, y, *unit in points:
+    for x, y, unit in points:
         share = (x / width, y / height) if unit else (x, y)
         if not all(0 <= v <= 1 for v in share):
-            raise ValueError(f"the point {x:g},{y:g} lies outside {picture.name}, which has {width} × {height} pixels")
+            raise ValueError(f"the point {x:g},{y:g} lies outside {image.name}, which has {width} × {height} pixels")
         found.append(share)
     return torch.tensor(found, dtype=torch.float32).reshape(-1, 2)
 
 
-def region_raster(picture: Picture, regions: str) -> Tensor:
-    """The regions ``(h, w)`` of a picture.
+def region_raster(image: NamedImage, regions: str) -> Tensor:
+    """The regions ``(h, w)`` of an image.
 
     Args:
-        regions: "grid:4", "superpixels:16", "masks:DIR", see ``mask_files``, or "objects", the picture's own, 0 being
+        regions: "grid:4", "superpixels:16", "masks:DIR", see ``mask_files``, or "objects", the image's own, 0 being
             the background.
 
     Raises:
-        ValueError: regions are none of these, there is no such mask, or the picture's objects are not known.
+        ValueError: regions are none of these, there is no such mask, or the image's objects are not known.
     """
     if regions != "objects":
         # Superpixels are kept for these very pixels.
-        maps = open_regions(regions, picture.sha256, REGION_CACHE, ("objects",))
-        name = _mask_name(picture.spec, regions) if regions.startswith("masks:") else picture.name
-        return maps.raster(name, lambda at_least: picture.image.copy())
-    if picture.masks is None:
-        raise ValueError(f"{picture.spec}: its objects are not known; name other regions, such as grid:4")
-    raster = torch.zeros(picture.masks.shape[1:], dtype=torch.long)
-    for i, mask in enumerate(picture.masks, start=1):
+        maps = open_regions(regions, image.sha256, cache_folder("regions"), ("objects",))
+        name = _mask_name(image.spec, regions) if regions.startswith("masks:") else image.name
+        return maps.raster(name, lambda at_least: image.image.copy())
+    if image.masks is None:
+        raise ValueError(f"{image.spec}: its objects are not known; name other regions, such as grid:4")
+    raster = torch.zeros(image.masks.shape[1:], dtype=torch.long)
+    for i, mask in enumerate(image.masks, start=1):
         raster[torch.from_numpy(np.array(mask))] = i
     return raster
 
 
 def mask_files(specs: Sequence[str], regions: str | None) -> dict[str, str]:
-    """The files that "masks:DIR" has for pictures → their SHA-256; of other regions none.
+    """The files that "masks:DIR" has for images → their SHA-256; of other regions none.
 
     The mask of ``photos/a/1.jpg`` is ``DIR/photos/a/1.png``, or else ``DIR/a/1.png``, or else ``DIR/1.png``: as in
-    training, where names are relative to the folder of the pictures, and that may be any of those above a picture.
+    training, where names are relative to the folder of the images, and that may be any of those above an image.
 
     Raises:
-        ValueError: two pictures would have one mask.
+        ValueError: two images would have one mask.
     """
     found: dict[str, str] = {}
     owners: dict[Path, str] = {}
@@ -246,18 +240,18 @@ def mask_files(specs: Sequence[str], regions: str | None) -> dict[str, str]:
         file = Path(regions.removeprefix("masks:"), _mask_name(spec, regions))
         if not file.is_file():
             continue  # which ``region_raster`` says
-        picture = os.path.realpath(file_of(spec)) if os.path.exists(file_of(spec)) else spec  # a scene
-        owner = owners.setdefault(file, picture)
-        if owner != picture:
+        image = os.path.realpath(file_of(spec)) if os.path.exists(file_of(spec)) else spec  # a scene
+        owner = owners.setdefault(file, image)
+        if owner != image:
             raise ValueError(
-                f"{file} would be the mask of both {owner} and {picture}: give masks in folders as the pictures are"
+                f"{file} would be the mask of both {owner} and {image}: give masks in folders as the images are"
             )
         found[str(file)] = hashlib.sha256(file.read_bytes()).hexdigest()
     return found
 
 
 def _mask_name(spec: str, regions: str) -> str:
-    """Where in the folder of "masks:DIR" a picture's mask is, or may be put if there is none."""
+    """Where in the folder of "masks:DIR" an image's mask is, or may be put if there is none."""
     parts = Path(file_of(spec)).with_suffix(".png").parts
     places = ["/".join(parts[i:]) for i in range(len(parts)) if not {"..", "/"} & set(parts[i:])]
     folder = Path(regions.removeprefix("masks:"))
@@ -265,7 +259,7 @@ def _mask_name(spec: str, regions: str) -> str:
 
 
 def file_of(spec: str) -> str:
-    """The path of a picture's file; of a scene its name, as there is none.
+    """The path of an image's file; of a scene its name, as there is none.
 
     Raises:
         ValueError: the data set that ``DIR#12`` names is not there.

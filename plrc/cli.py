@@ -1,0 +1,243 @@
+"""``plrc``: pre-train, look inside a checkpoint, and detect, from the shell. ``plrc COMMAND --help`` tells about each.
+
+Needs no display. torch is imported by the commands alone: ``--help`` and a typing mistake do not wait for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from plrc import cli_detect, config
+from plrc.options import Parser, add_arguments, given
+from plrc.queries import CHECKPOINT, VIEWS, Query
+from plrc.settings import add_arguments as add_settings
+
+Handler = Callable[[argparse.Namespace], int | None]
+FORMATS = ("png", "pdf", "svg")
+_EVERY = 15.0  # seconds between two lines of progress where there is no terminal
+_SMALLER = {
+    "train": "--batch-size",
+    "detect": "--batch-size, or smaller images with --short-sides or --short-side",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 0, or 2 for bad input, with one sentence on stderr that says what is wrong and the remedy."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command != "app":  # which reads its own
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest = rest
+    name = f"plrc {options.command}" + (f", rank {os.environ['RANK']}" if "RANK" in os.environ else "")
+    try:
+        return options.handler(options) or 0
+    except KeyboardInterrupt:
+        print("plrc: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        sys.stderr.close()
+        return 141
+    except (ValueError, OSError) as error:
+        print(f"{name}: {_sentence(error)}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not re.search("out of memory|not enough memory", str(error)):
+            raise  # a mistake of ours, and its traceback is wanted
+        remedy = _SMALLER.get(options.command.split()[0], "--size, or fewer images with --most")
+        print(f"{name}: memory is not enough: take a smaller {remedy}", file=sys.stderr)
+        return 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    top = Parser(
+        prog="plrc",
+        description="Pre-train detection backbones without labels, see what they learn, and make detectors of them.",
+        epilog="Every figure comes with its arrays (.npz) and a recipe (.json) that 'plrc replay' draws again.",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, handler: Handler, help: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = commands.add_parser(
+            name, help=help, description=help[0].upper() + help[1:] + ".", add_help=name != "app"
+        )
+        parser.set_defaults(handler=handler)
+        return parser
+
+    for name, view in VIEWS.items():
+        parser = command(name, _view, view.help)
+        add_arguments(parser, view.traits["query"])
+        _add_output(parser, f"runs/look/{name}")
+
+    replay = command("replay", _replay, "draw a recipe again, and compare")
+    replay.add_argument("recipe", type=Path, help="the .json beside a figure")
+    _add_output(replay, None)
+
+    info = command("info", _info, "what a checkpoint is")
+    info.add_argument("checkpoint", help=CHECKPOINT)
+    export = command("export", _export, "write a backbone for another library")
+    export.add_argument("checkpoint", help=CHECKPOINT)
+    export.add_argument("--to", required=True, choices=("torchvision", "timm", "detectron2", "safetensors"))
+    export.add_argument("--out", type=Path, required=True, metavar="FILE", help=".pth, .pkl or .safetensors")
+    for parser in (info, export):
+        parser.add_argument("--branch", help=Query.__dataclass_fields__["branch"].metadata["help"])
+
+    train = command("train", _train, "pre-train on unlabelled images; with torchrun: torchrun … -m plrc train …")
+    train.epilog = "Defaults are those of the imagenet preset; [in brackets] the source of each."
+    add_settings(train, config.Config, config.PRESETS, "imagenet")
+    cli_detect.add_commands(commands)
+    command("app", _app, "the workbench in a browser")
+    return top
+
+
+def _add_output(parser: argparse.ArgumentParser, default: str | None) -> None:
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=default,
+        metavar="NAME",
+        help="--out results/cat writes cat.png, cat.npz, … into results, and replaces earlier ones "
+        f"[default {default or 'the name of the recipe with -replayed'}]",
+    )
+    parser.add_argument(
+        "--format", type=_formats, metavar=",".join(FORMATS), help="one or several [as NAME ends, or png]"
+    )
+
+
+def _formats(text: str) -> list[str]:
+    found = text.split(",")
+    if wrong := [kind for kind in found if kind not in FORMATS]:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is no format: choose from {','.join(FORMATS)}")
+    return list(dict.fromkeys(found))
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+
+
+def _view(o: argparse.Namespace) -> None:
+    view = VIEWS[o.command]
+    query = view.traits["query"](**given(view.traits["query"], o))
+    from plrc.views import draw
+
+    with _place(o) as save, _steps(view.traits.get("ends_early", False)) as (progress, stopped):
+        save(draw(query, progress=progress))
+    if stopped:
+        raise KeyboardInterrupt
+
+
+def _replay(o: argparse.Namespace) -> None:
+    from plrc.views import replay
+
+    o.out = o.out or o.recipe.with_name(f"{o.recipe.stem}-replayed")
+    with _place(o) as save:
+        drawing, changed = replay(o.recipe)
+        save(drawing)
+    if changed:
+        raise ValueError(f"not the same as {o.recipe}: " + "; ".join(changed))
+    print(f"all {len(drawing.arrays)} arrays are those of {o.recipe}, to the last bit")
+
+
+@contextmanager
+def _place(o: argparse.Namespace) -> Iterator[Callable[[Any], None]]:
+    """Saves a drawing and says so; whether it can be written there is checked before the work."""
+    from plrc.views import check_place
+
+    out, ending = o.out, o.out.suffix[1:]
+    if ending in FORMATS:  # --out map.pdf
+        out = out.with_suffix("")
+    check_place(out)
+
+    def save(drawing: Any) -> None:
+        files = drawing.save(out, o.format or [ending if ending in FORMATS else "png"])
+        print("written: " + ", ".join(str(file) for file in files))
+        if drawing.part:
+            print(f"sheet: {drawing.part}, all are in {out}.csv")
+        print("\n".join(drawing.lines))  # last, where they are seen
+
+    yield save
+
+
+def _info(o: argparse.Namespace) -> None:
+    from plrc.pretrained.describe import NotRecognised, describe
+
+    try:
+        print("\n".join(describe(o.checkpoint, o.branch)))
+    except NotRecognised as error:
+        print("\n".join(error.looks), flush=True)  # before the reason, which goes to stderr
+        raise
+
+
+def _export(o: argparse.Namespace) -> None:
+    from plrc.pretrained import load
+    from plrc.pretrained.export import export
+
+    print("\n".join(export(load(o.checkpoint, o.branch), o.to, o.out)))
+
+
+def _train(o: argparse.Namespace) -> int:
+    fields = {name: value for name, value in vars(o).items() if name in config.Config.__dataclass_fields__}
+    run = config.load_config(o.preset, o.config, fields)
+    from plrc.train import pretrain
+
+    return pretrain(run)
+
+
+def _app(o: argparse.Namespace) -> int:
+    try:
+        from plrc.app import main as start
+    except ImportError as error:
+        raise ValueError(f"the app needs {error.name}: pip install 'plrc[app]'") from error
+    return int(start(o.rest))
+
+
+def _sentence(error: Exception) -> str:
+    # A loader process hands its error on with a traceback before it; its last line is the sentence.
+    message = str(error).strip()
+    if "Traceback" in message:
+        message = message.splitlines()[-1].removeprefix("ValueError: ")
+    return " ".join(message.split())
+
+
+@contextmanager
+def _steps(ends_early: bool) -> Iterator[tuple[Callable[[str, int, int], bool], list[bool]]]:
+    """Tells of work how far it is: a bar on a terminal, elsewhere a line now and then.
+
+    ends_early: Ctrl-C ends the work after the present image, and is noted; another one drops all.
+    """
+    from tqdm import tqdm
+
+    terminal, at, told = sys.stderr.isatty(), "", time.monotonic()
+    stopped: list[bool] = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(*_: object) -> None:
+        stopped.append(True)
+        signal.signal(signal.SIGINT, before)
+
+    with tqdm(disable=not terminal, leave=False) as bar:
+
+        def progress(what: str, done: int, total: int) -> bool:
+            nonlocal at, told
+            if terminal and what != at:  # work of another kind begins
+                bar.set_description(at := what, refresh=False)
+                bar.reset(total)
+            bar.update(done - bar.n)
+            if not terminal and time.monotonic() - told > _EVERY:
+                told = time.monotonic()
+                print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+            return bool(stopped)
+
+        try:
+            if ends_early:
+                signal.signal(signal.SIGINT, stop)
+            yield progress, stopped
+        finally:
+            signal.signal(signal.SIGINT, before)
