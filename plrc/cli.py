@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,7 @@ def _train(o: argparse.Namespace) -> int:
 
 def _app(o: argparse.Namespace) -> int:
     try:
-        from plrc.app import main as start
+        start = import_module("plrc.app").main
     except ImportError as error:
         raise ValueError(f"the app needs {error.name}: pip install 'plrc[app]'") from error
     return int(start(o.rest))
