@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -421,53 +422,35 @@ def test_what_was_looked_for_is_said(tmp_path):
         open_annotated(str(tmp_path / "notes.txt"))
 
 
-MY_LAYOUT = """
+RUN = """
 import sys
-import numpy as np
-from plrc.data.sources import Annotation, ImageFiles
 from plrc.registry import LAYOUTS
+{line}
+from plrc.cli import main
 
-class Halves(ImageFiles):
-    layout, has_objects = "with a left half (halves.txt)", True
-
-    def annotation(self, i):
-        width, height = self.size(i)
-        mask = np.arange(width) < np.full((1, height, 1), width // 2)
-        return Annotation(mask, np.array([[0, 0, 0.5, 1]], np.float32), ["half"])
-
-def open_halves(path):
-    listed = path / "halves.txt"
-    return Halves(path, listed.read_text().split()) if listed.is_file() else None
-
-if __name__ == "__main__":
-    LAYOUTS.add("halves", "halves:open_halves", "halves.txt (left halves)")
-    from plrc.cli import main
-    for words in open(sys.argv[1]).read().splitlines():
-        try:
-            print("exit", main(words.split()))
-        except SystemExit as ended:
-            print("exit", ended.code)
+for words in sys.argv[1:]:
+    try:
+        print("exit", main(words.split()))
+    except SystemExit as ended:
+        print("exit", ended.code)
 """
 
 
 def test_a_layout_of_ones_own_is_one_file_and_one_line(tmp_path):
-    """Registered, it is scored, looked at and named in the help and in errors."""
-    (tmp_path / "halves.py").write_text(MY_LAYOUT)
-    data = tmp_path / "mine"
+    """CONTRIBUTING's example: registered, it is scored, looked at and named in the help and in errors."""
+    guide = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    layout, line = re.search(r"```python\n(class Halves.*?)```.*?`(LAYOUTS\.add\(.*?\))`", guide, re.DOTALL).groups()
+    imports = "import numpy as np\nfrom plrc.data.sources import Annotation, ImageFiles\n"
+    (tmp_path / "halves.py").write_text(imports + layout)
+    (tmp_path / "run.py").write_text(RUN.format(line=line.replace("plrc.data.", "")))
     for name in "ab":
-        image_file(data / f"{name}.png", (64, 64))
-    (data / "halves.txt").write_text("a.png b.png")
+        image_file(tmp_path / "mine" / f"{name}.png", (64, 64))
+    (tmp_path / "mine" / "halves.txt").write_text("a.png b.png")
     (tmp_path / "empty").mkdir()
     network = "--checkpoint random:tiny --size 64"
-    commands = [
-        "score --help",
-        f"score mine {network} --out s",
-        f"affinity mine#1 {network} --out a",
-        f"score empty {network}",
-    ]
-    (tmp_path / "commands").write_text("\n".join(commands))
+    commands = [f"score mine {network} --out s", f"affinity mine#1 {network} --out a", f"score empty {network}"]
     ran = subprocess.run(
-        [sys.executable, "halves.py", "commands"],
+        [sys.executable, "run.py", "score --help", *commands],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "MPLBACKEND": "agg"},
         capture_output=True,
@@ -475,7 +458,7 @@ def test_a_layout_of_ones_own_is_one_file_and_one_line(tmp_path):
         check=True,
     )
     said = " ".join((ran.stdout + ran.stderr).split())
-    assert [line for line in ran.stdout.splitlines() if line.startswith("exit")] == ["exit 0"] * 3 + ["exit 2"]
+    assert re.findall(r"exit \d", said) == ["exit 0"] * 3 + ["exit 2"]
     assert said.count("halves.txt (left halves)") == 2, "in the help and in the error"
     assert "with a left half (halves.txt)" in said
     assert "mask IoU" in said
