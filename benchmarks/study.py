@@ -141,7 +141,7 @@ def table(arguments: argparse.Namespace) -> None:
         if len(means) > 1:
             spread = zip(np.mean(means, axis=0), np.std(means, axis=0, ddof=1), strict=True)
             print(f"| **{variant}** | mean ± sd | " + " | ".join(f"{m:.3f} ± {sd:.3f}" for m, sd in spread) + " |")
-    for descriptor in (descriptors.lab_colour(8), descriptors.position(8)):
+    for descriptor in (descriptors.lab_colour(8), descriptors.absolute_position(8)):
         values = score(descriptor, "trunk")
         print(f"| {descriptor.name} | | " + " | ".join(str(value) for value in values.values()) + " | | |")
         results.append({"variant": descriptor.name, **{name: vars(value) for name, value in values.items()}})
@@ -162,19 +162,19 @@ def load_query_encoder(out: Path, variant: str, config: Config, seed: int) -> En
     return model.query_encoder
 
 
-def load_objects(arguments: argparse.Namespace, source: Source) -> list[scores.MaskedImage]:
+def load_objects(arguments: argparse.Namespace, source: Source) -> list[tuple[Image.Image, np.ndarray]]:
     objects = []
     if arguments.name == "scenes":
         for i in range(len(source)):
             annotation = source.annotation(i)
             assert annotation is not None
             assert annotation.masks is not None
-            objects.append(scores.MaskedImage(source.load(i), annotation.masks))
+            objects.append((source.load(i), annotation.masks))
         return objects
     for file in sorted((arguments.masks / "images").iterdir()):
         with Image.open(arguments.masks / "masks" / f"{file.stem}.png") as mask:
             inside = np.asarray(mask.convert("L")) > 127
-        objects.append(scores.MaskedImage(decode(file), inside[None]))
+        objects.append((decode(file), inside[None]))
     return objects
 
 

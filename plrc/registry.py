@@ -68,7 +68,20 @@ REGIONS = Registry("region source")
 """What ``--regions NAME:ARGUMENT`` may say. Traits: ``argument``, what stands behind the colon, for help."""
 
 SCORES = Registry("score")
-"""Measures of ``plrc score``."""
+"""Measures of ``plrc score``, in the order of its rows. Each is a function of a ``plrc.analysis.scores.ScoredImage``
+that returns a value for each of its descriptors and, last, the one by chance, or a text: why this image has none. One
+that needs more than one image is a class, see ``plrc.analysis.scores.scoring.DataSetScore``. Traits: ``title``, of its
+row; ``needs``, what must be known of an image: "masks", "objects" (or boxes), "keypoints", "classes"; nothing: "".
+"""
+SCORES.add("auc", "plrc.analysis.scores.objects:auc", "objects, by masks", title="distance-matched AUC", needs="masks")
+SCORES.add("iou", "plrc.analysis.scores.objects:MaskIoU", "one threshold", title="mask IoU", needs="masks")
+SCORES.add("corloc", "plrc.analysis.scores.objects:CorLoc", "boxes found", title="CorLoc", needs="objects")
+SCORES.add(
+    "purity", "plrc.analysis.scores.objects:region_purity", "nearest cells", title="region purity", needs="objects"
+)
+SCORES.add("pck", "plrc.analysis.scores.matching:PCK", "keypoints found again", title="PCK", needs="keypoints")
+SCORES.add("knn", "plrc.analysis.scores.neighbours:NearestNeighbours", "classes", title="k-NN", needs="classes")
+SCORES.add("views", "plrc.analysis.scores.matching:views", "two views of an image", title="view match")
 
 
 class _Backbones(Registry):

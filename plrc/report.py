@@ -64,7 +64,7 @@ def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: C
         )
     objects = _objects(source)
     if objects:
-        described = (before, after, descriptors.lab_colour(stride), descriptors.position(stride))
+        described = (before, after, descriptors.lab_colour(stride), descriptors.absolute_position(stride))
         auc = [scores.distance_matched_auc(objects, d, side, stride) for d in described]
         lines.append(
             f"objects {_OF}: affinity ranks a pixel of a point's object above one outside, equally far, "
@@ -166,12 +166,12 @@ def _small(image: Image.Image) -> Image.Image:
     return copy
 
 
-def _objects(source: Source) -> list[scores.MaskedImage]:
+def _objects(source: Source) -> list[tuple[Image.Image, np.ndarray]]:
     found = []
     for i in _spread(source, _SCORED):
         annotation = source.annotation(i)
         if annotation is not None and annotation.masks is not None and len(annotation.masks):
-            found.append(scores.MaskedImage(source.load(i), annotation.masks))
+            found.append((source.load(i), annotation.masks))
     return found
 
 

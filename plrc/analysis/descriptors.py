@@ -28,6 +28,7 @@ class Descriptor:
         maps: pictures ``(B, 3, H, W)`` RGB in [0, 1] → ``(B, C, h, w)``.
         similarity: ``(N, C)`` against ``(K, C)`` → ``(N, K)``, larger is more alike.
         origin, layer: of a network's, the checkpoint and the layer; None and "" of anything else.
+        pooled: the mean of a map tells something of the image; that of positions does not.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Descriptor:
     similarity: Callable[[Tensor, Tensor], Tensor]
     origin: Origin | None = None
     layer: str = ""
+    pooled: bool = True
 
 
 def network(name: str, encoder: nn.Module) -> Descriptor:
@@ -73,7 +75,7 @@ def lab_colour(stride: int) -> Descriptor:
     return Descriptor("Lab colour", maps, lambda a, b: -torch.cdist(a, b))
 
 
-def position(stride: int) -> Descriptor:
+def absolute_position(stride: int) -> Descriptor:
     """Baseline: where a cell lies in its picture, compared by distance. For view matching: "nothing has moved"."""
 
     def maps(pictures: Tensor) -> Tensor:
@@ -81,17 +83,17 @@ def position(stride: int) -> Descriptor:
         centres = cell_centres(-(-h // stride), -(-w // stride)) * torch.tensor([w / h, 1.0])
         return centres.permute(2, 0, 1).expand(b, -1, -1, -1)
 
-    return Descriptor("distance", maps, lambda a, b: -torch.cdist(a, b))
+    return Descriptor("distance", maps, lambda a, b: -torch.cdist(a, b), pooled=False)
 
 
-def place(stride: int) -> Descriptor:
+def relative_position(stride: int) -> Descriptor:
     """Baseline for matching pictures of different proportions: the same place relative to the picture's sides."""
 
     def maps(pictures: Tensor) -> Tensor:
         b, _, h, w = pictures.shape
         return cell_centres(-(-h // stride), -(-w // stride)).permute(2, 0, 1).expand(b, -1, -1, -1)
 
-    return Descriptor("same place", maps, lambda a, b: -torch.cdist(a, b))
+    return Descriptor("same place", maps, lambda a, b: -torch.cdist(a, b), pooled=False)
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from plrc.analysis import descriptors
 from plrc.analysis.descriptors import Descriptor, picture_tensor
-from plrc.analysis.scores import MaskedImage, ObjectScores, distance_matched_auc, objects, point_auc
-from plrc.analysis.scores.foreground import FixedThreshold, box_iou, boxes_around, boxes_right, leave_half_out, overlaps
-from plrc.analysis.scores.objects import RasterObject, object_auc, objects_of_boxes, objects_of_masks
-from plrc.analysis.scores.purity import purity
+from plrc.analysis.scores import Values, best_iou, distance_matched_auc, objects, point_auc
+from plrc.analysis.scores.objects import (
+    CorLoc,
+    MaskIoU,
+    RasterObject,
+    auc,
+    boxes_around,
+    boxes_right,
+    leave_half_out,
+    object_auc,
+    objects_of,
+    overlaps,
+    purity,
+    region_purity,
+)
 from plrc.data.images import boxes_of
 from plrc.data.sources import Annotation
 from plrc.geometry import sample
@@ -25,7 +38,7 @@ WIDTH, HEIGHT = 96, 64
 
 
 def ellipses(n: int, seed: int = 0) -> list[np.ndarray]:
-    """Masks ``(1, H, W)`` of an ellipse a picture."""
+    """Masks ``(1, H, W)`` of an ellipse an image."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     found = []
@@ -40,21 +53,25 @@ def annotation(masks: np.ndarray) -> Annotation:
 
 
 def knows(mask: np.ndarray) -> Tensor:
-    """Features ``(1, 2, 32, 48)`` of a picture that are one in the object and another outside."""
+    """Features ``(1, 2, 32, 48)`` of an image that are one in the object and another outside."""
     inside = (F.interpolate(torch.from_numpy(mask.astype(np.float32))[None], (32, 48), mode="area") > 0.5).float()
     return torch.cat((inside, 1 - inside), dim=1)
 
 
-def filled(maps: list[list[Tensor]], known: list[Annotation], similarity: list, masks: bool = True) -> ObjectScores:
-    """Of descriptors whose maps are given, an item of ``maps`` an image."""
-    scores = ObjectScores([Descriptor(str(i), lambda p: p, s) for i, s in enumerate(similarity)], masks)
-    for number, (features, item) in enumerate(zip(maps, known, strict=True)):
-        scores.add(number, item, (WIDTH, HEIGHT), features)
-    return scores
+ALL = {"AUC": auc, "IoU": MaskIoU, "CorLoc": CorLoc, "purity": region_purity}
 
 
-def score(maps: list[list[Tensor]], known: list[Annotation], similarity: list, masks: bool = True) -> dict[str, list]:
-    return filled(maps, known, similarity, masks).rows()
+@pytest.fixture
+def score(scored, values) -> Callable[..., dict[str, Values]]:
+    """A score's name → its values; of descriptors whose maps are given, an item of ``maps`` an image."""
+
+    def of(
+        maps: Sequence[Sequence[Tensor]], known: Sequence[Annotation], similarity=(), which=ALL
+    ) -> dict[str, Values]:
+        images = [scored(i, m, similarity, annotation=a) for i, (m, a) in enumerate(zip(maps, known, strict=True))]
+        return {name: next(iter(values(ALL[name], images).values())) for name in which}
+
+    return of
 
 
 # ------------------------------------------------------------------------------------------------------- naive versions
@@ -114,11 +131,6 @@ def test_cells_that_touch_by_a_corner_are_not_connected():
     np.testing.assert_allclose(boxes_around(affinity, 5, np.array([0.5])), [[0.25, 0.25, 0.5, 0.5]])
 
 
-def test_box_iou_by_hand():
-    boxes = np.array([[0, 0, 0.5, 0.5], [0.25, 0, 0.75, 0.5], [0.5, 0.5, 1, 1], [0, 0, 0, 0]])
-    np.testing.assert_allclose(box_iou(boxes, np.array([0, 0, 0.5, 0.5])), [1, 1 / 3, 0, 0])
-
-
 def test_a_box_is_right_from_an_overlap_of_one_half():
     affinity = torch.zeros(2, 40)
     affinity[:, :4] = 1.0  # the upper row of 10 cells: four of them
@@ -161,34 +173,32 @@ def test_the_threshold_is_chosen_by_the_other_half():
     assert leave_half_out([even]) == leave_half_out([]) == []
 
 
-def test_one_threshold_serves_all_images():
+@pytest.mark.parametrize("count", [8, 40])  # fewer images than set the thresholds, and more
+def test_one_threshold_serves_all_images(scored, count, monkeypatch):
     """Affinities of the same shape but another range in every second pair of images: no threshold suits both."""
-    alike, shifted = FixedThreshold(), FixedThreshold()
-    for number, mask in enumerate(ellipses(8)):
-        (thing,) = objects_of_masks(mask, boxes_of(mask), (WIDTH, HEIGHT), number)
-        affinity = thing.inside.flatten().float().expand(4, -1)
-        alike.add([(affinity, thing)])
-        shifted.add([(affinity + 5 * (number // 2 % 2), thing)])
-    assert alike.ious() == [1.0] * 8
-    assert np.mean(shifted.ious()) < 0.8
+    masks, shift = ellipses(count), [0.0]
 
+    def asked(image):
+        (thing,) = objects_of(masks[image.number], boxes_of(masks[image.number]), (WIDTH, HEIGHT), image.number)
+        return [[(thing.inside.flatten().float().expand(4, -1) + shift[0] * (image.number // 2 % 2), thing)]]
 
-def test_images_after_the_first_ones_are_measured_as_they_come():
-    """The waiting images, those at which the thresholds are set, and later ones: none is lost or counted twice."""
-    foreground, masks = FixedThreshold(), ellipses(40)
-    for number, mask in enumerate(masks):
-        (thing,) = objects_of_masks(mask, boxes_of(mask), (WIDTH, HEIGHT), number)
-        foreground.add([(thing.inside.flatten().float().expand(4, -1), thing)])
-    assert foreground.ious() == foreground.corlocs() == [1.0] * 40
-    assert foreground.ious() == [1.0] * 40, "asked again"
+    monkeypatch.setattr(objects, "_asked", asked)
+    found = []
+    for shift[0], score in ((0.0, MaskIoU()), (0.0, CorLoc()), (5.0, MaskIoU())):
+        for number in range(count):
+            score.add(scored(number, []))
+        found.append(score.values()[score.row].columns[0])
+        assert score.values()[score.row].columns[0] == found[-1], "asked again"
+    assert found[0] == found[1] == [1.0] * count
+    assert np.mean(found[2]) < 0.8
 
 
 # ----------------------------------------------------------------------------------------------- points in the objects
 
 
-def test_points_lie_in_their_object_and_depend_on_the_picture_alone():
+def test_points_lie_in_their_object_and_depend_on_the_image_alone():
     mask = ellipses(1)[0]
-    (one,), (again,), (other,) = (objects_of_masks(mask, boxes_of(mask), (WIDTH, HEIGHT), n) for n in (3, 3, 4))
+    (one,), (again,), (other,) = (objects_of(mask, boxes_of(mask), (WIDTH, HEIGHT), n) for n in (3, 3, 4))
     assert one.inside.flatten()[one.cells].all()
     assert torch.equal(one.cells, again.cells)
     assert not torch.equal(one.cells, other.cells)
@@ -199,57 +209,57 @@ def test_points_lie_in_their_object_and_depend_on_the_picture_alone():
 
 def test_points_of_a_box_are_of_its_middle():
     box = np.array([[0.25, 0.25, 0.75, 1.0]], dtype=np.float32)
-    (thing,) = objects_of_boxes(box, (WIDTH, HEIGHT), 0, points=200)
+    (thing,) = objects_of(None, box, (WIDTH, HEIGHT), 0, points=200)
     assert float(thing.inside.float().mean()) == pytest.approx(0.375)
     x, y = thing.points.T
     assert 0.375 <= x.min() < 0.4 < 0.6 < x.max() < 0.625
     assert 0.4375 <= y.min() < 0.5 < 0.75 < y.max() < 0.8125
-    assert objects_of_boxes(np.array([[0, 0, 1, 1], [0, 0, 0.05, 0.05]], dtype=np.float32), (WIDTH, HEIGHT), 0) == []
+    assert objects_of(None, np.array([[0, 0, 1, 1], [0, 0, 0.05, 0.05]], dtype=np.float32), (WIDTH, HEIGHT), 0) == []
 
 
 # ------------------------------------------------------------------------------------------------------- what is scored
 
 
-def test_features_that_know_the_mask_are_perfect():
+def test_features_that_know_the_mask_are_perfect(score):
     masks = ellipses(10)
-    rows = score([[knows(m)] for m in masks], [annotation(m) for m in masks], [descriptors.cosine])
-    assert list(rows) == ["distance-matched AUC", "mask IoU", "CorLoc", "region purity"]
-    for name, (perfect, chance) in rows.items():
+    found = score([[knows(m)] for m in masks], [annotation(m) for m in masks])
+    for name, values in found.items():
+        perfect, chance = values.scores()
         assert perfect.mean == pytest.approx(1.0, abs=1e-6), name
         assert chance.mean <= 0.5, name
         assert chance.n == perfect.n, name
-    assert rows["mask IoU"][0].n == 10
+    assert len(found["IoU"].images) == 10
 
 
-def test_random_features_score_what_chance_gives():
+def test_random_features_score_what_chance_gives(score):
     masks = ellipses(40)
     generator = torch.Generator().manual_seed(0)
     maps = [[torch.randn(1, 8, 32, 48, generator=generator)] for _ in masks]
-    rows = score(maps, [annotation(m) for m in masks], [descriptors.cosine])
-    for name in ("distance-matched AUC", "mask IoU", "region purity"):
-        random, chance = rows[name]
-        assert abs(random.mean - chance.mean) < 0.05, name
-    shares = [m.mean() for m in masks]
-    assert rows["mask IoU"][1].mean == pytest.approx(np.mean(shares), rel=0.06)
-    assert rows["CorLoc"][0].mean < 0.2
+    found = {name: np.array(v.columns).mean(axis=1) for name, v in score(maps, list(map(annotation, masks))).items()}
+    for name in ("AUC", "IoU", "purity"):
+        assert abs(found[name][0] - found[name][1]) < 0.05, name
+    assert found["AUC"][1] == 0.5
+    assert found["IoU"][1] == pytest.approx(np.mean([m.mean() for m in masks]), rel=0.06)
+    assert found["CorLoc"][0] < 0.2
 
 
-def test_distance_is_a_baseline_that_shows_what_distance_alone_earns():
+def test_distance_is_a_baseline_that_shows_what_distance_alone_earns(score):
     """Nearness finds part of the objects, and their AUC matched for distance is about a half: rings have a width."""
     masks = ellipses(20)
-    position = descriptors.position(2)
-    maps = [[position.maps(torch.zeros(1, 3, HEIGHT, WIDTH))] for _ in masks]
-    rows = score(maps, [annotation(m) for m in masks], [position.similarity])
-    assert abs(rows["distance-matched AUC"][0].mean - 0.5) < 0.08
-    for name in ("mask IoU", "CorLoc", "region purity"):
-        assert rows[name][1].mean + 0.1 < rows[name][0].mean < 0.95, name
+    distance = descriptors.absolute_position(2)
+    maps = [[distance.maps(torch.zeros(1, 3, HEIGHT, WIDTH))] for _ in masks]
+    found = score(maps, list(map(annotation, masks)), [distance.similarity])
+    means = {name: np.array(v.columns).mean(axis=1) for name, v in found.items()}
+    assert abs(means["AUC"][0] - 0.5) < 0.08
+    for name in ("IoU", "CorLoc", "purity"):
+        assert means[name][1] + 0.1 < means[name][0] < 0.95, name
 
 
 def test_distance_scores_more_than_a_half_for_the_width_of_the_rings_alone(monkeypatch):
     """What docs/looking.md says of it."""
     i, j = np.indices((36, 48))
     mask = (j - 24) ** 2 + (i - 18) ** 2 < 10**2
-    (thing,) = objects_of_masks(mask[None], boxes_of(mask[None]), (48, 36), 0, points=40)
+    (thing,) = objects_of(mask[None], boxes_of(mask[None]), (48, 36), 0, points=40)
     found = []
     for width in (1.0, 0.5, 0.25, 1e-3):
         monkeypatch.setattr(objects, "_RING", width)
@@ -259,58 +269,127 @@ def test_distance_scores_more_than_a_half_for_the_width_of_the_rings_alone(monke
     assert found[-1] == pytest.approx(0.5)
 
 
-def test_descriptors_are_scored_side_by_side_as_alone():
+def test_descriptors_are_scored_side_by_side_as_alone(score):
     masks = ellipses(6)
     generator = torch.Generator().manual_seed(1)
     noise = [torch.randn(1, 8, 16, 24, generator=generator) for _ in masks]
-    known = [annotation(m) for m in masks]
-    both = score([[knows(m), n] for m, n in zip(masks, noise, strict=True)], known, [descriptors.cosine] * 2)
-    alone = score([[n] for n in noise], known, [descriptors.cosine])
-    assert {name: row[1:] for name, row in both.items()} == alone
+    known = list(map(annotation, masks))
+    both = score([[knows(m), n] for m, n in zip(masks, noise, strict=True)], known)
+    alone = score([[n] for n in noise], known)
+    assert {name: found.columns[1:] for name, found in both.items()} == {name: v.columns for name, v in alone.items()}
 
 
-def test_the_auc_is_that_of_distance_matched_auc():
+def test_the_auc_is_that_of_distance_matched_auc(score):
     masks = ellipses(6)
     rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)) for _ in masks]
+    images = [Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)) for _ in masks]
     lab = descriptors.lab_colour(8)
-    expected = distance_matched_auc([MaskedImage(p, m) for p, m in zip(pictures, masks, strict=True)], lab, 64, 8)
-    maps = [[lab.maps(picture_tensor(p, 64, 8))] for p in pictures]
-    assert score(maps, [annotation(m) for m in masks], [lab.similarity])["distance-matched AUC"][0] == expected
+    expected = distance_matched_auc(zip(images, masks, strict=True), lab, 64, 8)
+    maps = [[lab.maps(picture_tensor(image, 64, 8))] for image in images]
+    assert score(maps, list(map(annotation, masks)), [lab.similarity], ["AUC"])["AUC"].scores()[0] == expected
 
 
-def test_of_boxes_corloc_and_purity_are_scored():
+def test_of_boxes_corloc_and_purity_are_scored(score):
     masks = ellipses(10)
     known = [Annotation(None, boxes_of(m), ["object"]) for m in masks]
-    rows = score([[knows(m)] for m in masks], known, [descriptors.cosine], masks=False)
-    assert list(rows) == ["CorLoc (boxes)", "region purity (boxes)"]
-    assert rows["CorLoc (boxes)"][0].mean == 1.0
-    assert rows["region purity (boxes)"][0].mean > 0.9, "a small ellipse has few cells far from the point"
-    assert rows["region purity (boxes)"][1].mean < 0.5
+    found = score([[knows(m)] for m in masks], known, which=["CorLoc", "purity"])
+    assert np.mean(found["CorLoc"].columns[0]) == 1.0
+    assert np.mean(found["purity"].columns[0]) > 0.9, "a small ellipse has few cells far from the point"
+    assert np.mean(found["purity"].columns[1]) < 0.5
 
 
-def test_difficult_and_crowd_objects_are_left_out():
+def test_difficult_and_crowd_objects_are_left_out(score):
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     masks = np.stack([(x < 40) & (y < 40), (x >= 50) & (y < 40), (x < 90) & (y >= 44)])
     boxes = boxes_of(masks)
     every = Annotation(masks, boxes, ["a"] * 3, difficult=frozenset({0}), crowd=frozenset({2}))
     one = Annotation(masks[1:2], boxes[1:2], ["a"])
-    features = knows(masks[1:2])
-    assert score([[features]] * 2, [every] * 2, [descriptors.cosine]) == score(
-        [[features]] * 2, [one] * 2, [descriptors.cosine]
+    of_every, of_one = (score([[knows(masks[1:2])]] * 2, [known] * 2) for known in (every, one))
+    assert {name: v.columns for name, v in of_every.items()} == {name: v.columns for name, v in of_one.items()}
+
+
+def test_the_values_are_of_the_images_with_objects_that_count(score):
+    """Image 1 has none, and that of image 3 is too small for a cell to lie far from its points."""
+    masks = [*ellipses(5), np.zeros((0, HEIGHT, WIDTH), dtype=bool)]
+    masks[1], masks[5] = masks[5], masks[1]
+    masks[3] = np.zeros((1, HEIGHT, WIDTH), dtype=bool)
+    masks[3][:, 30:38, 40:52] = True
+    generator = torch.Generator().manual_seed(0)
+    maps = [[torch.randn(1, 4, 8, 12, generator=generator)] for _ in masks]
+    found = score(maps, list(map(annotation, masks)))
+    every, no_object = [0, 2, 3, 4, 5], "no object covers 1 % to 90 % of the image"
+    assert {name: v.images for name, v in found.items()} == dict.fromkeys(ALL, every) | {"purity": [0, 2, 4, 5]}
+    assert {v.asked for v in found.values()} == {6}
+    assert (found["AUC"].why, found["IoU"].why) == (no_object, no_object)
+    assert found["purity"].why == (
+        f"{no_object}, or no object reaches farther than an eighth of the image's longer side from its points"
     )
+    one = score(maps[:1], list(map(annotation, masks[:1])))
+    assert one["IoU"].columns[0] == [], "no other image chooses its threshold"
+    assert len(one["AUC"].columns[0]) == 1
+    none = score(maps[1:2], list(map(annotation, masks[1:2])))
+    assert not any(any(v.columns) for v in none.values())
 
 
-def test_without_an_object_there_are_no_rows_and_with_one_image_no_threshold():
-    nothing = Annotation(np.zeros((0, HEIGHT, WIDTH), dtype=bool), np.zeros((0, 4), np.float32), [])
-    assert score([[knows(ellipses(1)[0])]], [nothing], [descriptors.cosine]) == {}
-    (mask,) = ellipses(1)
-    rows = score([[knows(mask)]], [annotation(mask)], [descriptors.cosine])
-    assert rows["mask IoU"][0] is None
-    assert rows["distance-matched AUC"][0].mean == pytest.approx(1.0)
+# ------------------------------------------------------------------------------------------------------------- the AUC
 
 
-# ---------------------------------------------------------------------------------------------------- one point's AUC
+def noisy(n: int = 12) -> list[tuple[Image.Image, np.ndarray]]:
+    """Images of noise with one or two ellipses, which only the masks know of."""
+    rng = np.random.default_rng(0)
+    masks = [np.concatenate(ellipses(1 + i % 2, seed=i)) for i in range(n)]
+    return [(Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)), m) for m in masks]
+
+
+CONSTANT = Descriptor(
+    "constant", lambda p: torch.full((1, 16, p.shape[2] // 8, p.shape[3] // 8), 0.3), descriptors.cosine
+)
+
+
+def test_features_that_prefer_the_other_side_score_nothing_and_constant_ones_a_half():
+    images = [item for item in noisy() if len(item[1]) == 1]
+    masks = iter([mask for _, mask in images])
+    wrong = Descriptor("mask", lambda _: knows(next(masks)), lambda a, b: -descriptors.cosine(a, b))
+    found = distance_matched_auc(images, wrong, 64, 8)
+    assert (found.mean, found.n) == (pytest.approx(0.0, abs=1e-6), len(images))
+    found = distance_matched_auc(noisy(), CONSTANT, 64, 8)
+    assert (found.mean, found.n) == (0.5, 12)
+    coarse = [(image.resize((48, 32)), masks) for image, masks in noisy(6)]
+    assert distance_matched_auc(coarse, CONSTANT, 64, 8).mean == 0.5, "masks of another resolution than the image"
+
+
+def test_distance_earns_nothing_although_an_ordinary_auc_rewards_it():
+    images = noisy(30)
+    assert abs(distance_matched_auc(images, descriptors.absolute_position(4), 64, 8).mean - 0.5) < 0.05
+    ordinary = []
+    for _, masks in images:
+        mask = masks[0].flatten()
+        y, x = np.divmod(np.arange(mask.size), WIDTH)
+        point = np.flatnonzero(mask)[mask.sum() // 2]
+        ordinary.append(roc_auc_score(mask, -np.hypot(x - x[point], y - y[point])))
+    assert np.mean(ordinary) > 0.8
+
+
+def test_distance_earns_nothing_on_photos(shared_data):
+    folder = shared_data("ecssd-mini")
+    images = []
+    for file in sorted((folder / "masks").glob("*.png"))[:40]:
+        with Image.open(file) as mask, Image.open(folder / "images" / f"{file.stem}.jpg") as image:
+            images.append((image.convert("RGB"), np.asarray(mask.convert("L"))[None] > 127))
+    found = distance_matched_auc(images, descriptors.absolute_position(8), 128, 8)
+    assert found.n >= 35
+    assert 0.45 < found.mean < 0.56
+
+
+def test_objects_that_are_tiny_or_nearly_everything_are_left_out():
+    masks = np.zeros((3, HEIGHT, WIDTH), dtype=bool)
+    masks[0, 10:12, 10:12] = True
+    masks[1] = True
+    item = (Image.new("RGB", (WIDTH, HEIGHT)), masks)
+    with pytest.raises(ValueError, match="no image to score"):
+        distance_matched_auc([item], CONSTANT, 64, 8)
+    masks[2, 16:48, 24:60] = True
+    assert distance_matched_auc([item, noisy(1)[0]], CONSTANT, 64, 8).n == 2
 
 
 def test_the_auc_of_one_point():
@@ -335,9 +414,19 @@ def test_the_auc_of_one_point():
             won += values[a] > values[b]
             pairs += 1
     assert point_auc(affinity, whole, inside, point) == pytest.approx(won / pairs, abs=1e-4)
-    # Of a map that reaches beyond the picture, the part that lies over it.
+    # Of a map that reaches beyond the image, the part that lies over it.
     beyond = F.pad(affinity, (0, 16, 0, 4), value=9.0)
     assert point_auc(beyond, torch.tensor([64 / 48, 36 / 32]), inside, point) == pytest.approx(won / pairs, abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_best_iou_is_that_of_the_best_threshold(seed):
+    (mask,) = ellipses(1, seed)
+    values = torch.randint(0, 9, (32, 48), generator=torch.Generator().manual_seed(seed)) + 6.0 * knows(mask)[0, 0]
+    inside = knows(mask)[0, 0].bool()
+    of = {t: float(((values >= t) & inside).sum() / ((values >= t) | inside).sum()) for t in values.unique().tolist()}
+    found, threshold = best_iou(values, torch.ones(2), torch.from_numpy(mask[0]))
+    assert found == pytest.approx(max(of.values())) == pytest.approx(of[threshold])
 
 
 def test_the_auc_of_one_point_is_that_of_the_scores():
@@ -346,7 +435,7 @@ def test_the_auc_of_one_point_is_that_of_the_scores():
     mask = drawn[0].repeat(10, axis=0).repeat(10, axis=1)
     maps = torch.rand(1, 6, 7, 11, generator=torch.Generator().manual_seed(0))
     nowhere = np.zeros((1, 4), np.float32)
-    (thing,) = objects_of_masks(mask[None], nowhere, (10 * WIDTH, 10 * HEIGHT), 3, points=8)
+    (thing,) = objects_of(mask[None], nowhere, (10 * WIDTH, 10 * HEIGHT), 3, points=8)
     aucs = []
     for point, query in zip(thing.points, sample(maps, thing.points[None])[0], strict=True):
         values = descriptors.cosine(query[None], maps[0].flatten(1).T).view(7, 11)
@@ -354,36 +443,3 @@ def test_the_auc_of_one_point_is_that_of_the_scores():
     assert len({round(auc, 3) for auc in aucs}) > 2
     alike = Descriptor("random", lambda p: p, descriptors.cosine)
     assert np.mean(aucs) == pytest.approx(object_auc(thing.affinities(alike, maps), thing), abs=1e-4)
-
-
-def test_the_values_are_of_the_pictures_with_objects_that_count():
-    """Picture 1 has none, and that of picture 3 is too small for a cell to lie far from its points."""
-    masks = [*ellipses(5), np.zeros((0, HEIGHT, WIDTH), dtype=bool)]
-    masks[1], masks[5] = masks[5], masks[1]
-    masks[3] = np.zeros((1, HEIGHT, WIDTH), dtype=bool)
-    masks[3][:, 30:38, 40:52] = True
-    generator = torch.Generator().manual_seed(0)
-    maps = [[torch.randn(1, 4, 8, 12, generator=generator)] for _ in masks]
-    scores = filled(maps, [annotation(mask) for mask in masks], [descriptors.cosine])
-    samples, rows = scores.samples(), scores.rows()
-    assert {name: found.images for name, found in samples.items()} == {
-        "distance-matched AUC": [0, 2, 3, 4, 5],
-        "mask IoU": [0, 2, 3, 4, 5],
-        "CorLoc": [0, 2, 3, 4, 5],
-        "region purity": [0, 2, 4, 5],
-    }
-    assert {found.asked for found in samples.values()} == {6}
-    assert samples["distance-matched AUC"].why == "no object covers 1 % to 90 % of the picture"
-    for name, found in samples.items():
-        assert [len(column) for column in found.columns] == [len(found.images)] * 2
-        assert [score.mean for score in rows[name]] == [np.mean(column) for column in found.columns]
-
-
-def test_a_measure_without_any_value_has_no_row():
-    """Objects so small that no cell of theirs is far from their points."""
-    masks = np.zeros((1, HEIGHT, WIDTH), dtype=bool)
-    masks[:, 30:38, 40:52] = True
-    maps = [[torch.randn(1, 4, 8, 12, generator=torch.Generator().manual_seed(i))] for i in range(2)]
-    scores = filled(maps, [annotation(masks)] * 2, [descriptors.cosine])
-    assert list(scores.rows()) == ["distance-matched AUC", "mask IoU", "CorLoc"]
-    assert (scores.samples()["region purity"].images, scores.samples()["region purity"].asked) == ([], 2)

@@ -10,32 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor, nn
 
+from plrc import cli
 from plrc.analysis import descriptors
 from plrc.analysis.descriptors import Descriptor
-from plrc.analysis.scores import (
-    Score,
-    Table,
-    ViewPairs,
-    ViewScores,
-    bootstrap,
-    draw_view_pairs,
-    score_table,
-    view_match,
-    view_match_by_chance,
-)
-from plrc.analysis.scores.table import origin_of
-from plrc.backbones import build
-from plrc.config import load_config
+from plrc.analysis.scores import Score, ScoredImage, Table, aligned, bootstrap, result, score_table
 from plrc.data.annotated import open_annotated
-from plrc.data.loader import view_sampler
 from plrc.data.scenes import Scenes
 from plrc.data.sources import Source
-from plrc.geometry import cell_centres
+from plrc.registry import SCORES
 
 OBJECTS = ["distance-matched AUC", "mask IoU", "CorLoc", "region purity"]
 VIEWS = "view match (±1 of 7×7 cells)"
@@ -44,10 +30,10 @@ VIEWS = "view match (±1 of 7×7 cells)"
 def pooled(name: str = "pooled", stride: int = 32, seen: list[Tensor] | None = None) -> Descriptor:
     """Mean colours; keeps what it was given."""
 
-    def maps(pictures: Tensor) -> Tensor:
+    def maps(images: Tensor) -> Tensor:
         if seen is not None:
-            seen.append(pictures)
-        return nn.functional.avg_pool2d(pictures, stride)
+            seen.append(images)
+        return nn.functional.avg_pool2d(images, stride)
 
     return Descriptor(name, maps, descriptors.cosine)
 
@@ -72,9 +58,9 @@ def test_the_scores_of_scenes(table):
 def test_each_picture_is_described_once(table):
     _, seen = table
     views = [p for p in seen if len(p) == 2]
-    pictures = [p for p in seen if len(p) == 1]
-    assert len(pictures) == 4
-    assert {tuple(p.shape) for p in pictures} == {(1, 3, 96, 128)}, "whole multiples of 32"
+    images = [p for p in seen if len(p) == 1]
+    assert len(images) == 4
+    assert {tuple(p.shape) for p in images} == {(1, 3, 96, 128)}, "whole multiples of 32"
     assert {tuple(p.shape) for p in views} == {(2, 3, 224, 224)}
     assert len(views) <= 4
 
@@ -86,63 +72,7 @@ def test_a_table_says_the_same_again_and_alone(table):
         assert again.rows[name] == found.rows[name][1:]
 
 
-def one_by_one(pairs: ViewPairs) -> list[ViewPairs]:
-    n = range(len(pairs.points))
-    return [ViewPairs(pairs.views[:, i : i + 1], pairs.points[i : i + 1], pairs.targets[i : i + 1]) for i in n]
-
-
-def test_view_match_is_that_of_drawn_pairs_judged_by_cells_of_32_pixels():
-    config = load_config("imagenet")
-    pairs = draw_view_pairs(Scenes(8), view_sampler(config), 224, range(8))
-    coarse, fine = pooled("coarse", 32), pooled("fine", 8)
-    scores = ViewScores([coarse, fine])
-    for i, pair in enumerate(one_by_one(pairs)):
-        scores.add(i, pair)
-    ((name, (of_coarse, of_fine, chance)),) = scores.rows().items()
-    assert name == VIEWS
-    assert of_coarse.mean == pytest.approx(view_match(pairs, coarse).mean)
-    assert chance.mean == pytest.approx(view_match_by_chance(pairs, 7, 7).mean)
-    assert of_fine.mean > view_match(pairs, fine).mean + 0.05, "one cell of 8 pixels would be a harder task"
-    alone = ViewScores([fine])
-    for pair in one_by_one(pairs):
-        alone.add(0, pair)
-    assert alone.rows()[VIEWS][0] == of_fine, "whatever stands beside it"
-
-
-@pytest.mark.parametrize("cells", [7, 14, 21, 28])
-def test_perfect_features_of_any_fineness_hit_the_coarse_cell_itself(cells):
-    points = torch.rand(1, 200, 2, generator=torch.Generator().manual_seed(0))
-    pair = ViewPairs(torch.zeros(2, 1, 3, 224, 224), points, points)
-
-    def places(n: int) -> Descriptor:
-        maps = cell_centres(n, n).permute(2, 0, 1).expand(2, -1, -1, -1)
-        return Descriptor(str(n), lambda views: maps, lambda a, b: -(a[:, None] - b).norm(dim=2))
-
-    scores = ViewScores([places(cells)], within=0)
-    scores.add(0, pair)
-    assert scores.rows()["view match (±0 of 7×7 cells)"][0].mean > 0.99  # a point on a border may round to either side
-
-
-def test_a_fine_match_counts_for_the_coarse_cell_it_lies_in():
-    """Blind matches of a finer map are right as often as blind matches of the coarse one."""
-    config = load_config("imagenet")
-    pairs = draw_view_pairs(Scenes(40), view_sampler(config), 224, range(40))
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(cells: int) -> Descriptor:
-        return Descriptor(
-            str(cells), lambda p: torch.randn(len(p), 8, cells, cells, generator=generator), descriptors.cosine
-        )
-
-    scores = ViewScores([noise(7), noise(28)])
-    for pair in one_by_one(pairs):
-        scores.add(0, pair)
-    coarse, fine, chance = scores.rows()[VIEWS]
-    assert abs(coarse.mean - chance.mean) < 0.035
-    assert abs(fine.mean - chance.mean) < 0.035
-
-
-# ---------------------------------------------------------------------------------------------------- other data sets
+# ----------------------------------------------------------------------------------------------------- other data sets
 
 
 def photo(file: Path, seed: int, hue: int = 0) -> None:
@@ -189,11 +119,11 @@ def test_boxes_without_masks(tmp_path):
         )
     found = scored(tmp_path)
     assert list(found.rows) == ["CorLoc (boxes)", "region purity (boxes)", VIEWS]
-    assert found.notes()[0] == "it: 3 pictures with boxes (PASCAL VOC: Annotations/, JPEGImages/)"
-    assert found.notes()[1].startswith("not scored: distance-matched AUC and mask IoU (boxes, but no masks); PCK")
+    assert found.notes()[0] == "it: 3 images with boxes (PASCAL VOC: Annotations/, JPEGImages/)"
+    assert found.notes()[1].startswith("not scored: distance-matched AUC and mask IoU (no masks); PCK")
 
 
-def test_pictures_alone_and_undecodable_ones(tmp_path):
+def test_images_alone_and_undecodable_ones(tmp_path):
     for i in range(3):
         photo(tmp_path / f"{i}.png", i)
     (tmp_path / "broken.png").write_bytes(b"nothing")
@@ -203,13 +133,13 @@ def test_pictures_alone_and_undecodable_ones(tmp_path):
     (out,) = found.left_out
     assert out.startswith("broken.png: not a JPEG")
     assert found.notes() == [
-        f"it: 3 of 4 pictures of which nothing is known; left out 1: {out}",
-        "not scored: AUC, mask IoU, CorLoc and region purity (no masks or boxes); PCK (no keypoints); k-NN (fewer than "
-        "two class folders)",
+        f"it: 3 of 4 images of which nothing is known; left out 1: {out}",
+        "not scored: distance-matched AUC and mask IoU (no masks); CorLoc and region purity (no masks or boxes); PCK "
+        "(no keypoints); k-NN (fewer than two class folders)",
     ]
     for i in range(3):
         (tmp_path / f"{i}.png").unlink()
-    with pytest.raises(ValueError, match=r"none of 1 pictures can be scored, left out 1: broken\.png"):
+    with pytest.raises(ValueError, match=r"none of 1 images can be scored, left out 1: broken\.png"):
         scored(tmp_path)
 
 
@@ -221,14 +151,14 @@ def test_a_bad_annotation_is_named_and_left_out(tmp_path):
         mask[20:70, 30:90] = 255
         Image.fromarray(mask).save(tmp_path / "masks" / f"{i}.png")
     found = scored(tmp_path)
-    assert found.rows[OBJECTS[0]][0].n == found.rows[VIEWS][0].n == found.pictures == 2
+    assert found.rows[OBJECTS[0]][0].n == found.rows[VIEWS][0].n == found.images == 2
     first, second = found.notes()
-    assert re.fullmatch(r"it: 2 of 3 pictures with masks \(images/, masks/\); left out 1: .*1\.png.* 100 × 96.*", first)
+    assert re.fullmatch(r"it: 2 of 3 images with masks \(images/, masks/\); left out 1: .*1\.png.* 100 × 96.*", first)
     assert second == "not scored: PCK (no keypoints); k-NN (fewer than two class folders)"
-    assert [sample.images for sample in found.samples.values()] == [[0, 2]] * 5
+    assert [values.images for values in found.values.values()] == [[0, 2]] * 5
     for i in (0, 2):
         (tmp_path / "images" / f"{i}.png").unlink()
-    with pytest.raises(ValueError, match=r"none of 1 pictures can be scored, left out 1: .*1\.png.* 100 × 96"):
+    with pytest.raises(ValueError, match=r"none of 1 images can be scored, left out 1: .*1\.png.* 100 × 96"):
         scored(tmp_path)
 
 
@@ -237,9 +167,9 @@ def test_what_was_scored_until_an_interrupt_is_a_table():
         return numbers[:2]
 
     found = score_table(Scenes(3), [pooled()], "it", 64, progress=two)
-    assert (found.interrupted_after, found.pictures) == (2, 2)
+    assert (found.interrupted_after, found.images) == (2, 2)
     assert found.rows[OBJECTS[0]][0].n == 2
-    assert found.to_text().startswith("it (interrupted after 2 pictures)  n ")
+    assert found.to_text().startswith("it (interrupted after 2 images)  n ")
     assert score_table(Scenes(2), [pooled()], "it", 64).rows == found.rows
 
 
@@ -265,7 +195,7 @@ def test_a_limit_is_spread_over_the_set_and_progress_is_told():
     ("options", "message"),
     [
         ({"descriptors": []}, "name a checkpoint"),
-        ({"limit": 0}, "takes 1 picture or more of a data set, not 0"),
+        ({"limit": 0}, "takes 1 image or more of a data set, not 0"),
         ({"short_side": 0}, "takes 1 pixel or more, not 0"),
         ({"within": -1}, "takes 0 cells or more, not -1"),
         ({"descriptors": [pooled(), pooled()]}, "a name of its own, not pooled, pooled, Lab"),
@@ -285,6 +215,101 @@ def test_real_photos(shared_data):
     assert abs(ecssd.rows[OBJECTS[0]][2].mean - 0.5) < 0.15
     willow = score_table(photos("pf-willow-part"), [pooled("p", 16)], "willow", 128, limit=6)
     assert next(iter(willow.rows.values()))[0].n >= 4
+
+
+# ------------------------------------------------------------------------------------------------ measures, registered
+
+
+def brightness(image: ScoredImage) -> list[float] | str:
+    """A score that a reader of CONTRIBUTING might write: the mean of each map, and 0.5."""
+    if image.number == 1:
+        return "too dark"
+    return [*(float(maps.mean()) for maps in image.maps), 0.5]
+
+
+def test_a_registered_score_is_a_row_of_plrc_score(tmp_path, capsys):
+    SCORES.add("brightness", brightness, "how bright the maps are", title="mean value", needs="masks")
+    try:
+        for i in range(3):
+            photo(tmp_path / "data" / "images" / f"{i}.png", i)
+            (tmp_path / "data" / "masks").mkdir(exist_ok=True)
+            Image.fromarray(np.full((96, 128), 255, np.uint8)).save(tmp_path / "data" / "masks" / f"{i}.png")
+        data, out = tmp_path / "data", tmp_path / "s"
+        cli.main(["score", str(data), "--checkpoint", "random:tiny", "--size", "64", "--out", str(out)])
+        said = capsys.readouterr().out
+        content = json.loads(out.with_suffix(".json").read_text())["rows"]["mean value"]
+        with np.load(out.with_suffix(".npz")) as arrays:
+            assert arrays["images of mean value"].tolist() == [0, 2]
+            assert np.mean(arrays["mean value: random:tiny"]) == pytest.approx(content["random:tiny"]["mean"])
+        assert content["chance"] == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 2}
+        assert re.search(r"^mean value +2 +\S", said, re.MULTILINE)
+        assert "1 in mean value (too dark)" in said
+        table = score_table(Scenes(2), [pooled()], "it", 64, measures=["brightness", "views"])
+        assert [row.split(" (")[0] for row in table.rows] == ["view match", "mean value"]
+        table = score_table(open_annotated(str(tmp_path / "data" / "images")), [pooled()], "it", 64)
+        assert "mean value (no masks)" in table.notes()[1]
+    finally:
+        del SCORES["brightness"]
+
+
+def test_only_the_measures_that_are_asked_for_are_taken():
+    seen: list[Tensor] = []
+    table = score_table(Scenes(3), [pooled(seen=seen)], "it", 64, measures=["purity", "auc"])
+    assert list(table.rows) == ["distance-matched AUC", "region purity"]
+    assert len(table.notes()) == 1, "nothing is missing of what was asked for"
+    assert all(len(p) == 1 for p in seen), "no views"
+    table = score_table(Scenes(3), [pooled(seen=seen[:0])], "it", 64, measures=["views"])
+    assert table.seconds == {}, "no image was described whole"
+    with pytest.raises(ValueError, match=r"unknown score 'acu': choose one of auc, iou, .* did you mean 'auc'"):
+        score_table(Scenes(3), [pooled()], "it", measures=["acu"])
+
+
+# ------------------------------------------------------------------------------------------------------------- numbers
+
+
+def test_a_result_says_number_interval_and_chance():
+    score = Score(0.617, 0.394, 0.7912, 12)
+    assert result("object AUC", score, 0.5, "distance-matched") == (
+        "object AUC 0.62 [0.39, 0.79] (distance-matched, chance 0.50)"
+    )
+    assert result("correct", 0.11, 0.003, unit="%") == "correct 11.0 % (chance 0.3 %)"
+    assert result("correct", score, unit="%") == "correct 61.7 [39.4, 79.1] %"
+    assert result("cosine", replace(score, mean=-0.25, n=1)) == "cosine −0.25"
+    assert aligned([["a", "12", "x"], ["long", "3", ""]]) == ["a     12  x", "long  3"]
+
+
+def test_a_bootstrap_of_equal_values_is_that_value():
+    score = bootstrap([0.25] * 7)
+    assert (score.mean, score.low, score.high, score.n) == (0.25, 0.25, 0.25, 7)
+    assert str(score) == "0.250 [0.250, 0.250]"
+
+
+def test_the_interval_holds_the_mean_and_shrinks_with_the_number_of_images():
+    values = np.random.default_rng(0).random(1600)
+    widths = []
+    for n in (25, 100, 400, 1600):
+        score = bootstrap(values[:n].tolist())
+        assert score.low < score.mean < score.high
+        assert score.mean == pytest.approx(values[:n].mean())
+        assert score.n == n
+        widths.append(score.high - score.low)
+        # Of the mean of n uniform numbers: ± 1.96 / sqrt(12 n)
+        assert widths[-1] == pytest.approx(2 * 1.96 / np.sqrt(12 * n), rel=0.25)
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_a_bootstrap_is_reproducible_and_needs_a_value():
+    values = [0.1, 0.5, 0.9, 0.3]
+    assert bootstrap(values) == bootstrap(values)
+    with pytest.raises(ValueError, match="no image to score"):
+        bootstrap([])
+
+
+def test_of_one_image_there_is_no_interval():
+    score = bootstrap([0.0625])
+    assert (score.mean, score.n) == (0.0625, 1)
+    assert np.isnan([score.low, score.high]).all()
+    assert str(score) == "0.062 (n = 1)"
 
 
 # ------------------------------------------------------------------------------------------------------------- written
@@ -310,7 +335,7 @@ def test_markdown_and_text():
         "| layer |  | c5 | – |",
         "| AUC | 12 | 0.750 [0.500, 1.000] | 0.500 [0.500, 0.500] |",
         "| k-NN | 9 | 1.000 [1.000, 1.000] | – |",
-        "| seconds a picture (448 px) |  | 0.123 | – |",
+        "| seconds an image (448 px) |  | 0.123 | – |",
     ]
     lines = FIXED.to_text().splitlines()
     assert len(lines) == 5
@@ -321,12 +346,12 @@ def test_markdown_and_text():
 
 
 def test_lines_are_the_text_without_the_seconds():
-    known = replace(FIXED, layout="with masks", pictures=2, available=9, left_out=("a: x", "b: y"), missing=("none",))
-    notes = ["a, b: 2 of 9 pictures with masks; left out 2: a: x; b: y", "none"]
+    known = replace(FIXED, layout="with masks", images=2, available=9, left_out=("a: x", "b: y"), missing=("none",))
+    notes = ["a, b: 2 of 9 images with masks; left out 2: a: x; b: y", "none"]
     text = known.to_text().splitlines()
     assert known.notes() == known.lines()[4:] == text[5:] == notes
     assert [line.split() for line in known.lines()[:4]] == [line.split() for line in text[:4]]
-    assert text[4].startswith("seconds a picture (448 px)")
+    assert text[4].startswith("seconds an image (448 px)")
     assert known.to_markdown().splitlines()[6:] == ["", notes[0], "", notes[1]]
 
 
@@ -337,7 +362,7 @@ def test_records_and_content_hold_every_number():
     origin = {"checkpoint": "runs/x.pt", "layer": "c5", "sha256": "ab", "arch": "tiny", "branch": "", "format": ""}
     assert rows[0] == {**first, **asked, **origin, "note": ""}
     assert rows[1].items() >= {"column": "chance", **asked, "checkpoint": "", "layer": ""}.items()
-    assert [row["measure"] for row in rows] == ["AUC", "AUC", "k-NN", "seconds a picture"]
+    assert [row["measure"] for row in rows] == ["AUC", "AUC", "k-NN", "seconds an image"]
     assert rows[-1]["mean"] == 0.1234
     content = json.loads(json.dumps(FIXED.content(), allow_nan=False))
     assert content["rows"]["AUC"]["chance"] == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 12}
@@ -360,17 +385,17 @@ def test_arrays_are_what_the_scores_are_means_of(table):
     found, _ = table
     arrays = found.arrays()
     for measure, scores in found.rows.items():
-        assert arrays[f"pictures of {measure}"].tolist() == [0, 1, 2, 3]
+        assert arrays[f"images of {measure}"].tolist() == [0, 1, 2, 3]
         for column, score in zip(found.columns, scores, strict=True):
             assert bootstrap(arrays[f"{measure}: {column}"]) == score
-        names = arrays[f"names of pictures of {measure}"]
+        names = arrays[f"names of images of {measure}"]
         assert names.tolist() == [f"scene-00000{i}" for i in range(4)]
     assert len(arrays) == 5 * 7
-    kinds = {name: "iU"[name.startswith("names")] if "pictures of" in name else "f" for name in arrays}
+    kinds = {name: "iU"[name.startswith("names")] if "images of" in name else "f" for name in arrays}
     assert {name: array.dtype.kind for name, array in arrays.items()} == kinds
 
 
-def test_pictures_are_named_as_their_files_are(tmp_path):
+def test_images_are_named_as_their_files_are(tmp_path):
     for i in (0, 1, 2):
         photo(tmp_path / "images" / f"p{5 * i}.png", i)
         (tmp_path / "masks").mkdir(exist_ok=True)
@@ -378,9 +403,9 @@ def test_pictures_are_named_as_their_files_are(tmp_path):
         mask[20 : 70 if i else 24, 30 : 90 if i else 34] = 255
         Image.fromarray(mask).save(tmp_path / "masks" / f"p{5 * i}.png")
     arrays, source = scored(tmp_path).arrays(), open_annotated(str(tmp_path))
-    assert arrays[f"pictures of {VIEWS}"].tolist() == [0, 1, 2]
+    assert arrays[f"images of {VIEWS}"].tolist() == [0, 1, 2]
     for measure, numbers in ((VIEWS, [0, 1, 2]), (OBJECTS[0], [1, 2])):
-        named = arrays[f"names of pictures of {measure}"].tolist()
+        named = arrays[f"names of images of {measure}"].tolist()
         assert named == [source.name(i) for i in numbers]
         assert [name.split("/")[-1] for name in named] == [f"p{n}.png" for n in (0, 10, 5)][-len(numbers) :]
 
@@ -389,8 +414,8 @@ def test_a_baseline_without_values_has_no_array(tmp_path):
     for i in range(4):
         photo(tmp_path / "ab"[i % 2] / f"{i}.png", i, i % 2)
     names = [name for name in scored(tmp_path).arrays() if "1-NN" in name]
-    pictures = ["pictures of 1-NN accuracy", "names of pictures of 1-NN accuracy"]
-    assert names == [*pictures, *(f"1-NN accuracy: {c}" for c in ("pooled", "Lab colour", "chance"))]
+    images = ["images of 1-NN accuracy", "names of images of 1-NN accuracy"]
+    assert names == [*images, *(f"1-NN accuracy: {c}" for c in ("pooled", "Lab colour", "chance"))]
 
 
 def test_the_digest_is_of_pixels_and_of_what_is_known(tmp_path):
@@ -414,12 +439,12 @@ def test_a_measure_for_which_no_picture_counts_is_not_scored(tmp_path):
     for i in range(2):
         photo(tmp_path / "ab"[i] / f"{i}.png", i)
     found = scored(tmp_path)
-    assert found.notes()[1].endswith("; k-NN accuracy (no class has two pictures)")
+    assert found.notes()[1].endswith("; k-NN accuracy (no class has two images)")
     assert len(found.notes()) == 2
     assert list(found.rows) == [VIEWS]
 
 
-def test_pictures_that_do_not_count_are_counted(tmp_path):
+def test_images_that_do_not_count_are_counted(tmp_path):
     for i in range(3):
         photo(tmp_path / "images" / f"{i}.png", i)
         (tmp_path / "masks").mkdir(exist_ok=True)
@@ -427,9 +452,8 @@ def test_pictures_that_do_not_count_are_counted(tmp_path):
         mask[20 : 70 if i else 24, 30 : 90 if i else 34] = 255
         Image.fromarray(mask).save(tmp_path / "masks" / f"{i}.png")
     assert scored(tmp_path).notes()[2] == (
-        "pictures that do not count: 1 in distance-matched AUC, mask IoU and CorLoc (no object covers 1 % to 90 % of "
-        "the picture); 1 in region purity (no object reaches farther than an eighth of the picture's longer side from "
-        "its points)"
+        "images that do not count: 1 in distance-matched AUC, mask IoU, CorLoc and region purity (no object covers 1 % "
+        "to 90 % of the image)"
     )
 
 
@@ -446,30 +470,3 @@ def test_a_table_is_drawn():
     two = replace(FIXED, columns=("net", "other", "chance"), rows={"AUC": (FIXED.rows["AUC"][0],) * 3})
     texts = replace(two, networks={**FIXED.networks, **other}).draw().findobj(Text)
     assert "layers c5, projector; short side 448 px" in {text.get_text() for text in texts}
-
-
-# -------------------------------------------------------------------------------------------------- a dense descriptor
-
-
-def test_a_layer_of_an_encoder_is_described():
-    from plrc.analysis.features import DenseEncoder
-    from plrc.pretrained import Origin, Pretrained
-
-    torch.manual_seed(0)
-    trunk = build("tiny")
-    head = nn.Conv2d(128, 5, 1)
-    origin = Origin(name="net", path=None, format="random", branch="", arch="tiny", sha256=None, note="")
-    encoder = DenseEncoder(Pretrained(backbone=trunk, heads={"projector": head}, origin=origin))
-    pictures = torch.rand(2, 3, 32, 64)
-    last, fine, projected = (descriptors.dense(encoder, layer) for layer in (None, "c2", "projector"))
-    assert [d.name for d in (last, fine, projected)] == ["net", "net c2", "net projector"]
-    assert descriptors.dense(encoder, "c2", name="mine").name == "mine"
-    assert (last.origin, last.layer, projected.layer) == (origin, "c3", "projector")
-    assert origin_of(last).items() >= {"checkpoint": "net", "layer": "c3", "arch": "tiny", "sha256": None}.items()
-    assert last.maps(pictures).shape == (2, 128, 4, 8)
-    assert fine.maps(pictures).shape == (2, 64, 8, 16)
-    expected = descriptors.network("raw", nn.Sequential(trunk, head)).maps(pictures)
-    torch.testing.assert_close(projected.maps(pictures), expected)
-    assert not projected.maps(pictures).requires_grad
-    with pytest.raises(ValueError, match="no layer 'c9'"):
-        descriptors.dense(encoder, "c9")

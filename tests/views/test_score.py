@@ -33,7 +33,7 @@ def test_what_is_drawn(data):
     assert {origin["layer"] for origin in table.networks.values()} == {"c2"}
     assert drawing.lines[1].split() == ["layer", "c2", "c2", "–", "–", "–"]
     assert drawing.lines == table.lines()
-    assert drawing.lines[-2] == "masked: 2 of 3 pictures with masks (images/, masks/)"
+    assert drawing.lines[-2] == "masked: 2 of 3 images with masks (images/, masks/)"
     assert drawing.parameters == {
         "dataset": data, "checkpoints": [TINY, OTHER], "layer": "c2", "branch": None, "size": 64, "most": 2,
         "within": 2, "until": None, "device": "cpu",
@@ -47,8 +47,8 @@ def test_a_reader_can_compare_two_networks_in_pairs(data):
     drawing = draw_score(data, [TINY, OTHER], size=64)
     for measure, (a, b, *_) in drawing.table.rows.items():
         values = [drawing.arrays[f"{measure}: {name}"] for name in (TINY, OTHER)]
-        assert drawing.arrays[f"pictures of {measure}"].tolist() == [0, 1, 2]
-        assert drawing.arrays[f"names of pictures of {measure}"].tolist() == [f"images/p{i}.png" for i in range(3)]
+        assert drawing.arrays[f"images of {measure}"].tolist() == [0, 1, 2]
+        assert drawing.arrays[f"names of images of {measure}"].tolist() == [f"images/p{i}.png" for i in range(3)]
         assert np.mean(values[0] - values[1]) == pytest.approx(a.mean - b.mean, abs=1e-12)
         assert bootstrap(values[1]) == b
 
@@ -71,7 +71,7 @@ def test_files(data, tmp_path):
     assert [(row["measure"], row["column"], float(row["mean"]), row["n"]) for row in rows[:1]] == [
         ("distance-matched AUC", TINY, auc.mean, "3")
     ]
-    assert rows[-1].items() >= {"measure": "seconds a picture", "low": "", "high": "", "n": "", "data": data}.items()
+    assert rows[-1].items() >= {"measure": "seconds an image", "low": "", "high": "", "n": "", "data": data}.items()
     assert files[5].read_text(encoding="utf-8") == drawing.table.to_markdown() + "\n"
 
 
@@ -92,7 +92,7 @@ def test_names_of_any_bytes_are_written(data, tmp_path):
     assert b"caf\xe9" in rows.read_bytes()
     assert page.read_bytes().startswith(b"| caf\xe9 | n |")
     with np.load(arrays) as stored:
-        assert any("p\udce9.png" in name for name in stored["names of pictures of region purity"].tolist())
+        assert any("p\udce9.png" in name for name in stored["names of images of region purity"].tolist())
     assert replay(recipe, KINDS)[1] == []
 
 
@@ -108,13 +108,13 @@ def test_a_replay_scores_again(data, tmp_path):
     changed = replay(recipe, KINDS)[1]
     assert changed[0] == f"{data} is not the same as then"
     assert any(line.startswith(f"the array distance-matched AUC: {TINY} differs, by at most 0") for line in changed)
-    assert not any("pictures of" in line for line in changed)
+    assert not any("images of" in line for line in changed)
 
 
 def test_what_was_scored_until_an_interrupt_is_replayed(data, tmp_path):
     drawing = draw_score(data, [TINY], size=64, through=lambda numbers: numbers[:2])
     assert drawing.parameters["until"] == drawing.table.interrupted_after == 2
-    assert drawing.lines[0].startswith("masked (interrupted after 2 pictures)  n ")
+    assert drawing.lines[0].startswith("masked (interrupted after 2 images)  n ")
     assert replay(drawing.save(tmp_path / "s")[2], KINDS)[1] == []
 
 

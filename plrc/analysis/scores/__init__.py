@@ -1,29 +1,23 @@
-"""Numbers beside the pictures, each with its count, a bootstrap interval and trivial baselines to stand beside it."""
+"""Numbers beside the figures, each with its count, a bootstrap interval and trivial baselines to stand beside it."""
 
-from plrc.analysis.scores.bootstrap import Score, bootstrap
-from plrc.analysis.scores.keypoints import KeypointScores
-from plrc.analysis.scores.neighbours import NeighbourScores, nearest_neighbour_hits
-from plrc.analysis.scores.object_scores import ObjectScores
-from plrc.analysis.scores.objects import MaskedImage, best_iou, distance_matched_auc, point_auc
-from plrc.analysis.scores.scoring import score_table
-from plrc.analysis.scores.table import Table
-from plrc.analysis.scores.views import ViewPairs, ViewScores, draw_view_pairs, view_match, view_match_by_chance
+from plrc.analysis.scores.matching import ViewPairs, draw_view_pairs, view_match, view_match_by_chance
+from plrc.analysis.scores.objects import best_iou, distance_matched_auc, point_auc
+from plrc.analysis.scores.scoring import ScoredImage, score_table
+from plrc.analysis.scores.table import Score, Table, Values, aligned, bootstrap, result
 
 __all__ = [
-    "KeypointScores",
-    "MaskedImage",
-    "NeighbourScores",
-    "ObjectScores",
     "Score",
+    "ScoredImage",
     "Table",
+    "Values",
     "ViewPairs",
-    "ViewScores",
+    "aligned",
     "best_iou",
     "bootstrap",
     "distance_matched_auc",
     "draw_view_pairs",
-    "nearest_neighbour_hits",
     "point_auc",
+    "result",
     "score_table",
     "view_match",
     "view_match_by_chance",

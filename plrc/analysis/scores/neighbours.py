@@ -1,82 +1,82 @@
-"""k nearest neighbours: is a picture surrounded by pictures of its class?"""
+"""k nearest neighbours: is an image surrounded by images of its class?"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from plrc.analysis.descriptors import Descriptor
-from plrc.analysis.scores.bootstrap import Sample, Score, scores_of
+from plrc.analysis.scores.table import Values
+
+if TYPE_CHECKING:
+    from plrc.analysis.scores.scoring import ScoredImage
 
 _NEIGHBOURS = 20  # as in DINO's protocol, which weights the votes
-_CHUNK = 1000  # pictures that are compared with all others at once
+_CHUNK = 1000  # images that are compared with all others at once
 
 
-class NeighbourScores:
-    """k-nearest-neighbour accuracy of several descriptors, leaving one out, by the mean of each picture's map.
+class NearestNeighbours:
+    """k-nearest-neighbour accuracy, leaving one out, by the mean of each image's map.
 
-    A picture is right if its class has the most of the votes of its k nearest others, each one vote; of equals, the
-    class whose pictures are nearer (by the sum of their ranks). Classes with a single picture are left out. By chance:
-    the share of the most frequent class, the most that a guess gets that does not look at the picture.
+    An image is right if its class has the most of the votes of its k nearest others, each one vote; of equals, the
+    class whose images are nearer (by the sum of their ranks). Classes with a single image are left out. By chance: the
+    share of the most frequent class, the most that a guess gets that does not look at the image. A baseline of
+    positions has no value: its mean tells nothing.
 
-    Leaving one out takes a vote from the right class and none from the others: of ten pictures a class, nine would
-    stand against ten, and features that tell nothing would score less than chance. With each picture therefore one
-    random picture of *every* other class is left out too. Whatever a picture's class, the same numbers of each stand
-    against each other.
+    Leaving one out takes a vote from the right class and none from the others: of ten images a class, nine would stand
+    against ten, and features that tell nothing would score less than chance. With each image therefore one random image
+    of *every* other class is left out too. Whatever an image's class, the same numbers of each stand against each
+    other.
 
-    k is 20, or the size of the smallest class less one (that many of its pictures can vote) where that is smaller:
-    with more, its pictures could not be right. The measure's name says k.
+    k is 20, or the size of the smallest class minus one (that many of its images can vote) where that is smaller: with
+    more, its images could not be right. The row's name says k.
     """
 
-    def __init__(self, descriptors: Sequence[Descriptor]) -> None:
-        self._descriptors = descriptors
-        self._means: list[list[Tensor]] = [[] for _ in descriptors]
+    def __init__(self) -> None:
+        self._descriptors: Sequence[Descriptor] = ()
+        self._means: list[list[Tensor]] = []  # of each image, of each descriptor
         self._labels: list[str] = []
         self._numbers: list[int] = []
 
-    def add(self, number: int, label: str, maps: Sequence[Tensor]) -> None:
-        """Take up one picture by its number: its class, and of each descriptor the map ``(1, C, h, w)``."""
-        self._numbers.append(number)
-        self._labels.append(label)
-        for means, features in zip(self._means, maps, strict=True):
-            means.append(features[0].mean(dim=(1, 2)))
+    def add(self, image: ScoredImage) -> None:
+        """Take up one image."""
+        self._descriptors = image.descriptors
+        self._numbers.append(image.number)
+        self._labels.append(image.label or "")
+        self._means.append([features[0].mean(dim=(1, 2)) for features in image.maps])
 
-    def rows(self) -> dict[str, list[Score | None]]:
-        """The measure's name → a score a descriptor, and last the one by chance. Empty without two classes of two."""
-        return scores_of(self.samples())
-
-    def samples(self) -> dict[str, Sample]:
-        """The measure's name → 1 or 0 a picture; by chance, whether it is of the most frequent class."""
+    def values(self) -> dict[str, Values]:
+        """1 or 0 an image; by chance, whether it is of the most frequent class."""
         every = Counter(self._labels)
         counts = {label: n for label, n in every.items() if n > 1}
-        why = "a picture alone in its class"
+        why = "an image alone in its class"
         if len(counts) < 2:
-            why = "one class only" if len(every) == 1 else f"{'only one' if counts else 'no'} class has two pictures"
-            return {"k-NN accuracy": Sample([], [[] for _ in (*self._descriptors, None)], len(self._labels), why)}
+            why = "one class only" if len(every) == 1 else f"{'only one' if counts else 'no'} class has two images"
+            return {"k-NN accuracy": Values([], [[] for _ in (*self._descriptors, None)], len(self._labels), why)}
         kept = [i for i, label in enumerate(self._labels) if label in counts]
         labels = [self._labels[i] for i in kept]
         k = min(_NEIGHBOURS, min(counts.values()) - 1)
+        columns: list[list[float]] = []
+        for d, descriptor in enumerate(self._descriptors):
+            means = torch.stack([self._means[i][d] for i in kept])
+            columns.append(nearest_neighbour_hits(means, labels, descriptor.similarity, k) if descriptor.pooled else [])
         most = max(counts, key=lambda label: counts[label])
-        hits = [
-            nearest_neighbour_hits(torch.stack([means[i] for i in kept]), labels, descriptor.similarity, k)
-            for descriptor, means in zip(self._descriptors, self._means, strict=True)
-        ]
-        chance = [float(label == most) for label in labels]
-        numbers = [self._numbers[i] for i in kept]
-        return {f"{k}-NN accuracy": Sample(numbers, [*hits, chance], len(self._labels), why)}
+        columns.append([float(label == most) for label in labels])
+        return {f"{k}-NN accuracy": Values([self._numbers[i] for i in kept], columns, len(self._labels), why)}
 
 
 def nearest_neighbour_hits(
     features: Tensor, labels: Sequence[str], similarity: Callable[[Tensor, Tensor], Tensor], k: int
 ) -> list[float]:
-    """1 for every picture whose class wins among its k nearest others, else 0; the others are those of ``voters_out``.
+    """1 for every image whose class wins among its k nearest others, else 0; the others are those of ``voters_out``.
 
     Args:
-        features: ``(n, C)``, of n pictures in c classes, n − c ≥ k.
+        features: ``(n, C)``, of n images in c classes, n − c ≥ k.
     """
     names = sorted(set(labels))
     numbers = torch.tensor([names.index(label) for label in labels])
@@ -94,13 +94,13 @@ def nearest_neighbour_hits(
 
 
 def voters_out(classes: Tensor, asked: range) -> Tensor:
-    """Who does not vote on a picture: itself, and one of each other class, at random but the same every time.
+    """The images whose votes do not count: the image itself, and one of each other class, drawn once and for all.
 
     Args:
-        classes: ``(n,)``, every one of 0 … c − 1 at least once. asked: pictures that are voted on.
+        classes: ``(n,)``, every one of 0 … c − 1 at least once. asked: images that are voted on.
 
     Returns:
-        Numbers of pictures, ``(len(asked), c)``, of class j in column j.
+        Numbers of images, ``(len(asked), c)``, of class j in column j.
     """
     order, sizes = np.argsort(classes.numpy(), kind="stable"), np.bincount(classes.numpy())
     picks = np.stack([np.random.default_rng((12345, i)).random(len(sizes)) for i in asked])

@@ -1,37 +1,47 @@
-"""Objects on a raster, points in them, and the distance-matched AUC of the points' affinities."""
+"""Scores of objects: does the affinity of a point in an object tell the object from the rest of the image?
+
+Objects lie on a raster of 48 cells on the image's longer side. In each four random points ask for their affinity with
+every cell. Difficult and crowd objects are left out, and those under 1 % or over 90 % of the image.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+from torchvision.ops import box_iou
 
 from plrc.analysis.descriptors import Descriptor, picture_tensor
-from plrc.analysis.scores.bootstrap import Score, bootstrap
+from plrc.analysis.scores.table import Score, Values, bootstrap
 from plrc.geometry import cell_centres, sample
+
+if TYPE_CHECKING:
+    from plrc.analysis.scores.scoring import ScoredImage
 
 _RASTER = 48  # cells of the longer side of the raster on which affinities and masks are compared
 _RING = 1.0  # width of a ring of "the same distance", cells of that raster
 _SMALLEST, _LARGEST = 0.01, 0.9  # share of the image that an object must cover
 POINTS = 4  # an object
-
-
-@dataclass(frozen=True)
-class MaskedImage:
-    """A picture and the masks ``(n, H, W)`` bool of its objects, at any resolution over the same frame."""
-
-    image: Image.Image
-    masks: np.ndarray
+_LEVELS = 199  # thresholds that are tried: every half percent of the affinities that occur
+_FIRST = 32  # images from whose affinities those are taken
+_OVERLAP = 0.5  # of boxes, at which an object counts as found (PASCAL VOC's criterion)
+_MOST_ALIKE = 10  # cells of the raster
+_AROUND = 6.0  # cells so near the point do not count: an eighth of the longer side
+_NO_OBJECT = "no object covers 1 % to 90 % of the image"
+_NO_PAIR = "no pixels in and outside it are equally far from its points"
+_TOO_NEAR = "no object reaches farther than an eighth of the image's longer side from its points"
 
 
 @dataclass(frozen=True, eq=False)
 class RasterObject:
-    """An object on the raster of its picture, 48 cells on the longer side, and random points in it.
+    """An object on the raster of its image, and random points in it.
 
     Attributes:
         inside: ``(h, w)`` bool, the object's cells. cells: ``(p,)`` int64, numbers of the cells ``i * w + j`` whose
@@ -54,122 +64,145 @@ class RasterObject:
     def affinities(self, descriptor: Descriptor, maps: Tensor) -> Tensor:
         """How alike each cell is to each point: ``(p, h * w)``, bilinear between the cells of ``maps (1, C, h′, w′)``.
 
-        The maps cover the whole picture.
+        The maps cover the whole image.
         """
         queries = sample(maps, self.points[None])[0]
         similar = descriptor.similarity(queries, maps[0].flatten(1).T).view(1, len(queries), *maps.shape[2:])
         return F.interpolate(similar, tuple(self.inside.shape), mode="bilinear", align_corners=False)[0].flatten(1)
 
 
-def objects_of_masks(
-    masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int], number: int, points: int = POINTS
+def objects_of(
+    masks: np.ndarray | None, boxes: np.ndarray, size: tuple[int, int], number: int, points: int = POINTS
 ) -> list[RasterObject]:
-    """The objects of a picture by their masks ``(n, H, W)``, without those under 1 % or over 90 % of it.
+    """The objects of an image, without those under 1 % or over 90 % of it.
 
     Args:
-        boxes: ``(n, 4)`` in the image frame. size: width and height of the picture, for its proportions. number: of the
-            picture, from which the points are drawn.
+        masks: ``(n, H, W)`` bool; None: all of a box is the object, and points are of its middle, half as wide and
+            high. boxes: ``(n, 4)`` in the image frame. size: width and height of the image, for its proportions.
+            number: of the image, from which the points are drawn.
     """
-    h, w = raster_of(size)
-    rng = np.random.default_rng((12345, number))
-    found = []
-    for mask, box in zip(masks, boxes, strict=True):
-        share = torch.from_numpy(mask.astype(np.float32))[None, None]
-        inside = F.interpolate(share, (h, w), mode="area")[0, 0] > 0.5
-        cells = inside.flatten().nonzero().flatten().numpy()
-        if _SMALLEST * h * w <= len(cells) <= _LARGEST * h * w:
-            found.append(RasterObject(inside, torch.from_numpy(rng.choice(cells, points)), box))
-    return found
-
-
-def objects_of_boxes(boxes: np.ndarray, size: tuple[int, int], number: int, points: int = POINTS) -> list[RasterObject]:
-    """The same by boxes ``(n, 4)``: all of a box is the object, and points are of its middle, half as wide and high."""
     h, w = raster_of(size)
     rng = np.random.default_rng((12345, number))
     centres = cell_centres(h, w)
     found = []
-    for box in boxes:
-        low, high = torch.from_numpy(box[:2]), torch.from_numpy(box[2:])
-        inside = ((centres >= low) & (centres < high)).all(dim=-1)
-        quarter = (high - low) / 4
-        middle = ((centres >= low + quarter) & (centres < high - quarter)).all(dim=-1)
+    for k, box in enumerate(boxes):
+        if masks is not None:
+            share = torch.from_numpy(masks[k].astype(np.float32))[None, None]
+            inside = middle = F.interpolate(share, (h, w), mode="area")[0, 0] > 0.5
+        else:
+            low, high = torch.from_numpy(box[:2]), torch.from_numpy(box[2:])
+            inside = ((centres >= low) & (centres < high)).all(dim=-1)
+            quarter = (high - low) / 4
+            middle = ((centres >= low + quarter) & (centres < high - quarter)).all(dim=-1)
         cells = middle.flatten().nonzero().flatten().numpy()
         if len(cells) and _SMALLEST * h * w <= int(inside.sum()) <= _LARGEST * h * w:
             found.append(RasterObject(inside, torch.from_numpy(rng.choice(cells, points)), box))
     return found
 
 
-def distance_matched_auc(
-    images: Iterable[MaskedImage], descriptor: Descriptor, short_side: int, multiple: int, points: int = POINTS
-) -> Score:
-    """The chance that affinity ranks a pixel of the object above a pixel outside it at the same distance.
+@lru_cache(maxsize=1)
+def _asked(image: ScoredImage) -> list[list[tuple[Tensor, RasterObject]]]:
+    """For each descriptor the affinities of each object; empty if no object counts."""
+    known = image.annotation
+    assert known is not None
+    kept = [k for k in range(len(known.boxes)) if k not in known.difficult | known.crowd]
+    masks = None if known.masks is None else known.masks[kept]
+    if not (objects := objects_of(masks, known.boxes[kept], image.image.size, image.number)):
+        return []
+    described = zip(image.descriptors, image.maps, strict=True)
+    return [[(thing.affinities(d, maps), thing) for thing in objects] for d, maps in described]
 
-    For random points in each object: the image's pixels (a raster of 48 cells on the longer side) are grouped in rings
-    around the point, one cell wide; all pairs of a pixel inside and a pixel outside the object *of one ring* are
-    counted, ties as a half. An ordinary ROC area would reward "near things are alike"; here that earns little. Distance
-    itself scores a little more than 0.5 (0.52 to 0.56 on ECSSD and on the scenes), since a ring is not infinitely thin:
-    an object lies around its points, so that of a ring's cells too the nearer ones are more often its own. The thinner
-    the rings, the less; where only equal distances are compared it is exactly 0.5, and few pairs are left.
-    Mean over an object's points, then over an image's objects.
 
-    Args:
-        short_side: pixels to which the picture's shorter side is resized for the descriptor, in steps of ``multiple``.
-        points: points an object. Objects under 1 % or over 90 % of the image are left out.
+def raster_of(size: tuple[int, int], longer: int = _RASTER) -> tuple[int, int]:
+    """Rows and columns of the raster of an image of that width and height, ``longer`` cells on the longer side."""
+    width, height = size
+    scale = longer / max(width, height)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def auc(image: ScoredImage) -> list[float] | str:
+    """Distance-matched AUC: the chance that affinity ranks a pixel of the object above one outside, equally far.
+
+    For random points in each object: the raster's cells are grouped in rings around the point, one cell wide; all pairs
+    of a cell inside and a cell outside the object *of one ring* are counted, ties as a half. An ordinary ROC area would
+    reward "near things are alike"; here that earns little. Distance itself scores a little more than 0.5 (0.52 to 0.56
+    on ECSSD and on the scenes), since a ring is not infinitely thin: an object lies around its points, so that of a
+    ring's cells too the nearer ones are more often its own. The thinner the rings, the less; where only equal distances
+    are compared it is exactly 0.5, and few pairs are left. Mean over an object's points, then over an image's objects.
+    By chance: 0.5.
     """
-    values = []
-    for number, item in enumerate(images):
-        maps = descriptor.maps(picture_tensor(item.image, short_side, multiple))
-        nowhere = np.zeros((len(item.masks), 4), dtype=np.float32)  # boxes play no part
-        objects = objects_of_masks(item.masks, nowhere, item.image.size, number, points)
-        aucs = [object_auc(thing.affinities(descriptor, maps), thing) for thing in objects]
-        if not np.isnan(aucs).all():
-            values.append(float(np.nanmean(aucs)))
-    return bootstrap(values)
+    if not (asked := _asked(image)):
+        return _NO_OBJECT
+    values = [_known_mean([object_auc(*one) for one in mine]) for mine in asked]
+    return _NO_PAIR if np.isnan(values).all() else [*values, 0.5]
 
 
 def object_auc(similar: Tensor, thing: RasterObject) -> float:
     """Mean over the points of the distance-matched AUC of ``similar (p, h * w)``; not a number if none has a pair."""
     rings, inside = (thing.distances() / _RING).long().numpy(), thing.inside.flatten().numpy()
-    aucs = [_ring_auc(similar[i].numpy(), inside, rings[i]) for i in range(len(similar))]
-    return float("nan") if np.isnan(aucs).all() else float(np.nanmean(aucs))
+    return _known_mean([_ring_auc(similar[i].numpy(), inside, rings[i]) for i in range(len(similar))])
+
+
+def distance_matched_auc(
+    images: Iterable[tuple[Image.Image, np.ndarray]],
+    descriptor: Descriptor,
+    short_side: int,
+    multiple: int,
+    points: int = POINTS,
+) -> Score:
+    """The score ``auc`` of one descriptor.
+
+    Args:
+        images: an image, and the masks ``(n, H, W)`` bool of its objects, at any resolution over the same frame.
+        short_side: pixels to which its shorter side is resized for the descriptor, in steps of ``multiple``.
+        points: points an object.
+    """
+    values = []
+    for number, (image, masks) in enumerate(images):
+        maps = descriptor.maps(picture_tensor(image, short_side, multiple))
+        objects = objects_of(masks, np.zeros((len(masks), 4), np.float32), image.size, number, points)  # no box needed
+        values.append(_known_mean([object_auc(thing.affinities(descriptor, maps), thing) for thing in objects]))
+    return bootstrap([value for value in values if not np.isnan(value)])
 
 
 def point_auc(values: Tensor, extent: Tensor, mask: Tensor, point: Tensor) -> float:
-    """The distance-matched AUC of one point's affinity: see ``distance_matched_auc``, with whose number it agrees.
+    """The distance-matched AUC of one point's affinity: see ``auc``, with whose number it agrees.
 
     Args:
-        values: ``(h, w)``, a map of affinities. extent: ``(2,)``, how far right and down the map reaches, the picture
-            being 1: ``FeatureMap.extent``. mask: ``(H, W)`` bool, of the picture's proportions. point: ``(2,)`` in the
+        values: ``(h, w)``, a map of affinities. extent: ``(2,)``, how far right and down the map reaches, the image
+            being 1: ``FeatureMap.extent``. mask: ``(H, W)`` bool, of the image's proportions. point: ``(2,)`` in the
             image frame.
 
     Returns:
         In [0, 1]; not a number where no ring has cells on both sides.
     """
-    h, w = raster_of((mask.shape[1], mask.shape[0]))
-    similar = sample(values[None, None], (cell_centres(h, w).flatten(0, 1) / extent)[None])[0, :, 0]
-    inside = F.interpolate(mask.float()[None, None], (h, w), mode="area").flatten() > 0.5
-    rings = (_distances(point[None], h, w)[0] / _RING).long()
-    return _ring_auc(similar.numpy(), inside.numpy(), rings.numpy())
+    similar, inside, (h, w) = _on_raster(values, extent, mask)
+    return _ring_auc(similar.numpy(), inside.numpy(), (_distances(point[None], h, w)[0] / _RING).long().numpy())
 
 
 def best_iou(values: Tensor, extent: Tensor, mask: Tensor) -> tuple[float, float]:
     """The most that thresholding a map can reach: the intersection over union at the threshold that suits it best.
 
-    Compared on the raster of ``point_auc``, with whose arguments. A score needs one threshold for all maps (mask IoU,
-    ``ObjectScores``), and is lower.
+    Compared on the raster of ``point_auc``, with whose arguments. A score needs one threshold for all maps
+    (``MaskIoU``), and is lower.
 
     Returns:
         The intersection over union, in [0, 1], and the threshold: cells with that value or a higher one.
     """
-    h, w = raster_of((mask.shape[1], mask.shape[0]))
-    similar = sample(values[None, None], (cell_centres(h, w).flatten(0, 1) / extent)[None])[0, :, 0]
-    inside = F.interpolate(mask.float()[None, None], (h, w), mode="area").flatten() > 0.5
+    similar, inside, _ = _on_raster(values, extent, mask)
     ranked, order = similar.sort(descending=True, stable=True)
     hits = inside[order].cumsum(dim=0)
     iou = hits / (torch.arange(1, len(hits) + 1) + inside.sum() - hits)
     iou[:-1][ranked[:-1] == ranked[1:]] = 0  # a threshold takes all cells of one value or none
     best = int(iou.argmax())
     return float(iou[best]), float(ranked[best])
+
+
+def _on_raster(values: Tensor, extent: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    """A map's values ``(h * w,)`` and the object's cells ``(h * w,)`` on the raster, and its shape."""
+    h, w = raster_of((mask.shape[1], mask.shape[0]))
+    similar = sample(values[None, None], (cell_centres(h, w).flatten(0, 1) / extent)[None])[0, :, 0]
+    return similar, F.interpolate(mask.float()[None, None], (h, w), mode="area").flatten() > 0.5, (h, w)
 
 
 def _distances(points: Tensor, h: int, w: int) -> Tensor:
@@ -183,20 +216,187 @@ def _ring_auc(similar: np.ndarray, inside: np.ndarray, rings: np.ndarray) -> flo
     from scipy.stats import rankdata
 
     order = np.argsort(rings, kind="stable")
-    starts = np.flatnonzero(np.diff(rings[order])) + 1
     won, pairs = 0.0, 0
-    for ring in np.split(order, starts):
+    for ring in np.split(order, np.flatnonzero(np.diff(rings[order])) + 1):
         n_in = int(inside[ring].sum())
-        n_out = len(ring) - n_in
-        if n_in and n_out:
-            ranks = rankdata(similar[ring])
-            won += float(ranks[inside[ring]].sum()) - n_in * (n_in + 1) / 2
+        if n_in and (n_out := len(ring) - n_in):
+            won += float(rankdata(similar[ring])[inside[ring]].sum()) - n_in * (n_in + 1) / 2
             pairs += n_in * n_out
     return won / pairs if pairs else float("nan")
 
 
-def raster_of(size: tuple[int, int], longer: int = _RASTER) -> tuple[int, int]:
-    """Rows and columns of the raster of a picture of that width and height, ``longer`` cells on the longer side."""
-    width, height = size
-    scale = longer / max(width, height)
-    return max(1, round(height * scale)), max(1, round(width * scale))
+def _known_mean(values: list[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def region_purity(image: ScoredImage) -> list[float] | str:
+    """Share of the 10 cells most like a point that lie in its object; by chance, the share of all cells that do.
+
+    See ``purity``. Mean over an object's points, then over an image's objects.
+    """
+    if not (asked := _asked(image)):
+        return _NO_OBJECT
+    shares = [[purity(*one) for one in mine] for mine in asked]
+    values = [_known_mean([pure for pure, _ in mine]) for mine in shares]
+    values.append(_known_mean([share for _, share in shares[-1]]))
+    return _TOO_NEAR if np.isnan(values).all() else values
+
+
+def purity(similar: Tensor, thing: RasterObject) -> tuple[float, float]:
+    """Share of the 10 most alike cells that lie in the object, and the share of all cells that do.
+
+    Cells at most 6 cells of the raster (an eighth of the image's longer side) from the point are left out, in both
+    numbers: the second is chance. Mean over the points; those whose object has fewer than 10 cells farther away are
+    left out. Not a number where none is left.
+
+    Args:
+        similar: affinities ``(p, h * w)`` of the object's points.
+    """
+    inside, far = thing.inside.flatten().numpy(), (thing.distances() > _AROUND).numpy()
+    pure, share = [], []
+    for affinity, away in zip(similar.numpy(), far, strict=True):
+        if (inside & away).sum() < _MOST_ALIKE:
+            continue
+        candidates = np.flatnonzero(away)
+        # Equally alike cells are taken at random, or those of the upper left would be preferred.
+        shuffled = candidates[np.random.default_rng(0).permutation(len(candidates))]
+        best = shuffled[np.argsort(-affinity[shuffled], kind="stable")[:_MOST_ALIKE]]
+        pure.append(inside[best].mean())
+        share.append(inside[away].mean())
+    return (float(np.mean(pure)), float(np.mean(share))) if pure else (float("nan"), float("nan"))
+
+
+class MaskIoU:
+    """Intersection over union of the mask and the affinities above one threshold for the whole data set.
+
+    An affinity has no natural threshold, and the best one of each image would reward any descriptor. One threshold is
+    used for all images; it is the best for every second image, and scores the others, and the other way round: nothing
+    is judged by what chose it. Candidates are 199 quantiles of the affinities in the first 32 images, which use no
+    mask. Mean over points, then objects. By chance: the whole image as the foreground.
+
+    Memory is constant but for a row of 199 numbers an image and descriptor.
+    """
+
+    row = "mask IoU"
+
+    def __init__(self) -> None:
+        self._asked, self._numbers, self._chance = 0, list[int](), list[float]()
+        self._waiting: list[list[list[tuple[Tensor, RasterObject]]]] = []
+        self._levels: list[np.ndarray] = []
+        self._tables: list[list[np.ndarray]] = []
+
+    def add(self, image: ScoredImage) -> None:
+        """Take up one image."""
+        self._asked += 1
+        if not (asked := _asked(image)):
+            return
+        self._numbers.append(image.number)
+        self._chance.append(float(np.mean([self.of_whole_image(thing) for _, thing in asked[0]])))
+        self._waiting.append(asked)
+        if self._levels or len(self._waiting) == _FIRST:
+            self._measure()
+
+    def values(self) -> dict[str, Values]:
+        """A value an image; nothing if there is only one image: no other can choose its threshold."""
+        self._measure()
+        columns = [leave_half_out(table) for table in self._tables]
+        return {self.row: Values(self._numbers, [*columns, self._chance], self._asked, _NO_OBJECT)}
+
+    def at_levels(self, similar: Tensor, thing: RasterObject, levels: np.ndarray) -> np.ndarray:
+        """``(t,)``, the measure of an object at each threshold, by its points' affinities ``(p, h * w)``."""
+        return overlaps(similar, thing.inside, levels)
+
+    def of_whole_image(self, thing: RasterObject) -> float:
+        """The measure of an object where all of the image is foreground."""
+        return float(thing.inside.float().mean())
+
+    def _measure(self) -> None:
+        if not self._levels and self._waiting:
+            for of_descriptor in zip(*self._waiting, strict=True):
+                seen = torch.cat([similar.flatten() for mine in of_descriptor for similar, _ in mine]).numpy()
+                levels = np.quantile(seen, np.linspace(0, 1, _LEVELS + 2)[1:-1]).astype(np.float32)
+                self._levels.append(levels)
+                self._tables.append([])
+        for asked in self._waiting:
+            for mine, levels, table in zip(asked, self._levels, self._tables, strict=True):
+                table.append(np.mean([self.at_levels(*one, levels) for one in mine], axis=0))
+        self._waiting = []
+
+
+class CorLoc(MaskIoU):
+    """The share of points whose box is right, at a threshold chosen as ``MaskIoU`` does; mean over points, objects.
+
+    The box is that of the connected part of the foreground (by sides) that holds the point, and right where its
+    intersection over union with the object's box is at least 0.5. By chance: the whole image as the box.
+    """
+
+    row = "CorLoc"
+
+    def at_levels(self, similar: Tensor, thing: RasterObject, levels: np.ndarray) -> np.ndarray:
+        return boxes_right(similar, thing, levels)
+
+    def of_whole_image(self, thing: RasterObject) -> float:
+        return float(_iou(np.array([[0.0, 0.0, 1.0, 1.0]]), thing.box)[0] >= _OVERLAP)
+
+
+def leave_half_out(values: list[np.ndarray]) -> list[float]:
+    """Of each image's values ``(t,)`` the one at the threshold that is best on average in the other half.
+
+    Halves are the images of even and of odd numbers. Nothing if there are fewer than two.
+    """
+    if len(values) < 2:
+        return []
+    table = np.stack(values)
+    best = [table[1 - half :: 2].mean(axis=0).argmax() for half in (0, 1)]  # for the even, for the odd ones
+    return [float(row[best[i % 2]]) for i, row in enumerate(table)]
+
+
+def overlaps(similar: Tensor, inside: Tensor, levels: np.ndarray) -> np.ndarray:
+    """Intersection over union ``(t,)`` of cells with ``similar >= level`` and the object; mean over the points.
+
+    Args:
+        similar: ``(p, h * w)``. inside: ``(h, w)`` bool. levels: ``(t,)``.
+    """
+    mask = inside.flatten().numpy()
+    ious = []
+    for affinity in similar.numpy():
+        # Cells at or above a level: all but those that sort before it.
+        above = len(affinity) - np.searchsorted(np.sort(affinity), levels)
+        both = mask.sum() - np.searchsorted(np.sort(affinity[mask]), levels)
+        ious.append(both / (above + mask.sum() - both))
+    return np.mean(ious, axis=0)
+
+
+def boxes_right(similar: Tensor, thing: RasterObject, levels: np.ndarray) -> np.ndarray:
+    """Share ``(t,)`` of the points whose box at each level overlaps the object's box by at least a half."""
+    maps = similar.view(-1, *thing.inside.shape).numpy()
+    boxes = [boxes_around(affinity, int(cell), levels) for affinity, cell in zip(maps, thing.cells, strict=True)]
+    return np.mean([_iou(of_point, thing.box) >= _OVERLAP for of_point in boxes], axis=0)
+
+
+def boxes_around(affinity: np.ndarray, cell: int, levels: np.ndarray) -> np.ndarray:
+    """Boxes ``(t, 4)`` in the image frame of the connected cells of at least each level that hold cell ``i * w + j``.
+
+    All zeros where the cell itself is below the level.
+
+    Args:
+        affinity: ``(h, w)``. levels: ``(t,)``.
+    """
+    from scipy.ndimage import label
+
+    h, w = affinity.shape
+    sides = np.zeros((3, 3, 3), dtype=bool)  # neighbours within a level, none across levels
+    sides[1] = [[False, True, False], [True, True, True], [False, True, False]]
+    parts, _ = label(affinity[None] >= levels[:, None, None], structure=sides)
+    of_cell = parts.reshape(len(levels), -1)[:, cell]
+    part = (parts == of_cell[:, None, None]) & (of_cell > 0)[:, None, None]
+    rows, columns = part.any(axis=2), part.any(axis=1)
+    left, top = columns.argmax(axis=1) / w, rows.argmax(axis=1) / h
+    right, bottom = (w - columns[:, ::-1].argmax(axis=1)) / w, (h - rows[:, ::-1].argmax(axis=1)) / h
+    return np.where((of_cell > 0)[:, None], np.stack((left, top, right, bottom), axis=1), 0.0)
+
+
+def _iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Intersection over union ``(t,)`` of boxes ``(t, 4)`` and a box ``(4,)``."""
+    return box_iou(torch.from_numpy(boxes), torch.from_numpy(box[None]).double())[:, 0].numpy()

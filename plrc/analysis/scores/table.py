@@ -1,23 +1,102 @@
-"""Scores side by side: measures down, checkpoints and baselines across."""
+"""Means with their intervals, and the table of all scores: measures down, checkpoints and baselines across."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from plrc.analysis.descriptors import Descriptor
-from plrc.analysis.scores.bootstrap import Sample, Score
-from plrc.analysis.scores.contents import left_out
-
 if TYPE_CHECKING:  # only to draw
     from matplotlib.figure import Figure
 
+_RESAMPLES = 1000  # of the bootstrap
 _NONE = "–"
-_ORIGIN = ("checkpoint", "layer", "format", "branch", "arch", "sha256", "note")
+ORIGIN = ("checkpoint", "layer", "format", "branch", "arch", "sha256", "note")
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean over images, with its 95 % bootstrap interval; ``n`` images (the unit that is resampled).
+
+    Of one image nothing is known of the spread: ``low`` and ``high`` are not numbers.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]" if self.n > 1 else f"{self.mean:.3f} (n = 1)"
+
+
+def bootstrap(values: Sequence[float], seed: int = 0) -> Score:
+    """Mean of one value an image and the 2.5 % and 97.5 % quantiles of the means of 1000 resamples of the images.
+
+    One image has no interval: it is not a number.
+
+    Raises:
+        ValueError: there is no value.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if not len(array):
+        raise ValueError("there is no image to score")
+    if len(array) == 1:
+        return Score(float(array[0]), math.nan, math.nan, 1)
+    picks = np.random.default_rng(seed).integers(len(array), size=(_RESAMPLES, len(array)))
+    low, high = np.quantile(array[picks].mean(axis=1), (0.025, 0.975))
+    return Score(float(array.mean()), float(low), float(high), len(array))
+
+
+def result(name: str, value: float | Score, chance: float | None = None, note: str = "", unit: str = "") -> str:
+    """``object AUC 0.62 [0.39, 0.79] (distance-matched, chance 0.50)``: a number as every line says it.
+
+    Args:
+        value: of a ``Score`` of several images the interval is said too. note: in the parentheses, before chance.
+        unit: "%" says shares in percent: ``correct 11.0 % (chance 0.3 %)``.
+    """
+
+    def said(number: float) -> str:
+        return f"{100 * number:.1f}" if unit == "%" else f"{number:.2f}".replace("-", "−")
+
+    after = f" {unit}" if unit else ""
+    mean, interval = (value.mean, value.n > 1) if isinstance(value, Score) else (value, False)
+    text = f"{name} {said(mean)}"
+    if isinstance(value, Score) and interval:
+        text += f" [{said(value.low)}, {said(value.high)}]"
+    beside = [note] * bool(note) + ([] if chance is None else [f"chance {said(chance)}{after}"])
+    return text + after + (f" ({', '.join(beside)})" if beside else "")
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells, as many in each, as lines whose columns stand below one another."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """What a score is the mean of, and what its bootstrap draws from: a value an image.
+
+    All columns are of the same n images, so that they can be compared in pairs.
+
+    Attributes:
+        images: their n numbers in the data set. columns: of each descriptor, and last by chance, n values; empty where
+            it has none. asked: how many images were looked at. why: those that are not among the n have no value, a
+            clause.
+    """
+
+    images: list[int]
+    columns: list[list[float]]
+    asked: int
+    why: str
+
+    def scores(self) -> tuple[Score | None, ...]:
+        """The bootstrap of each column; None where there is nothing."""
+        return tuple(bootstrap(values) if values else None for values in self.columns)
 
 
 @dataclass(frozen=True)
@@ -25,20 +104,20 @@ class Table:
     """One data set's scores.
 
     Attributes:
-        data: the data set. short_side: pixels of the shorter side of the pictures as they were described.
+        data: the data set. short_side: pixels of the shorter side of the images as they were described.
         columns: names of the descriptors, then of the baselines. rows: a measure's name → a score a column, None where
-        a baseline has none. seconds: median time to describe one picture, by column.
+        a baseline has none. seconds: median time to describe one image, by column.
 
-        Of what was scored: baselines: which columns are. path: of the data set, as it was given. limit: pictures that
-        were asked for, None: all. within: cells of the view match. pictures: that were scored. interrupted_after:
-        pictures, where the rest was not waited for. networks: a column's name → ``origin_of`` its checkpoint.
+        Of what was scored: baselines: which columns are. path: of the data set, as it was given. limit: images that
+        were asked for, None: all. within: cells of the view match. images: that were scored. interrupted_after:
+        images, where the rest was not waited for. networks: a column's name → what ``ORIGIN`` lists of its checkpoint.
 
-        Of the data set: available: how many pictures it has. layout: what is known of them, and from where. left_out:
+        Of the data set: available: how many images it has. layout: what is known of them, and from where. left_out:
         those that could not be scored, with the reason. missing: sentences about what is not scored, and why. sha256:
-        of the pictures that were scored, and of what is known of them.
+        of the images that were scored, and of what is known of them.
 
-        samples: a measure's name → the values of single pictures, of which ``rows`` are the means. names: the number of
-        a picture that was scored → its name in the data set.
+        values: a measure's name → the values of single images, of which ``rows`` are the means. names: the number of
+        an image that was scored → its name in the data set.
     """
 
     data: str
@@ -50,7 +129,7 @@ class Table:
     path: str = ""
     limit: int | None = None
     within: int = 1
-    pictures: int | None = None
+    images: int | None = None
     interrupted_after: int | None = None
     networks: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
     available: int | None = None
@@ -58,46 +137,45 @@ class Table:
     left_out: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     sha256: str = ""
-    samples: Mapping[str, Sample] = field(default_factory=dict, repr=False)
+    values: Mapping[str, Values] = field(default_factory=dict, repr=False)
     names: Mapping[int, str] = field(default_factory=dict, repr=False)
 
     def to_markdown(self) -> str:
-        """A Markdown table: the layers, mean and 95 % interval, n images a row, seconds a picture; and the notes."""
-        lines = ["| " + " | ".join(line) + " |" for line in [*self._cells(), self._times()]]
-        notes = [part for note in self.notes() for part in ("", note)]
-        return "\n".join([lines[0], "|" + "---|" * (len(self.columns) + 2), *lines[1:], *notes])
+        """A Markdown table: the layers, mean and 95 % interval, n images a row, seconds an image; and the notes."""
+        lines = ["| " + " | ".join(row) + " |" for row in [*self._cells(), self._times()]]
+        lines.insert(1, "|" + "---|" * (len(self.columns) + 2))
+        return "\n".join([*lines, *(part for note in self.notes() for part in ("", note))])
 
     def to_text(self) -> str:
         """The same in aligned columns, for a terminal."""
-        return "\n".join([*_aligned([*self._cells(), self._times()]), *self.notes()])
+        return "\n".join([*aligned([*self._cells(), self._times()]), *self.notes()])
 
     def lines(self) -> list[str]:
         """The same without the seconds: what another run says again."""
-        return [*_aligned(self._cells()), *self.notes()]
+        return [*aligned(self._cells()), *self.notes()]
 
     def notes(self) -> list[str]:
-        """What the data set is, which pictures were left out, and why a measure or a picture is missing."""
+        """What the data set is, which images were left out, and why a measure or an image is missing."""
         if not self.layout:
             return []
-        shown = f"{self.pictures}" if self.pictures == self.available else f"{self.pictures} of {self.available}"
+        shown = f"{self.images}" if self.images == self.available else f"{self.images} of {self.available}"
         out = left_out(self.left_out)
-        return [f"{self.data}: {shown} pictures {self.layout}{'; ' + out if out else ''}", *self.missing]
+        return [f"{self.data}: {shown} images {self.layout}{'; ' + out if out else ''}", *self.missing]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The values of single pictures, to compare columns in pairs.
+        """The values of single images, to compare columns in pairs.
 
         Returns:
-            "measure: column" → ``(n,)`` float64, n pictures in the same order in each column of a measure; "pictures
-            of measure" → ``(n,)`` int64, their numbers: number 12 is the picture ``DIR#12``; "names of pictures of
-            measure" → ``(n,)`` strings, their names in the data set: of files the path in it.
+            "measure: column" → ``(n,)`` float64, n images in the same order in each column of a measure; "images of
+            measure" → ``(n,)`` int64, their numbers: number 12 is the image ``DIR#12``; "names of images of measure" →
+            ``(n,)`` strings, their names in the data set: of files the path in it.
         """
         found = {}
-        for measure, sample in self.samples.items():
-            found[f"pictures of {measure}"] = np.array(sample.images, dtype=np.int64)
-            found[f"names of pictures of {measure}"] = np.array([self.names[i] for i in sample.images], dtype=np.str_)
-            for column, values in zip(self.columns, sample.columns, strict=True):
-                if values:
-                    found[f"{measure}: {column}"] = np.array(values, dtype=np.float64)
+        for measure, values in self.values.items():
+            found[f"images of {measure}"] = np.array(values.images, dtype=np.int64)
+            found[f"names of images of {measure}"] = np.array([self.names[i] for i in values.images], dtype=np.str_)
+            columns = zip(self.columns, values.columns, strict=True)
+            found |= {f"{measure}: {column}": np.array(mine, dtype=np.float64) for column, mine in columns if mine}
         return found
 
     def records(self) -> list[dict[str, Any]]:
@@ -105,36 +183,30 @@ class Table:
 
         Low and high are empty where there is no interval.
         """
-        asked = {"data": self.path or self.data, "limit": _or_nothing(self.limit), "short side": self.short_side}
+        asked = {"data": self.path or self.data, "limit": self.limit, "short side": self.short_side}
         asked |= {"within": self.within}
-        cells: list[tuple[str | float, ...]] = []
-        for name, scores in self.rows.items():
-            for column, score in zip(self.columns, scores, strict=True):
-                if score is not None:
-                    low, high = ("" if math.isnan(v) else v for v in (score.low, score.high))
-                    cells.append((name, column, score.mean, low, high, score.n))
-        cells += [("seconds a picture", column, seconds, "", "", "") for column, seconds in self.seconds.items()]
-        return [
-            dict(zip(("measure", "column", "mean", "low", "high", "n"), cell, strict=True))
-            | asked
-            | {key: _or_nothing(self.networks.get(str(cell[1]), {}).get(key)) for key in _ORIGIN}
-            for cell in cells
+        cells: list[dict[str, Any]] = [
+            {"measure": name, "column": column, **{key: None if v != v else v for key, v in vars(score).items()}}
+            for name, scores in self.rows.items()
+            for column, score in zip(self.columns, scores, strict=True)
+            if score is not None
         ]
+        empty = dict.fromkeys(("low", "high", "n"))
+        cells += [{"measure": "seconds an image", "column": c, "mean": s, **empty} for c, s in self.seconds.items()]
+        origins = [{key: self.networks.get(cell["column"], {}).get(key) for key in ORIGIN} for cell in cells]
+        rows = [cell | asked | origin for cell, origin in zip(cells, origins, strict=True)]
+        return [{key: "" if value is None else value for key, value in row.items()} for row in rows]
 
     def content(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON: ``rows`` is measure → column → mean, low, high, n.
 
         Low and high are None where there is no interval.
         """
-        rows = {
-            name: {
-                c: {key: None if math.isnan(v) else v for key, v in vars(score).items()}
-                for c, score in zip(self.columns, scores, strict=True)
-                if score is not None
-            }
-            for name, scores in self.rows.items()
-        }
-        return {name: value for name, value in vars(self).items() if name not in ("samples", "names")} | {"rows": rows}
+        rows: dict[str, dict[str, Any]] = {}
+        for name, scores in self.rows.items():
+            known = {c: s for c, s in zip(self.columns, scores, strict=True) if s is not None}
+            rows[name] = {c: {key: None if v != v else v for key, v in vars(s).items()} for c, s in known.items()}
+        return {name: value for name, value in vars(self).items() if name not in ("values", "names")} | {"rows": rows}
 
     def draw(self) -> Figure:
         """A chart, a panel a measure: see ``plrc.figures.score_chart``."""
@@ -147,16 +219,12 @@ class Table:
             panels[f"{name}, n = {n}"] = {c: (s.mean, s.low, s.high) for c, s in known.items()}
         layers = dict.fromkeys(layer for layer in self._layers() if layer)
         details = f"{'layers' if len(layers) > 1 else 'layer'} {', '.join(layers)}; " if layers else ""
-        return score_chart(
-            panels,
-            self.baselines,
-            [c for c in self.columns if c not in self.baselines],
-            self._heading(),
-            f"{details}short side {self.short_side} px",
-        )
+        names = [c for c in self.columns if c not in self.baselines]
+        details += f"short side {self.short_side} px"
+        return score_chart(panels, self.baselines, names, self._heading(), details)
 
     def _heading(self) -> str:
-        return self.data + (f" (interrupted after {self.interrupted_after} pictures)" if self.interrupted_after else "")
+        return self.data + (f" (interrupted after {self.interrupted_after} images)" if self.interrupted_after else "")
 
     def _layers(self) -> list[str]:
         """The layer of each column, "" of a baseline."""
@@ -173,23 +241,10 @@ class Table:
 
     def _times(self) -> list[str]:
         times = [f"{self.seconds[c]:.3f}" if c in self.seconds else _NONE for c in self.columns]
-        return [f"seconds a picture ({self.short_side} px)", "", *times]
+        return [f"seconds an image ({self.short_side} px)", "", *times]
 
 
-def origin_of(descriptor: Descriptor) -> dict[str, str | None]:
-    """Where a descriptor's numbers come from: checkpoint (file or name), layer, format, branch, arch, sha256, note."""
-    origin = descriptor.origin
-    if origin is None:
-        return {}
-    checkpoint = origin.name if origin.path is None else str(origin.path)
-    values = (checkpoint, descriptor.layer, origin.format, origin.branch, origin.arch, origin.sha256, origin.note)
-    return dict(zip(_ORIGIN, values, strict=True))
-
-
-def _aligned(cells: list[list[str]]) -> list[str]:
-    widths = [max(len(line[k]) for line in cells) for k in range(len(cells[0]))]
-    return ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
-
-
-def _or_nothing(value: str | int | None) -> str | int:
-    return "" if value is None else value
+def left_out(reasons: Sequence[str], named: int = 3) -> str:
+    """How many images could not be scored, and why the first could not; "" if there is none."""
+    more = f"; and {len(reasons) - named} more" if len(reasons) > named else ""
+    return f"left out {len(reasons)}: {'; '.join(reasons[:named])}{more}" if reasons else ""

@@ -1,0 +1,340 @@
+"""plrc.analysis.scores.matching: perfect, blind and wrong features in two views, and keypoints against a naive loop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from plrc.analysis import descriptors
+from plrc.analysis.descriptors import Descriptor
+from plrc.analysis.scores import ScoredImage, ViewPairs, draw_view_pairs, matching, view_match, view_match_by_chance
+from plrc.analysis.scores.matching import ALPHAS, PCK, best_match, views
+from plrc.data.photometric import Photometric
+from plrc.data.views import ViewParameters, ViewSampler
+from plrc.geometry import Crop, cell_centres, cell_of, sample
+
+PLAIN = Photometric(
+    brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, jitter_p=0.0, grey_p=0.0, blur_p=0.0, blur_sigma=(0.1, 1.0)
+)
+SAMPLER = ViewSampler((0.3, 1.0), 0.5, PLAIN)
+
+
+class Ramps:
+    """A source of pictures that say where they are: red is x, green is y."""
+
+    def __init__(self, n: int, size: tuple[int, int] = (320, 240)) -> None:
+        self._n, self._size = n, size
+
+    def __len__(self) -> int:
+        return self._n
+
+    def name(self, i: int) -> str:
+        return str(i)
+
+    def size(self, i: int) -> tuple[int, int]:
+        return self._size
+
+    def load(self, i: int, at_least: tuple[int, int] | None = None) -> Image.Image:
+        width, height = self._size
+        pixels = np.full((height, width, 3), 128, dtype=np.uint8)
+        pixels[..., 0] = np.rint((np.arange(width) + 0.5) / width * 255)
+        pixels[..., 1] = np.rint((np.arange(height) + 0.5) / height * 255)[:, None]
+        return Image.fromarray(pixels)
+
+    def annotation(self, i: int) -> None:
+        return None
+
+
+def nearest(a: Tensor, b: Tensor) -> Tensor:
+    return -torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def where_in_image(cell: int) -> Descriptor:
+    """The place in the image that each cell of a ramp's view shows: perfect features."""
+    return Descriptor("place", lambda views: F.avg_pool2d(views[:, :2], cell), nearest)
+
+
+def noise(cell: int) -> Descriptor:
+    generator = torch.Generator().manual_seed(0)
+
+    def maps(views: Tensor) -> Tensor:
+        return torch.randn(len(views), 8, views.shape[2] // cell, views.shape[3] // cell, generator=generator)
+
+    return Descriptor("noise", maps, descriptors.cosine)
+
+
+def test_pairs_of_points_show_the_same_place():
+    pairs = draw_view_pairs(Ramps(20), SAMPLER, 64, range(20), points=12)
+    n = pairs.points.shape[0]
+    assert 15 <= n <= 20
+    assert pairs.views.shape == (2, n, 3, 64, 64)
+    assert pairs.points.shape == pairs.targets.shape == (n, 12, 2)
+    assert ((pairs.targets >= 0) & (pairs.targets < 1)).all()
+    inner = ((pairs.points - 0.5).abs() < 0.45).all(2) & ((pairs.targets - 0.5).abs() < 0.45).all(2)
+    here, there = sample(pairs.views[0, :, :2], pairs.points), sample(pairs.views[1, :, :2], pairs.targets)
+    torch.testing.assert_close(here[inner], there[inner], rtol=0, atol=0.01)
+    assert inner.sum() > 100
+
+
+def test_pairs_are_the_views_that_training_would_draw():
+    pairs = draw_view_pairs(Ramps(4), SAMPLER, 32, [3])
+    crops = SAMPLER.draw(12345, 0, 3, (320, 240)).crops
+    expected = crops[1].to_view(crops[0].to_image(pairs.points[0]))
+    torch.testing.assert_close(pairs.targets[0], expected)
+    again = draw_view_pairs(Ramps(4), SAMPLER, 32, range(4))
+    assert torch.equal(again.views[:, -1], pairs.views[:, 0]), "whichever other images are scored"
+
+
+def test_perfect_features_find_every_place():
+    pairs = draw_view_pairs(Ramps(30), SAMPLER, 64, range(30))
+    score = view_match(pairs, where_in_image(8))
+    assert score.mean == 1.0
+    assert (score.low, score.high) == (1.0, 1.0)
+    assert score.n == len(pairs.points)
+
+
+def test_features_of_the_wrong_view_do_not():
+    """Places in the view itself ("nothing has moved") are not those in the image."""
+    pairs = draw_view_pairs(Ramps(30), SAMPLER, 64, range(30))
+    assert view_match(pairs, descriptors.absolute_position(8)).mean < 0.7
+
+
+def test_random_features_score_what_chance_gives():
+    pairs = draw_view_pairs(Ramps(100), SAMPLER, 64, range(100))
+    chance = view_match_by_chance(pairs, 8, 8)
+    score = view_match(pairs, noise(8))
+    assert 6 / 64 < chance.mean < 9 / 64, "nine cells inside, four or six at the border"
+    assert score.low - 0.01 < chance.mean < score.high + 0.01
+
+
+@pytest.mark.parametrize("within", [0, 1, 2])
+def test_a_match_may_be_so_many_cells_off(within):
+    """Features that are shifted by one cell to the right are right for 1 and wrong for 0."""
+    n, k, side = 3, 10, 8
+    centres = cell_centres(side, side)
+    points = (centres[1:-1, 1:-1].flatten(0, 1))[torch.randperm(36)[:k]].expand(n, k, 2)
+    pairs = ViewPairs(torch.zeros(2, n, 3, 64, 64), points, points)
+    first = centres.permute(2, 0, 1).expand(n, -1, -1, -1)
+    maps = iter([first, first - torch.tensor([1 / side, 0]).view(1, 2, 1, 1)])
+    shifted = Descriptor("shifted", lambda views: next(maps), nearest)
+    assert view_match(pairs, shifted, within).mean == (1.0 if within else 0.0)
+
+
+@pytest.mark.parametrize(("h", "w", "within"), [(4, 7, 1), (5, 5, 2), (6, 3, 0), (2, 2, 1)])
+def test_chance_counts_the_cells_that_are_right(h, w, within):
+    points = torch.rand(5, 6, 2, generator=torch.Generator().manual_seed(0))
+    pairs = ViewPairs(torch.zeros(2, 5, 3, 8, 8), points, points)
+    shares = []
+    for image in points.tolist():
+        for x, y in image:
+            row, column = int(y * h), int(x * w)
+            right = sum(abs(i - row) <= within and abs(j - column) <= within for i in range(h) for j in range(w))
+            shares.append(right / (h * w))
+    assert view_match_by_chance(pairs, h, w, within).mean == pytest.approx(np.mean(shares))
+
+
+# ---------------------------------------------------------------------------------- the score of several descriptors
+
+
+def places(n: int) -> Descriptor:
+    """Features that are the place in the view itself."""
+    maps = cell_centres(n, n).permute(2, 0, 1)
+    return Descriptor(str(n), lambda views: maps.expand(len(views), -1, -1, -1), nearest)
+
+
+class Still:
+    """A sampler of two views that are the whole image."""
+
+    def draw(self, *_: object) -> ViewParameters:
+        whole = Crop(torch.tensor([[0.0, 0.0, 1.0, 1.0]] * 2), torch.tensor([False, False]))
+        return replace(SAMPLER.draw(12345, 0, 0, (320, 240)), crops=whole)
+
+
+def images(n: int, described: list[Descriptor], sampler: object = SAMPLER, **options: int) -> list[ScoredImage]:
+    source = Ramps(n)
+    return [ScoredImage(i, source.load(i), described, sampler=sampler, **options) for i in range(n)]
+
+
+@pytest.mark.parametrize("cells", [7, 14, 28])
+def test_perfect_features_of_any_fineness_hit_the_coarse_cell_itself(values, cells):
+    ((name, found),) = values(views, images(1, [places(cells)], Still(), within=0)).items()
+    assert name == "view match (±0 of 7×7 cells)"
+    assert found.columns[0][0] > 0.9  # a point on a border may round to either side
+
+
+def test_fine_and_coarse_maps_are_judged_alike_by_cells_of_32_pixels(values):
+    """Blind matches of a finer map are right as often as those of the coarse one; alone as beside another."""
+    ((name, found),) = values(views, images(60, [noise(32), noise(8)])).items()
+    coarse, fine, chance = (score.mean for score in found.scores())
+    assert name == "view match (±1 of 7×7 cells)"
+    assert abs(coarse - chance) < 0.035
+    assert abs(fine - chance) < 0.035
+    pairs = draw_view_pairs(Ramps(60), SAMPLER, 224, range(60))
+    assert coarse == pytest.approx(view_match(pairs, noise(32)).mean, abs=0.03)
+    assert chance == pytest.approx(view_match_by_chance(pairs, 7, 7).mean)
+    ((_, alone),) = values(views, images(8, [places(28)])).items()
+    ((_, beside),) = values(views, images(8, [places(7), places(28)])).items()
+    assert alone.columns[0] == beside.columns[1]
+
+
+def test_views_that_share_too_little_have_no_value(values):
+    apart = replace(SAMPLER, scale=(0.02, 0.02))
+    ((_, found),) = values(views, images(12, [places(7)], apart)).items()
+    assert (len(found.images) < found.asked, found.why) == (True, "the two views share too little")
+
+
+# ------------------------------------------------------------------------------------------------------------ keypoints
+
+NAMES = [f"PCK@{a} (of the keypoints' box)" for a in ("0.05", "0.1", "0.15")]
+
+
+PLACE = Descriptor("place", lambda images: images, nearest)
+
+
+def folder(n: int, k: int = 6, seed: int = 0) -> list[tuple[np.ndarray, tuple[int, int]]]:
+    """Keypoints and sizes of n images."""
+    rng = np.random.default_rng(seed)
+    return [(rng.uniform(0.1, 0.9, (k, 2)).astype(np.float32), (int(rng.integers(90, 200)), 100)) for _ in range(n)]
+
+
+def names_at(keypoints: np.ndarray, h: int = 40, w: int = 50) -> Tensor:
+    """Features that are, in the cell of keypoint k, k's own: ``(1, K + 1, h, w)``."""
+    maps = torch.zeros(1, len(keypoints) + 1, h, w)
+    maps[:, -1] = 1.0
+    for k, point in enumerate(torch.from_numpy(keypoints)):
+        row, column = cell_of(point, h, w)
+        maps[0, :, row, column] = torch.eye(len(keypoints) + 1)[k]
+    return maps
+
+
+def test_features_that_know_the_keypoints_find_them_all(scored, values):
+    taken = []
+    for points, size in folder(4):
+        centres = ((np.floor(points * [50, 40]) + 0.5) / [50, 40]).astype(np.float32)  # cells are not sampled between
+        taken.append(scored(0, [names_at(centres)], size=size, keypoints=centres, group="a"))
+    rows = values(PCK, taken)
+    assert list(rows) == NAMES
+    for found in rows.values():
+        assert found.columns[0] == [1.0] * 4
+        assert 0 < np.mean(found.columns[1]) < 0.1
+
+
+def naive_match(query: Tensor, target: Tensor, width: int, height: int) -> tuple[float, float]:
+    """The nearest in a map that is enlarged, as a whole, to 112 cells on the longer side."""
+    h, w = (round(112 * side / max(width, height)) for side in (height, width))
+    large = F.interpolate(target, (h, w), mode="bilinear", align_corners=False)[0]
+    best = int((large - query[:, None, None]).norm(dim=0).argmin())
+    return (best % w + 0.5) / w, (best // w + 0.5) / h
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pck_is_that_of_a_loop_over_pairs(scored, values, seed):
+    """Two folders, points that are not seen, maps of several shapes."""
+    rng = np.random.default_rng(seed)
+    groups = {"a": folder(3, seed=seed), "b": folder(4, seed=seed + 10)}
+    taken = []
+    of_sources: list[list[float]] = []
+    for name, images in groups.items():
+        maps = []
+        for points, size in images:
+            points[rng.random(len(points)) < 0.2] = np.nan
+            maps.append(torch.from_numpy(rng.random((1, 3, int(rng.integers(6, 12)), 9)).astype(np.float32)))
+            taken.append(scored(0, [maps[-1]], [nearest], size, keypoints=points, group=name))
+        for s, (source, _) in enumerate(images):
+            shares = []
+            for t, (target, (width, height)) in enumerate(images):
+                if s == t:
+                    continue
+                seen = target[~np.isnan(target[:, 0])] * [width, height]
+                longest = max(seen.max(axis=0) - seen.min(axis=0))
+                right = []
+                for k in range(len(source)):
+                    if np.isnan(source[k, 0]) or np.isnan(target[k, 0]):
+                        continue
+                    query = sample(maps[s], torch.from_numpy(source[None, k : k + 1]))[0, 0]
+                    x, y = naive_match(query, maps[t], width, height)
+                    error = np.hypot((x - target[k, 0]) * width, (y - target[k, 1]) * height)
+                    right.append([error <= alpha * longest for alpha in ALPHAS])
+                if right:
+                    shares.append(np.mean(right, axis=0))
+            of_sources.append(np.mean(shares, axis=0))
+    for a, found in enumerate(values(PCK, taken).values()):
+        assert found.columns[0] == pytest.approx([shares[a] for shares in of_sources], abs=1e-6)  # not a value a pair
+        assert len(found.images) == 7
+
+
+def test_the_best_match_is_on_the_raster_however_coarse_the_map(monkeypatch):
+    """112 cells of the longer side, 70 of the other, looked through in parts."""
+    monkeypatch.setattr(matching, "_CHUNK", 500)
+    points = torch.tensor([[0.3, 0.71], [0.8, 0.21], [0.51, 0.49]])
+    cells = torch.stack(cell_of(points, 70, 112)[::-1], dim=1)
+    for h, w in ((5, 8), (20, 32)):
+        found = best_match(PLACE, points, cell_centres(h, w).permute(2, 0, 1)[None], (160, 100))
+        torch.testing.assert_close(found, (cells + 0.5) / torch.tensor([112, 70]))
+
+
+@pytest.mark.parametrize("stride", [8, 32])
+def test_perfect_features_of_any_stride_find_the_keypoints(scored, values, stride):
+    """Pictures of 448 pixels show an object of half their width at different places; features say where on it."""
+    rng = np.random.default_rng(0)
+    on_object = rng.uniform(0, 0.5, (12, 2))
+    taken = []
+    for corner in rng.uniform(0.1, 0.4, (4, 2)):
+        features = cell_centres(448 // stride, 448 // stride) - torch.tensor(corner, dtype=torch.float32)
+        keypoints, maps = (corner + on_object).astype(np.float32), features.permute(2, 0, 1)[None]
+        taken.append(scored(0, [maps], [nearest], (448, 448), keypoints=keypoints))
+    assert values(PCK, taken)[NAMES[0]].columns[0] == [1.0] * 4
+
+
+def test_what_is_right_depends_on_the_box_of_the_targets_keypoints(scored, values):
+    """A point that is 8 pixels off: right at 0.1 where the box is 80 pixels wide or more."""
+    for width, right in ((79.0, 0.0), (81.0, 1.0)):
+        x, y = 56.5 / 112, 28.5 / 56  # the centre of a cell of the raster
+        source = np.array([[x, y], [np.nan, np.nan]], dtype=np.float32)
+        target = np.array([[x + 0.04, y], [x + 0.04 - width / 200, y]], dtype=np.float32)
+        fine = cell_centres(50, 100).permute(2, 0, 1)[None]
+        taken = [scored(0, [fine], [nearest], (200, 100), keypoints=points) for points in (source, target)]
+        # As a source the second image is 8 pixels off too, but the first has one point only: no box.
+        assert values(PCK, taken)[NAMES[1]].columns[0] == [right]
+
+
+def test_random_features_find_as_many_keypoints_as_chance(scored, values):
+    generator = torch.Generator().manual_seed(0)
+    taken = [
+        scored(0, [torch.randn(1, 8, 24, 30, generator=generator)], size=size, keypoints=points)
+        for points, size in folder(24, k=10)
+    ]
+    for found in values(PCK, taken).values():
+        assert abs(np.mean(found.columns[0]) - np.mean(found.columns[1])) < 0.02
+
+
+def test_the_same_relative_position_is_a_strong_baseline_in_images_of_any_proportion(scored, values):
+    position = descriptors.relative_position(8)
+    points = np.array([[0.2, 0.3], [0.8, 0.4], [0.5, 0.9]], dtype=np.float32)
+    taken = []
+    for width in (160, 320, 96):
+        maps = position.maps(torch.zeros(1, 3, 160, width))
+        taken.append(scored(0, [maps], [position.similarity], (width, 160), keypoints=points))
+    assert [found.columns[0] for found in values(PCK, taken).values()][1:] == [[1.0] * 3] * 2
+
+
+def test_the_values_are_of_the_source_images_that_have_a_pair(scored, values):
+    """An image alone in its folder, and one without any point in common with the others, have none."""
+    points = np.array([[0.2, 0.3], [0.8, 0.4], [0.5, 0.9]], dtype=np.float32)
+    maps = descriptors.relative_position(8).maps(torch.zeros(1, 3, 160, 160))
+    known = ((3, "a", points), (5, "a", np.full_like(points, np.nan)), (6, "a", points), (9, "b", points))
+    taken = [scored(n, [maps], [nearest], (160, 160), keypoints=p, group=group) for n, group, p in known]
+    found = values(PCK, taken)
+    assert list(found) == NAMES
+    for row in found.values():
+        assert (row.images, row.asked, len(row.columns[0])) == ([3, 6], 4, 2)
+        assert row.why == "no other image of the folder shows the same keypoints"
+    alone = values(PCK, [taken[0], taken[3]])
+    assert list(alone) == NAMES
+    assert all(row.columns == [[], []] for row in alone.values())
