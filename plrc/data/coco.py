@@ -161,7 +161,7 @@ def _has_area(item: dict[str, Any], image: dict[str, Any]) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------------------ outlines
-# Not by faster_coco_eval: COCO's own code draws a polygon about half a pixel wider, and its older releases read
+# Not by faster_coco_eval: COCO's own code draws other pixels along a polygon's border, and older releases of it read
 # beyond run lengths that are too short.
 
 

@@ -92,11 +92,6 @@ def test_every_format_is_read_and_found_by_its_suffixes(kind: str, tmp_path: Pat
     assert far <= (0 if kind not in ("JPEG", "AVIF") else 12)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_grey_becomes_three_equal_channels(kind: str) -> None:
-    assert pixels(decode(stored(Image.new("L", (8, 8), 77), kind)))[3][3] == (77, 77, 77)
-
-
 PALETTE = row("P", 0, 1, 2)
 PALETTE.putpalette([*RED, *GREEN, *BLUE])
 SEEN: dict[str, tuple[Callable[[], io.BytesIO], list[tuple[int, ...]]]] = {
