@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import to_hex
 from PIL import Image
+from plrc.views.networks import heading
+from plrc.views.pictures import points_in_frame
 from torch import Tensor
 
 from app.pictures import as_jpeg, as_png
 from plrc import figures
-from plrc.analysis.pooling import region_numbers, region_points
+from plrc.analysis.features import region_numbers, region_points
 from plrc.figures.colours import region_colours
 from plrc.figures.matching import counts, evenly, parts_of
 from plrc.figures.rasters import UNMATCHED, depth_in_region, enlarge
 from plrc.geometry import cell_of
 from plrc.views.correspondence import CorrespondenceDrawing, Found, Pair
-from plrc.views.networks import heading
-from plrc.views.pictures import points_in_frame
 from plrc.views.session import Session
 
 _LINES = 24  # drawn until something is chosen: all would be a tangle

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from plrc.views.networks import sides
+from plrc.views.pictures import region_raster
 from scipy.ndimage import find_objects
 
 from app.pictures import as_jpeg
-from plrc.analysis.inputs import input_size
+from plrc.analysis.features import input_size
 from plrc.views import EmbeddingDrawing, Picture, Session
-from plrc.views.networks import sides
-from plrc.views.pictures import region_raster
 
 _LARGE, _SMALL, _MANY = 320, 192, 80  # longer side of a thumbnail, pixels; that of one among more than so many
 _HOW = "Drag a line around dots, or click one, to see where they are; with Shift, more are added."

@@ -1,4 +1,4 @@
-"""What a network knows of its pictures: maps and scores, tensors in, arrays out.
+"""What a network knows of its images: maps and scores, tensors in, arrays out.
 
 ``plrc.analysis.affinity(fmap, points)`` and the other questions to a map are named here; embeddings are in
 ``plrc.analysis.embedding``, scores in ``plrc.analysis.scores``.
@@ -6,7 +6,7 @@
 
 from plrc.analysis.affinity import affinity, affinity_difference, density, prompt
 from plrc.analysis.correspondence import Matches, match_points, match_regions, match_views, region_affinity
-from plrc.analysis.features import DenseEncoder, FeatureMap
+from plrc.analysis.features import DenseEncoder, FeatureMap, region_features
 
 __all__ = [
     "DenseEncoder",
@@ -20,4 +20,5 @@ __all__ = [
     "match_views",
     "prompt",
     "region_affinity",
+    "region_features",
 ]

@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plrc.analysis.features import FeatureMap
-from plrc.analysis.pooling import Points, as_points, point_features
+from plrc.analysis.features import FeatureMap, Points, as_points, point_features
 from plrc.geometry import sample
 
 _UNIT_CELLS: WeakKeyDictionary[FeatureMap, Tensor] = WeakKeyDictionary()
@@ -77,8 +76,8 @@ def prompt(
 ) -> Tensor | list[Tensor]:
     """Several points as one question: how much more alike a cell is to what is meant than to what is not (ours).
 
-    A cell's value is its cosine with the positive point most like it, less its cosine with the negative point most like
-    it. Its sign is thus the label of the cell's nearest point, and one more positive point can only raise the map, one
+    A cell's value is its cosine with the positive point most like it, minus that with the negative point most like it.
+    Its sign is thus the label of the cell's nearest point, and one more positive point can only raise the map, one
     more negative point only lower it: a click on an object's second part does not dim the first, as a mean would.
 
     Args:
@@ -120,10 +119,10 @@ def density(shares: Sequence[Tensor]) -> list[Tensor]:
 
 
 def affinity_difference(first: FeatureMap, second: FeatureMap, points: Points) -> tuple[Tensor, FeatureMap]:
-    """What one checkpoint finds more alike to a point than another does: the affinity by ``first`` less by ``second``.
+    """What one checkpoint finds more alike to a point than another does: the affinity by ``first`` minus by ``second``.
 
     Args:
-        first, second: maps of one picture by two networks, or of two layers, of any numbers of cells and channels.
+        first, second: maps of one image by two networks, or of two layers, of any numbers of cells and channels.
         points: ``(n, 2)`` in the image frame.
 
     Returns:
@@ -131,7 +130,7 @@ def affinity_difference(first: FeatureMap, second: FeatureMap, points: Points) -
         other's cosines being sampled at their centres; and that map, which knows where they lie.
 
     Raises:
-        ValueError: the maps are of different pictures, or the points are no points.
+        ValueError: the maps are of different images, or the points are no points.
     """
     return map_difference(affinity(first, points), first, affinity(second, points), second)
 
@@ -143,7 +142,7 @@ def map_difference(first: Tensor, over: FeatureMap, second: Tensor, over_too: Fe
     """
     if over.image_size != over_too.image_size:
         sizes = " and ".join(f"{w} × {h}" for w, h in (over.image_size, over_too.image_size))
-        raise ValueError(f"a difference is of two maps of one picture; these are of pictures of {sizes} pixels")
+        raise ValueError(f"a difference is of two maps of one image; these are of images of {sizes} pixels")
     grid = over if over.shape[0] * over.shape[1] >= over_too.shape[0] * over_too.shape[1] else over_too
     values = _at_cells(first, over, grid)
     return values - _at_cells(second, over_too, grid).to(values.device), grid

@@ -10,8 +10,15 @@ from torch import Tensor
 
 from plrc.analysis.affinity import check_same_features, unit_cells
 from plrc.analysis.descriptors import cosine
-from plrc.analysis.features import FeatureMap
-from plrc.analysis.pooling import Points, as_points, point_features, region_features, region_numbers, region_points
+from plrc.analysis.features import (
+    FeatureMap,
+    Points,
+    as_points,
+    point_features,
+    region_features,
+    region_numbers,
+    region_points,
+)
 from plrc.geometry import Crop
 
 _AT_ONCE = 2**24  # cosines held at a time: 64 MiB
@@ -149,12 +156,12 @@ def match_regions(
 ) -> Matches:
     """The region of image B that is most alike to each region of image A, by their mean features.
 
-    Start, end, back and truth are points in the middle of the regions (``plrc.analysis.pooling.region_points``);
+    Start, end, back and truth are points in the middle of the regions (``plrc.analysis.features.region_points``);
     regions come in the order of their numbers. Every other region is a rival.
 
     Args:
         a, b: maps of one layer. raster_a, raster_b: the regions over the whole of each picture, as
-            ``plrc.analysis.pooling.region_features`` takes them; of views: ``plrc.regions.view_regions``.
+            ``plrc.analysis.features.region_features`` takes them; of views: ``plrc.regions.view_regions``.
         named_alike: the same number means the same region in both, as in two views of an image: this tells which
             matches are right.
 

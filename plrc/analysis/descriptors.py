@@ -1,23 +1,19 @@
-"""Ways to describe every cell of a picture: a network's features, and the trivial baselines that they have to beat."""
+"""Ways to describe every cell of an image: a network's features, and the trivial baselines that they have to beat."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from plrc.analysis.inputs import as_tensor, input_size
+from plrc.analysis.features import DenseEncoder, as_tensor, input_size
 from plrc.data.photometric import normalise
 from plrc.geometry import cell_centres
-
-if TYPE_CHECKING:  # an encoder is handed in; what only compares features needs none
-    from plrc.analysis.features import DenseEncoder
-    from plrc.pretrained import Origin
+from plrc.pretrained import Origin
 
 
 @dataclass(frozen=True)
@@ -25,7 +21,7 @@ class Descriptor:
     """A name, a map of features, and how alike two features are.
 
     Attributes:
-        maps: pictures ``(B, 3, H, W)`` RGB in [0, 1] → ``(B, C, h, w)``.
+        maps: images ``(B, 3, H, W)`` RGB in [0, 1] → ``(B, C, h, w)``.
         similarity: ``(N, C)`` against ``(K, C)`` → ``(N, K)``, larger is more alike.
         origin, layer: of a network's, the checkpoint and the layer; None and "" of anything else.
         pooled: the mean of a map tells something of the image; that of positions does not.
@@ -44,15 +40,18 @@ def network(name: str, encoder: nn.Module) -> Descriptor:
     encoder.eval()
 
     @torch.no_grad()
-    def maps(pictures: Tensor) -> Tensor:
+    def maps(images: Tensor) -> Tensor:
         device = next(encoder.parameters()).device
-        return encoder(normalise(pictures).to(device, memory_format=torch.channels_last)).float().cpu()
+        return encoder(normalise(images).to(device, memory_format=torch.channels_last)).float().cpu()
 
     return Descriptor(name, maps, cosine)
 
 
 def dense(encoder: DenseEncoder, layer: str | None = None, name: str | None = None) -> Descriptor:
-    """A layer of a pretrained encoder (one of ``encoder.layers``; the trunk's last map if not given), by cosine.
+    """A layer of a pretrained encoder (one of ``encoder.layers``; the backbone's last map if not given), by cosine.
+
+    Images whose sides the backbone does not take, as patches of 14 pixels do not fill 608, are resized to sides that it
+    takes.
 
     Args:
         name: the checkpoint's, followed by the layer if one is given, unless told.
@@ -63,23 +62,31 @@ def dense(encoder: DenseEncoder, layer: str | None = None, name: str | None = No
     encoder.stride(layer)  # raises where there is none
     called = name or (f"{encoder.origin.name} {layer}" if layer else encoder.origin.name)
     used = layer or encoder.last
-    return Descriptor(called, lambda pictures: encoder.encode(pictures, used).cpu(), cosine, encoder.origin, used)
+    multiple = encoder.backbone.multiple
+
+    def maps(images: Tensor) -> Tensor:
+        sides = [max(1, round(side / multiple)) * multiple for side in images.shape[2:]]
+        if sides != list(images.shape[2:]):
+            images = F.interpolate(images, sides, mode="bilinear", antialias=True)
+        return encoder.encode(images, used).cpu()
+
+    return Descriptor(called, maps, cosine, encoder.origin, used)
 
 
 def lab_colour(stride: int) -> Descriptor:
     """Baseline: the mean CIE Lab colour of each cell of ``stride`` pixels, compared by Euclidean distance (ΔE)."""
 
-    def maps(pictures: Tensor) -> Tensor:
-        return F.avg_pool2d(rgb_to_lab(pictures), stride, ceil_mode=True)
+    def maps(images: Tensor) -> Tensor:
+        return F.avg_pool2d(rgb_to_lab(images), stride, ceil_mode=True)
 
     return Descriptor("Lab colour", maps, lambda a, b: -torch.cdist(a, b))
 
 
 def absolute_position(stride: int) -> Descriptor:
-    """Baseline: where a cell lies in its picture, compared by distance. For view matching: "nothing has moved"."""
+    """Baseline: where a cell lies in its image, compared by distance. For view matching: "nothing has moved"."""
 
-    def maps(pictures: Tensor) -> Tensor:
-        b, _, h, w = pictures.shape
+    def maps(images: Tensor) -> Tensor:
+        b, _, h, w = images.shape
         centres = cell_centres(-(-h // stride), -(-w // stride)) * torch.tensor([w / h, 1.0])
         return centres.permute(2, 0, 1).expand(b, -1, -1, -1)
 
@@ -87,10 +94,10 @@ def absolute_position(stride: int) -> Descriptor:
 
 
 def relative_position(stride: int) -> Descriptor:
-    """Baseline for matching pictures of different proportions: the same place relative to the picture's sides."""
+    """Baseline for matching images of different proportions: the same place relative to the image's sides."""
 
-    def maps(pictures: Tensor) -> Tensor:
-        b, _, h, w = pictures.shape
+    def maps(images: Tensor) -> Tensor:
+        b, _, h, w = images.shape
         return cell_centres(-(-h // stride), -(-w // stride)).permute(2, 0, 1).expand(b, -1, -1, -1)
 
     return Descriptor("same place", maps, lambda a, b: -torch.cdist(a, b), pooled=False)
@@ -101,9 +108,9 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
 
 
-def rgb_to_lab(pictures: Tensor) -> Tensor:
+def rgb_to_lab(images: Tensor) -> Tensor:
     """sRGB in [0, 1] ``(B, 3, H, W)`` → CIE Lab (D65 white), L in [0, 100]."""
-    linear = torch.where(pictures <= 0.04045, pictures / 12.92, ((pictures + 0.055) / 1.055) ** 2.4)
+    linear = torch.where(images <= 0.04045, images / 12.92, ((images + 0.055) / 1.055) ** 2.4)
     to_xyz = torch.tensor(
         [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
     )
@@ -115,8 +122,8 @@ def rgb_to_lab(pictures: Tensor) -> Tensor:
 
 
 def picture_tensor(image: Image.Image, short_side: int, multiple: int) -> Tensor:
-    """An RGB picture resized to a short side of about ``short_side``, both sides multiples: ``(1, 3, H, W)`` in [0, 1].
+    """An RGB image resized to a short side of about ``short_side``, both sides multiples: ``(1, 3, H, W)`` in [0, 1].
 
-    The frame stays the whole picture; its proportions change by less than half a ``multiple``.
+    The frame stays the whole image; its proportions change by less than half a ``multiple``.
     """
     return as_tensor(image, input_size(image.size, short_side, multiple))

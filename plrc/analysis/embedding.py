@@ -20,8 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plrc.analysis.features import FeatureMap
-from plrc.analysis.pooling import image_feature, region_features, region_numbers, region_points
+from plrc.analysis.features import FeatureMap, image_feature, region_features, region_numbers, region_points
 from plrc.geometry import cell_of
 
 Features = np.ndarray | Tensor  # (n, C)

@@ -1,35 +1,45 @@
-"""Dense features: a picture is encoded once, and many questions are asked of its map."""
+"""Dense features: an image is encoded once, and many questions are asked of its map.
+
+A ``DenseEncoder`` gives a ``FeatureMap``; below it are the features of points, of regions and of a whole image from one
+map, none of them normalised.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, overload
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from plrc.analysis.inputs import MAX_PIXELS, as_tensor, input_size, shifts, tiles
+from plrc.data.images import as_image
 from plrc.data.photometric import normalise
-from plrc.data.sources import decode
 from plrc.geometry import cell_centres, cell_of, sample
 from plrc.pretrained import Origin, Pretrained, load
 
-Picture = Image.Image | str | Path
+Picture = Image.Image | str | Path | np.ndarray | Tensor
+"""A path (decoded upright), a PIL image, an array (H, W, 3) or a tensor (3, H, W), uint8 or in [0, 1]."""
+Points = Tensor | np.ndarray | Sequence[Sequence[float]]  # (n, 2)
 Size = int | tuple[int, int] | None
+Layers = list[str] | tuple[str, ...]
 DEFAULT_SIZE = 448  # short side, pixels: 14 cells of a ResNet's c5
+MAX_PIXELS = 2048 * 2048  # encoded at once; a larger input goes through in overlapping tiles of at most so many
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FeatureMap:
-    """Features of every cell of a picture, and where the cells lie in it.
+    """Features of every cell of an image, and where the cells lie in it.
 
     Points are of the *image frame*, [0, 1]², unless they are said to be of the map. The map's frame is the image's if
     the input's sides are multiples of the stride, and reaches beyond it to the right and below if they are not.
 
     Attributes:
-        features: ``(C, h, w)`` fp32. image_size: width and height of the upright picture, pixels.
+        features: ``(C, h, w)`` fp32. image_size: width and height of the upright image, pixels.
         input_size: width and height that the network saw. stride: pixels of the input a cell, as the map stands.
         layer: ``c2`` … ``c5`` or the name of a head.
         finer: empty, or how the map came to be finer than its network makes it: "shifted ×2", "upscaled ×2".
@@ -45,7 +55,7 @@ class FeatureMap:
     def __repr__(self) -> str:
         (channels, h, w), (width, height) = self.features.shape, self.image_size
         layer = ", ".join(part for part in (self.layer, self.finer) if part)
-        return f"FeatureMap({layer}: {channels} channels, {h} × {w} cells of a picture of {width} × {height} pixels)"
+        return f"FeatureMap({layer}: {channels} channels, {h} × {w} cells of an image of {width} × {height} pixels)"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -78,11 +88,15 @@ class FeatureMap:
         """Features ``(n, C)`` at image points ``(n, 2)``: bilinear samples."""
         return sample(self.features[None], self.to_map(points.to(self.features))[None])[0]
 
+    def numpy(self) -> np.ndarray:
+        """The features ``(C, h, w)`` as an array."""
+        return self.features.cpu().numpy()
+
     def to_picture(self, maps: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Maps ``(n, h, w)`` over the map's cells as they lie over the picture: ``(n, H, W)``, bilinear.
+        """Maps ``(n, h, w)`` over the map's cells as they lie over the image: ``(n, H, W)``, bilinear.
 
         Args:
-            size: width and height W, H in pixels; the picture's own if not given.
+            size: width and height W, H in pixels; the image's own if not given.
         """
         width, height = size or self.image_size
         points = self.to_map(cell_centres(height, width, maps.device)).flatten(0, 1)
@@ -93,30 +107,45 @@ class DenseEncoder:
     """A pretrained network that gives feature maps.
 
     Attributes:
-        trunk: the backbone, in evaluation mode. heads: name → module, what the checkpoint applies to the trunk's last
-            map, here at every position. origin: where the weights came from.
+        backbone: in evaluation mode. heads: name → module, what the checkpoint applies to the backbone's last map, here
+            at every position. origin: where the weights came from. device: where they are.
     """
 
     def __init__(self, pretrained: Pretrained, device: torch.device | str = "cpu") -> None:
         self.origin: Origin = pretrained.origin
-        self.device = torch.device(device)
-        self.backbone = pretrained.backbone.to(self.device).to(memory_format=torch.channels_last).eval()
-        self.heads = nn.ModuleDict(pretrained.heads).to(self.device).eval()
-        self._strides = self.backbone.strides
+        self.backbone = pretrained.backbone.to(memory_format=torch.channels_last).eval()
+        self.heads = nn.ModuleDict(pretrained.heads).eval()
+        self.to(device)
 
     def __repr__(self) -> str:
         of = " ".join(part for part in (self.origin.arch, self.origin.branch) if part)
         return f"DenseEncoder({self.origin.name}: {of}, layers {', '.join(self.layers)}, on {self.device})"
 
+    def to(self, device: torch.device | str) -> DenseEncoder:
+        """Move the network; returns itself.
+
+        Raises:
+            ValueError: torch cannot use the device here.
+        """
+        try:
+            torch.ones(1, device=device).item()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:  # AssertionError: torch without CUDA
+            reason = str(error).split("\n")[0].rstrip(".")
+            raise ValueError(f"the device {device} cannot be used here ({reason}): take cpu") from error
+        self.device = torch.device(device)
+        self.backbone.to(self.device)
+        self.heads.to(self.device)
+        return self
+
     @property
     def layers(self) -> tuple[str, ...]:
-        """What ``layer`` may be: the trunk's maps, fine to coarse, then the heads."""
-        return (*self._strides, *self.heads)
+        """What ``layer`` may be: the backbone's maps, fine to coarse, then the heads."""
+        return (*self.backbone.layers, *self.heads)
 
     @property
     def last(self) -> str:
-        """The trunk's last map, the default: what a detector inherits, and what every checkpoint has."""
-        return list(self._strides)[-1]
+        """The backbone's last map, the default: what a detector inherits, and what every checkpoint has."""
+        return self.backbone.layers[-1]
 
     def stride(self, layer: str | None = None) -> int:
         """Pixels of the input a cell of a layer.
@@ -126,109 +155,143 @@ class DenseEncoder:
         """
         if layer is not None and layer not in self.layers:
             raise ValueError(f"{self.origin.name} has no layer {layer!r}: it has {', '.join(self.layers)}")
-        return self._strides.get(layer or self.last, self.backbone.stride)
+        return self.backbone.strides.get(layer or self.last, self.backbone.stride)
 
+    def __call__(self, images: Any, layer: str | Layers | None = None, **how: Any) -> Any:
+        """The map of one image, or a list of those of a list of images or of a batch ``(B, 3, H, W)``.
+
+        Arguments: as of ``features``.
+        """
+        if isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4:
+            return list(self.batch(images, layer, **how))
+        return self.features(images, layer, **how)
+
+    @overload
+    def features(
+        self, image: Picture, layer: str | None = None, size: Size = ..., finer: str | None = None, factor: int = 2
+    ) -> FeatureMap: ...
+    @overload
+    def features(
+        self, image: Picture, layer: Layers, size: Size = ..., finer: str | None = None, factor: int = 2
+    ) -> dict[str, FeatureMap]: ...
     def features(
         self,
         image: Picture,
-        layer: str | None = None,
+        layer: str | Layers | None = None,
         size: Size = DEFAULT_SIZE,
         finer: str | None = None,
         factor: int = 2,
-    ) -> FeatureMap:
-        """The feature map of one picture; ``batch`` takes several.
+    ) -> Any:
+        """The feature map of one image; ``batch`` takes several.
 
-        A large input is encoded in overlapping tiles, so that working memory stays below a ceiling
-        (``plrc.analysis.inputs.MAX_PIXELS``) and the map is that of the whole picture.
+        A large input is encoded in overlapping tiles, so that working memory stays below a ceiling (``MAX_PIXELS``) and
+        the map is that of the whole image.
 
         Args:
-            image: a picture, taken as it stands, or a file, upright as a person sees it.
-            layer: one of ``layers``; the trunk's last map if not given.
-            size: of the input. A number: the shorter side, both sides then rounded to multiples of the trunk's stride;
-                ``(width, height)``: exactly so; None: the picture's own size, rounded likewise.
+            image: see ``Picture``. layer: one of ``layers``, the backbone's last map if not given; several: a
+                dictionary of their maps, from one forward pass.
+            size: of the input. A number: the shorter side, both sides then rounded to multiples of the backbone's
+                stride; ``(width, height)``: exactly so; None: the image's own size, rounded likewise.
             finer: "shifted": the input is shifted by fractions of a cell, and the maps of all shifts are averaged where
                 they come to lie; "upscaled": the input is enlarged. Neither is what the network was trained for.
             factor: how many times finer, 2 or 4 … up to half the layer's stride.
 
         Raises:
-            ValueError: no such layer, a size that is no size, an unknown ``finer`` or ``factor``.
-            UndecodableImage: the file is no picture.
+            ValueError: no such layer, no image, a size that is no size or that the backbone does not take, an unknown
+                ``finer`` or ``factor``. UndecodableImage: the file is no image.
         """
         return next(self.batch([image], layer, size, finer, factor))
 
     def batch(
         self,
         images: Iterable[Picture],
-        layer: str | None = None,
+        layer: str | Layers | None = None,
         size: Size = DEFAULT_SIZE,
         finer: str | None = None,
         factor: int = 2,
         at_once: int = 8,
-    ) -> Iterator[FeatureMap]:
-        """Feature maps of several pictures, in order; neighbours of one input size are encoded together.
+    ) -> Iterator[Any]:
+        """Feature maps of several images, in order; neighbours of one input size are encoded together.
 
         Args:
-            at_once: pictures encoded together, fewer where they are large. The others: see ``features``.
+            at_once: images encoded together, fewer where they are large. The others: see ``features``.
         """
-        name, stride = layer or self.last, self.stride(layer)
+        names = [layer or self.last] if layer is None or isinstance(layer, str) else list(layer)
+        strides = {name: self.stride(name) for name in names}
         if finer not in (None, "shifted", "upscaled"):
             raise ValueError(f"finer maps can be 'shifted' or 'upscaled', not {finer!r}")
-        offsets = shifts(stride, factor) if finer == "shifted" else []  # checks the factor before any work
+        offsets = {n: shifts(s, factor) for n, s in strides.items()} if finer == "shifted" else {}  # before any work
         if finer == "upscaled" and factor < 2:
             raise ValueError(f"an input can be enlarged 2 times or more, not {factor}")
         label = f"{finer} ×{factor}" if finer else ""
 
-        def encoded(pictures: list[Image.Image], to: tuple[int, int]) -> Iterator[FeatureMap]:
-            pixels = torch.cat([as_tensor(picture, to) for picture in pictures])
-            maps = self._shifted(pixels, name, offsets, factor) if offsets else self.encode(pixels, name)
-            cell = stride // factor if offsets else stride
-            for picture, features in zip(pictures, maps, strict=True):
-                yield FeatureMap(features, picture.size, to, cell, name, label)
+        def encoded(waiting: list[Image.Image], to: tuple[int, int]) -> Iterator[Any]:
+            pixels = torch.cat([as_tensor(image, to) for image in waiting])
+            if offsets:
+                maps = {name: self._shifted(pixels, name, offsets[name], factor) for name in names}
+            else:
+                maps = self._maps(pixels, names)
+            for i, image in enumerate(waiting):
+                found = {
+                    n: FeatureMap(maps[n][i], image.size, to, s // factor if offsets else s, n, label)
+                    for n, s in strides.items()
+                }
+                yield found[names[0]] if layer is None or isinstance(layer, str) else found
 
         waiting: list[Image.Image] = []
         sides = (0, 0)
-        for image in images:
-            picture = image if isinstance(image, Image.Image) else decode(image, name=str(image))
-            wanted = input_size(picture.size, size, self.backbone.stride)
+        for given in images:
+            image = as_image(given)
+            wanted = input_size(image.size, size, math.lcm(self.backbone.stride, self.backbone.multiple))
             if finer == "upscaled":
                 wanted = (wanted[0] * factor, wanted[1] * factor)
             full = len(waiting) == at_once or (len(waiting) + 1) * wanted[0] * wanted[1] > MAX_PIXELS
             if waiting and (wanted != sides or full):
                 yield from encoded(waiting, sides)
                 waiting = []
-            waiting.append(picture)
+            waiting.append(image)
             sides = wanted
         if waiting:
             yield from encoded(waiting, sides)
 
+    def encode(self, images: Tensor, layer: str | None = None) -> Tensor:
+        """Maps ``(B, C, h, w)`` fp32 of images ``(B, 3, H, W)`` RGB in [0, 1], of any size, in tiles if need be."""
+        return self._maps(images, [layer or self.last])[layer or self.last]
+
+    def _maps(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Each tile reaches beyond its cells as far as they see, so that nothing changes but the order of some sums."""
+        (h, w), unit, reach = images.shape[2:], self.backbone.stride, self.backbone.reach
+        if h * w <= MAX_PIXELS or reach is None:
+            return self._encode(images, layers)
+        margin = -(-reach // unit) * unit
+        side = int(MAX_PIXELS**0.5) // unit * unit - 2 * margin
+        whole: dict[str, Tensor] = {}
+        for top in range(0, h, side):
+            for left in range(0, w, side):
+                y, x = max(0, top - margin), max(0, left - margin)
+                tile = images[:, :, y : top + side + margin, x : left + side + margin]
+                for name, part in self._encode(tile, layers).items():
+                    s = self.stride(name)
+                    if name not in whole:
+                        whole[name] = part.new_empty(*part.shape[:2], -(-h // s), -(-w // s))
+                    rows, columns = slice(top // s, (top + side) // s), slice(left // s, (left + side) // s)
+                    right = part[:, :, top // s - y // s :, left // s - x // s :]
+                    out = whole[name][:, :, rows, columns]
+                    out.copy_(right[:, :, : out.shape[2], : out.shape[3]])
+        return whole
+
     @torch.no_grad()
-    def encode(self, pictures: Tensor, layer: str | None = None) -> Tensor:
-        """Maps ``(B, C, h, w)`` fp32 of pictures ``(B, 3, H, W)`` RGB in [0, 1], of any size, in tiles if need be."""
-        name = layer or self.last
-        stride = self.stride(layer)
-        h, w = pictures.shape[2:]
-        out: Tensor | None = None
-        for tile in tiles(self.backbone, h, w):
-            part = self._encode(pictures[:, :, tile.rows, tile.columns], name)
-            if tile.whole:
-                return part
-            if out is None:
-                out = part.new_empty(len(part), part.shape[1], -(-h // stride), -(-w // stride))
-            tile.paste(part, out, stride)
-        assert out is not None
-        return out
+    def _encode(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        x = normalise(images.to(self.device)).contiguous(memory_format=torch.channels_last)
+        last = max((name if name in self.backbone.layers else self.last for name in layers), key=self.layers.index)
+        maps = self.backbone.maps(x, until=last)
+        return {n: (self.heads[n](maps[last]) if n in self.heads else maps[n]).float() for n in layers}
 
-    def _encode(self, pictures: Tensor, layer: str) -> Tensor:
-        x = normalise(pictures.to(self.device)).contiguous(memory_format=torch.channels_last)
-        if layer in self._strides:
-            return self.backbone.maps(x, until=layer)[layer].float()
-        return self.heads[layer](self.backbone(x)).float()
-
-    def _shifted(self, pictures: Tensor, layer: str, offsets: list[int], factor: int) -> Tensor:
+    def _shifted(self, images: Tensor, layer: str, offsets: list[int], factor: int) -> Tensor:
         """The mean of the maps of all shifts of the input, each sampled at the centres of finer cells."""
         stride, reach = self.stride(layer), max(offsets)
-        padded = nn.functional.pad(pictures, (reach, reach, reach, reach), mode="replicate")
-        height, width = pictures.shape[2:]
+        padded = nn.functional.pad(images, (reach, reach, reach, reach), mode="replicate")
+        height, width = images.shape[2:]
         h, w = -(-height // stride), -(-width // stride)
         centres = cell_centres(h * factor, w * factor).flatten(0, 1)
         total = torch.zeros(())
@@ -243,16 +306,182 @@ class DenseEncoder:
 
 
 def load_encoder(
-    path_or_name: str | Path, device: torch.device | str = "cpu", branch: str | None = None
+    source: str | Path | Mapping[str, Any] | nn.Module, device: torch.device | str = "cpu", branch: str | None = None
 ) -> DenseEncoder:
     """A network from a checkpoint in any known format, recognised by its contents, or by name.
 
     Args:
-        path_or_name: a file; a run folder of ours; ``torchvision:resnet50`` or ``random:resnet50``.
+        source: what ``plrc.pretrained.load`` takes: a file; a run folder of ours; ``torchvision:resnet50`` or
+            ``random:resnet50``; a state dict; a module.
         branch: "query" or "key" ("teacher" or "student"), where a file holds two networks; the one that others use of
             that format if not given.
 
     Raises:
-        ValueError: the file is missing, damaged, of no known format, or lacks a tensor of the trunk; says which.
+        ValueError: the file is missing, damaged, of no known format, or lacks a tensor of the backbone; says which. Or
+            the device cannot be used.
     """
-    return DenseEncoder(load(path_or_name, branch), device)
+    return DenseEncoder(load(source, branch), device)  # type: ignore[arg-type, unused-ignore]
+
+
+def input_size(image_size: tuple[int, int], size: int | tuple[int, int] | None, stride: int) -> tuple[int, int]:
+    """Width and height of the input for an image of that width and height.
+
+    Args:
+        size: a number: the shorter side, both sides then rounded to multiples of ``stride``; ``(width, height)``:
+            exactly so; None: the image's own size, rounded likewise.
+
+    Raises:
+        ValueError: a side below 1.
+    """
+    if isinstance(size, tuple):
+        if min(size) < 1:
+            raise ValueError(f"an input has sides of 1 pixel or more, not {size[0]} × {size[1]}")
+        return size
+    if size is not None and size < 1:
+        raise ValueError(f"an input has sides of 1 pixel or more, not {size}")
+    scale = 1.0 if size is None else size / min(image_size)
+    width, height = (max(1, round(side * scale / stride)) * stride for side in image_size)
+    return width, height
+
+
+def as_tensor(image: Image.Image, size: tuple[int, int]) -> Tensor:
+    """An image resized to width and height, ``(1, 3, H, W)`` RGB in [0, 1]."""
+    resized = image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def shifts(stride: int, factor: int) -> list[int]:
+    """Offsets in pixels that bring the centres of a map's cells onto those of cells ``factor`` times finer.
+
+    Raises:
+        ValueError: they are no whole pixels.
+    """
+    if factor < 2 or stride % (2 * factor):
+        possible = [str(f) for f in range(2, stride // 2 + 1) if stride % (2 * f) == 0]
+        known = f"it can be {' or '.join(possible)}" if possible else "it has no finer shifts"
+        raise ValueError(f"a map of stride {stride} cannot be made {factor} times finer by shifts: {known}")
+    return [(2 * i + 1) * stride // (2 * factor) - stride // 2 for i in range(factor)]
+
+
+def as_points(points: Points) -> Tensor:
+    """Points ``(n, 2)`` of any kind as a tensor; none is ``(0, 2)``.
+
+    Raises:
+        ValueError: they are no numbers, or have another shape.
+    """
+    wanted = "points have the shape (n, 2), x and y in [0, 1] of the image, such as [[0.4, 0.6]]"
+    try:
+        found = points if isinstance(points, Tensor) else torch.as_tensor(points, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{wanted}; not {points!r}") from error
+    if not found.numel():
+        return found.reshape(0, 2)
+    if found.ndim != 2 or found.shape[1] != 2:
+        raise ValueError(f"{wanted}; not {tuple(found.shape)}")
+    return found
+
+
+def point_features(fmap: FeatureMap, points: Points) -> Tensor:
+    """Features ``(n, C)`` at points ``(n, 2)`` of the image frame: bilinear samples.
+
+    Raises:
+        ValueError: the points have another shape, or one lies outside the map.
+    """
+    points = as_points(points)
+    outside = ((points < 0) | (points.cpu() > fmap.extent.clamp(min=1)).to(points.device)).any(dim=1)
+    if outside.any():
+        point = tuple(points[outside][0].tolist())
+        raise ValueError(f"points are shares of the image's width and height, in [0, 1]; {point} lies outside")
+    return fmap.at(points)
+
+
+def image_feature(fmap: FeatureMap) -> Tensor:
+    """The mean feature ``(C,)`` of the image: cells weigh as much as they show of it."""
+    raster = torch.zeros((1, 1), dtype=torch.long)
+    return region_features(fmap, raster)[0]
+
+
+def region_features(fmap: FeatureMap, raster: Tensor) -> Tensor:
+    """The mean feature of each region: cells weigh as much as they show of the region.
+
+    The raw mean, which a cosine normalises. A region smaller than a cell has that cell's feature.
+
+    Args:
+        raster: ``(h′, w′)`` integer, of any resolution over the whole image: which region each point belongs to, as
+            ``plrc.regions`` gives it; negative where it belongs to none.
+
+    Returns:
+        ``(n, C)``, a row for each region that the raster has, by rising number: row r is region r where the numbers
+        are 0 … n − 1, and else that of ``region_numbers(raster)[r]``.
+
+    Raises:
+        ValueError: the raster is no raster of integers, or has no region.
+    """
+    weights = region_weights(fmap, raster).flatten(1).to(fmap.features)
+    return (weights / weights.sum(dim=1, keepdim=True)) @ fmap.features.flatten(1).T
+
+
+def region_weights(fmap: FeatureMap, raster: Tensor) -> Tensor:
+    """Which share of each cell each region covers: ``(n, h, w)`` float64 in [0, 1], exact at any resolutions.
+
+    A cell's shares sum to 1 over the regions where they fill the image, and to less where the map reaches beyond it.
+    Arguments, order of the regions and errors: as of ``region_features``.
+    """
+    numbers = region_numbers(raster)
+    h, w = fmap.shape
+    # The edges of cells and raster together cut the image into rectangles that lie in one cell and one region each.
+    heights, cell_row, raster_row = _pieces(fmap.stride / fmap.input_size[1], h, raster.shape[0])
+    widths, cell_column, raster_column = _pieces(fmap.stride / fmap.input_size[0], w, raster.shape[1])
+    region = raster.cpu()[raster_row[:, None], raster_column]
+    cell = cell_row[:, None] * w + cell_column
+    area = heights[:, None] * widths
+    inside = region >= 0
+    place = torch.searchsorted(numbers, region[inside]) * (h * w) + cell[inside]
+    return torch.bincount(place, weights=area[inside], minlength=len(numbers) * h * w).view(-1, h, w)
+
+
+def region_numbers(raster: Tensor) -> Tensor:
+    """The numbers ``(n,)`` int64 of a raster's regions, rising; negative values are no region.
+
+    Raises:
+        ValueError: the raster is no raster of integers, or has no region.
+    """
+    if raster.ndim != 2 or raster.is_floating_point() or not raster.numel():
+        kind = f"{tuple(raster.shape)} {str(raster.dtype).removeprefix('torch.')}"
+        raise ValueError(f"a region raster is (h, w) integers over the whole image, not {kind}")
+    numbers = raster.cpu().long().unique()
+    if not len(numbers := numbers[numbers >= 0]):
+        raise ValueError("the raster has no region: all its values are negative")
+    return numbers
+
+
+def region_points(raster: Tensor) -> Tensor:
+    """A point ``(n, 2)`` of the image frame in the middle of each region, and inside it whatever its shape.
+
+    The centre of the region's raster cell that is nearest to its centroid. Order and errors: as of ``region_features``.
+    """
+    numbers = region_numbers(raster)
+    h, w = raster.shape
+    points = []
+    for number in numbers:
+        row, column = (raster.cpu() == number).nonzero().double().unbind(1)
+        nearest = ((row - row.mean()) ** 2 + (column - column.mean()) ** 2).argmin()
+        points.append(torch.stack(((column[nearest] + 0.5) / w, (row[nearest] + 0.5) / h)))
+    return torch.stack(points).float()
+
+
+def _pieces(cell: float, cells: int, raster: int) -> tuple[Tensor, Tensor, Tensor]:
+    """One axis of the image, [0, 1], cut at the edges of the map's cells and of the raster's.
+
+    Args:
+        cell: length of one of ``cells`` cells. raster: number of equal parts.
+
+    Returns:
+        For each piece its length, in cells, and the cell and the part of the raster in which it lies.
+    """
+    of_cells = torch.arange(1, cells, dtype=torch.float64) * cell
+    of_raster = torch.arange(raster + 1, dtype=torch.float64) / raster
+    edges = torch.cat((of_cells[of_cells < 1], of_raster)).sort().values
+    middles = (edges[1:] + edges[:-1]) / 2
+    in_cell = (middles / cell).long().clamp(max=cells - 1)
+    return edges.diff() / cell, in_cell, (middles * raster).long().clamp(max=raster - 1)

@@ -14,8 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from plrc.analysis.correspondence import Matches, chance, match_points, match_regions, match_views, region_affinity
-from plrc.analysis.features import DenseEncoder, FeatureMap
-from plrc.analysis.pooling import region_features, region_numbers
+from plrc.analysis.features import DenseEncoder, FeatureMap, region_features, region_numbers
 from plrc.analysis.scores import bootstrap
 from plrc.config import load_config
 from plrc.data.loader import view_sampler

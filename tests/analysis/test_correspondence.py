@@ -12,8 +12,7 @@ from torch import Tensor
 
 from plrc.analysis import correspondence as module
 from plrc.analysis.correspondence import chance, match_points, match_regions, match_views, region_affinity
-from plrc.analysis.features import FeatureMap
-from plrc.analysis.pooling import region_features, region_points
+from plrc.analysis.features import FeatureMap, region_features, region_points
 from plrc.geometry import Crop, cell_centres, cell_of
 from plrc.regions import view_regions
 

@@ -1,4 +1,4 @@
-"""plrc.analysis.features and inputs: cells lie where the coordinate rule says, whatever the size, layer and tiling."""
+"""plrc.analysis.features: cells lie where the coordinate rule says, whatever the size, layer and tiling."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from plrc.analysis import features as module
-from plrc.analysis import inputs
+from plrc.analysis.descriptors import dense
 from plrc.analysis.features import DenseEncoder, FeatureMap
 from plrc.backbones import Backbone, Encoder
 from plrc.geometry import cell_centres
@@ -101,15 +101,15 @@ def test_a_map_lies_over_the_picture_as_its_cells_do(width, height):
 
 
 def test_sizes_of_the_input():
-    assert inputs.input_size((640, 480), 448, 32) == (608, 448)
-    assert inputs.input_size((480, 640), 448, 32) == (448, 608)
-    assert inputs.input_size((640, 480), (300, 201), 32) == (300, 201)
-    assert inputs.input_size((650, 470), None, 32) == (640, 480)
-    assert inputs.input_size((1000, 3), 32, 32) == (10656, 32)
-    assert inputs.input_size((5, 5), None, 8) == (8, 8)
+    assert module.input_size((640, 480), 448, 32) == (608, 448)
+    assert module.input_size((480, 640), 448, 32) == (448, 608)
+    assert module.input_size((640, 480), (300, 201), 32) == (300, 201)
+    assert module.input_size((650, 470), None, 32) == (640, 480)
+    assert module.input_size((1000, 3), 32, 32) == (10656, 32)
+    assert module.input_size((5, 5), None, 8) == (8, 8)
     for wrong in (0, -3, (0, 5)):
         with pytest.raises(ValueError, match="1 pixel"):
-            inputs.input_size((10, 10), wrong, 8)
+            module.input_size((10, 10), wrong, 8)
 
 
 def test_layers_and_strides(resnet18, tiny):
@@ -168,8 +168,8 @@ def check_tiling(encoder: DenseEncoder, layer: str, width: int, height: int, lim
     whole = encoder.encode(picture, layer)
     seen = []
     real = encoder._encode
-    monkeypatch.setattr(inputs, "MAX_PIXELS", limit)
-    monkeypatch.setattr(encoder, "_encode", lambda x, name: seen.append(x.shape[2] * x.shape[3]) or real(x, name))
+    monkeypatch.setattr(module, "MAX_PIXELS", limit)
+    monkeypatch.setattr(encoder, "_encode", lambda x, names: seen.append(x.shape[2] * x.shape[3]) or real(x, names))
     tiled = encoder.encode(picture, layer)
     torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-4)
     assert max(seen) <= limit
@@ -209,12 +209,12 @@ def test_reach_is_how_far_a_cell_sees(arch):
 
 
 def test_shifts_bring_centres_together():
-    assert inputs.shifts(32, 2) == [-8, 8]
-    assert inputs.shifts(32, 4) == [-12, -4, 4, 12]
-    assert inputs.shifts(4, 2) == [-1, 1]
+    assert module.shifts(32, 2) == [-8, 8]
+    assert module.shifts(32, 4) == [-12, -4, 4, 12]
+    assert module.shifts(4, 2) == [-1, 1]
     for stride, factor in ((32, 3), (4, 4), (32, 1), (8, 8)):
         with pytest.raises(ValueError, match=f"stride {stride} cannot be made {factor}"):
-            inputs.shifts(stride, factor)
+            module.shifts(stride, factor)
 
 
 class Ramp(Backbone):
@@ -242,6 +242,64 @@ def test_finer_maps_have_their_cells_in_place(finer, factor, monkeypatch):
     torch.testing.assert_close(fmap.features[:2, inner, inner], expected, rtol=0, atol=0.004)
 
 
+class Patches(Ramp):
+    """Sides must be multiples of 14 and the map has such cells; every cell sees the whole."""
+
+    strides, multiple = {"c3": 14}, 14
+
+    def maps(self, images: Tensor, until: str | None = None) -> dict[str, Tensor]:
+        assert images.shape[2] % 14 == images.shape[3] % 14 == 0
+        return {"c3": nn.functional.avg_pool2d(images, 14)}
+
+
+def test_patches_of_14_pixels(monkeypatch):
+    monkeypatch.setattr(module, "normalise", lambda x: x)
+    monkeypatch.setattr(module, "MAX_PIXELS", 1000)  # no tiles where a cell sees the whole
+    origin = Origin(name="vit", path=None, format="random", branch="", arch="vit", sha256=None, note="")
+    encoder = DenseEncoder(Pretrained(backbone=Patches(), heads={}, origin=origin))
+    picture = Image.fromarray(np.dstack([(cell_centres(64, 96) * 255).round().byte().numpy()] * 2)[..., :3])
+    assert encoder.features(picture, size=64).shape == (5, 7)
+    pixels = module.as_tensor(picture, (96, 64))
+    maps = dense(encoder).maps(pixels)
+    assert maps.shape == (1, 3, 5, 7)
+    torch.testing.assert_close(maps[0, :2], cell_centres(5, 7).permute(2, 0, 1), rtol=0, atol=0.01)
+
+
+def test_images_may_be_anything_and_several_at_once(tiny, tmp_path):
+    picture = noise(64, 96)
+    picture.save(tmp_path / "a.png")
+    array = np.asarray(picture)
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
+    expected = tiny.features(picture, size=64).features
+    for image in (tmp_path / "a.png", str(tmp_path / "a.png"), array, tensor, tensor.float() / 255):
+        assert torch.equal(tiny.features(image, size=64).features, expected)
+        assert torch.equal(tiny(image, size=64).features, expected)
+    for images in (torch.stack((tensor, tensor)), [picture, array]):
+        assert [fmap.image_size for fmap in tiny(images, size=64)] == [(64, 96)] * 2
+    np.testing.assert_array_equal(tiny(picture, size=64).numpy(), expected.numpy())
+    with pytest.raises(ValueError, match="an image is a path, a PIL image"):
+        tiny(3)
+
+
+def test_several_layers_come_from_one_pass(tiny, monkeypatch):
+    passes, real = [], tiny.backbone.maps
+    monkeypatch.setattr(tiny.backbone, "maps", lambda x, until=None: passes.append(until) or real(x, until))
+    maps = tiny.features(noise(64, 96), layer=("projector", "c2"), size=64)
+    assert (list(maps), passes) == (["projector", "c2"], ["c3"])
+    for layer, fmap in maps.items():
+        torch.testing.assert_close(fmap.features, tiny.features(noise(64, 96), layer, size=64).features)
+        assert (fmap.layer, fmap.stride) == (layer, tiny.stride(layer))
+    with pytest.raises(ValueError, match="no layer 'c9'"):
+        tiny(noise(64, 64), ["c2", "c9"])
+
+
+def test_a_device_that_is_not_there_is_said_in_one_sentence(tiny):
+    assert tiny.to("cpu") is tiny
+    for device in ("cuda:7", "no device"):
+        with pytest.raises(ValueError, match=rf"^the device {device} cannot be used here \([^\n]*\): take cpu$"):
+            tiny.to(device)
+
+
 def test_what_cannot_be_made_finer_is_refused(tiny):
     with pytest.raises(ValueError, match="'shifted' or 'upscaled', not 'sharp'"):
         tiny.features(noise(64, 64), finer="sharp")
@@ -253,7 +311,7 @@ def test_what_cannot_be_made_finer_is_refused(tiny):
 
 def test_a_map_says_in_a_line_what_it_is(tiny):
     fmap = tiny.features(noise(64, 96), size=64, finer="shifted")
-    assert repr(fmap) == ("FeatureMap(c3, shifted ×2: 128 channels, 24 × 16 cells of a picture of 64 × 96 pixels)")
+    assert repr(fmap) == ("FeatureMap(c3, shifted ×2: 128 channels, 24 × 16 cells of an image of 64 × 96 pixels)")
 
 
 def test_an_encoder_tells_what_it_is(tiny):

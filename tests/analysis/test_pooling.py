@@ -1,4 +1,4 @@
-"""plrc.analysis.pooling: regions weigh each cell by exactly what they cover of it."""
+"""plrc.analysis.features: regions weigh each cell by exactly what they cover of it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from plrc.analysis.features import FeatureMap
-from plrc.analysis.pooling import (
+from plrc.analysis.features import (
+    FeatureMap,
     image_feature,
     point_features,
     region_features,

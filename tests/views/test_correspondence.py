@@ -8,14 +8,13 @@ import torch
 from matplotlib.patches import ConnectionPatch
 from matplotlib.text import Text
 from PIL import Image
+from plrc.views.pictures import open_picture
 
 from plrc.analysis.correspondence import Matches, chance
-from plrc.analysis.features import load_encoder
-from plrc.analysis.pooling import region_numbers
+from plrc.analysis.features import load_encoder, region_numbers
 from plrc.config import load_config
 from plrc.data.loader import view_sampler
 from plrc.views import draw_correspondence
-from plrc.views.pictures import open_picture
 from views.conftest import noise, ramp
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
