@@ -17,7 +17,7 @@ from PIL import Image
 import plrc
 from plrc.analysis.affinity import affinity, unit_cells
 from plrc.analysis.features import FeatureMap
-from plrc.runlog import peak_memory
+from plrc.run import peak_memory
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ import argparse
 import os
 import statistics
 import time
-from pathlib import Path
 
 import torch
 
@@ -33,7 +32,7 @@ def main() -> None:
     torch.set_num_threads(1)
     config = load_config(given={"data": arguments.data, "image_size": arguments.image_size})
     source = open_source(arguments.data)
-    dataset = TwoViews(source, open_regions(config.regions, os.path.abspath(arguments.data), Path("unused")), config)
+    dataset = TwoViews(source, open_regions(config.regions, os.path.abspath(arguments.data)), config)
     count = min(arguments.images, len(source))
 
     loading, colouring = [], []

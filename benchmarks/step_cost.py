@@ -25,7 +25,7 @@ from plrc.distributed import World
 from plrc.geometry import Crop
 from plrc.model import PLRC
 from plrc.regions import GridRegions, view_regions
-from plrc.runlog import peak_memory
+from plrc.run import peak_memory
 
 
 def main() -> None:

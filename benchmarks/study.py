@@ -38,7 +38,7 @@ VARIANTS: dict[str, list[str]] = {
     "image": ["--weight-point=0", "--weight-affinity=0"],
     "image + point": ["--weight-affinity=0"],
     "all three": [],
-    "affinity from 1/3": ["--affinity-start-share=0.333"],
+    "affinity from 1/3": ["--start-affinity-share=0.333"],
     "affinity weight 0.1": ["--weight-affinity=0.1"],
     "affinity weight 1": ["--weight-affinity=1"],
     "teacher 0.02": ["--teacher-temperature", "0.02", "0.02"],
@@ -85,7 +85,7 @@ def train(arguments: argparse.Namespace, variant: str, seed: int) -> None:
     if variant == "random" or (out / "scores.json").exists():
         return
     flags = [
-        flag if "start-share" not in flag else f"--affinity-start={float(flag.split('=')[1]) * arguments.epochs}"
+        flag if "-share" not in flag else f"--start-affinity={float(flag.split('=')[1]) * arguments.epochs}"
         for flag in VARIANTS[variant]
     ]
     flags += [

@@ -20,7 +20,6 @@ from typing import Any
 from plrc import cli_detect, config
 from plrc.options import Parser, add_arguments, given
 from plrc.queries import CHECKPOINT, VIEWS, Query
-from plrc.settings import add_arguments as add_settings
 
 Handler = Callable[[argparse.Namespace], int | None]
 FORMATS = ("png", "pdf", "svg")
@@ -92,8 +91,8 @@ def build_parser() -> argparse.ArgumentParser:
         parser.add_argument("--branch", help=Query.__dataclass_fields__["branch"].metadata["help"])
 
     train = command("train", _train, "pre-train on unlabelled images; with torchrun: torchrun … -m plrc train …")
-    train.epilog = "Defaults are those of the imagenet preset; [in brackets] the source of each."
-    add_settings(train, config.Config, config.PRESETS, "imagenet")
+    train.epilog = "Defaults are those of the imagenet preset, with the source of each where it is not ours."
+    config.add_run_arguments(train, config.Config, config.PRESETS, "imagenet")
     cli_detect.add_commands(commands)
     command("app", _app, "the workbench in a browser")
     return top
@@ -184,8 +183,7 @@ def _export(o: argparse.Namespace) -> None:
 
 
 def _train(o: argparse.Namespace) -> int:
-    fields = {name: value for name, value in vars(o).items() if name in config.Config.__dataclass_fields__}
-    run = config.load_config(o.preset, o.config, fields)
+    run = config.read_run_arguments(o, config.Config, config.PRESETS)
     from plrc.train import pretrain
 
     return pretrain(run)

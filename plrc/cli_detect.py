@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from plrc.config import add_run_arguments, read_run_arguments
 from plrc.detection.config import PRESETS, FinetuneConfig
-from plrc.settings import add_arguments, load_settings
 
 
 def _whole(text: str, least: int) -> int:
@@ -25,7 +25,6 @@ def from_1(text: str) -> int:
 
 
 _DETECTOR = "a run folder, its checkpoint, or a fine-tuned Detectron2 file (C4 or FPN)"
-_NOT_FIELDS = ("command", "handler", "preset", "config", "seeds")
 RECIPES = tuple(name for name in PRESETS if name != "small")
 
 
@@ -48,9 +47,9 @@ def _add_train(kinds: Any) -> None:
         help="fine-tune a detector on a pre-trained trunk, and evaluate it",
         description="Fine-tune a detector on a pre-trained trunk, and evaluate it. With several processes: "
         "torchrun --nproc_per_node=8 -m plrc detect train …",
-        epilog="Defaults are those of the voc-c4-24k preset; [in brackets] the source of each.",
+        epilog="Defaults are those of the voc-c4-24k preset; with the source of each where it is not ours.",
     )
-    add_arguments(train, FinetuneConfig, PRESETS, "voc-c4-24k")
+    add_run_arguments(train, FinetuneConfig, PRESETS, "voc-c4-24k")
     train.add_argument(
         "--seeds",
         type=int,
@@ -113,14 +112,13 @@ def _path_or_name(text: str) -> str | Path:
 
 
 def _train(o: argparse.Namespace) -> int:
-    given = {name: value for name, value in vars(o).items() if name not in _NOT_FIELDS}
-    config = load_settings(FinetuneConfig, PRESETS, o.preset, o.config, given)
+    config = read_run_arguments(o, FinetuneConfig, PRESETS)
     if Path(config.out).exists() and not Path(config.out).is_dir():
         raise ValueError(f"--out {config.out} is a file: name a folder")
     from plrc.detection.finetune import finetune
     from plrc.detection.seeds import finetune_seeds
     from plrc.distributed import world
-    from plrc.launch import stop_signals
+    from plrc.run import stop_signals
 
     with world() as here, stop_signals() as stop:
         return finetune(config, here, stop) if o.seeds is None else finetune_seeds(config, o.seeds, here, stop)

@@ -1,108 +1,192 @@
-"""Every constant of a pre-training run, once, with its unit and its source; the presets and the command line.
+"""Every constant of a pre-training run, once, with its range and its source; the presets and the command line.
 
-``plrc.settings`` says how a value is found. The source of each
-default stands behind its explanation: *paper figure*, *released code*, or *ours* (DESIGN section 4 says why the
-paper's text is not among them).
+``plrc.options`` says how a value is found. The source of a default is *paper figure*, *released code* or *ours*: the
+text of the paper was not at hand (docs/method.md).
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from plrc.settings import Settings, add_arguments, flag, load_settings, setting
+from plrc.options import Options, Presets, add_arguments, flag, given, load, option
+from plrc.registry import LOSSES, region_specs
+
+R = TypeVar("R", bound="RunOptions")
+PAPER, RELEASED, OURS = "paper figure", "released code", "ours"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Settings):
+class RunOptions(Options):
+    """What every run has, whatever it trains."""
+
+    out: str = option("runs/plrc", "run folder", path=True, resumable=True)
+    resume: str = option(
+        "never", "auto: go on with the run in --out, if there is one; or a checkpoint file", path=True, resumable=True
+    )
+    workers: int = option(
+        -1,
+        "data loading processes a rank; -1: its share of the cores, at most 8; 0: load in the training process",
+        low=-1,
+        resumable=True,
+    )
+    precision: str = option(
+        "auto", "auto: bf16 autocast on GPUs that have it, else fp32", choices=("auto", "bf16", "fp32")
+    )
+    seed: int = option(0, "seed of everything random")
+    log_every: int = option(10, "interval between lines of log.jsonl", unit="steps", low=1, resumable=True)
+    save_every: int = option(500, "interval between writes of checkpoints/last.pt", unit="steps", low=1, resumable=True)
+
+    def repeatable(self) -> dict[str, Any]:
+        """What ``config.yaml`` holds: all but ``resume``, which belongs to this start, not to the run."""
+        return {name: value for name, value in self.to_dict().items() if name != "resume"}
+
+    def contradictions(self, saved: Mapping[str, Any]) -> list[str]:
+        """One sentence for each field that a saved run had otherwise; ``resumable`` fields may differ.
+
+        Raises:
+            ValueError: the saved configuration has fields or values that are not known here.
+        """
+        ours, theirs = self._by_flag(), type(self).from_dict(saved, "the saved run")._by_flag()
+        return [
+            f"{name} is {ours[name]} now, but {theirs[name]} in the saved run"
+            for name in ours
+            if ours[name] != theirs[name]
+        ]
+
+    def _by_flag(self) -> dict[str, str]:
+        shown: dict[str, str] = {}
+        for field in dataclasses.fields(self):
+            value, name = getattr(self, field.name), flag(field.name)
+            if isinstance(value, dict):
+                shown |= {f"{name.removesuffix('s')}-{key}": str(of) for key, of in value.items()}
+            elif not field.metadata["resumable"]:
+                shown[name] = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        return shown
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, kind: type[RunOptions], presets: Presets, preset: str) -> None:
+    """A flag for every field, ``--preset`` and ``--config``."""
+    parser.add_argument("--preset", choices=presets, default=preset, help=f"where the defaults come from [{preset}]")
+    parser.add_argument(
+        "--config", type=Path, default=None, metavar="FILE", help="a YAML file of fields, such as a run's config.yaml"
+    )
+    add_arguments(parser, kind)
+
+
+def read_run_arguments(namespace: argparse.Namespace, kind: type[R], presets: Presets) -> R:
+    """The opposite of ``add_run_arguments``: the preset, the file over it, and the flags over both.
+
+    Raises:
+        ValueError: an unknown field (the nearest name is suggested), a value of the wrong type or out of range.
+    """
+    return load(kind, presets, namespace.preset, namespace.config, given(kind, namespace))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(RunOptions):
     """One pre-training run. The defaults are the ``imagenet`` preset."""
 
     # data
-    data: str = setting(
-        "", "folder of images (its train/ if there is one), or scenes:N for N embedded demo scenes", resumable=True
+    data: str = option(
+        "",
+        "folder of images (its train/ if there is one), or scenes:N for N embedded demo scenes",
+        path=True,
+        resumable=True,
     )
-    image_size: int = setting(224, "side of a view, pixels", "released code")
-    regions: str = setting("grid:4", "region map: grid:N, superpixels:K or masks:DIR", "paper figure 1")
+    image_size: int = option(224, "side of a view", unit="pixels", low=1, source=RELEASED)
+    regions: str = option("grid:4", f"region map: {region_specs()}", source=PAPER)
 
     # augmentation
-    crop_scale: tuple[float, float] = setting((0.2, 1.0), "a crop's area, share of the image", "released code")
-    flip_p: float = setting(0.5, "probability of mirroring a view", "released code")
-    jitter: tuple[float, float, float, float] = setting(
-        (0.4, 0.4, 0.4, 0.1), "strength of brightness, contrast, saturation and hue jitter", "released code"
+    crop_scale: tuple[float, float] = option(
+        (0.2, 1.0), "a crop's share of the image's area, least and most", above=0, high=1, source=RELEASED
     )
-    jitter_p: float = setting(0.8, "probability of colour jitter", "released code")
-    grey_p: float = setting(0.2, "probability of turning a view grey", "released code")
-    blur_sigma: tuple[float, float] = setting(
-        (0.1, 2.0), "sigma of the Gaussian blur, pixels of the view", "released code"
+    flip_p: float = option(0.5, "probability of mirroring a view", low=0, high=1, source=RELEASED)
+    jitter: tuple[float, float, float, float] = option(
+        (0.4, 0.4, 0.4, 0.1), "strength of brightness, contrast, saturation and hue jitter", low=0, source=RELEASED
     )
-    blur_p: float = setting(0.5, "probability of blurring a view", "released code")
+    jitter_p: float = option(0.8, "probability of colour jitter", low=0, high=1, source=RELEASED)
+    grey_p: float = option(0.2, "probability of turning a view grey", low=0, high=1, source=RELEASED)
+    blur_sigma: tuple[float, float] = option(
+        (0.1, 2.0), "sigma of the Gaussian blur, least and most", unit="pixels of the view", above=0, source=RELEASED
+    )
+    blur_p: float = option(0.5, "probability of blurring a view", low=0, high=1, source=RELEASED)
 
     # model
-    arch: str = setting("resnet50", "tiny, resnet18, resnet34, resnet50 or resnet101", "released code")
-    dim: int = setting(128, "channels of a point", "released code")
-    queue_size: int = setting(65536, "keys of earlier batches kept as negatives (MoCo's K)", "released code")
-    key_momentum: float = setting(0.999, "m of key = m key + (1 - m) query, once a step", "released code")
-    bn_groups: int = setting(
+    arch: str = option("resnet50", "tiny, resnet18, resnet34, resnet50 or resnet101", source=RELEASED)
+    dim: int = option(128, "channels of a point", low=1, source=RELEASED)
+    queue_size: int = option(65536, "keys of earlier batches kept as negatives (MoCo's K)", low=1, source=RELEASED)
+    key_momentum: float = option(0.999, "m in key = m key + (1 - m) query, once a step", low=0, high=1, source=RELEASED)
+    bn_groups: int = option(
         8,
-        "parts of a batch that BatchNorm sees apart, over all ranks; each rank is one at least",
-        "released code: 8 GPUs",
+        "parts of a batch that BatchNorm normalises separately, over all ranks; each rank is at least one",
+        low=1,
+        source=f"{RELEASED}: 8 GPUs",
     )
-    symmetric: bool = setting(False, "also swap the roles of the two views: about 8/5 of the time a step")
+    symmetric: bool = option(False, "also swap the roles of the two views: a step takes about 8/5 of the time")
 
     # losses
-    temperature: float = setting(0.2, "of the image and the point contrast", "released code")
-    points_per_region: int = setting(
-        16, "P, points drawn in each region of each view", "released code; in every region: ours"
+    weights: dict[str, float] = option(
+        lambda: {name: loss.traits["weight"] for name, loss in LOSSES.items()},
+        "weight of the {} loss; 0 leaves it out",
+        low=0,
+        choices=LOSSES,
     )
-    negatives: int = setting(4096, "M, points of other images as negatives, over all ranks")
-    student_temperature: float = setting(0.1, "of the query encoder's affinities", "released code")
-    teacher_temperature: tuple[float, float] = setting(
-        (0.04, 0.07), "of the key encoder's, first to last", "released code"
+    starts: dict[str, float] = option(
+        lambda: dict.fromkeys(LOSSES, 0.0), "epoch at which the {} loss sets in", low=0, choices=LOSSES
     )
-    teacher_warmup: float = setting(30.0, "epochs over which the teacher's temperature moves", "released code")
-    weight_image: float = setting(0.7, "of the image contrast; 0 leaves it out", "released code")
-    weight_point: float = setting(0.3, "of the point-level region contrast; 0 leaves it out", "released code")
-    weight_affinity: float = setting(0.3, "of the affinity distillation; 0 leaves it out", "released code")
-    affinity_start: float = setting(0.0, "epoch at which the affinity distillation sets in")
+    temperature: float = option(0.2, "temperature of the image and the point contrast", above=0, source=RELEASED)
+    points_per_region: int = option(
+        16, "P, points drawn in each region of each view", low=1, source=f"{RELEASED}; in every region: {OURS}"
+    )
+    negatives: int = option(4096, "M, points of other images as negatives, over all ranks", low=0)
+    student_temperature: float = option(0.1, "temperature of the query encoder's affinities", above=0, source=RELEASED)
+    teacher_temperature: tuple[float, float] = option(
+        (0.04, 0.07), "temperature of the key encoder's affinities, first and last", above=0, source=RELEASED
+    )
+    teacher_warmup: float = option(30.0, "epochs over which the teacher's temperature moves", low=0, source=RELEASED)
 
     # optimisation
-    epochs: int = setting(100, "passes over the images", "released code")
-    batch_size: int = setting(256, "images a step, over all ranks and accumulated parts", "released code")
-    accumulate: int = setting(1, "parts in which a rank computes its share of a batch, to save memory")
-    lr: float = setting(0.03, "learning rate for a batch of 256; scaled by batch size / 256", "released code")
-    optimizer: str = setting("sgd", "sgd or adamw", "released code: sgd")
-    sgd_momentum: float = setting(0.9, "momentum of SGD", "released code")
-    weight_decay: float = setting(1e-4, "on all parameters", "released code")
-    seed: int = setting(0, "of everything random: weights, order, crops, colours, points")
+    epochs: int = option(100, "passes over the images", low=1, source=RELEASED)
+    batch_size: int = option(256, "images a step, over all ranks and accumulated parts", low=1, source=RELEASED)
+    accumulate: int = option(1, "parts in which a rank computes its share of a batch, to save memory", low=1)
+    lr: float = option(0.03, "learning rate for a batch of 256; scaled by batch size / 256", source=RELEASED)
+    optimizer: str = option("sgd", "optimiser", choices=("sgd", "adamw"), source=RELEASED)
+    sgd_momentum: float = option(0.9, "momentum of SGD", source=RELEASED)
+    weight_decay: float = option(1e-4, "weight decay, on all parameters", source=RELEASED)
+    seed: int = option(0, "seed of everything random: weights, order, crops, colours, points")
 
     # the run
-    save_every: int = setting(
-        500, "steps between writes of checkpoints/last.pt (and at every epoch's end)", resumable=True
+    keep_every: int = option(
+        10, "interval between checkpoints that are kept as epoch_XXXX.pt", unit="epochs", low=1, resumable=True
     )
-    keep_every: int = setting(10, "epochs between checkpoints that are kept as epoch_XXXX.pt", resumable=True)
-    picture_every: int = setting(2000, "steps between pictures of affinity maps; 0 for none", resumable=True)
+    picture_every: int = option(
+        2000, "interval between figures of affinity maps; 0 for none", unit="steps", low=0, resumable=True
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("image_size", "dim", "queue_size", "bn_groups", "points_per_region", "epochs", "batch_size")
-        self.check_positive("accumulate", "temperature", "student_temperature", "keep_every")
-        for name in ("flip_p", "jitter_p", "grey_p", "blur_p", "key_momentum"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{flag(name)} must lie between 0 and 1, not {getattr(self, name)}")
-        low, high = self.crop_scale
-        if not 0 < low <= high <= 1:
-            raise ValueError(f"--crop-scale must be two shares of the area, 0 < low <= high <= 1, not {low} {high}")
-        if min(self.teacher_temperature) <= 0:
-            raise ValueError(f"--teacher-temperature must be above 0, not {self.teacher_temperature}")
-        if self.weight_image == self.weight_point == self.weight_affinity == 0:
-            raise ValueError("all three loss weights are 0: there is nothing to learn")
-        if self.weight_image == self.weight_point == 0 and self.affinity_start > 0:
-            raise ValueError("--affinity-start leaves nothing to learn before it: the other two loss weights are 0")
-        if self.optimizer not in ("sgd", "adamw"):
-            raise ValueError(f"--optimizer must be sgd or adamw, not {self.optimizer!r}")
+        for name in ("crop_scale", "blur_sigma"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{flag(name)} must be the least and then the most, not {low} {high}")
+        if not any(self.weights.values()):
+            raise ValueError("there is nothing to learn: all loss weights are 0")
+        if not any(self.weights_at(0).values()):
+            raise ValueError("there is nothing to learn at first: --start-NAME is above 0 for every loss with a weight")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str = "the configuration") -> Config:
+        """As ``Options.from_dict``; understands runs of before, when each loss weight was a field of its own."""
+        return super().from_dict(loss_tables(values), where)
+
+    def weights_at(self, epoch: float) -> dict[str, float]:
+        """The weight of each loss at a moment of training, in epochs; 0 before the loss sets in."""
+        return {name: weight if epoch >= self.starts[name] else 0.0 for name, weight in self.weights.items()}
 
     @property
     def peak_lr(self) -> float:
@@ -112,7 +196,7 @@ class Config(Settings):
     def bn_groups_of_a_part(self, ranks: int) -> int:
         """Groups that BatchNorm sees in an accumulated part of a rank's batch, ``bn_groups`` in the whole batch.
 
-        On one rank a part has two at least, else queries would be normalised with just the images of their own keys.
+        On one rank a part has at least two, else queries would be normalised with just the images of their own keys.
         """
         least = 2 if ranks == 1 and self.bn_groups > 1 else 1
         return max(least, self.bn_groups // (ranks * self.accumulate))
@@ -143,26 +227,20 @@ _DEMO: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {"imagenet": {}, "demo": _DEMO}
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> Config:
-    """The command line of ``train_ddp.py`` as a configuration. Bad input: one sentence, exit status 2."""
-    parser = argparse.ArgumentParser(
-        prog="train_ddp.py",
-        description="Pre-train PLRC on unlabelled images. Start it with torchrun for several processes.",
-        epilog="Defaults are those of the imagenet preset; [in brackets] the source of each.",
-        argument_default=argparse.SUPPRESS,
-    )
-    add_arguments(parser, Config, PRESETS, "imagenet")
-    given = vars(parser.parse_args(arguments))
-    try:
-        return load_config(given.pop("preset"), given.pop("config"), given)
-    except ValueError as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
-
-
-def load_config(preset: str = "imagenet", file: Path | None = None, given: dict[str, Any] | None = None) -> Config:
+def load_config(preset: str = "imagenet", file: Path | None = None, given: Mapping[str, Any] | None = None) -> Config:
     """A configuration from a preset, a YAML file over it, and single fields over both.
 
     Raises:
         ValueError: an unknown field (the nearest name is suggested), a value of the wrong type or out of range.
     """
-    return load_settings(Config, PRESETS, preset, file, given or {})
+    return load(Config, PRESETS, preset, file, given or {})
+
+
+def loss_tables(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``weight_image: 0.7`` as ``weights: {image: 0.7}``, and ``affinity_start`` likewise; a table goes first."""
+    found = dict(values)
+    old = {f"weight_{name}": ("weights", name) for name in LOSSES} | {"affinity_start": ("starts", "affinity")}
+    for name, (table, key) in old.items():
+        if name in found:
+            found[table] = {key: found.pop(name), **found.get(table, {})}
+    return found

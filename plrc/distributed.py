@@ -7,20 +7,22 @@ pytest, on a laptop and under torchrun.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class World:
-    """This process among its peers. ``device`` is its GPU, or the CPU where there is none."""
+    """This process among all of a run. ``device`` is its GPU, or the CPU where there is none."""
 
     rank: int
     size: int
@@ -106,6 +108,20 @@ def broadcast_object(x: Any) -> Any:
     return box[0]
 
 
+def from_main(compute: Callable[[], T]) -> T:
+    """What rank 0 computes (picklable), on every rank. Its ValueError or OSError stops them all, as a ValueError."""
+    result, error = None, None
+    if rank() == 0:
+        try:
+            result = compute()
+        except (ValueError, OSError) as problem:
+            error = str(problem)
+    result, error = broadcast_object((result, error))
+    if error is not None:
+        raise ValueError(error)
+    return result
+
+
 def all_mean(x: Tensor) -> Tensor:
     """Mean of every rank's tensor of the same shape."""
     if world_size() == 1:
@@ -127,9 +143,9 @@ def any_rank(flag: bool) -> bool:
 class BatchShuffle:
     """One random permutation of the global batch, and the way back (ShuffleBN of MoCo).
 
-    BatchNorm statistics of a query and of its own key must not come from the same images, else they betray which key
-    belongs to which query. Each rank sends every sample straight to the rank that normalises it (all-to-all), so that
-    no rank holds more than its own share.
+    BatchNorm statistics of a query and of its own key must not come from the same images, else the network can tell
+    from them which key belongs to which query. Each rank sends every sample straight to the rank that normalises it
+    (all-to-all), so that no rank holds more than its own share.
 
     Args:
         n: samples a rank, the same on every rank.

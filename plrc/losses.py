@@ -1,15 +1,23 @@
-"""The three losses of PLRC as pure functions of tensors.
+"""The losses of PLRC: pure functions of tensors, and the terms of the total loss that call them.
 
 Shapes: ``B`` images on this rank, ``R`` regions an image, ``P`` points drawn in a region, ``D`` channels. All points
 are L2-normalised. Logits and reductions are computed in float32 whatever the inputs' type, since a temperature of 0.04
 multiplies rounding errors by 25.
+
+A term is a function of a ``Direction``, registered by one line in ``plrc.registry``; it may stand in any module.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from plrc.distributed import all_gather, rank, world_size
+from plrc.geometry import sample
 
 # Stands for "not among the negatives" in a logsumexp. Finite, because the gradient of logsumexp over nothing but
 # minus infinities is not a number; far below every logit (|cosine / temperature| < 1000 for any sane temperature).
@@ -44,7 +52,7 @@ def point_contrast(
     first_image: int,
     temperature: float,
 ) -> Tensor:
-    """Point-level region contrast (paper figure 1; DESIGN section 4): pull points of one region, push other regions'.
+    """Point-level region contrast (paper figure 1): pull points of one region together, push other regions' away.
 
     For point i of view 1 and point k of view 2 in the same region of the same image, with ``S_ik = p_i · p′_k / τ`` and
     ``N_i = logsumexp`` over the negatives of i, the loss is ``softplus(N_i − S_ik)``, averaged over all such pairs.
@@ -127,3 +135,117 @@ def affinity_distillation(
         # Where absent, A′ is exactly 0, and so is its share of the sum.
         cross_entropy = logits.logsumexp(dim=2) - torch.linalg.vecdot(target, logits)  # (B, RP)
         return cross_entropy.masked_fill(absent, 0).sum() / (~absent).sum().clamp(min=1)
+
+
+# ---------------------------------------------------------------------------------------------- terms of the total loss
+
+
+@dataclass(frozen=True)
+class Direction:
+    """What a loss may use of one direction of a step: a view's queries against the other view's keys.
+
+    Properties are computed when a loss first asks for them, and once. Nothing of the key encoder takes a gradient.
+
+    Attributes:
+        query_map: ``(B, D, h, w)`` of the view, by the query encoder; not normalised.
+        key_map: the same of the other view, by the key encoder.
+        own_key_map: the same of the view itself, by the key encoder; None unless a loss of the step has the trait
+            ``own_keys``.
+        places: ``(B, R, P, 2)``, where the view's points lie in it. key_places: the same for the other view's points.
+        valid: ``(B, R)`` bool, regions that both views show; points of other regions are placeholders.
+        queue: ``(K, D)``, normalised image keys of earlier batches.
+        negatives: M, points of other images, over all ranks. generator: draws them; it lives on the CPU.
+        temperature: τ of the contrasts. student_temperature, teacher_temperature: τ_s and τ_t of this moment.
+    """
+
+    query_map: Tensor
+    key_map: Tensor
+    own_key_map: Tensor | None
+    places: Tensor
+    key_places: Tensor
+    valid: Tensor
+    queue: Tensor
+    negatives: int
+    generator: torch.Generator
+    temperature: float
+    student_temperature: float
+    teacher_temperature: float
+
+    @cached_property
+    def query(self) -> Tensor:
+        """Image features ``(B, D)`` of the view: the normalised mean over positions of the map."""
+        return _pooled(self.query_map)
+
+    @cached_property
+    def key(self) -> Tensor:
+        """Image features ``(B, D)`` of the other view, by the key encoder."""
+        return _pooled(self.key_map)
+
+    @cached_property
+    def points(self) -> Tensor:
+        """Points ``(B, R, P, D)`` of the view: bilinear samples of the map, then normalised."""
+        return _sampled(self.query_map, self.places)
+
+    @cached_property
+    def key_points(self) -> Tensor:
+        """Points ``(B, R, P, D)`` of the other view, by the key encoder."""
+        return _sampled(self.key_map, self.key_places)
+
+    @cached_property
+    def teacher_points(self) -> Tensor:
+        """The same points of the same view as ``points``, by the key encoder."""
+        assert self.own_key_map is not None, "this loss needs the trait own_keys=True"
+        return _sampled(self.own_key_map, self.places)
+
+    @property
+    def first_image(self) -> int:
+        """Index of this rank's first image in the global batch."""
+        return rank() * len(self.valid)
+
+    @cached_property
+    def others(self) -> tuple[Tensor, Tensor]:
+        """M points ``(M, D)`` of the other view of the global batch, and the image ``(M,)`` of each, −1 for none.
+
+        They are drawn evenly over the ranks. Each rank sends only its share of the M, not all its points.
+        """
+        with torch.no_grad():
+            b, r, p, _ = self.key_points.shape
+            image = torch.arange(b, device=self.valid.device) + self.first_image
+            owner = torch.where(self.valid, image[:, None], -1)[:, :, None].expand(b, r, p).flatten()
+            # Without replacement and without waiting for the device: valid points have the larger random keys.
+            lottery = torch.rand(len(owner), generator=self.generator, device=self.generator.device).to(owner.device)
+            share = self.negatives // world_size()
+            chosen = (lottery + (owner >= 0)).topk(min(share, len(owner))).indices
+            missing = share - len(chosen)  # every rank sends equally much, also one whose images have few regions
+            features = F.pad(self.key_points.flatten(0, 2)[chosen], (0, 0, 0, missing))
+            return all_gather(features), all_gather(F.pad(owner[chosen], (0, missing), value=-1))
+
+
+def image(step: Direction) -> Tensor:
+    """Image contrast: the image against its own key and the queue."""
+    return image_contrast(step.query, step.key, step.queue, step.temperature)
+
+
+def point(step: Direction) -> Tensor:
+    """Point-level region contrast, with M points of other images among the negatives."""
+    return point_contrast(step.points, step.key_points, step.valid, *step.others, step.first_image, step.temperature)
+
+
+def affinity(step: Direction) -> Tensor:
+    """Point affinity distillation."""
+    return affinity_distillation(
+        step.points,
+        step.teacher_points,
+        step.key_points,
+        step.valid,
+        step.student_temperature,
+        step.teacher_temperature,
+    )
+
+
+def _pooled(z: Tensor) -> Tensor:
+    return F.normalize(z.float().mean(dim=(2, 3)), dim=1)
+
+
+def _sampled(z: Tensor, places: Tensor) -> Tensor:
+    return F.normalize(sample(z, places.flatten(1, 2)).unflatten(1, places.shape[1:3]), dim=-1)

@@ -1,4 +1,4 @@
-"""PLRC: query and key encoder, momentum update, queue, and the three losses of one batch."""
+"""PLRC: query and key encoder, momentum update, queue, and the losses of one batch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from plrc.backbones import Encoder
 from plrc.config import Config
-from plrc.distributed import BatchShuffle, all_gather, rank, world_size
-from plrc.geometry import sample
-from plrc.losses import affinity_distillation, image_contrast, point_contrast
+from plrc.distributed import BatchShuffle, all_gather, world_size
+from plrc.losses import Direction
 from plrc.regions import sample_points
-
-TERMS = ("image", "point", "affinity")
+from plrc.registry import LOSSES
 
 
 class PLRC(nn.Module):
-    """Point-level region contrast (Bai et al., CVPR 2022; DESIGN section 4).
+    """Point-level region contrast (Bai et al., CVPR 2022; docs/design.md).
 
     One training step is ``update_keys()``, one ``forward`` and backward for each part of the batch, the optimiser's
     step, ``enqueue()``. Keys and queue thus stay fixed within a step, however many parts it has.
@@ -88,9 +86,9 @@ class PLRC(nn.Module):
         teacher_temperature: float,
         point_generator: torch.Generator,
         shuffle_generator: torch.Generator,
-        terms: Collection[str] = TERMS,
+        terms: Collection[str] | None = None,
     ) -> dict[str, Tensor]:
-        """The losses of this rank's part of the batch, unweighted: ``{"image", "point", "affinity"}``, or some.
+        """The losses of this rank's part of the batch, unweighted, by their names in ``plrc.registry.LOSSES``.
 
         Args:
             views: ``(2, B, 3, H, W)``, both views of B images, ImageNet-normalised.
@@ -98,56 +96,42 @@ class PLRC(nn.Module):
             region_count: R, an upper bound of the images' numbers of regions.
             teacher_temperature: τ_t of this moment.
             point_generator: draws this rank's points. shuffle_generator: the same on every rank, permutes the keys.
-            terms: which losses to compute; what the others alone would need is not computed either.
+            terms: the losses to compute; those with a default weight if None. What only the others need is not
+                computed.
         """
-        needs_view1_keys = self.symmetric or "affinity" in terms
+        wanted = [name for name, loss in LOSSES.items() if (loss.traits["weight"] if terms is None else name in terms)]
+        own_keys = self.symmetric or any(LOSSES[name].traits.get("own_keys") for name in wanted)
         z1 = self._in_groups(self.query_encoder, views[0])
-        keys = self._encode_keys(views if needs_view1_keys else views[1:], shuffle_generator)
-        k2 = keys[-1]
-        self._new_keys.append(_pool(k2))
+        keys = self._encode_keys(views if own_keys else views[1:], shuffle_generator)
+        k1, k2 = keys[0] if own_keys else None, keys[-1]
 
         points, seen = sample_points(regions.flatten(0, 1), region_count, self.points_per_region, point_generator)
         points1, points2 = points.unflatten(0, (2, -1))
         seen1, seen2 = seen.unflatten(0, (2, -1))
-        valid = seen1 & seen2
 
-        k1 = keys[0] if needs_view1_keys else None
-        losses = self._losses(z1, k1, k2, points1, points2, valid, teacher_temperature, point_generator, terms)
-        if self.symmetric:
-            assert k1 is not None
-            z2 = self._in_groups(self.query_encoder, views[1])
-            swapped = self._losses(z2, k2, k1, points2, points1, valid, teacher_temperature, point_generator, terms)
-            losses = {name: (losses[name] + swapped[name]) / 2 for name in losses}
-        return losses
-
-    def _losses(
-        self,
-        z: Tensor,
-        own_keys: Tensor | None,
-        other_keys: Tensor,
-        points: Tensor,
-        other_points: Tensor,
-        valid: Tensor,
-        teacher_temperature: float,
-        generator: torch.Generator,
-        terms: Collection[str],
-    ) -> dict[str, Tensor]:
-        """One direction: queries of a view against keys of the other. Maps ``(B, D, h, w)``."""
-        losses = {}
-        if "image" in terms:
-            losses["image"] = image_contrast(_pool(z), _pool(other_keys), self.queue, self.temperature)
-        if "point" in terms or "affinity" in terms:
-            p, p_key = _points(z, points), _points(other_keys, other_points)
-        if "point" in terms:
-            others, others_image = self._points_of_other_images(p_key, valid, generator)
-            first = rank() * len(z)
-            losses["point"] = point_contrast(p, p_key, valid, others, others_image, first, self.temperature)
-        if "affinity" in terms:
-            assert own_keys is not None
-            p_teacher = _points(own_keys, points)
-            losses["affinity"] = affinity_distillation(
-                p, p_teacher, p_key, valid, self.student_temperature, teacher_temperature
+        def direction(z: Tensor, key: Tensor, own_key: Tensor | None, at: Tensor, key_at: Tensor) -> Direction:
+            return Direction(
+                query_map=z,
+                key_map=key,
+                own_key_map=own_key,
+                places=at,
+                key_places=key_at,
+                valid=seen1 & seen2,
+                queue=self.queue,
+                negatives=self.negatives,
+                generator=point_generator,
+                temperature=self.temperature,
+                student_temperature=self.student_temperature,
+                teacher_temperature=teacher_temperature,
             )
+
+        there = direction(z1, k2, k1, points1, points2)
+        self._new_keys.append(there.key)
+        losses = {name: LOSSES[name].load()(there) for name in wanted}
+        if k1 is not None and self.symmetric:
+            z2 = self._in_groups(self.query_encoder, views[1])
+            back = direction(z2, k1, k2, points2, points1)
+            losses = {name: (loss + LOSSES[name].load()(back)) / 2 for name, loss in losses.items()}
         return losses
 
     @torch.no_grad()
@@ -180,33 +164,3 @@ class PLRC(nn.Module):
         if self.bn_groups == 1:
             return encoder(images)
         return torch.cat([encoder(group) for group in images.chunk(self.bn_groups)])
-
-    @torch.no_grad()
-    def _points_of_other_images(
-        self, points: Tensor, valid: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """M points of the global batch, drawn evenly over the ranks, and the image ``(M,)`` of each, −1 for none.
-
-        Each rank sends only its share of the M, not its points ``(B, R, P, D)``.
-        """
-        b, r, p, _ = points.shape
-        image = torch.arange(b, device=points.device) + rank() * b
-        owner = torch.where(valid, image[:, None], -1)[:, :, None].expand(b, r, p).flatten()
-        # Without replacement and without waiting for the device: valid points have the larger random keys.
-        lottery = torch.rand(len(owner), generator=generator, device=generator.device).to(points.device)
-        share = self.negatives // world_size()
-        chosen = (lottery + (owner >= 0)).topk(min(share, len(owner))).indices
-        missing = share - len(chosen)  # every rank sends equally much, also one whose images have few regions
-        features = F.pad(points.flatten(0, 2)[chosen], (0, 0, 0, missing))
-        return all_gather(features), all_gather(F.pad(owner[chosen], (0, missing), value=-1))
-
-
-def _pool(z: Tensor) -> Tensor:
-    """The image feature ``(B, D)``: the normalised mean over positions of ``z``."""
-    return F.normalize(z.float().mean(dim=(2, 3)), dim=1)
-
-
-def _points(z: Tensor, points: Tensor) -> Tensor:
-    """Point features ``(B, R, P, D)``: bilinear samples of ``z`` at points ``(B, R, P, 2)``, then normalised."""
-    features = sample(z, points.flatten(1, 2)).unflatten(1, points.shape[1:3])
-    return F.normalize(features, dim=-1)

@@ -219,7 +219,7 @@ def add_arguments(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
                     type=float,
                     metavar="X",
                     default=argparse.SUPPRESS,
-                    help=f"{text} [{_default(field).get(key, 0)}]".replace("{}", key),
+                    help=_help_of_name(field, key),
                 )
             continue
         if type_ is bool:
@@ -264,6 +264,16 @@ def help_of(field: dataclasses.Field[Any]) -> str:
     choices = ", ".join(about["choices"]) if listed else ""
     details = "; ".join(part for part in (about["unit"], choices, limits, shown, about["source"]) if part)
     return about["help"] + (f" [{details}]" if details else "")
+
+
+def _help_of_name(field: dataclasses.Field[Any], key: str) -> str:
+    """Help of one name of a table; a registry's entry adds its own help, and the source of its default."""
+    choices = field.metadata["choices"]
+    entry: Any = choices[key] if isinstance(choices, Mapping) else None
+    about = f" ({entry.help})" if hasattr(entry, "help") else ""
+    source = getattr(entry, "traits", {}).get("source", "")
+    details = f"default {_default(field).get(key, 0):g}" + (f"; {source}" if source else "")
+    return f"{help_of(field).replace('{}', key)}{about} [{details}]".replace("%", "%%")
 
 
 def _reader(member: Any) -> Any:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from plrc.options import Options, Point, Size, option
-from plrc.registry import LAYOUTS, Registry
+from plrc.registry import LAYOUTS, Registry, region_specs
 
 _IMAGES = (
     "an image file, a folder, DIR#12 for one image of a data set whose objects are known, scenes#12 or scenes:20 for "
     "embedded scenes, sample:china"
 )
 CHECKPOINT = "a checkpoint file in any known format, a run folder, plrc:tiny, torchvision:resnet50 or random:resnet50"
-_REGIONS = "grid:N, superpixels:K, masks:DIR, or objects, the images' own"
+_REGIONS = f"{region_specs('objects')}, the images' own"
 _LAST_SEED = 2**32 - 1  # of what scikit-learn takes
 
 

@@ -2,7 +2,9 @@
 
 A region map is an integer raster over the *whole image*: which region each image point belongs to. A view point's
 region is the raster's value at the image point that its crop maps it to, so a region keeps its name in both views
-(DESIGN section 4; paper figure 1).
+(paper figure 1).
+
+A region source is a class like those below, registered by one line in ``plrc.registry``; it may stand in any module.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from plrc.files import written_whole
+from plrc.files import cache_folder, written_whole
 from plrc.geometry import Crop, cell_centres, cell_of
+from plrc.registry import REGIONS, region_specs
 
 MAX_REGIONS = 64  # of one image: the point losses cost (regions · points)² an image
 VIEW_RASTER = 56  # a view's regions are looked up on a 56 × 56 raster (ours: 8 × 8 cells for each cell of a 7 × 7 map)
@@ -30,13 +33,18 @@ LoadImage = Callable[[tuple[int, int]], Image.Image]
 
 
 class RegionMaps(Protocol):
-    """Anything that gives an image's regions."""
+    """Anything that gives an image's regions.
+
+    A registered source is a class, made from what stands behind the colon of ``--regions`` and from what the images
+    come from (an absolute path, or anything else that names them for a cache). It raises a ValueError for an argument
+    that it does not understand.
+    """
 
     def raster(self, name: str, load: LoadImage) -> Tensor:
         """Region numbers ``(h, w)`` int64 in ``0 … n − 1`` over the whole image, at any resolution.
 
         Args:
-            name: the image's name in its source. load: gives the upright picture at no less than a (width, height).
+            name: the image's name in its source. load: gives the upright image at no less than a (width, height).
         """
         ...
 
@@ -44,26 +52,30 @@ class RegionMaps(Protocol):
 class GridRegions:
     """The n × n grid of equal rectangles, the paper's default with n = 4 (paper figure 1)."""
 
-    def __init__(self, n: int) -> None:
-        self._raster = torch.arange(n * n).reshape(n, n)
+    def __init__(self, n: int | str, source: str = "") -> None:
+        side = _whole_number("grid", n)
+        _check_count(f"grid:{n}", side * side)
+        self._raster = torch.arange(side * side).reshape(side, side)
 
     def raster(self, name: str, load: LoadImage) -> Tensor:
         return self._raster
 
 
 class SuperpixelRegions:
-    """About k superpixels an image, by scikit-image's SLIC, computed once and kept as PNG files in ``cache``.
+    """About k superpixels an image, by scikit-image's SLIC, computed once and kept as PNG files.
 
     A file is found again by the source, the image's name and the settings, and is written whole or not at all, so that
     several workers and ranks can share the folder.
     """
 
-    def __init__(self, k: int, source: str, cache: Path) -> None:
+    def __init__(self, k: int | str, source: str) -> None:
+        self._k = _whole_number("superpixels", k)
+        _check_count(f"superpixels:{k}", self._k)
         try:
             from skimage.segmentation import slic
         except ImportError as error:
             raise ValueError("superpixels need scikit-image: pip install -e '.[superpixels]'") from error
-        self._slic, self._k, self._source, self._cache = slic, k, source, cache
+        self._slic, self._source, self._cache = slic, source, cache_folder("regions")
 
     def raster(self, name: str, load: LoadImage) -> Tensor:
         key = hashlib.sha1(
@@ -85,16 +97,16 @@ class SuperpixelRegions:
 class MaskRegions:
     """One label PNG an image, of any size, in ``folder`` under the image's name with the suffix .png.
 
-    The picture's frame is the upright image's. Each distinct value is a region, 0 too: the loss needs only to know
-    what belongs together.
+    Its frame is the upright image's. Each distinct value is a region, 0 too: the loss needs only to know what belongs
+    together.
     """
 
-    def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
+    def __init__(self, folder: Path | str, source: str = "") -> None:
+        self._folder = Path(folder)
+        if not self._folder.is_dir():
             raise ValueError(
                 f"--regions masks:{folder}: there is no such folder; it should hold one label PNG an image"
             )
-        self._folder = folder
 
     def raster(self, name: str, load: LoadImage) -> Tensor:
         file = self._folder / Path(name).with_suffix(".png")
@@ -105,37 +117,39 @@ class MaskRegions:
         with _label_file(file) as labels:
             if labels.mode not in ("1", "L", "P", "I", "I;16"):
                 raise ValueError(
-                    f"{file} is a colour picture ({labels.mode}): a label PNG has one channel of region numbers"
+                    f"{file} is a colour image ({labels.mode}): a label PNG has one channel of region numbers"
                 )
             regions = _dense(np.array(labels))
         if (count := int(regions.max()) + 1) > MAX_REGIONS:
-            raise ValueError(f"{file} has {count} regions; at most {MAX_REGIONS} an image are possible")
+            raise ValueError(f"{file} has {count} regions; an image may have {MAX_REGIONS} at most")
         return torch.from_numpy(regions).long()
 
 
-def open_regions(spec: str, source: str, cache: Path, others: Sequence[str] = ()) -> RegionMaps:
-    """``grid:N``, ``superpixels:K`` or ``masks:DIR``.
+def open_regions(spec: str, source: str, others: Sequence[str] = ()) -> RegionMaps:
+    """The region source that ``--regions`` names: ``NAME:ARGUMENT``, with a name of ``plrc.registry.REGIONS``.
 
     Args:
         source: what the images come from (an absolute path), part of a cached superpixel file's key.
-        cache: the folder for computed superpixels. others: further kinds that the caller knows, for the error.
+        others: further specifications that the caller knows, for the error.
 
     Raises:
-        ValueError: the specification is none of the three, or out of range.
+        ValueError: there is no such source, or its argument is missing, wrong or out of range.
     """
-    kind, _, value = spec.partition(":")
-    if kind == "masks" and value:
-        return MaskRegions(Path(value))
-    if kind in ("grid", "superpixels") and value.isdecimal():
-        n = int(value)
-        count = n * n if kind == "grid" else n
-        if not 2 <= count <= MAX_REGIONS:
-            raise ValueError(
-                f"--regions {spec} makes {count} regions an image; between 2 and {MAX_REGIONS} are possible"
-            )
-        return GridRegions(n) if kind == "grid" else SuperpixelRegions(n, source, cache)
-    *kinds, last = ("grid:N", "superpixels:K", "masks:DIR", *others)
-    raise ValueError(f"--regions {spec!r} is not known: write {', '.join(kinds)} or {last}")
+    kind, _, argument = spec.partition(":")
+    if kind not in REGIONS or not argument:
+        raise ValueError(f"--regions {spec!r} is not known: write {region_specs(*others)}")
+    return REGIONS[kind].load()(argument, source)
+
+
+def _whole_number(kind: str, argument: int | str) -> int:
+    if not str(argument).isdecimal():
+        raise ValueError(f"--regions {kind}:{argument} is not known: behind the colon stands a whole number")
+    return int(argument)
+
+
+def _check_count(spec: str, count: int) -> None:
+    if not 2 <= count <= MAX_REGIONS:
+        raise ValueError(f"--regions {spec} makes {count} regions an image; between 2 and {MAX_REGIONS} are possible")
 
 
 @contextmanager
@@ -157,14 +171,20 @@ _VIEW_CENTRES = cell_centres(VIEW_RASTER, VIEW_RASTER).flatten(0, 1)
 
 
 def view_regions(raster: Tensor, crops: Crop) -> Tensor:
-    """Regions that views of one image see: ``(V, 56, 56)`` uint8, for its raster and crops of batch shape ``(V,)``."""
+    """Regions that views of one image see: ``(V, 56, 56)`` uint8, for its raster and crops of batch shape ``(V,)``.
+
+    Raises:
+        ValueError: the raster has more than ``MAX_REGIONS`` regions.
+    """
+    if (count := int(raster.max()) + 1) > MAX_REGIONS:
+        raise ValueError(f"an image has {count} regions; {MAX_REGIONS} at most are possible: see --regions")
     views = crops.box.shape[0]
     row, column = cell_of(crops.to_image(_VIEW_CENTRES.expand(views, -1, -1)), *raster.shape)
     return raster[row, column].to(torch.uint8).view(views, VIEW_RASTER, VIEW_RASTER)
 
 
 def sample_points(regions: Tensor, count: int, per_region: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Points drawn uniformly in region ∩ view, with replacement: a cell of the view's raster, then a place inside it.
+    """Points drawn uniformly in region ∩ view, with replacement: a cell of the view's raster, then a place in the cell.
 
     Args:
         regions: ``(B, h, w)`` integer, the region that each cell of each view sees, each in ``0 … count − 1``.

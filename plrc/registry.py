@@ -62,10 +62,54 @@ class Registry(dict[str, Entry]):
 
 
 LOSSES = Registry("loss")
-"""Terms of the total loss. Traits: ``weight``, the default; ``source`` of that default."""
+"""Terms of the total loss: functions of a ``plrc.losses.Direction``. Traits: ``weight``, the default, 0 for a loss that
+is left out unless asked for; ``source`` of that default; ``own_keys``, True for a loss that needs the key encoder's map
+of the queries' own view, which costs a third forward."""
+
+LOSSES.add("image", "plrc.losses:image", "MoCo's image contrast", weight=0.7, source="released code")
+LOSSES.add("point", "plrc.losses:point", "point-level region contrast", weight=0.3, source="released code")
+LOSSES.add(
+    "affinity", "plrc.losses:affinity", "affinity distillation", weight=0.3, source="released code", own_keys=True
+)
 
 REGIONS = Registry("region source")
-"""What ``--regions NAME:ARGUMENT`` may say. Traits: ``argument``, what stands behind the colon, for help."""
+"""What ``--regions NAME:ARGUMENT`` may say: a class that is made from the argument and the name of what the images come
+from (``plrc.regions.RegionMaps``). Traits: ``argument``, what stands behind the colon, for help; ``examples``, whole
+specifications to choose from in the app; ``needs``, a package that must be there."""
+
+REGIONS.add(
+    "grid",
+    "plrc.regions:GridRegions",
+    "N × N equal rectangles",
+    argument="N",
+    examples=[f"grid:{n}" for n in range(2, 9)],
+)
+REGIONS.add(
+    "superpixels",
+    "plrc.regions:SuperpixelRegions",
+    "about K SLIC superpixels",
+    argument="K",
+    examples=["superpixels:16", "superpixels:36"],
+    needs="skimage",
+)
+REGIONS.add("masks", "plrc.regions:MaskRegions", "a label PNG for each image", argument="DIR", examples=[])
+
+
+def region_specs(*others: str) -> str:
+    """What ``--regions`` may say, for help and errors: "grid:N, superpixels:K or masks:DIR", with further ones."""
+    *first, last = [*(f"{name}:{source.traits['argument']}" for name, source in REGIONS.items()), *others]
+    return f"{', '.join(first)} or {last}"
+
+
+def region_examples() -> list[str]:
+    """Region maps to choose from without a folder of one's own: those whose package is installed."""
+    return [
+        example
+        for source in REGIONS.values()
+        if find_spec(source.traits.get("needs") or "plrc")
+        for example in source.traits.get("examples", ())
+    ]
+
 
 SCORES = Registry("score")
 """Measures of ``plrc score``, in the order of its rows. Each is a function of a ``plrc.analysis.scores.ScoredImage``

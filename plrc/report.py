@@ -1,4 +1,4 @@
-"""What a run has learnt, in one picture and three lines: the network as drawn from the seed, and as it is now."""
+"""What a run has learnt, in one figure and three lines: the network as it was drawn from the seed, and as it is now."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from plrc.data.sources import Source, first_decodable
 from plrc.geometry import cell_centres
 from plrc.model import PLRC
 from plrc.regions import RegionMaps, sample_points
-from plrc.runlog import read_log
+from plrc.run import losses_of, read_log
 
-_EXAMPLES = 3  # images in the picture
+_EXAMPLES = 3  # images in the figure
 _SCORED = 200  # images behind each number
-_TOO_EASY = 0.6  # a blind guess that is right so often leaves nothing to find
-_SHOWN_SIDE = 320  # pixels of the longer side of a picture in a figure
-_OF = "(projector, training pictures)"  # what is looked at, and on what
+_TOO_EASY = 0.6  # where chance is right so often, there is nothing to find
+_SHOWN_SIDE = 320  # pixels of the longer side of an image in a figure
+_OF = "(projector, training images)"  # what is looked at, and on what
 
 
 def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: Config, out: Path) -> list[str]:
-    """Draw ``figures/before_after.png`` into the run folder and say what was learnt, in three lines.
+    """Draw ``figures/before_after.png`` into the run folder and say in three lines what was learnt.
 
-    The measures are those of docs/results.md, by the query encoder's projected map z, on images that it was trained
-    on: a test of the training, not of what a detector inherits, and the lines and the picture say so. Object masks are
-    known only of the scenes; other sources get two lines.
+    The measures are those of docs/results.md, taken on the query encoder's projected map z and on training images: they
+    test the training, not what a detector inherits, and the lines and the figure say so. A source without object masks
+    gets two lines.
     """
     torch.manual_seed(config.seed)
-    heading = _OF.replace("training ", "training\N{NO-BREAK SPACE}")  # folded before that, over a narrow picture too
+    heading = _OF.replace("training ", "training\N{NO-BREAK SPACE}")  # folded before that, over a narrow image too
     before = descriptors.network(f"before {heading}", PLRC.from_config(config).query_encoder)
     after = descriptors.network(f"after {heading}", model.query_encoder)
     stride = model.query_encoder.backbone.stride
@@ -56,11 +56,11 @@ def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: C
     lines = [
         _losses_line(out, config),
         f"view match {_OF}: {match[1]} of points find their place in the other view within one cell "
-        f"(before training {match[0].mean:.3f}, blind guess {chance:.3f})",
+        f"(before training {match[0].mean:.3f}, chance {chance:.3f})",
     ]
     if chance > _TOO_EASY:
         lines[1] = (
-            f"view match: says nothing on a map of {cells} × {cells} cells, where a blind guess is right {chance:.0%}"
+            f"view match: says nothing on a map of {cells} × {cells} cells, where chance is right in {chance:.0%}"
         )
     objects = _objects(source)
     if objects:
@@ -70,7 +70,7 @@ def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: C
             f"objects {_OF}: affinity ranks a pixel of a point's object above one outside, equally far, "
             f"{auc[1]} of the time (before {auc[0].mean:.3f}, Lab colour {auc[2].mean:.3f}, distance {auc[3].mean:.3f})"
         )
-    return [*lines, f"picture: {file}"]
+    return [*lines, f"figure: {file}"]
 
 
 def affinity_over_training(model: PLRC, source: Source, config: Config, out: Path, step: int) -> figures.Figure:
@@ -123,7 +123,7 @@ def _example(
 
 
 def _query(source: Source, index: int, boxes: Tensor) -> Tensor:
-    """A point ``(1, 2)`` of the image frame to ask about: on the object that both views show most of, or midway.
+    """The query point ``(1, 2)`` of the image frame: on the object that both views show most of, else in the middle.
 
     Args:
         boxes: ``(2, 4)``, the views' crops.
@@ -180,7 +180,5 @@ def _losses_line(out: Path, config: Config) -> str:
     # Until the queue holds real keys, its random ones are easy to tell from an image's own, and the loss says little.
     filled = [line for line in lines if line["step"] * config.batch_size >= config.queue_size]
     first, last = (filled or lines)[0], lines[-1]
-    changes = [
-        f"{name} {first[name]:.2f} → {last[name]:.2f}" for name in ("image", "point", "affinity") if name in first
-    ]
+    changes = [f"{name} {first[name]:.2f} → {last[name]:.2f}" for name in losses_of(first) if name in last]
     return f"losses: {', '.join(changes)} (step {first['step']} → {last['step']})"

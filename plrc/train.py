@@ -1,12 +1,12 @@
-"""The pre-training loop, to be read from top to bottom."""
+"""Pre-training, to be read from top to bottom."""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -16,34 +16,28 @@ from plrc import report
 from plrc.checkpoint import save_checkpoint
 from plrc.config import Config
 from plrc.data.loader import Batch, Order, TwoViews, make_loader
-from plrc.data.sources import Source
 from plrc.distributed import World, all_mean, any_rank, world
-from plrc.launch import (
+from plrc.model import PLRC
+from plrc.regions import open_regions
+from plrc.run import (
+    EXIT_DONE,
+    EXIT_PREEMPTED,
+    RunLog,
+    Stopwatch,
+    autocast,
     check_agreement,
-    check_sizes,
+    check_finite,
+    check_undecodable,
+    data_parallel,
     fingerprint,
+    generator,
     loading_processes,
     open_source_once,
     restore,
     resume,
     stop_signals,
 )
-from plrc.loop import (
-    EXIT_DONE,
-    EXIT_PREEMPTED,
-    Stopwatch,
-    autocast,
-    check_finite,
-    check_undecodable,
-    data_parallel,
-    generator,
-)
-from plrc.model import PLRC, TERMS
-from plrc.regions import open_regions
-from plrc.runlog import RunLog
 from plrc.schedules import cosine_learning_rate, teacher_temperature
-
-REGION_CACHE = Path.home() / ".cache" / "plrc" / "regions"
 
 
 def pretrain(config: Config) -> int:
@@ -57,29 +51,46 @@ def pretrain(config: Config) -> int:
         torch.manual_seed(config.seed)
         torch.backends.cudnn.benchmark = True  # all batches have one shape
 
-        source = open_source_once(config.data, here)
-        regions = open_regions(config.regions, os.path.abspath(config.data), REGION_CACHE)
+        source = open_source_once(config.data)
+        regions = open_regions(config.regions, os.path.abspath(config.data))
         dataset = TwoViews(source, regions, config)
         model = PLRC.from_config(config).to(here.device).to(memory_format=torch.channels_last)
         optimizer = make_optimizer(model, config)
-        saved = resume(config, here, fingerprint(source), config.data)
-        first_step = restore(saved, model, optimizer) if saved else 0
+        images = fingerprint(source)
+        first_step = restore(resume(config, here, images, config.data), model, optimizer)
 
         order = Order(len(source), config, here.rank, here.size, first_step)
-        steps = order.steps_per_epoch * config.epochs
-        check_sizes(config, here, len(source), order.steps_per_epoch)
+        per_epoch = order.steps_per_epoch
+        steps = per_epoch * config.epochs
+        _check_sizes(config, here, len(source), per_epoch)
         parallel = data_parallel(model, here)
         loader = iter(make_loader(dataset, order, loading_processes(config.workers), here.device))
         out = Path(config.out)
         undecodable: set[str] = set()
         named: set[str] = set()
 
+        def save(done: int) -> None:
+            """``last.pt``, and every ``keep_every`` epochs the same under a name that stays."""
+            epoch, rest = divmod(done, per_epoch)
+            keep = rest == 0 and (epoch % config.keep_every == 0 or done == steps)
+            content = {
+                "step": done,
+                "epoch": done / per_epoch,
+                "ranks": here.size,
+                "images": images,
+                "config": config.to_dict(),
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+            }
+            folder = out / "checkpoints"
+            save_checkpoint(folder / "last.pt", content, also=folder / f"epoch_{epoch:04d}.pt" if keep else None)
+
         with ExitStack() as stack:
             log = stack.enter_context(RunLog(out, steps, first_step)) if here.is_main else None
             if log:
                 (out / "config.yaml").write_text(yaml.safe_dump(config.repeatable(), sort_keys=False))
                 log.say(_opening(config, here, model, len(source), steps, first_step))
-                if config.weight_image and config.queue_size >= len(source):
+                if config.weights["image"] and config.queue_size >= len(source):
                     log.say(_long_queue(config.queue_size, len(source)))
             model.train()
             since = Stopwatch()
@@ -91,7 +102,7 @@ def pretrain(config: Config) -> int:
                 rate = cosine_learning_rate(step, steps, config.peak_lr)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                losses = train_step(model, parallel, optimizer, batch, config, step, order.steps_per_epoch, here)
+                losses = train_step(model, parallel, optimizer, batch, config, step, per_epoch, here)
                 since.images += config.batch_size
                 done = step + 1
 
@@ -101,28 +112,29 @@ def pretrain(config: Config) -> int:
                     check_finite(values, done)
                     named = check_undecodable(undecodable, named, len(source))
                     if log:
-                        epoch = done / order.steps_per_epoch
-                        log.write(
-                            {"step": done, "epoch": round(epoch, 4), **values, "lr": rate, **since.read(here.device)}
-                        )
+                        epoch = round(done / per_epoch, 4)
+                        log.write({"step": done, "epoch": epoch, **values, "lr": rate, **since.read(here.device)})
                     since = Stopwatch()
                 if log:
                     log.advance()
 
                 stopping = any_rank(stop.requested)
-                if stopping or done % config.save_every == 0 or done % order.steps_per_epoch == 0 or done == steps:
-                    check_finite({name: float(all_mean(loss)) for name, loss in losses.items()}, done)
+                if stopping or done % config.save_every == 0 or done % per_epoch == 0 or done == steps:
+                    _check_weights(model, done)
                     if here.is_main:
-                        _save(out, config, here, source, model, optimizer, done, order.steps_per_epoch, steps)
+                        save(done)
                 if config.picture_every and done % config.picture_every == 0 and log:
                     log.picture("affinity", report.affinity_over_training(model, source, config, out, done), done)
                 if stopping and done < steps:
                     if log:
                         log.say(f"stopped after step {done} of {steps}, saved: go on with --resume auto")
                     return EXIT_PREEMPTED
-        if here.is_main:
+    if here.is_main:  # the other ranks need not wait for it
+        try:
             print("\n".join(report.before_and_after(model, source, regions, config, out)), flush=True)
-        return EXIT_DONE
+        except (ValueError, OSError, RuntimeError) as error:
+            print(f"the run is finished and saved, but its report failed: {error}", file=sys.stderr)
+    return EXIT_DONE
 
 
 def train_step(
@@ -140,10 +152,8 @@ def train_step(
     ``parallel`` is the model as DistributedDataParallel wraps it, or the model itself.
     """
     epoch = step / steps_per_epoch
-    weights = {"image": config.weight_image, "point": config.weight_point, "affinity": config.weight_affinity}
-    if epoch < config.affinity_start:
-        weights["affinity"] = 0.0
-    terms = [name for name in TERMS if weights[name]]
+    weights = config.weights_at(epoch)
+    terms = [name for name, weight in weights.items() if weight]
     temperature = teacher_temperature(epoch, *config.teacher_temperature, config.teacher_warmup)
     points, shuffle = generator(config.seed, 1, step, here.rank), generator(config.seed, 2, step)
 
@@ -184,30 +194,27 @@ def make_optimizer(model: PLRC, config: Config) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=config.peak_lr, momentum=config.sgd_momentum, weight_decay=decay)
 
 
-def _save(
-    out: Path,
-    config: Config,
-    here: World,
-    source: Source,
-    model: PLRC,
-    optimizer: torch.optim.Optimizer,
-    done: int,
-    steps_per_epoch: int,
-    steps: int,
-) -> None:
-    epochs, rest = divmod(done, steps_per_epoch)
-    keep = rest == 0 and (epochs % config.keep_every == 0 or done == steps)
-    content: dict[str, Any] = {
-        "step": done,
-        "epoch": done / steps_per_epoch,
-        "ranks": here.size,
-        "images": fingerprint(source),
-        "config": config.to_dict(),
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    folder = out / "checkpoints"
-    save_checkpoint(folder / "last.pt", content, also=folder / f"epoch_{epochs:04d}.pt" if keep else None)
+def _check_sizes(config: Config, here: World, images: int, steps_per_epoch: int) -> None:
+    groups = config.bn_groups_of_a_part(here.size)
+    parts = here.size * config.accumulate * groups
+    shown = f"ranks {here.size} × accumulated parts {config.accumulate} × BatchNorm groups {groups}"
+    if config.batch_size % parts:
+        raise ValueError(f"--batch-size {config.batch_size} must be a multiple of {parts}, that is {shown}")
+    if config.batch_size // parts < 2:
+        raise ValueError(
+            f"--batch-size {config.batch_size} leaves BatchNorm one image at a time ({shown}): "
+            f"take {2 * parts} or more, or lower --bn-groups"
+        )
+    if steps_per_epoch == 0:
+        raise ValueError(
+            f"{config.data} has {images} images, fewer than one batch of {config.batch_size}: lower --batch-size"
+        )
+
+
+def _check_weights(model: PLRC, step: int) -> None:
+    """The losses are those before the step: only the weights tell what it led to. All ranks have the same."""
+    if not torch.stack([p.isfinite().all() for p in model.query_encoder.parameters()]).all():
+        raise ValueError(f"weights are not finite after step {step}: lower --lr; the last checkpoint is untouched")
 
 
 def _opening(config: Config, here: World, model: PLRC, images: int, steps: int, first_step: int) -> str:
@@ -219,7 +226,7 @@ def _opening(config: Config, here: World, model: PLRC, images: int, steps: int, 
 
 
 def _long_queue(queue_size: int, images: int) -> str:
-    """Told, not refused: it costs accuracy (docs/results.md), and a trial run on a few images is no mistake."""
+    """A note, no error: it costs accuracy (docs/results.md), but a trial run on a few images is no mistake."""
     times = queue_size / images
     return (
         f"note: a queue of {queue_size} keys holds each of the {images} images {times:.3g} times, so that an image's "

@@ -10,9 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from plrc.config import PRESETS, Config, load_config, parse_arguments
+from plrc.cli import build_parser, main
+from plrc.config import PRESETS, Config, load_config, read_run_arguments
 
 ROOT = Path(__file__).parent.parent
+
+
+def parse_arguments(arguments: list[str]) -> Config:
+    return read_run_arguments(build_parser().parse_args(["train", *arguments]), Config, PRESETS)
 
 
 def test_the_imagenet_preset_is_the_recipe():
@@ -78,9 +83,7 @@ def test_contradictions_name_the_field_and_forgive_what_changes_nothing():
 def test_bad_files_are_one_sentence_on_the_command_line(text, message, tmp_path, capsys):
     file = tmp_path / "bad.yaml"
     file.write_text(text)
-    with pytest.raises(SystemExit) as stop:
-        parse_arguments(["--config", str(file)])
-    assert stop.value.code == 2
+    assert main(["train", "--config", str(file)]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -92,8 +95,8 @@ def test_a_missing_file_is_named(capsys):
 
 def test_help_explains_every_field_and_does_not_wait_for_torch():
     program = (
-        "import sys, train_ddp\n"
-        "try: train_ddp.main()\n"
+        "import runpy, sys\n"
+        "try: runpy.run_path('train_ddp.py', run_name='__main__')\n"
         "except SystemExit: print('torch' in sys.modules)\n"
     )  # fmt: skip
     run = subprocess.run(

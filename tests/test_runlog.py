@@ -6,7 +6,7 @@ import re
 
 import torch
 
-from plrc.runlog import RunLog, peak_memory, read_log
+from plrc.run import RunLog, peak_memory, read_log
 
 
 def line(step: int, image: float = 1.0) -> dict:

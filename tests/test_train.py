@@ -24,7 +24,7 @@ from plrc.data.sources import open_source
 from plrc.distributed import World
 from plrc.model import PLRC
 from plrc.regions import GridRegions
-from plrc.runlog import read_log
+from plrc.run import read_log
 
 ROOT = Path(__file__).parent.parent
 SMALL = {

@@ -8,62 +8,66 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from plrc.config import RunOptions
+from plrc.options import flag, option
 from plrc.schedules import DETECTION_BATCH, scaled_steps
-from plrc.settings import Settings, flag, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(Settings):
+class FinetuneConfig(RunOptions):
     """One fine-tuning run. The defaults are the ``voc-c4-24k`` preset, but for the data."""
 
     # data
-    train: tuple[str, ...] = setting(
+    train: tuple[str, ...] = option(
         (),
         "data sets, together: VOC folders or ImageSets/Main/*.txt, COCO folders or instances_*.json, scenes:N",
         resumable=True,
     )
-    test: tuple[str, ...] = setting((), "data sets to evaluate on, at the end", resumable=True)
-    short_sides: tuple[int, ...] = setting(
-        tuple(range(480, 801, 32)), "short sides in training, pixels, one drawn for each picture", "MoCo"
+    test: tuple[str, ...] = option((), "data sets to evaluate on, at the end", resumable=True)
+    short_sides: tuple[int, ...] = option(
+        tuple(range(480, 801, 32)),
+        "short sides in training, one drawn for each image",
+        unit="pixels",
+        low=1,
+        source="MoCo",
     )
-    test_short_side: int = setting(800, "short side in testing, pixels", "MoCo")
-    longest: int = setting(1333, "most pixels of a long side", "Detectron2")
+    test_short_side: int = option(800, "short side in testing", unit="pixels", low=1, source="MoCo")
+    longest: int = option(1333, "longest side of an image", unit="pixels", low=1, source="Detectron2")
 
     # model
-    weights: str = setting(
-        "", "pre-trained trunk: whatever plrc can look into; random:resnet50 for none (drawn from --seed)"
+    weights: str = option(
+        "", "pre-trained backbone: whatever plrc can look into; random:resnet50 for none (drawn from --seed)", path=True
     )
-    neck: str = setting("c4", "c4 or fpn", "MoCo")
-    masks: bool = setting(False, "with a mask head (Mask R-CNN)", "MoCo: on COCO")
-    head_norm: bool = setting(False, "FPN: four normalised convolutions in the box head, and norms in the mask head")
-    roi_per_image: int = setting(512, "regions of interest sampled of a picture", "Detectron2")
+    neck: str = option("c4", "what the detector reads", choices=("c4", "fpn"), source="MoCo")
+    masks: bool = option(False, "with a mask head (Mask R-CNN)", source="MoCo: on COCO")
+    head_norm: bool = option(False, "FPN: four normalised convolutions in the box head, and norms in the mask head")
+    roi_per_image: int = option(512, "regions of interest sampled in an image", low=1, source="Detectron2")
 
     # optimisation
-    iterations: int = setting(24_000, "training steps", "MoCo")
-    milestones: tuple[int, ...] = setting((18_000, 22_000), "steps at which the learning rate drops × 0.1", "MoCo")
-    warmup: int = setting(100, "steps of linear warm-up", "MoCo: on VOC")
-    batch_size: int = setting(16, "pictures a step, over all ranks", "Detectron2")
-    scale_iterations: bool = setting(
-        False, "iterations, milestones and warm-up times 16 / batch size: as many pictures as the recipe sees"
+    iterations: int = option(24_000, "training steps", low=1, source="MoCo")
+    milestones: tuple[int, ...] = option(
+        (18_000, 22_000), "steps at which the learning rate drops × 0.1", source="MoCo"
     )
-    lr: float = setting(0.02, "learning rate for a batch of 16; scaled by batch size / 16", "MoCo")
-    momentum: float = setting(0.9, "of SGD", "Detectron2")
-    weight_decay: float = setting(1e-4, "on all parameters but those of norms", "Detectron2")
-    precise_bn: int = setting(
-        200, "batches over which BatchNorm's statistics are taken anew before the test; 0: none", "MoCo"
+    warmup: int = option(100, "steps of linear warm-up", low=0, source="MoCo: on VOC")
+    batch_size: int = option(16, "images a step, over all ranks", low=1, source="Detectron2")
+    scale_iterations: bool = option(
+        False, "iterations, milestones and warm-up times 16 / batch size: as many images as the recipe sees"
     )
-    seed: int = setting(0, "of everything random: weights, order, sizes, samples")
+    lr: float = option(0.02, "learning rate for a batch of 16; scaled by batch size / 16", above=0, source="MoCo")
+    momentum: float = option(0.9, "momentum of SGD", low=0, high=1, source="Detectron2")
+    weight_decay: float = option(1e-4, "weight decay, on all parameters but those of norms", low=0, source="Detectron2")
+    precise_bn: int = option(
+        200, "batches over which BatchNorm's statistics are taken anew before the test; 0: none", low=0, source="MoCo"
+    )
+    seed: int = option(0, "seed of everything random: weights, order, sizes, samples")
 
     # the run
-    out: str = setting("runs/detection", "run folder", resumable=True)
-    log_every: int = setting(20, "steps between lines of log.jsonl", resumable=True)
-    pictures: int = setting(12, "test pictures that are drawn with their detections", resumable=True)
+    out: str = option("runs/detection", "run folder", path=True, resumable=True)
+    log_every: int = option(20, "interval between lines of log.jsonl", unit="steps", low=1, resumable=True)
+    pictures: int = option(12, "test images that are drawn with their detections", low=0, resumable=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("iterations", "batch_size", "lr", "roi_per_image", "test_short_side", "longest")
-        if self.neck not in ("c4", "fpn"):
-            raise ValueError(f"--neck must be c4 or fpn, not {self.neck!r}")
         if not self.weights:
             raise ValueError(
                 "--weights is missing: name a pre-trained checkpoint, or random:resnet50 to train from scratch"
@@ -71,15 +75,10 @@ class FinetuneConfig(Settings):
         for name in ("train", "test"):
             if not getattr(self, name):
                 raise ValueError(f"{flag(name)} is missing: name a data set with boxes, such as scenes:200 for a trial")
-        if not self.short_sides or min(self.short_sides) < 1:
-            raise ValueError(f"--short-sides must be pixels, one or more, not {self.short_sides}")
+        if not self.short_sides:
+            raise ValueError("--short-sides is empty: give one size in pixels, or more")
         if min(self.milestones, default=1) < 1 or list(self.milestones) != sorted(self.milestones):
             raise ValueError(f"--milestones must be rising steps above 0, not {' '.join(map(str, self.milestones))}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"--momentum must lie between 0 and 1, not {self.momentum}")
-        for name in ("warmup", "precise_bn", "pictures", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{flag(name)} must be 0 or more, not {getattr(self, name)}")
 
     @property
     def peak_lr(self) -> float:

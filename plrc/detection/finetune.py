@@ -1,4 +1,4 @@
-"""The fine-tuning loop, to be read from top to bottom; what surrounds a step is pre-training's (``plrc.loop``)."""
+"""The fine-tuning loop, to be read from top to bottom; what surrounds a step is pre-training's (``plrc.run``)."""
 
 from __future__ import annotations
 
@@ -26,19 +26,23 @@ from plrc.detection.predict import predict
 from plrc.detection.report import report
 from plrc.detection.results import save_results
 from plrc.distributed import World, all_mean, any_rank
-from plrc.launch import Stop, check_agreement, loading_processes, restore, resume
-from plrc.loop import (
+from plrc.pretrained import load
+from plrc.run import (
     EXIT_DONE,
     EXIT_PREEMPTED,
+    RunLog,
+    Stop,
     Stopwatch,
     autocast,
+    check_agreement,
     check_finite,
     check_undecodable,
     data_parallel,
     derived_seed,
+    loading_processes,
+    restore,
+    resume,
 )
-from plrc.pretrained import load
-from plrc.runlog import RunLog
 from plrc.schedules import step_learning_rate
 
 

@@ -14,7 +14,7 @@ from plrc.detection.predict import predict
 from plrc.detection.report import report
 from plrc.detection.results import about_results, load_results, save_results
 from plrc.distributed import world
-from plrc.launch import loading_processes
+from plrc.run import loading_processes
 
 
 def detector(

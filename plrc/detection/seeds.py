@@ -12,8 +12,7 @@ from typing import Any
 from plrc.detection.config import FinetuneConfig
 from plrc.detection.finetune import finetune
 from plrc.distributed import World, any_rank
-from plrc.launch import Stop
-from plrc.loop import EXIT_DONE, EXIT_PREEMPTED
+from plrc.run import EXIT_DONE, EXIT_PREEMPTED, Stop
 
 
 def finetune_seeds(config: FinetuneConfig, count: int, here: World, stop: Stop) -> int:

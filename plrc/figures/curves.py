@@ -16,7 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from plrc.figures.colours import CATEGORIES
 from plrc.figures.page import GAP, LINE, Page, fold
 
-# Quantity of a log → heading, factor, whether it is smoothed: what varies from one log line to the next is.
+# Quantity of a log → heading, factor, whether it is smoothed: what varies from one log line to the next is. A loss that
+# is not named here is drawn too, before the learning rate.
 QUANTITIES = {
     "total": ("total loss, weighted", 1.0, True),
     "image": ("image loss", 1.0, True),
@@ -51,8 +52,8 @@ def curves(
     value is not finite its line has a gap.
 
     Args:
-        runs: name → quantity, a key of ``QUANTITIES`` or "step" → its values ``(n,)`` in the order of steps, NaN where
-            a log line has none; as in ``log.jsonl``: data_wait is a share, memory_mib is in MiB.
+        runs: name → quantity, a key of ``QUANTITIES``, a loss, or "step" → its values ``(n,)`` in order of steps, NaN
+            where a log line has none; as in ``log.jsonl``: data_wait is a share, memory_mib is in MiB.
         steps_per_epoch: for the axis above, which is left out if it is None, as where the runs' differ.
         smooth: how many log lines the mean is of, odd; 1 for none.
 
@@ -64,7 +65,10 @@ def curves(
         for quantity, values in of.items():
             if values.shape != of["step"].shape:
                 raise ValueError(f"{quantity} of {name} has {len(values)} values for {len(of['step'])} steps")
-    drawn = [q for q in QUANTITIES if any(q in of and np.isfinite(of[q]).any() for of in runs.values())]
+    new = {q: (f"{q} loss", 1.0, True) for of in runs.values() for q in of if q not in ("step", "epoch", *QUANTITIES)}
+    after = {q: QUANTITIES[q] for q in ("lr", "images_per_second", "data_wait", "memory_mib")}
+    known = {q: about for q, about in QUANTITIES.items() if q not in after} | new | after
+    drawn = [q for q in known if any(q in of and np.isfinite(of[q]).any() for of in runs.values())]
     if not drawn:
         raise ValueError("there is no curve to draw: the runs have no value yet")
 
@@ -72,7 +76,7 @@ def curves(
     lowest = [i + _COLUMNS >= len(drawn) for i in range(len(drawn))]  # nothing is below them
     above = [LINE + 0.02 + (_TICKS if steps_per_epoch and not row else 0) for row in range(rows)]
     below = [_TICKS if any(lowest[_COLUMNS * row : _COLUMNS * (row + 1)]) else 0.0 for row in range(rows)]
-    smoothed = smooth > 1 and any(QUANTITIES[q][2] for q in drawn)
+    smoothed = smooth > 1 and any(known[q][2] for q in drawn)
     room = _COLUMNS * (_NUMBERS + _WIDTH + GAP)
     names = [fold(name, room - 0.4) for name in runs] if len(runs) > 1 else []
     foot = LINE * (sum(name.count("\n") + 1 for name in names) + smoothed)
@@ -81,7 +85,7 @@ def curves(
     for i, quantity in enumerate(drawn):
         row, column = divmod(i, _COLUMNS)
         axes = page.inset(row, 2 * column + 1, 0, _WIDTH, _HEIGHT)
-        heading, factor, varies = QUANTITIES[quantity]
+        heading, factor, varies = known[quantity]
         for k, of in enumerate(runs.values()):
             if quantity in of:
                 _curve(axes, of["step"], factor * of[quantity], k, smooth if varies else 1)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from plrc.config import loss_tables
 from plrc.pretrained.finding import find
 from plrc.pretrained.formats import LAYOUTS, PLRC_RUN
 from plrc.pretrained.heads import Normalise
@@ -24,7 +25,6 @@ _SETTINGS = {
     "optimizer": "{}",
     "lr": "lr {} for a batch of 256",
 }
-_LOSSES = ("image", "point", "affinity")
 _KEYS, _PREFIXES = 12, 6  # shown of a file that is not recognised
 
 
@@ -117,7 +117,7 @@ def _run(content: Mapping[str, Any]) -> list[str]:
     settings = [text.format(config[key]) for key, text in _SETTINGS.items() if key in config]
     if settings:
         lines.append(_line("trained with", ", ".join(settings)))
-    weights = [f"{term} {config[f'weight_{term}']}" for term in _LOSSES if f"weight_{term}" in config]
+    weights = [f"{term} {weight}" for term, weight in loss_tables(config).get("weights", {}).items()]
     return [*lines, _line("loss weights", ", ".join(weights))] if weights else lines
 
 

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from plrc.data.annotated import open_annotated
 from plrc.data.sources import ImageFolder, Source, UndecodableImage, decode, warn_left_out
-from plrc.files import cache_folder
 from plrc.options import Point
 from plrc.regions import open_regions
 
@@ -212,7 +211,7 @@ def region_raster(image: NamedImage, regions: str) -> Tensor:
     """
     if regions != "objects":
         # Superpixels are kept for these very pixels.
-        maps = open_regions(regions, image.sha256, cache_folder("regions"), ("objects",))
+        maps = open_regions(regions, image.sha256, ("objects",))
         name = _mask_name(image.spec, regions) if regions.startswith("masks:") else image.name
         return maps.raster(name, lambda at_least: image.image.copy())
     if image.masks is None:

@@ -19,18 +19,15 @@ import yaml
 from PIL import Image
 
 from plrc import figures
+from plrc.config import loss_tables
 from plrc.figures.curves import check_smooth
-from plrc.model import TERMS
 from plrc.queries import Run
-from plrc.runlog import read_log
+from plrc.run import losses_of, read_log
 from plrc.schedules import scaled_steps
 from plrc.views import Drawing, Progress, aligned
 from plrc.views.session import Session
 
 LAST = 10  # log lines that the newest means are of
-_OF_A_DETECTOR = ("rpn_objectness", "rpn_box", "box_class", "box_regression", "mask")
-LOSSES = (*TERMS, *_OF_A_DETECTOR)
-_QUANTITIES = (*LOSSES, "lr", "images_per_second", "data_wait", "memory_mib")  # of a line of the log
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +143,7 @@ def read_run(folder: Path) -> RunRecord:
     """What a run folder holds; a last line that is being written is left out, and each step is there once.
 
     Where the steps of a log go back, as of a run that went on from an earlier checkpoint, the later lines hold: what
-    was logged beyond that checkpoint before is dropped, as ``plrc.runlog.RunLog`` does it.
+    was logged beyond that checkpoint before is dropped, as ``plrc.run.RunLog`` does it.
 
     Raises:
         ValueError: there is no such folder or log, or no line of it can be read.
@@ -166,20 +163,18 @@ def read_run(folder: Path) -> RunRecord:
         while kept and next(reversed(kept)) >= line["step"]:
             kept.popitem()
         kept[line["step"]] = line
-    curves = {name: _column(kept.values(), name) for name in ("step", "epoch", *_QUANTITIES)}
-    if not any(np.isfinite(curves[name]).any() for name in _QUANTITIES):
+    losses = losses_of(dict.fromkeys(name for line in kept.values() for name in line))
+    told = [*losses, "lr", "images_per_second", "data_wait", "memory_mib"]
+    curves = {name: _column(kept.values(), name) for name in ("step", "epoch", *told)}
+    if not any(np.isfinite(curves[name]).any() for name in told):
         raise ValueError(f"{file} has no line that can be read: wait for the run's first one, or name another run")
-    # What no line tells of, as a detector's losses in pre-training, is no curve.
-    told = {name for line in kept.values() for name in line}
-    curves = {name: curve for name, curve in curves.items() if name in told or name not in _OF_A_DETECTOR}
     settings = _settings(folder / "config.yaml")
     if settings:
         files[str(folder / "config.yaml")] = _digest(folder / "config.yaml")
     curves["total"] = _total(curves, settings)
     broken = {
         loss: sum(loss in line for line in kept.values()) - int(np.isfinite(curves[loss]).sum())
-        for loss in LOSSES
-        if loss in curves
+        for loss in losses
     }
     broken = {loss: count for loss, count in broken.items() if count}
     return RunRecord(folder, files, curves, broken, settings, written, affinity_pictures(folder))
@@ -252,7 +247,7 @@ def _numbers(record: RunRecord, rows: list[dict[str, Any]]) -> Iterable[tuple[st
 def _rows(name: str, record: RunRecord) -> list[dict[str, Any]]:
     """A line a loss that has a value: the mean of the last log lines, the lowest mean of as many, and where it ends."""
     rows = []
-    for loss in (loss for loss in ("total", *LOSSES) if loss in record.curves):
+    for loss in sorted(losses_of(record.curves), key=lambda loss: loss != "total"):
         values = record.curves[loss]
         first = min(LAST, len(values))
         means = [_finite(np.mean, values[max(0, i - LAST) : i]) for i in range(first, len(values) + 1)]
@@ -303,17 +298,17 @@ def _settings(file: Path) -> dict[str, Any]:
 def _total(curves: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> np.ndarray:
     """What is minimised: the losses' weighted sum ``(n,)``; NaN where a loss that has a weight is missing.
 
-    The affinity distillation is not missing before the epoch at which it sets in.
+    A loss is not missing before the epoch at which it sets in.
     """
-    total = np.zeros(len(curves["step"]))
-    for name in TERMS:
-        weight = _number(settings, f"weight_{name}")
-        if weight is None:
-            return np.full(len(total), math.nan)
-        if weight:
-            start = (_number(settings, "affinity_start") or 0.0) if name == "affinity" else 0.0
+    tables = loss_tables(settings)
+    weights, starts, total = tables.get("weights"), tables.get("starts", {}), np.zeros(len(curves["step"]))
+    if not isinstance(weights, dict):  # a detector's name its pre-trained file
+        return np.full(len(total), math.nan)
+    for name in weights:
+        if weight := _number(weights, name):
+            curve, start = curves.get(name, np.full(len(total), math.nan)), _number(starts, name) or 0.0
             early = start > 0 and curves["epoch"] <= start + 1e-4  # the log rounds epochs to four digits
-            total += np.where(early & np.isnan(curves[name]), 0.0, weight * curves[name])
+            total += np.where(early & np.isnan(curve), 0.0, weight * curve)
     return total
 
 

@@ -22,11 +22,9 @@ from plrc.detection.detector import Detector
 from plrc.detection.finetune import finetune, make_optimizer, precise_statistics
 from plrc.detection.seeds import finetune_seeds, summarise
 from plrc.distributed import World, world
-from plrc.launch import Stop, stop_signals
-from plrc.loop import EXIT_DONE, EXIT_PREEMPTED
-from plrc.runlog import read_log
+from plrc.options import load
+from plrc.run import EXIT_DONE, EXIT_PREEMPTED, Stop, read_log, stop_signals
 from plrc.schedules import step_learning_rate
-from plrc.settings import load_settings
 from plrc.views import draw_run
 
 pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is missing: pip install -e '.[detection]'")
@@ -51,7 +49,7 @@ SMALL = {
 
 
 def small(out: Path, **changes: object) -> FinetuneConfig:
-    return load_settings(FinetuneConfig, PRESETS, "small", None, {**SMALL, "out": str(out), **changes})
+    return load(FinetuneConfig, PRESETS, "small", None, {**SMALL, "out": str(out), **changes})
 
 
 def run(config: FinetuneConfig) -> int:
@@ -99,7 +97,7 @@ def test_the_run_folder_holds_the_settings_the_log_the_detector_and_the_evaluati
     assert set(lines[0]) == losses | {"step", "epoch", "lr", "images_per_second", "data_wait", "memory_mib"}
     assert [line["lr"] for line in lines] == [step_learning_rate(k, 0.01, [3], 2) for k in range(STEPS)]
     saved = yaml.safe_load((whole / "config.yaml").read_text())
-    assert load_settings(FinetuneConfig, PRESETS, "voc-c4-24k", whole / "config.yaml", {}) == small(whole)
+    assert load(FinetuneConfig, PRESETS, "voc-c4-24k", whole / "config.yaml", {}) == small(whole)
     assert "resume" not in saved
     summary = json.loads((whole / "evaluation.json").read_text())
     assert summary["images"] == 3
@@ -230,7 +228,7 @@ def test_a_diverged_run_stops_with_its_last_checkpoint(tmp_path):
 def test_the_recipes_are_the_published_ones():
     def recipe(preset: str) -> FinetuneConfig:
         given = {"weights": "random:resnet50", "train": ("a",), "test": ("b",)}
-        return load_settings(FinetuneConfig, PRESETS, preset, None, given)
+        return load(FinetuneConfig, PRESETS, preset, None, given)
 
     voc, coco, fpn = map(recipe, ("voc-c4-24k", "coco-c4-2x", "coco-fpn-1x"))
     assert (voc.iterations, voc.milestones, voc.warmup, voc.batch_size) == (24_000, (18_000, 22_000), 100, 16)
@@ -251,7 +249,7 @@ def test_the_rate_follows_the_batch_and_on_request_the_iterations_too(tmp_path):
 
 def test_norms_do_not_decay():
     detector = Detector(Design(arch="tiny", neck="fpn", classes=("a",)))
-    config = load_settings(FinetuneConfig, PRESETS, "small", None, SMALL)
+    config = load(FinetuneConfig, PRESETS, "small", None, SMALL)
     decay = {
         id(p): group["weight_decay"] for group in make_optimizer(detector, config).param_groups for p in group["params"]
     }

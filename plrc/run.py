@@ -1,0 +1,319 @@
+"""What surrounds the steps of a run, whatever it trains: how it starts and goes on, its checks, its log.
+
+Ranks that disagree, images that cannot be decoded and losses that are not finite stop a run on every rank, in one
+sentence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from plrc.checkpoint import FORMAT, load_checkpoint
+from plrc.config import RunOptions
+from plrc.data.sources import ImageFolder, Source, open_source
+from plrc.distributed import World, all_gather_objects, any_rank, broadcast_object, from_main, rank
+from plrc.files import written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EXIT_DONE = 0
+EXIT_PREEMPTED = 75  # stopped by SIGTERM or Ctrl-C with everything saved: start again with --resume auto (EX_TEMPFAIL)
+MOST_UNDECODABLE = 0.01  # share of the images that may be undecodable before the run stops
+
+_NOT_LOSSES = ("step", "epoch", "lr", "images_per_second", "data_wait", "memory_mib")  # of a line of the log
+
+
+def check_agreement(config: RunOptions, here: World) -> None:
+    """Raise a ValueError on every rank if ranks differ in configuration, torch release or kind of device."""
+    mine = {**config.to_dict(), "the torch release": torch.__version__, "the kind of device": here.device.type}
+    everyone = all_gather_objects(mine)
+    for number, theirs in enumerate(everyone):
+        for name, value in theirs.items():
+            if value != everyone[0][name]:
+                raise ValueError(
+                    f"ranks disagree on {name}: {everyone[0][name]!r} on rank 0, {value!r} on rank {number}; "
+                    "start every node with the same command"
+                )
+
+
+def open_source_once(data: str) -> Source:
+    """The source, listed by rank 0 alone: a million files are asked of the disk once, and all ranks see the same."""
+    if not data:
+        raise ValueError("--data is missing: name a folder of images, or scenes:1000 for the embedded demo scenes")
+    return from_main(lambda: open_source(data))
+
+
+def fingerprint(source: Source) -> str:
+    """A hash of the images' names, in order, that tells one list of images from another."""
+    names = source.names if isinstance(source, ImageFolder) else f"{type(source).__name__} {len(source)}".encode()
+    return hashlib.sha1(names).hexdigest()
+
+
+def loading_processes(workers: int) -> int:
+    """``--workers``; for -1 this rank's share of the machine's cores, at most 8."""
+    if workers >= 0:
+        return workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+
+
+def resume(config: RunOptions, here: World, images: str, data: str, kind: str = FORMAT) -> dict[str, Any] | None:
+    """The checkpoint that ``--resume`` names; None for a new run.
+
+    Args:
+        images: the fingerprint of what is trained on. data: how the user named it. kind: of the checkpoint, see
+            ``plrc.checkpoint``.
+
+    Raises:
+        ValueError: ``--out`` holds a run, but ``--resume`` does not ask to go on with it; or the checkpoint belongs to
+            a run with another configuration or other images.
+    """
+    last = Path(config.out) / "checkpoints" / "last.pt"
+    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    exists, restarted = broadcast_object(last.exists()), any_rank(restarted)
+    if config.resume in ("auto", "never") or (restarted and exists):
+        if not exists:
+            return None
+        if config.resume == "never" and not restarted:
+            raise ValueError(f"{config.out} already holds a run: go on with --resume auto, or choose another --out")
+        file = last
+    else:
+        file = Path(config.resume)
+    if broadcast_object(file.is_file()) and not file.is_file():
+        raise ValueError(f"there is no {file} on rank {here.rank}: put --out on a disk that all nodes share")
+    saved = load_checkpoint(file, kind)
+    if "optimizer" not in saved:
+        raise ValueError(f"{file} holds weights alone, as a converted checkpoint does, and cannot be trained further")
+    contradictions = config.contradictions(saved["config"])
+    if saved["images"] != images:
+        contradictions.append(f"the images of {data} are not those of the saved run")
+    if contradictions:
+        raise ValueError(
+            f"cannot resume {file}: {'; '.join(contradictions)}. Leave out what differs, or choose another --out"
+        )
+    if saved["ranks"] != here.size and here.is_main:
+        print(
+            f"{file} was written by {saved['ranks']} ranks, now there are {here.size}: "
+            "training goes on, but not bit for bit (each rank draws its own points)",
+            file=sys.stderr,
+        )
+    return saved
+
+
+def restore(saved: dict[str, Any] | None, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Put a checkpoint's state back; the number of steps already done, 0 for a new run."""
+    if saved is None:
+        return 0
+    model.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    return int(saved["step"])
+
+
+class Stop:
+    """Whether a signal has asked this process to stop."""
+
+    requested = False
+
+
+@contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """SIGTERM (pre-emption) and Ctrl-C ask for a stop after the running step; a second Ctrl-C stops at once."""
+    stop = Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.requested = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def data_parallel(model: nn.Module, here: World) -> nn.Module:
+    """The model that averages gradients over ranks. Buffers stay each rank's own."""
+    if here.size == 1:
+        return model
+    devices = [here.device.index] if here.device.type == "cuda" else None
+    with warnings.catch_warnings():
+        # The name that replaces it is unknown before torch 2.14.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The context that ``--precision`` asks for."""
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    enabled = precision == "bf16" or (precision == "auto" and has_bf16)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def generator(*key: int) -> torch.Generator:
+    """A CPU generator whose stream is a pure function of the key."""
+    return torch.Generator().manual_seed(derived_seed(*key))
+
+
+def derived_seed(*key: int) -> int:
+    """A seed that is a pure function of the key, 0 … 2^63 − 1."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) & (2**63 - 1)
+
+
+def check_finite(losses: Mapping[str, float], step: int) -> None:
+    """Raise a ValueError that names the first loss which is infinite or not a number."""
+    for name, value in losses.items():
+        if not np.isfinite(value):
+            raise ValueError(f"the {name} loss is {value} at step {step}: lower --lr; the last checkpoint is untouched")
+
+
+def check_undecodable(mine: set[str], named: set[str], images: int) -> set[str]:
+    """Name each undecodable image once, on rank 0; raise a ValueError on every rank when there are too many.
+
+    Args:
+        mine: clauses about this rank's images, so far. named: of all ranks, those already named. images: in the source.
+
+    Returns:
+        What is named by now.
+    """
+    if not any_rank(bool(mine)):
+        return named
+    everyone: set[str] = set().union(*all_gather_objects(mine))
+    if rank() == 0:
+        for name in sorted(everyone - named):
+            print(f"cannot be decoded, its neighbour takes its place: {name}", file=sys.stderr)
+    if len(everyone) > MOST_UNDECODABLE * images:
+        raise ValueError(
+            f"{len(everyone)} of {images} images cannot be decoded, more than {MOST_UNDECODABLE:.0%}, "
+            f"among them {'; '.join(sorted(everyone)[:3])}: check the disk or the copy of the data"
+        )
+    return everyone
+
+
+class Stopwatch:
+    """Time and images since the last line of the log."""
+
+    def __init__(self) -> None:
+        self.start, self.waited, self.images = time.perf_counter(), 0.0, 0
+
+    def read(self, device: torch.device) -> dict[str, float]:
+        """Images a second, the share of the time spent waiting for data, and the peak memory in MiB."""
+        elapsed = time.perf_counter() - self.start
+        return {
+            "images_per_second": round(self.images / elapsed, 2),
+            "data_wait": round(self.waited / elapsed, 4),
+            "memory_mib": peak_memory(device),
+        }
+
+
+class RunLog:
+    """The log of rank 0; a context manager.
+
+    On a terminal the progress is a bar; in a file, such as a batch system's, each log step is a line of its own.
+
+    Args:
+        folder: the run folder. total: steps of the whole run. first_step: steps already done. What an interrupted run
+            logged after them is dropped, so that a resumed run's log reads as if it had never stopped.
+    """
+
+    def __init__(self, folder: Path, total: int, first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # takes seconds to import, and only rank 0 needs it
+
+        self._file = folder / "log.jsonl"
+        kept = [line for line in read_log(folder) if line["step"] <= first_step]
+        with written_whole(self._file) as unfinished:
+            unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._stream = self._file.open("a", buffering=1)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1 if first_step else None)
+        self._total, self._first, self._start = total, first_step, time.perf_counter()
+        self._bar = tqdm(
+            total=total,
+            initial=first_step,
+            unit="step",
+            dynamic_ncols=True,
+            mininterval=0.5,
+            file=sys.stderr,
+            disable=None,  # where stderr is no terminal
+        )
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+        self._board.close()
+        self._stream.close()
+
+    def advance(self) -> None:
+        """One step is done."""
+        self._bar.update()
+
+    def write(self, line: dict[str, Any]) -> None:
+        """One line of the log: ``step``, ``epoch``, ``images_per_second`` and other scalars, and losses by name."""
+        self._stream.write(json.dumps(line) + "\n")
+        for name, value in line.items():
+            if name not in ("step", "epoch"):
+                self._board.add_scalar(name, value, line["step"])
+        losses = " ".join(f"{name} {line[name]:.3f}" for name in losses_of(line))
+        said = f"epoch {line['epoch']:.1f}  {line['images_per_second']:.0f} images/s  {losses}"
+        if self._bar.disable:
+            elapsed = time.perf_counter() - self._start
+            left = elapsed * (self._total - line["step"]) / max(line["step"] - self._first, 1)
+            clock = f"{tqdm.format_interval(elapsed)}, {tqdm.format_interval(left)} left"
+            self.say(f"step {line['step']}/{self._total} [{clock}]  {said}")
+        else:
+            self._bar.set_postfix_str(said)
+
+    def picture(self, name: str, figure: Figure, step: int) -> None:
+        """A figure among TensorBoard's images."""
+        self._board.add_figure(name, figure, step)
+
+    def say(self, message: str) -> None:
+        """A line for people, above the progress bar."""
+        self._bar.write(message, file=sys.stderr)
+
+
+def losses_of(line: Iterable[str]) -> list[str]:
+    """Names of the losses in a line of the log, in its order."""
+    return [name for name in line if name not in _NOT_LOSSES]
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run folder's ``log.jsonl``, oldest first, without a last one that a kill cut short."""
+    file = folder / "log.jsonl"
+    if not file.exists():
+        return []
+    lines = []
+    for text in file.read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def peak_memory(device: torch.device) -> int:
+    """Peak memory so far, MiB: the GPU's, or this process's on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) // 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
+    return peak // (2**20 if sys.platform == "darwin" else 2**10)
