@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from plrc.options import Options, Presets, add_arguments, flag, given, load, option
-from plrc.registry import LOSSES, region_specs
+from plrc.registry import BACKBONES, LOSSES, region_specs
 
 R = TypeVar("R", bound="RunOptions")
 PAPER, RELEASED, OURS = "paper figure", "released code", "ours"
@@ -117,7 +117,11 @@ class Config(RunOptions):
     blur_p: float = option(0.5, "probability of blurring a view", low=0, high=1, source=RELEASED)
 
     # model
-    arch: str = option("resnet50", "tiny, resnet18, resnet34, resnet50 or resnet101", source=RELEASED)
+    arch: str = option(
+        "resnet50",
+        f"backbone: {', '.join(name + 'NAME' if name.endswith(':') else name for name in BACKBONES)}",
+        source=RELEASED,
+    )
     dim: int = option(128, "channels of a point", low=1, source=RELEASED)
     queue_size: int = option(65536, "keys of earlier batches kept as negatives (MoCo's K)", low=1, source=RELEASED)
     key_momentum: float = option(0.999, "m in key = m key + (1 - m) query, once a step", low=0, high=1, source=RELEASED)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from plrc import launch, report, train
+from plrc import report, run, train
 from plrc.config import Config, load_config
 from plrc.data import loader
 from plrc.data.sources import open_source
@@ -144,7 +144,7 @@ def test_run_folder(uninterrupted):
 
 def test_training_lowers_the_losses(tmp_path):
     """On views that differ little, so that a hundred small steps show something."""
-    easy = {"crop_scale": (0.6, 1.0), "jitter_p": 0.0, "grey_p": 0.0, "blur_p": 0.0, "weight_affinity": 0.0}
+    easy = {"crop_scale": (0.6, 1.0), "jitter_p": 0.0, "grey_p": 0.0, "blur_p": 0.0, "weights": {"affinity": 0.0}}
     config = small_config(tmp_path, epochs=40, save_every=1000, **easy)
     assert train.pretrain(config) == train.EXIT_DONE
     image = [line["image"] for line in read_log(tmp_path)][8:]  # from where the queue holds real keys
@@ -276,11 +276,11 @@ def test_a_report_says_of_which_map_and_which_pictures_it_is_and_measures_every_
     monkeypatch.setattr(report, "_TOO_EASY", 1.1)
     train.pretrain(small_config(uninterrupted, resume="auto"))
     out = capsys.readouterr().out
-    assert re.search(r"^view match \(projector, training pictures\): [01]\.\d{3} ", out, re.MULTILINE)
-    objects = re.search(r"^objects \(projector, training pictures\): .*, distance (0\.\d{3})\)$", out, re.MULTILINE)
+    assert re.search(r"^view match \(projector, training images\): [01]\.\d{3} ", out, re.MULTILINE)
+    objects = re.search(r"^objects \(projector, training images\): .*, distance (0\.\d{3})\)$", out, re.MULTILINE)
     assert 0.45 < float(objects[1]) < 0.65
     headings = {" ".join(text.get_text().split()) for text in drawn[0].texts}
-    assert {f"affinity {when} (projector, training pictures)" for when in ("before", "after")} <= headings
+    assert {f"affinity {when} (projector, training images)" for when in ("before", "after")} <= headings
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_command_line_errors_and_exit_status(tmp_path):
 
 def test_stop_signals_are_put_back():
     before = signal.getsignal(signal.SIGTERM)
-    with launch.stop_signals() as stop:
+    with run.stop_signals() as stop:
         assert not stop.requested
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.requested
@@ -355,7 +355,7 @@ def test_a_step_follows_the_weighted_sum_of_the_three_gradients(tmp_path):
     """With plain gradient descent, weights move by −lr · Σ weight · gradient of that loss alone."""
     weights = {"image": 0.7, "point": 0.31, "affinity": 0.13}
     plain = {"optimizer": "sgd", "sgd_momentum": 0.0, "weight_decay": 0.0, "lr": 32.0}  # 1.0 at this batch size
-    config = small_config(tmp_path, **plain, **{f"weight_{name}": value for name, value in weights.items()})
+    config = small_config(tmp_path, **plain, weights=weights)
     batch = loader.collate([loader.TwoViews(open_source("scenes:8"), GridRegions(2), config)[0, i] for i in range(8)])
     here = World(0, 1, torch.device("cpu"))
 

@@ -173,8 +173,7 @@ def read_run(folder: Path) -> RunRecord:
         files[str(folder / "config.yaml")] = _digest(folder / "config.yaml")
     curves["total"] = _total(curves, settings)
     broken = {
-        loss: sum(loss in line for line in kept.values()) - int(np.isfinite(curves[loss]).sum())
-        for loss in losses
+        loss: sum(loss in line for line in kept.values()) - int(np.isfinite(curves[loss]).sum()) for loss in losses
     }
     broken = {loss: count for loss, count in broken.items() if count}
     return RunRecord(folder, files, curves, broken, settings, written, affinity_pictures(folder))

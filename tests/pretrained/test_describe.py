@@ -28,7 +28,14 @@ def trunk() -> dict[str, Tensor]:
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """The folder of a run that stands at step 60 of 120."""
-    given = {"data": "scenes:64", "image_size": 48, "batch_size": 8, "epochs": 4, "lr": 0.25, "weight_affinity": 0.125}
+    given = {
+        "data": "scenes:64",
+        "image_size": 48,
+        "batch_size": 8,
+        "epochs": 4,
+        "lr": 0.25,
+        "weights": {"affinity": 0.125},
+    }
     config = load_config("demo", given=given)
     content = {"step": 60, "epoch": 2.0, "ranks": 2, "config": dataclasses.asdict(config), "optimizer": {}}
     model = PLRC("tiny", dim=16, queue_size=8).state_dict()
