@@ -12,6 +12,7 @@ import yaml
 
 from plrc.cli import build_parser, main
 from plrc.config import PRESETS, Config, load_config, read_run_arguments
+from plrc.options import flag
 
 ROOT = Path(__file__).parent.parent
 WEIGHTS = {"image": 0.7, "point": 0.3, "affinity": 0.3}
