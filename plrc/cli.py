@@ -166,13 +166,9 @@ def _place(o: argparse.Namespace) -> Iterator[Callable[[Any], None]]:
 
 
 def _info(o: argparse.Namespace) -> None:
-    from plrc.pretrained.describe import NotRecognised, describe
+    from plrc.pretrained.describe import describe
 
-    try:
-        print("\n".join(describe(o.checkpoint, o.branch)))
-    except NotRecognised as error:
-        print("\n".join(error.looks), flush=True)  # before the reason, which goes to stderr
-        raise
+    print("\n".join(describe(o.checkpoint, o.branch)))
 
 
 def _export(o: argparse.Namespace) -> None:

@@ -144,12 +144,24 @@ class _Backbones(Registry):
 
 BACKBONES = _Backbones("backbone")
 """What ``--arch`` may say. An entry is called with the name and returns a ``plrc.backbones.Backbone``. An entry whose
-name ends with a colon takes all names that begin so; ``timm:`` may be left out (``convnext_atto``)."""
-BACKBONES.add("tiny", "plrc.backbones:Tiny", "1 M parameters, stride 8: learns in minutes on two cores")
-for _name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2"):
-    BACKBONES.add(_name, "plrc.backbones:ResNet", "torchvision's")
-for _name in ("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"):
-    BACKBONES.add(_name, "plrc.backbones:ResNet", "torchvision's")
+name ends with a colon takes all names that begin so; ``timm:`` may be left out (``convnext_atto``). Traits: ``form``,
+the residual blocks by which a checkpoint's tensors are recognised; ``c4``: it has a last stage of its own, which can be
+a C4 detector's head."""
+_FORMS = {
+    "resnet18": "2-2-2-2 basic blocks of 64",
+    "resnet34": "3-4-6-3 basic blocks of 64",
+    "resnet50": "3-4-6-3 bottlenecks of 64",
+    "resnet101": "3-4-23-3 bottlenecks of 64",
+    "resnet152": "3-8-36-3 bottlenecks of 64",
+    "wide_resnet50_2": "3-4-6-3 bottlenecks of 128",
+    "wide_resnet101_2": "3-4-23-3 bottlenecks of 128",
+    "resnext50_32x4d": "3-4-6-3 bottlenecks of 128 in 32 groups",
+    "resnext101_32x8d": "3-4-23-3 bottlenecks of 256 in 32 groups",
+    "resnext101_64x4d": "3-4-23-3 bottlenecks of 256 in 64 groups",
+}
+BACKBONES.add("tiny", "plrc.backbones:Tiny", "1 M parameters, stride 8", form="1-4 basic blocks of 64")
+for _name, _form in _FORMS.items():
+    BACKBONES.add(_name, "plrc.backbones:ResNet", f"torchvision's, {_form}", form=_form, c4=True)
 BACKBONES.add("timm:", "plrc.backbones:Timm", "any model of timm that gives maps: timm:convnext_atto, …")
 
 LAYOUTS = Registry("data layout")

@@ -3,7 +3,7 @@
 =============================================  =====================================================
 here                                           Detectron2
 =============================================  =====================================================
-``backbone.*`` (``plrc.pretrained.detectron2``)``backbone.*``, with a pyramid ``backbone.bottom_up.*``
+``backbone.*`` (``plrc.pretrained.names``)     ``backbone.*``, with a pyramid ``backbone.bottom_up.*``
 ``backbone.layer4.*`` of C4                    ``roi_heads.res5.*``
 ``box_norm.*`` (MoCo's, C4)                    ``roi_heads.res5.norm.*``
 ``neck.inner_blocks.<i>.0.*``, ``.1.*``        ``backbone.fpn_lateral<i+2>.*``, ``.norm.*``
@@ -28,7 +28,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from plrc.detection.design import Design
-from plrc.pretrained import detectron2 as trunks
+from plrc.pretrained.names import DETECTRON2
 
 _TRUNK = "backbone."
 _PARAMETERS = ("weight", "bias")
@@ -44,7 +44,7 @@ def to_detectron2(name: str, design: Design) -> str | None:
         return None
     if not name.startswith(_TRUNK):
         return _names(design).get(name)
-    theirs = trunks.to_detectron2(name.removeprefix(_TRUNK))
+    theirs = DETECTRON2.from_torchvision(name.removeprefix(_TRUNK))
     if theirs is None:
         return None
     if design.neck == "fpn":
@@ -54,7 +54,7 @@ def to_detectron2(name: str, design: Design) -> str | None:
 
 def from_detectron2(name: str, design: Design) -> str | None:
     """The name in ``Detector(design)`` of a tensor of Detectron2's model; None for whatever is not of it."""
-    in_trunk = trunks.to_torchvision(name)
+    in_trunk = DETECTRON2.to_torchvision(name)
     if in_trunk is None:
         return None if design.arch == "tiny" else _back(design).get(name)
     ours = f"{_TRUNK}{in_trunk}"

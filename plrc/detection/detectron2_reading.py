@@ -16,8 +16,8 @@ from plrc.detection.design import Design
 from plrc.detection.detector import MEAN, STD, Detector
 from plrc.detection.detectron2 import from_detectron2, to_detectron2
 from plrc.detection.filling import filled_detector
+from plrc.pretrained.build import arch_of, filled, skeleton
 from plrc.pretrained.reading import CheckpointError
-from plrc.pretrained.trunks import build_trunk
 
 LOADABLE = (
     "known are R-CNNs trained as MoCo's recipe says, C4 with the norm of Res5ROIHeadsExtraNorm after res5, or FPN with "
@@ -93,7 +93,8 @@ def _architecture(tensors: Mapping[str, Any], file: str, spelled: Callable[[str]
         for name, value in tensors.items()
         if name.startswith(prefix) and isinstance(value, Tensor)
     }
-    arch, _ = build_trunk(trunk, file, lambda name: spelled(f"{prefix}{name}"))
+    arch = arch_of(trunk, file)
+    filled(skeleton(arch), trunk, file, lambda name: spelled(f"{prefix}{name}"))
     return arch
 
 

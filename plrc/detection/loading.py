@@ -13,7 +13,7 @@ from plrc.detection.design import Design
 from plrc.detection.detector import Detector
 from plrc.detection.detectron2_reading import LOADABLE, build_detector, find_tensors
 from plrc.detection.filling import filled_detector
-from plrc.pretrained.finding import find
+from plrc.pretrained.formats import find
 from plrc.pretrained.loading import run_checkpoint
 from plrc.pretrained.reading import CheckpointError, read
 
@@ -122,7 +122,7 @@ def _ours(content: Mapping[str, Any], file: Path, classes: Sequence[str] | None)
 
 def _no_detector(content: object, file: Path) -> CheckpointError:
     try:
-        layout = find(content, str(file)).layout
+        layout = find(content, str(file)).format
     except CheckpointError:
         return CheckpointError(
             f"{file} holds no detector that is known here: {LOADABLE}; or give a checkpoint of plrc detect train"

@@ -15,7 +15,7 @@ from plrc.analysis.descriptors import dense
 from plrc.analysis.features import DenseEncoder, FeatureMap
 from plrc.backbones import Backbone, Encoder
 from plrc.geometry import cell_centres
-from plrc.pretrained import Origin, Pretrained
+from plrc.pretrained import CheckpointInfo, Pretrained
 
 
 def encoder_of(arch: str, seed: int = 0) -> DenseEncoder:
@@ -26,7 +26,7 @@ def encoder_of(arch: str, seed: int = 0) -> DenseEncoder:
             if isinstance(part, nn.BatchNorm2d):
                 nn.init.uniform_(part.weight, 0.5, 1.0)
                 part.running_mean.uniform_(-0.2, 0.2)
-    origin = Origin(name="test", path=None, format="random", branch="", arch=arch, sha256=None, note="")
+    origin = CheckpointInfo(name="test", path=None, format="random", branch="", arch=arch, sha256=None, note="")
     return DenseEncoder(Pretrained(backbone=whole.backbone, heads={"projector": whole.projector}, origin=origin))
 
 
@@ -229,7 +229,7 @@ class Ramp(Backbone):
 @pytest.mark.parametrize(("finer", "factor"), [("shifted", 2), ("shifted", 4), ("upscaled", 3)])
 def test_finer_maps_have_their_cells_in_place(finer, factor, monkeypatch):
     monkeypatch.setattr(module, "normalise", lambda x: x)
-    origin = Origin(name="ramp", path=None, format="random", branch="", arch="ramp", sha256=None, note="")
+    origin = CheckpointInfo(name="ramp", path=None, format="random", branch="", arch="ramp", sha256=None, note="")
     encoder = DenseEncoder(Pretrained(backbone=Ramp(), heads={}, origin=origin))
     ramp = (cell_centres(64, 96) * 255).round().byte().numpy()
     picture = Image.fromarray(np.dstack((ramp, np.zeros_like(ramp[..., :1]))))
@@ -316,6 +316,6 @@ def test_a_map_says_in_a_line_what_it_is(tiny):
 
 def test_an_encoder_tells_what_it_is(tiny):
     assert re.fullmatch(r"DenseEncoder\(.+: tiny.*, layers c2, c3.*, on cpu\)", repr(tiny))
-    origin = Origin(name="demo/last", path=None, format="", branch="key", arch="tiny", sha256=None, note="")
+    origin = CheckpointInfo(name="demo/last", path=None, format="", branch="key", arch="tiny", sha256=None, note="")
     keyed = DenseEncoder(Pretrained(backbone=tiny.backbone, heads={"projector": torch.nn.Identity()}, origin=origin))
     assert repr(keyed) == "DenseEncoder(demo/last: tiny key, layers c2, c3, projector, on cpu)"

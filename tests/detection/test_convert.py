@@ -20,7 +20,7 @@ from plrc.detection.design import Design
 from plrc.detection.detector import Detector
 from plrc.detection.detectron2 import to_detectron2
 from plrc.detection.loading import LoadedDetector, load_detector
-from plrc.pretrained import Origin, Pretrained
+from plrc.pretrained import CheckpointInfo, Pretrained
 
 FPN = Design(arch="resnet18", neck="fpn", classes=("cat", "dog", "cow"), masks=True, roi_per_image=128)
 NORMALISED = Design(arch="resnet18", neck="fpn", classes=COCO_CLASSES, head_norm=True)
@@ -182,7 +182,7 @@ def test_files_are_not_written_over_their_source_or_under_wrong_names(tmp_path: 
 def pretrained(arch: str) -> Pretrained:
     torch.manual_seed(0)
     trunk = build(arch)
-    return Pretrained(trunk, {}, Origin("demo/last", None, "PLRC run", "query", arch, None, ""))
+    return Pretrained(trunk, {}, CheckpointInfo("demo/last", None, "PLRC run", "query", arch, None, ""))
 
 
 COMMON = {

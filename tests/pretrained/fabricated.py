@@ -11,10 +11,45 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18
+from torchvision.models.resnet import BasicBlock
+
+from plrc.backbones import Backbone
+from plrc.registry import BACKBONES
 
 State = dict[str, Tensor]
-WIDTH = 512  # channels of a resnet18's last map
+WIDTH = 64  # channels of the last map
+
+
+class Small(nn.Module):
+    """A ResNet of torchvision's names, four blocks and a tenth of a small's width: its files take no time."""
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 7, stride=2, padding=3, bias=False)
+        self.bn1, self.relu, self.maxpool = nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1)
+        for i, (before, after) in enumerate([(8, 8), (8, 16), (16, 32), (32, 64)], 1):
+            stride = 1 if i == 1 else 2
+            shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+            self.add_module(f"layer{i}", nn.Sequential(BasicBlock(before, after, stride, shortcut)))
+        self.avgpool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(64, num_classes)
+
+
+class SmallBackbone(Backbone):
+    """``Small`` as one adds a backbone of one's own."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.strides, self.channels = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}, {"c2": 8, "c3": 16, "c4": 32, "c5": 64}
+        for child, module in Small().named_children():
+            if child not in ("avgpool", "fc"):
+                self.add_module(child, module)
+
+    def maps(self, images: Tensor, until: str | None = None) -> dict[str, Tensor]:
+        return maps_of(self, images)
+
+
+BACKBONES.add("small", SmallBackbone, "for tests", form="1-1-1-1 basic blocks of 8")
 
 
 # ------------------------------------------------------------------------------------------------- the known networks
@@ -37,7 +72,7 @@ def alive(network: nn.Module, seed: int) -> nn.Module:
     return network.eval()
 
 
-def network(seed: int, build: Callable[..., nn.Module] = resnet18) -> nn.Module:
+def network(seed: int, build: Callable[..., nn.Module] = Small) -> nn.Module:
     with torch.random.fork_rng():
         return alive(build(num_classes=10), seed)
 
@@ -76,7 +111,6 @@ IMAGES = torch.randn(2, 3, 32, 64, generator=torch.Generator().manual_seed(7))
 QUERY, KEY = network(1), network(2)  # no layout shares them: which one was read shows
 
 
-@torch.no_grad()
 def maps_of(trunk: nn.Module, images: Tensor = IMAGES) -> dict[str, Tensor]:
     """Feature maps by torchvision's own modules, not by ours."""
     x = trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(images))))
@@ -139,7 +173,7 @@ def moco(layout: str, q: str, k: str, layers: str, inner: str) -> Case:
         one, two = mlp("L", sizes=(WIDTH, 16), seed=3)[0], mlp("L", sizes=(WIDTH, 16), seed=5)[0]
     state = {"module.queue": torch.zeros(4, 6)} | under(q, QUERY, FC) | under(k, KEY, FC)
     state |= under(f"{q}{inner}", one) | under(f"{k}{inner}", two)
-    content = {"epoch": 200, "arch": "resnet18", "state_dict": state, "optimizer": {}}
+    content = {"epoch": 200, "arch": "small", "state_dict": state, "optimizer": {}}
     branches = both({"projector": one}, {"projector": two})
     return Case(content, layout, branches, prefixed(q), ("state_dict",), ".pth.tar", "not used: queue")
 
@@ -157,7 +191,8 @@ def opensselfsup(layout: str, q: str, k: str, dense: bool, copy: bool) -> Case:
             state |= {name: t[:, :, None, None] if t.ndim == 2 else t for name, t in convs.items()}
         heads.append(layers)
     content = {"meta": {"mmcv_version": "1.0", "epoch": 200}, "state_dict": OrderedDict(state)}
-    return Case(content, layout, both(*heads), prefixed(f"{q}0."), ("state_dict",))
+    note = "not used: backbone" if copy else ""
+    return Case(content, layout, both(*heads), prefixed(f"{q}0."), ("state_dict",), note=note)
 
 
 def mmselfsup() -> Case:
@@ -234,6 +269,31 @@ def bare(prefix: str = "", where: tuple[str, ...] = (), suffix: str = ".pth", cl
     return Case(content, "torchvision's names", {"": (QUERY, {})}, prefixed(prefix), where, suffix, note)
 
 
+def hugging_face_name(name: str) -> str:
+    """As transformers' ResNetModel calls torchvision's tensor."""
+    if not name.startswith("layer"):
+        part = "convolution" if name.startswith("conv") else "normalization"
+        return f"embedder.embedder.{part}.{name.split('.')[-1]}"
+    stage, block, part, *rest = name.removeprefix("layer").split(".")
+    kind = "convolution" if part.startswith("conv") or rest[0] == "0" else "normalization"
+    inner = "shortcut" if part == "downsample" else f"layer.{int(part[-1]) - 1}"
+    return f"encoder.stages.{int(stage) - 1}.layers.{block}.{inner}.{kind}.{rest[-1]}"
+
+
+def sequential_name(name: str) -> str:
+    """As in nn.Sequential(*network.children())."""
+    children = [child for child, _ in QUERY.named_children()]
+    child, _, rest = name.partition(".")
+    return f"{children.index(child)}.{rest}"
+
+
+def renamed(format: str, prefix: str, naming: Callable[[str], str], where: tuple[str, ...] = ()) -> Case:
+    content: Any = {f"{prefix}{naming(name)}": t for name, t in under("", QUERY, FC).items()}
+    for key in where:
+        content = {key: content}
+    return Case(content, format, {"": (QUERY, {})}, lambda name: f"{prefix}{naming(name)}", where)
+
+
 def detectron2_name(name: str) -> str:
     """As MoCo's converter renames."""
     if not name.startswith("layer"):
@@ -289,6 +349,10 @@ CASES: dict[str, Callable[[], Case]] = {
     "timm safetensors": lambda: bare(suffix=".safetensors", classifier=True),
     "torchvision detector": lambda: bare("backbone.body.", ("model",)),
     "torch.compile": lambda: bare("_orig_mod.", ("model",)),
+    "Hugging Face": lambda: renamed("Hugging Face's names", "resnet.", hugging_face_name),
+    "Hugging Face, bare": lambda: renamed("Hugging Face's names", "", hugging_face_name, ("state_dict",)),
+    "Sequential": lambda: renamed("nn.Sequential's numbers", "", sequential_name),
+    "Sequential, encoder": lambda: renamed("nn.Sequential's numbers", "encoder.", sequential_name, ("model",)),
     "Detectron2 pkl": detectron2,
     "Detectron2 pth": lambda: detectron2(suffix=".pth"),
     "Detectron2 bare pkl": lambda: detectron2(wrapped=False),

@@ -1,4 +1,4 @@
-"""What ``plrc info`` prints: of our runs, of foreign files, and of files that cannot be loaded."""
+"""What ``plrc info`` prints; and a format, and a backbone, of one's own through the real command."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
-from torchvision.models import resnet18
+from fabricated import CASES, FC, QUERY, under
+from PIL import Image
 
 from plrc.checkpoint import save_checkpoint
+from plrc.cli import main
 from plrc.config import load_config
 from plrc.model import PLRC
 from plrc.pretrained import CheckpointError
-from plrc.pretrained.describe import NotRecognised, describe
-
-
-@pytest.fixture(scope="module")
-def trunk() -> dict[str, Tensor]:
-    """A resnet18 by torchvision's names, without its classifier."""
-    state = resnet18().state_dict()
-    return {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+from plrc.pretrained.describe import describe
+from plrc.pretrained.formats import FORMATS, Branch, Format
 
 
 @pytest.fixture
@@ -43,13 +39,6 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "demo"
 
 
-def looks(file: Path) -> tuple[list[str], str]:
-    """What a file that cannot be loaded looks like, and why."""
-    with pytest.raises(NotRecognised) as caught:
-        describe(file)
-    return caught.value.looks, str(caught.value)
-
-
 def by_title(lines: list[str]) -> dict[str, str]:
     """Title → text of the indented lines."""
     return {line[2:15].strip(): line[15:] for line in lines if line.startswith("  ")}
@@ -62,112 +51,51 @@ def ending(file: Path) -> str:
 
 def test_run_of_ours(run: Path) -> None:
     lines = describe(run)
+    file = run / "checkpoints" / "last.pt"
     assert lines[0] == "demo/last: PLRC run, branch query (also there: key)"
     assert by_title(lines) == {
-        "architecture": "tiny, 1.2 M parameters in the trunk",
+        "architecture": "tiny, 1.2 M parameters in the backbone",
         "channels": "c2 64 at stride 4, c3 128 at stride 8",
         "heads": "projector 128 → 128 → 16",
         "epoch": "2 of 4",
         "trained with": "scenes:64, views of 48 px, regions grid:4, batch 8, adamw, lr 0.25 for a batch of 256",
         "loss weights": "image 0.7, point 0.3, affinity 0.125",
         "note": "step 60 of 120",
-        "file": ending(run / "checkpoints" / "last.pt"),
+        "file": ending(file),
     }
-    assert describe(run / "checkpoints" / "last.pt") == lines
-
-
-def test_run_without_its_key_encoder_names_no_other_branch(run: Path) -> None:
-    file = run / "checkpoints" / "last.pt"
+    assert describe(file) == lines
     content = torch.load(file, weights_only=True)
     content["model"] = {name: t for name, t in content["model"].items() if not name.startswith("key_encoder.")}
-    torch.save(content, file)
-    assert describe(file)[0] == "demo/last: PLRC run, branch query"
+    torch.save({**content, "config": ["data"], "epoch": "two"}, file)  # a strange configuration: told by the rest
+    lines = describe(file)
+    assert lines[0] == "demo/last: PLRC run, branch query"
+    assert by_title(lines).keys().isdisjoint({"epoch", "trained with", "loss weights"})
 
 
-def test_run_with_a_strange_configuration_is_described_by_the_rest(run: Path) -> None:
-    file = run / "checkpoints" / "last.pt"
-    content = torch.load(file, weights_only=True)
-    torch.save({**content, "config": ["data"], "epoch": "two"}, file)
-    titles = by_title(describe(file))
-    assert titles["architecture"] == "tiny, 1.2 M parameters in the trunk"
-    assert titles.keys().isdisjoint({"epoch", "trained with", "loss weights"})
-
-
-def test_both_encoders_of_a_foreign_file(trunk: dict[str, Tensor], tmp_path: Path) -> None:
-    head = {"fc.0.weight": torch.ones(64, 512), "fc.0.bias": torch.ones(64), "fc.2.weight": torch.ones(32, 64)}
-    state = {f"module.{q}.{name}": t for q in ("encoder_q", "encoder_k") for name, t in (trunk | head).items()}
-    torch.save({"epoch": 800, "arch": "resnet18", "state_dict": state}, tmp_path / "moco.pth.tar")
+def test_both_encoders_of_a_foreign_file(tmp_path: Path) -> None:
+    torch.save(CASES["MoCo v2"]().content, tmp_path / "moco.pth.tar")
     lines = describe(tmp_path / "moco.pth.tar")
     assert lines[0] == "moco: MoCo v2, branch query (also there: key)"
     assert by_title(lines) == {
-        "architecture": "resnet18, 11.2 M parameters in the trunk",
-        "channels": "c2 64 at stride 4, c3 128 at stride 8, c4 256 at stride 16, c5 512 at stride 32",
-        "heads": "projector 512 → 64 → 32",
+        "architecture": "small, 0.1 M parameters in the backbone",
+        "channels": "c2 8 at stride 4, c3 16 at stride 8, c4 32 at stride 16, c5 64 at stride 32",
+        "heads": "projector 64 → 48 → 32",
+        "note": "not used: queue",
         "file": ending(tmp_path / "moco.pth.tar"),
     }
-
-
-def test_branches_of_a_file_that_keeps_them_apart(trunk: dict[str, Tensor], tmp_path: Path) -> None:
-    state = {f"module.backbone.{name}": tensor for name, tensor in trunk.items()}
-    torch.save({"student": state, "teacher": dict(state)}, tmp_path / "dino.pth")
+    torch.save(CASES["DINO"]().content, tmp_path / "dino.pth")
     assert describe(tmp_path / "dino.pth")[0] == "dino: DINO, branch teacher (also there: student)"
+    torch.save({f"visual.net.{name}": tensor for name, tensor in under("", QUERY, FC).items()}, tmp_path / "other.pth")
+    assert describe(tmp_path / "other.pth")[0] == "other: network under visual.net."
 
 
-def test_trunk_alone(trunk: dict[str, Tensor], tmp_path: Path) -> None:
-    torch.save({**trunk, "fc.weight": torch.ones(10, 512), "fc.bias": torch.ones(10)}, tmp_path / "r18.pth")
-    lines = describe(tmp_path / "r18.pth")
-    assert lines[0] == "r18: torchvision's names"
-    assert by_title(lines)["heads"] == "none"
-    assert by_title(lines)["note"] == "not used: fc (the classifier)"
-
-
-def test_network_under_a_prefix_of_no_known_format(trunk: dict[str, Tensor], tmp_path: Path) -> None:
-    torch.save({f"visual.net.{name}": tensor for name, tensor in trunk.items()}, tmp_path / "other.pth")
-    assert describe(tmp_path / "other.pth")[0] == "other: ResNet under visual.net."
-
-
-def test_name_has_no_file() -> None:
+def test_a_name_has_no_file() -> None:
     lines = describe("random:tiny@3")
     assert lines[0] == "random:tiny@3: random"
     assert list(by_title(lines)) == ["architecture", "channels", "heads", "note"]
 
 
-def test_file_that_is_no_network_is_shown_with_the_reason(tmp_path: Path) -> None:
-    file = tmp_path / "vgg.pth"
-    model = {f"features.{i}.{kind}": torch.ones(2) for i in range(9) for kind in ("weight", "bias")}
-    torch.save({"epoch": 3, "model": {**model, "head": torch.ones(1)}, "ema": {"head": torch.ones(1)}}, file)
-    lines, reason = looks(file)
-    assert lines[0] == "vgg.pth: not recognised"
-    assert by_title(lines) == {
-        "keys": "epoch, model, ema",
-        "tensors": "20",
-        "named": ", ".join(f"features.{i}* (2)" for i in range(6)) + ", …",
-        "file": f"{file}, 0.0 MB",
-    }
-    assert reason.startswith(f"{file} holds no residual network that is known here: ")
-
-
-def test_damaged_trunk_is_shown_with_what_it_lacks(trunk: dict[str, Tensor], tmp_path: Path) -> None:
-    state = {name: tensor for name, tensor in trunk.items() if name != "layer3.0.conv1.weight"}
-    torch.save(state, tmp_path / "cut.pth")
-    lines, reason = looks(tmp_path / "cut.pth")
-    titles = by_title(lines)
-    assert titles["keys"].endswith(", … (119)")
-    assert titles["keys"].count(",") == 12
-    assert titles["tensors"] == "119"
-    assert "lacks layer3.0.conv1.weight" in reason
-
-
-@pytest.mark.parametrize(("content", "shown"), [([torch.ones(1)], []), ({"epoch": 3}, ["keys"])])
-def test_file_without_named_tensors(content: object, shown: list[str], tmp_path: Path) -> None:
-    torch.save(content, tmp_path / "x.pt")
-    lines, reason = looks(tmp_path / "x.pt")
-    assert list(by_title(lines)) == [*shown, "tensors", "file"]
-    assert by_title(lines)["tensors"] == "0"
-    assert reason.startswith(str(tmp_path / "x.pt"))
-
-
-def test_what_cannot_be_read_at_all_is_an_error(tmp_path: Path) -> None:
+def test_what_cannot_be_loaded_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "page.pth").write_text("<html>\n")
     for given, message in (
         (tmp_path / "page.pth", r"page\.pth is a text"),
@@ -177,3 +105,35 @@ def test_what_cannot_be_read_at_all_is_an_error(tmp_path: Path) -> None:
     ):
         with pytest.raises(CheckpointError, match=message):
             describe(given)
+
+
+# ---------------------------------------------------------------------------------------------------- the real command
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_a_format_and_a_backbone_of_ones_own(tmp_path: Path, photo: Path, monkeypatch, capsys) -> None:
+    """The backbone is ``fabricated.SmallBackbone``, one class and one line."""
+    monkeypatch.setattr("plrc.pretrained.formats.FORMATS", [Format("my own", (Branch("", "mine.net."),)), *FORMATS])
+    torch.save({"mine.net." + name: t for name, t in under("", QUERY, FC).items()}, tmp_path / "x.pth")
+    assert main(["info", str(tmp_path / "x.pth")]) == 0
+    assert capsys.readouterr().out.startswith("x: my own\n  architecture small, 0.1 M parameters")
+    assert main(["affinity", str(photo), "--checkpoint", str(tmp_path / "x.pth"), "--out", str(tmp_path / "map")]) == 0
+    assert (tmp_path / "map.png").is_file()
+
+
+def test_a_vit_of_timm_draws(tmp_path: Path, photo: Path, monkeypatch) -> None:
+    """Weights are random here: what timm downloads is put in its place."""
+    import timm
+
+    state = timm.create_model("vit_small_patch14_dinov2", num_classes=0).state_dict()
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: state)
+    name = "timm:vit_small_patch14_dinov2"
+    given = ["--checkpoint", name, "--size", "112", "--layer", "block5", "--out", str(tmp_path / "map")]
+    assert main(["affinity", str(photo), *given]) == 0
+    assert (tmp_path / "map.png").is_file()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from plrc.analysis.features import DenseEncoder
 from plrc.backbones import Backbone
 from plrc.geometry import cell_centres
-from plrc.pretrained import Origin, Pretrained
+from plrc.pretrained import CheckpointInfo, Pretrained
 
 
 class Coordinates(Backbone):
@@ -32,7 +32,7 @@ def seeing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every checkpoint is a ``Coordinates`` of the name that was given."""
 
     def load_encoder(name: str, device: str, branch: str | None = None) -> DenseEncoder:
-        origin = Origin(name=name, path=None, format="random", branch="", arch="tiny", sha256=None, note="")
+        origin = CheckpointInfo(name=name, path=None, format="random", branch="", arch="tiny", sha256=None, note="")
         return DenseEncoder(Pretrained(backbone=Coordinates(), heads={}, origin=origin), device)
 
     monkeypatch.setattr("plrc.views.session.load_encoder", load_encoder)

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torchvision.models import resnet
 
-from plrc.pretrained.detectron2 import to_detectron2, to_torchvision
+from plrc.pretrained.names import DETECTRON2
+
+to_detectron2, to_torchvision = DETECTRON2.from_torchvision, DETECTRON2.to_torchvision
 
 KEY_LISTS = (
     "detectron2_keys_r50_c4_mask_coco.txt",
