@@ -15,7 +15,7 @@ from plrc.analysis.features import DenseEncoder
 from plrc.analysis.scores.scoring import origin_of
 from plrc.backbones import build
 from plrc.geometry import cell_centres, sample
-from plrc.pretrained import Origin, Pretrained
+from plrc.pretrained import CheckpointInfo, Pretrained
 
 
 def test_lab_is_that_of_scikit_image():
@@ -82,7 +82,7 @@ def test_a_layer_of_an_encoder_is_described():
     torch.manual_seed(0)
     trunk = build("tiny")
     head = nn.Conv2d(128, 5, 1)
-    origin = Origin(name="net", path=None, format="random", branch="", arch="tiny", sha256=None, note="")
+    origin = CheckpointInfo(name="net", path=None, format="random", branch="", arch="tiny", sha256=None, note="")
     encoder = DenseEncoder(Pretrained(backbone=trunk, heads={"projector": head}, origin=origin))
     images = torch.rand(2, 3, 32, 64)
     last, fine, projected = (descriptors.dense(encoder, layer) for layer in (None, "c2", "projector"))
