@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from plrc.analysis.features import DenseEncoder, as_tensor, input_size
 from plrc.data.photometric import normalise
 from plrc.geometry import cell_centres
-from plrc.pretrained import Origin
+from plrc.pretrained import CheckpointInfo
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Descriptor:
     name: str
     maps: Callable[[Tensor], Tensor]
     similarity: Callable[[Tensor, Tensor], Tensor]
-    origin: Origin | None = None
+    origin: CheckpointInfo | None = None
     layer: str = ""
     pooled: bool = True
 

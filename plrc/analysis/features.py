@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from plrc.data.images import as_image
 from plrc.data.photometric import normalise
 from plrc.geometry import cell_centres, cell_of, sample
-from plrc.pretrained import Origin, Pretrained, load
+from plrc.pretrained import CheckpointInfo, Pretrained, load
 
 Picture = Image.Image | str | Path | np.ndarray | Tensor
 """A path (decoded upright), a PIL image, an array (H, W, 3) or a tensor (3, H, W), uint8 or in [0, 1]."""
@@ -112,7 +112,7 @@ class DenseEncoder:
     """
 
     def __init__(self, pretrained: Pretrained, device: torch.device | str = "cpu") -> None:
-        self.origin: Origin = pretrained.origin
+        self.origin: CheckpointInfo = pretrained.origin
         self.backbone = pretrained.backbone.to(memory_format=torch.channels_last).eval()
         self.heads = nn.ModuleDict(pretrained.heads).eval()
         self.to(device)

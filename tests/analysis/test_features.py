@@ -255,7 +255,7 @@ class Patches(Ramp):
 def test_patches_of_14_pixels(monkeypatch):
     monkeypatch.setattr(module, "normalise", lambda x: x)
     monkeypatch.setattr(module, "MAX_PIXELS", 1000)  # no tiles where a cell sees the whole
-    origin = Origin(name="vit", path=None, format="random", branch="", arch="vit", sha256=None, note="")
+    origin = CheckpointInfo(name="vit", path=None, format="random", branch="", arch="vit", sha256=None, note="")
     encoder = DenseEncoder(Pretrained(backbone=Patches(), heads={}, origin=origin))
     picture = Image.fromarray(np.dstack([(cell_centres(64, 96) * 255).round().byte().numpy()] * 2)[..., :3])
     assert encoder.features(picture, size=64).shape == (5, 7)
