@@ -92,16 +92,6 @@ class FeatureMap:
         """The features ``(C, h, w)`` as an array."""
         return self.features.cpu().numpy()
 
-    def to_picture(self, maps: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Maps ``(n, h, w)`` over the map's cells as they lie over the image: ``(n, H, W)``, bilinear.
-
-        Args:
-            size: width and height W, H in pixels; the image's own if not given.
-        """
-        width, height = size or self.image_size
-        points = self.to_map(cell_centres(height, width, maps.device)).flatten(0, 1)
-        return sample(maps[None], points[None])[0].T.reshape(-1, height, width)
-
 
 class DenseEncoder:
     """A pretrained network that gives feature maps.
@@ -320,7 +310,7 @@ def load_encoder(
         ValueError: the file is missing, damaged, of no known format, or lacks a tensor of the backbone; says which. Or
             the device cannot be used.
     """
-    return DenseEncoder(load(source, branch), device)  # type: ignore[arg-type, unused-ignore]
+    return DenseEncoder(load(source, branch), device)
 
 
 def input_size(image_size: tuple[int, int], size: int | tuple[int, int] | None, stride: int) -> tuple[int, int]:

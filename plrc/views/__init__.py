@@ -247,9 +247,9 @@ def _written_together(folder: Path) -> Iterator[Path]:
 
 def aligned(numbers: Mapping[str, Iterable[str]]) -> list[str]:
     """A line a name, with its numbers ("name value [interval] (chance …)") in columns."""
-    rows = [[name, *values] for name, values in numbers.items()]
-    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
+    from plrc.analysis.scores import aligned as in_columns
+
+    return in_columns([[name, *values] for name, values in numbers.items()])
 
 
 def note_of(*parts: str) -> str:

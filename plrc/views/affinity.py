@@ -14,7 +14,7 @@ from torch import Tensor
 
 from plrc.analysis.affinity import density, map_difference, prompt
 from plrc.analysis.features import DenseEncoder, FeatureMap
-from plrc.analysis.scores import best_iou, bootstrap, point_auc
+from plrc.analysis.scores import best_iou, point_auc, result
 from plrc.geometry import cell_of
 from plrc.queries import Affinity
 from plrc.views import Drawing, Progress, aligned, few, note_of
@@ -245,9 +245,8 @@ def _numbers(rows: list[dict[str, Any]], quantity: str, softmax: bool) -> list[s
     numbers = []
     if aucs := _aucs(rows):
         known = sum(row["AUC"] != "" for row in rows)
-        of = f", {known} of {len(rows)} maps" * (known < len(rows))
-        mean = str(bootstrap(aucs)) if len(aucs) > 1 else f"{aucs[0]:.3f}"
-        numbers.append(f"object AUC {mean} (distance-matched, chance 0.500{of})")
+        of = f"{known} of {len(rows)} maps" * (known < len(rows))
+        numbers.append(result("object AUC", aucs, "distance-matched", 0.5, of))
     half = f"half of the softmax in {np.mean([row['half'] for row in rows]):.1%} of the image"
     return [*numbers, half if softmax else f"{quantity} {_span(rows)}", *[f"{len(rows)} maps"] * (len(rows) > 1)]
 

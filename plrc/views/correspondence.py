@@ -15,7 +15,7 @@ from torch import Tensor
 
 from plrc.analysis.correspondence import Matches, chance, match_points, match_regions, match_views, region_affinity
 from plrc.analysis.features import DenseEncoder, FeatureMap, region_features, region_numbers
-from plrc.analysis.scores import bootstrap
+from plrc.analysis.scores import result
 from plrc.config import load_config
 from plrc.data.loader import view_sampler
 from plrc.data.photometric import apply
@@ -253,9 +253,7 @@ def _numbers(rows: list[dict[str, Any]], mutual: bool) -> list[str]:
         return ["no match is left; loosen --ratio or leave out --mutual"]
     numbers = []
     if recalls := known("correct"):
-        score = bootstrap(recalls)
-        interval = f" [{score.low:.1%}, {score.high:.1%}]" if len(recalls) > 1 else ""
-        numbers.append(f"correct {score.mean:.1%}{interval} (chance {np.mean(known('chance')):.1%})")
+        numbers.append(result("correct", recalls, chance=float(np.mean(known("chance"))), style=".1%"))
     if kept < asked or mutual:
         numbers.append(f"kept {kept} of {asked}")
     if not mutual:

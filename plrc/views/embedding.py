@@ -25,6 +25,7 @@ from plrc.analysis.embedding import (
     tsne,
 )
 from plrc.analysis.features import DenseEncoder, FeatureMap
+from plrc.analysis.scores import result
 from plrc.geometry import cell_of
 from plrc.queries import Embedding
 from plrc.views import Drawing, Progress, aligned, note_of
@@ -240,12 +241,12 @@ def _quality(samples: Samples, plane: np.ndarray) -> tuple[str, list[str]]:
     k = min(_NEIGHBOURS, len(samples) - 1)
     kept = neighbours_kept(samples.features, plane, k)
     caption = f"neighbours kept {kept:.2f}"
-    numbers = [f"neighbours kept {kept:.3f} ({k} nearest, chance {k / (len(samples) - 1):.3f})"]
+    numbers = [result("neighbours kept", kept, f"{k} nearest", k / (len(samples) - 1))]
     if samples.labels is None or len(set(zip(samples.labels, samples.image, strict=True))) == len(set(samples.labels)):
         return caption, numbers  # no label is in two images
     purity, chance = label_purity(samples.features, samples.labels, samples.image, k)
     caption += f", purity {purity:.2f}, chance {chance:.2f}"
-    return caption, [*numbers, f"purity {purity:.3f} ({k} nearest in other images, chance {chance:.3f})"]
+    return caption, [*numbers, result("purity", purity, f"{k} nearest in other images", chance)]
 
 
 def _rows(images: Sequence[str], samples: Samples, planes: dict[str, np.ndarray]) -> list[dict[str, Any]]:

@@ -83,20 +83,6 @@ def test_affinity_to_a_view_peaks_where_the_point_lies_in_it(width, height, flip
     assert ((found % image.shape[1] - column).abs()[mixed] <= 1).all()
 
 
-@pytest.mark.parametrize(("width", "height"), [(28, 28), (36, 15), (17, 31)])
-def test_one_hot_features_light_the_clicked_cell_alone(width, height):
-    shape = blank(width, height, 4).shape
-    count = shape[0] * shape[1]
-    fmap = FeatureMap(3 * torch.eye(count).view(count, *shape), (width, height), (width, height), 4, "c5")
-    centres = fmap.centres().flatten(0, 1)
-    torch.testing.assert_close(affinity(fmap, centres).flatten(1), torch.eye(count), rtol=0, atol=1e-5)
-    step = fmap.extent / torch.tensor([shape[1], shape[0]])
-    between = affinity(fmap, (centres[:1] + torch.tensor([0.25, 0.0]) * step))[0]  # ¾ of cell 0, ¼ of its neighbour
-    assert between[0, 0].item() == pytest.approx(3 / 10**0.5, abs=1e-5)
-    assert between[0, 1].item() == pytest.approx(1 / 10**0.5, abs=1e-5)
-    assert between.flatten()[2:].abs().max() < 1e-5
-
-
 def test_affinity_is_the_cosine():
     fmap, other = random_map(5, 3, 4), random_map(5, 2, 6, seed=1)
     features = fmap.features
@@ -121,14 +107,6 @@ def test_cosines_never_leave_their_range():
     assert (-maps).max() <= 1
     flipped = FeatureMap(-fmap.features, fmap.image_size, fmap.input_size, fmap.stride, fmap.layer)
     assert affinity(fmap, fmap.centres().flatten(0, 1), to=[flipped])[0].min() >= -1
-
-
-def test_the_length_of_features_does_not_matter():
-    fmap = random_map(5, 3, 4)
-    lengths = torch.rand(3, 4, generator=torch.Generator().manual_seed(1)) + 0.5
-    scaled = FeatureMap(fmap.features * lengths, fmap.image_size, fmap.input_size, fmap.stride, fmap.layer)
-    point = torch.tensor([[0.5 / 4, 0.5 / 3]])
-    torch.testing.assert_close(affinity(scaled, point), affinity(fmap, point), rtol=1e-4, atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------------------- softmax
@@ -183,22 +161,6 @@ def test_a_prompt_is_the_nearest_positive_less_the_nearest_negative():
     torch.testing.assert_close(prompt(fmap, positive[:1]), affinity(fmap, positive[:1])[0])
 
 
-def test_the_sign_of_a_prompt_is_the_label_of_the_nearest_point():
-    fmap = coded(96, 64, 8)
-    positive, negative = torch.tensor([[0.1, 0.2], [0.9, 0.9]]), torch.tensor([[0.5, 0.6]])
-    found = prompt(fmap, positive, negative)
-    row, column = fmap.cell_of(torch.cat((positive, negative)))
-    assert (found[row[:2], column[:2]] > 0).all()
-    assert found[row[2], column[2]] < 0
-
-
-def test_more_points_move_a_prompt_only_their_way():
-    fmap = random_map(6, 5, 5)
-    points = torch.rand(6, 2, generator=torch.Generator().manual_seed(3))
-    assert (prompt(fmap, points[:3], points[4:5]) >= prompt(fmap, points[:2], points[4:5]) - 1e-6).all()
-    assert (prompt(fmap, points[:2], points[4:]) <= prompt(fmap, points[:2], points[4:5]) + 1e-6).all()
-
-
 def test_a_prompt_has_the_softmax_too():
     fmap, other = random_map(5, 3, 4), random_map(5, 2, 6, seed=1)
     yes, no = torch.tensor([[0.1, 0.2]]), torch.tensor([[0.5, 0.5]])
@@ -231,14 +193,6 @@ def test_the_difference_of_maps_of_two_strides_is_at_the_finer_cells(width, heig
     # Both are nearly the same smooth function of the place, but in the coarse map's outermost half cell.
     h, w = fine.shape
     assert found[:, 3 : h - 5, 3 : w - 5].abs().max() < 0.01
-
-
-def test_the_difference_reaches_two():
-    first = FeatureMap(torch.tensor([[[1.0, -1.0]]]), (16, 8), (16, 8), 8, "c5")
-    second = FeatureMap(torch.tensor([[[1.0, 1.0]]]), (16, 8), (16, 8), 8, "c5")
-    torch.testing.assert_close(
-        affinity_difference(first, second, torch.tensor([[0.25, 0.5]]))[0], torch.tensor([[[0.0, -2.0]]])
-    )
 
 
 # ----------------------------------------------------------------------------------------------------- cache and errors

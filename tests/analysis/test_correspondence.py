@@ -91,17 +91,6 @@ def test_coded_views_match_wholly_to_the_cell(first, second, width, height, stri
     assert torch.equal(torch.stack(b.cell_of(matches.end[matches.visible])), torch.stack((row, column)))
 
 
-def test_given_points_are_matched_as_they_are():
-    crop_a, crop_b = crop_of(*CROPS[1][0]), crop_of(*CROPS[1][1])
-    a, b = coded(128, 96, 8, crop_a), coded(96, 128, 8, crop_b)
-    points = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.05
-    matches = match_views(a, b, crop_a, crop_b, points)
-    torch.testing.assert_close(matches.start, points)
-    assert matches.recall() == 1
-    exact = match_points(a, b, points, matches.truth, within=0)
-    assert exact.recall() > 0.95  # a bilinear sample lies a little off, and some points near an edge
-
-
 @pytest.mark.parametrize("within", [0, 1, 2])
 def test_right_is_within_so_many_cells_in_row_and_column(within):
     h, w = 5, 7
@@ -206,34 +195,6 @@ def test_matches_are_the_naive_loop(monkeypatch, within, at_once):
         matches.recall()
 
 
-def test_by_hand():
-    """Three cells in a row at 0°, 40°, 90° against four at 10°, 85°, 50°, 100°."""
-
-    def at(*degrees: float) -> FeatureMap:
-        angles = torch.tensor(degrees) * math.pi / 180
-        return map_of(torch.stack((angles.cos(), angles.sin()))[:, None], 8 * len(degrees), 8, 8)
-
-    matches = match_points(at(0, 40, 90), at(10, 85, 50, 100), within=0)
-    assert matches.end[:, 0].tolist() == pytest.approx([0.5 / 4, 2.5 / 4, 1.5 / 4])
-    assert matches.mutual.tolist() == [True, True, True]
-
-    def chord(degrees: float) -> float:
-        return 2 * math.sin(math.radians(degrees) / 2)
-
-    expected = [chord(10) / chord(50), chord(10) / chord(30), chord(5) / chord(10)]
-    assert matches.ratio.tolist() == pytest.approx(expected, rel=1e-3)
-    apart = match_points(at(0, 40, 90), at(10, 85, 50, 100), within=1)  # 85° and 100° lie beside 50°
-    expected = [chord(10) / chord(50), chord(10) / chord(30), chord(5) / math.inf]
-    assert apart.ratio[:2].tolist() == pytest.approx(expected[:2], rel=1e-3)
-    assert apart.ratio[2].item() == pytest.approx(chord(5) / chord(10), rel=1e-3)
-
-    # 90° and 60° both find 70°, whose own best is 60°: one of them comes back a cell aside.
-    back = match_points(at(90, 60, 0), at(70, 0))
-    assert back.mutual.tolist() == [False, True, True]
-    assert back.cycle.tolist() == pytest.approx([1 / 3, 0, 0])
-    assert back.back[0].tolist() == pytest.approx([0.5, 0.5])
-
-
 def test_a_repeated_pattern_has_the_ratio_one_and_a_single_place_none():
     features = torch.randn(6, 1, 4, generator=torch.Generator().manual_seed(0))
     twice = map_of(torch.cat((features, features), dim=2), 64, 8, 8)
@@ -241,13 +202,6 @@ def test_a_repeated_pattern_has_the_ratio_one_and_a_single_place_none():
     assert match_points(twice, map_of(features[:, :, :2], 16, 8, 8)).ratio.isnan().all()
     unique = match_points(map_of(features, 32, 8, 8), map_of(features, 32, 8, 8), within=0)
     assert unique.ratio.max() < 0.01
-
-
-def test_the_length_of_features_does_not_matter():
-    a, b = random_map(5, 4, 6), random_map(5, 7, 3, seed=1)
-    lengths = torch.rand(7, 3, generator=torch.Generator().manual_seed(1)) * 9 + 0.5
-    scaled = match_points(a, map_of(b.features * lengths, 24, 56, 8))
-    torch.testing.assert_close(scaled.end, match_points(a, b).end)
 
 
 def test_some_matches_are_kept():

@@ -143,18 +143,6 @@ def test_neighbours_kept_against_a_loop():
     assert neighbours_kept(features, unit, k=4) == 1.0
 
 
-def test_label_purity_leaves_out_the_own_image():
-    # Two images, each with two objects; the nearest of each sample is in its own image, whatever its label.
-    angles = np.deg2rad([0, 1, 40, 41, 90, 91, 130, 131])
-    features = np.stack((np.cos(angles), np.sin(angles)), axis=1)
-    labels = np.array(["a", "b", "a", "b", "b", "b", "a", "a"])
-    image = np.array([0, 0, 1, 1, 0, 0, 1, 1])
-    assert label_purity(features, labels, k=1) == pytest.approx((0.5, 3 / 7))  # four of each: 3 of the 7 others
-    # Image 0 has a b b b, image 1 a b a a: of the four candidates an a of image 0 finds three, and so on.
-    chance = np.mean([3 / 4, 1 / 4, 1 / 4, 3 / 4, 1 / 4, 1 / 4, 1 / 4, 1 / 4])
-    assert label_purity(features, labels, image, k=1) == pytest.approx((2 / 8, chance))
-
-
 @pytest.mark.parametrize("k", [1, 3, 20])
 def test_label_purity_against_a_loop(k):
     """Images of very different sizes: one has fewer samples elsewhere than k."""

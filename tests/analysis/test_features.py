@@ -71,15 +71,6 @@ def test_pixel_to_cell_to_pixel_is_the_identity_on_centres(width, height, stride
     torch.testing.assert_close(fmap.to_image(fmap.to_map(centres)), centres)
 
 
-@pytest.mark.parametrize("stride", [4, 8, 16, 32])
-@pytest.mark.parametrize(("width", "height"), SIZES)
-def test_every_pixel_lies_in_its_cell(width, height, stride):
-    fmap = blank(width, height, stride)
-    row, column = fmap.cell_of(cell_centres(height, width))
-    assert torch.equal(row, (torch.arange(height) // stride)[:, None].expand(height, width))
-    assert torch.equal(column, (torch.arange(width) // stride).expand(height, width))
-
-
 @pytest.mark.parametrize("stride", [4, 8, 32])
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_features_that_are_coordinates_come_out_as_the_point(width, height, stride):
@@ -87,17 +78,6 @@ def test_features_that_are_coordinates_come_out_as_the_point(width, height, stri
     fmap = FeatureMap(fmap.centres().permute(2, 0, 1), fmap.image_size, fmap.input_size, stride, "c5")
     inner = fmap.centres()[:-1, :-1].reshape(-1, 2) + 0.3 * torch.tensor([stride / width, stride / height])
     torch.testing.assert_close(fmap.at(inner), inner)
-
-
-@pytest.mark.parametrize(("width", "height"), [(64, 64), (65, 97), (101, 63)])
-def test_a_map_lies_over_the_picture_as_its_cells_do(width, height):
-    """Cells that hold their own coordinates give each pixel its own, except beyond the outer cells' centres."""
-    fmap = blank(width, height, 8)
-    over = fmap.to_picture(fmap.centres().permute(2, 0, 1))
-    assert over.shape == (2, height, width)
-    expected = cell_centres(height, width).permute(2, 0, 1)
-    torch.testing.assert_close(over[:, 4:-8, 4:-8], expected[:, 4:-8, 4:-8])
-    assert fmap.to_picture(torch.zeros(3, *fmap.shape), (20, 10)).shape == (3, 10, 20)
 
 
 def test_sizes_of_the_input():

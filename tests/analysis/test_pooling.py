@@ -54,23 +54,11 @@ def test_weights_are_the_overlaps_of_the_rectangles(width, height, stride, shape
     torch.testing.assert_close(region_features(fmap, raster).double(), means, rtol=1e-5, atol=1e-6)
 
 
-def test_a_raster_of_the_cells_gives_the_cells():
-    fmap = random_map(24, 40, 8)
-    raster = torch.arange(15).reshape(5, 3)
-    torch.testing.assert_close(region_features(fmap, raster), fmap.features.flatten(1).T)
-
-
 def test_a_region_smaller_than_a_cell_has_the_feature_of_its_cell():
     fmap = random_map(64, 64, 32)
     raster = torch.zeros(100, 100, dtype=torch.long)
     raster[10, 77] = 1  # a five-hundredth of a cell
     torch.testing.assert_close(region_features(fmap, raster)[1], fmap.features[:, 0, 1])
-
-
-def test_a_region_over_two_cells_is_their_mean_by_area():
-    fmap = FeatureMap(torch.tensor([[[1.0, 5.0]]]), (16, 8), (16, 8), 8, "c5")
-    raster = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1]])  # ¾ of the picture: the whole of cell 0, half of cell 1
-    torch.testing.assert_close(region_features(fmap, raster), torch.tensor([[(1 + 0.5 * 5) / 1.5], [5.0]]))
 
 
 def test_what_the_map_sees_beyond_the_picture_counts_for_nothing():
@@ -79,23 +67,6 @@ def test_what_the_map_sees_beyond_the_picture_counts_for_nothing():
     fmap = FeatureMap(features, (20, 8), (20, 8), 8, "c5", "shifted ×4")
     assert image_feature(fmap).item() == pytest.approx((1 + 2 + 7 / 2) / 2.5)
     assert region_weights(fmap, torch.tensor([[0]]))[0].tolist() == [pytest.approx([1, 1, 0.5]), [0, 0, 0], [0, 0, 0]]
-
-
-def test_weights_fill_every_cell_that_the_picture_fills():
-    fmap = random_map(50, 37, 8)
-    raster = torch.randint(0, 9, (31, 23), generator=torch.Generator().manual_seed(1))
-    total = region_weights(fmap, raster).sum(dim=0)
-    expected = torch.ones(5, 7, dtype=torch.float64)
-    expected[4] *= 5 / 8
-    expected[:, 6] *= 2 / 8
-    torch.testing.assert_close(total, expected)
-    shares = region_weights(fmap, raster).sum(dim=(1, 2))
-    assert shares.sum().item() == pytest.approx(50 * 37 / 64)
-
-
-def test_the_image_feature_is_the_mean_over_cells():
-    fmap = random_map(24, 40, 8)
-    torch.testing.assert_close(image_feature(fmap), fmap.features.mean(dim=(1, 2)))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
@@ -110,11 +81,6 @@ def test_numbers_may_have_gaps_and_negative_ones_are_no_region(dtype):
         raster[0, 0] = -1
         torch.testing.assert_close(region_features(fmap, raster), expected[1:])
         assert region_numbers(raster).tolist() == [7, 40]
-
-
-def test_a_mask_is_two_regions():
-    fmap = random_map(16, 8, 8)
-    torch.testing.assert_close(region_features(fmap, torch.tensor([[True, False]])), fmap.features[:, 0].T.flip(0))
 
 
 def test_region_points_lie_in_their_regions():

@@ -99,20 +99,6 @@ def test_perfect_features_find_every_place():
     assert score.n == len(pairs.points)
 
 
-def test_features_of_the_wrong_view_do_not():
-    """Places in the view itself ("nothing has moved") are not those in the image."""
-    pairs = draw_view_pairs(Ramps(30), SAMPLER, 64, range(30))
-    assert view_match(pairs, descriptors.absolute_position(8)).mean < 0.7
-
-
-def test_random_features_score_what_chance_gives():
-    pairs = draw_view_pairs(Ramps(100), SAMPLER, 64, range(100))
-    chance = view_match_by_chance(pairs, 8, 8)
-    score = view_match(pairs, noise(8))
-    assert 6 / 64 < chance.mean < 9 / 64, "nine cells inside, four or six at the border"
-    assert score.low - 0.01 < chance.mean < score.high + 0.01
-
-
 @pytest.mark.parametrize("within", [0, 1, 2])
 def test_a_match_may_be_so_many_cells_off(within):
     """Features that are shifted by one cell to the right are right for 1 and wrong for 0."""
@@ -201,28 +187,6 @@ def folder(n: int, k: int = 6, seed: int = 0) -> list[tuple[np.ndarray, tuple[in
     """Keypoints and sizes of n images."""
     rng = np.random.default_rng(seed)
     return [(rng.uniform(0.1, 0.9, (k, 2)).astype(np.float32), (int(rng.integers(90, 200)), 100)) for _ in range(n)]
-
-
-def names_at(keypoints: np.ndarray, h: int = 40, w: int = 50) -> Tensor:
-    """Features that are, in the cell of keypoint k, k's own: ``(1, K + 1, h, w)``."""
-    maps = torch.zeros(1, len(keypoints) + 1, h, w)
-    maps[:, -1] = 1.0
-    for k, point in enumerate(torch.from_numpy(keypoints)):
-        row, column = cell_of(point, h, w)
-        maps[0, :, row, column] = torch.eye(len(keypoints) + 1)[k]
-    return maps
-
-
-def test_features_that_know_the_keypoints_find_them_all(scored, values):
-    taken = []
-    for points, size in folder(4):
-        centres = ((np.floor(points * [50, 40]) + 0.5) / [50, 40]).astype(np.float32)  # cells are not sampled between
-        taken.append(scored(0, [names_at(centres)], size=size, keypoints=centres, group="a"))
-    rows = values(PCK, taken)
-    assert list(rows) == NAMES
-    for found in rows.values():
-        assert found.columns[0] == [1.0] * 4
-        assert 0 < np.mean(found.columns[1]) < 0.1
 
 
 def naive_match(query: Tensor, target: Tensor, width: int, height: int) -> tuple[float, float]:

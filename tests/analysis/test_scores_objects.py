@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from plrc.analysis import descriptors
@@ -126,11 +125,6 @@ def test_boxes_are_those_of_a_flood_from_the_point(seed):
             np.testing.assert_allclose(box, expected, atol=1e-12)
 
 
-def test_cells_that_touch_by_a_corner_are_not_connected():
-    affinity = np.eye(4)
-    np.testing.assert_allclose(boxes_around(affinity, 5, np.array([0.5])), [[0.25, 0.25, 0.5, 0.5]])
-
-
 def test_a_box_is_right_from_an_overlap_of_one_half():
     affinity = torch.zeros(2, 40)
     affinity[:, :4] = 1.0  # the upper row of 10 cells: four of them
@@ -155,12 +149,6 @@ def test_purity_is_that_of_sorting(seed):
         pure.append(np.mean([bool(mask[k // 48, k % 48]) for k in best]))
         share.append(np.mean([bool(mask[k // 48, k % 48]) for k in far]))
     np.testing.assert_allclose(purity(similar, thing), (np.mean(pure), np.mean(share)))
-
-
-def test_a_small_object_has_no_purity():
-    mask = torch.zeros(32, 48, dtype=torch.bool)
-    mask[10:15, 10:15] = True
-    assert np.isnan(purity(torch.rand(1, 32 * 48), RasterObject(mask, torch.tensor([12 * 48 + 12]), np.zeros(4)))).all()
 
 
 # ------------------------------------------------------------------------------------------------------- the threshold
@@ -269,16 +257,6 @@ def test_distance_scores_more_than_a_half_for_the_width_of_the_rings_alone(monke
     assert found[-1] == pytest.approx(0.5)
 
 
-def test_descriptors_are_scored_side_by_side_as_alone(score):
-    masks = ellipses(6)
-    generator = torch.Generator().manual_seed(1)
-    noise = [torch.randn(1, 8, 16, 24, generator=generator) for _ in masks]
-    known = list(map(annotation, masks))
-    both = score([[knows(m), n] for m, n in zip(masks, noise, strict=True)], known)
-    alone = score([[n] for n in noise], known)
-    assert {name: found.columns[1:] for name, found in both.items()} == {name: v.columns for name, v in alone.items()}
-
-
 def test_the_auc_is_that_of_distance_matched_auc(score):
     masks = ellipses(6)
     rng = np.random.default_rng(0)
@@ -356,18 +334,6 @@ def test_features_that_prefer_the_other_side_score_nothing_and_constant_ones_a_h
     assert (found.mean, found.n) == (0.5, 12)
     coarse = [(image.resize((48, 32)), masks) for image, masks in noisy(6)]
     assert distance_matched_auc(coarse, CONSTANT, 64, 8).mean == 0.5, "masks of another resolution than the image"
-
-
-def test_distance_earns_nothing_although_an_ordinary_auc_rewards_it():
-    images = noisy(30)
-    assert abs(distance_matched_auc(images, descriptors.absolute_position(4), 64, 8).mean - 0.5) < 0.05
-    ordinary = []
-    for _, masks in images:
-        mask = masks[0].flatten()
-        y, x = np.divmod(np.arange(mask.size), WIDTH)
-        point = np.flatnonzero(mask)[mask.sum() // 2]
-        ordinary.append(roc_auc_score(mask, -np.hypot(x - x[point], y - y[point])))
-    assert np.mean(ordinary) > 0.8
 
 
 def test_distance_earns_nothing_on_photos(shared_data):

@@ -169,15 +169,8 @@ def test_what_was_scored_until_an_interrupt_is_a_table():
     found = score_table(Scenes(3), [pooled()], "it", 64, progress=two)
     assert (found.interrupted_after, found.images) == (2, 2)
     assert found.rows[OBJECTS[0]][0].n == 2
-    assert found.to_text().startswith("it (interrupted after 2 images)  n ")
+    assert found.lines()[0].startswith("it (interrupted after 2 images)  n ")
     assert score_table(Scenes(2), [pooled()], "it", 64).rows == found.rows
-
-
-def test_within_may_be_chosen():
-    found = [score_table(Scenes(3), [pooled()], "it", 64, within=k) for k in (0, 2)]
-    assert [list(t.rows)[-1] for t in found] == [f"view match (±{k} of 7×7 cells)" for k in (0, 2)]
-    strict, lenient = (list(t.rows.values())[-1] for t in found)
-    assert all(a.mean < b.mean for a, b in zip(strict, lenient, strict=True))
 
 
 def test_a_limit_is_spread_over_the_set_and_progress_is_told():
@@ -268,20 +261,13 @@ def test_only_the_measures_that_are_asked_for_are_taken():
 
 
 def test_a_result_says_number_interval_and_chance():
-    score = Score(0.617, 0.394, 0.7912, 12)
-    assert result("object AUC", score, 0.5, "distance-matched") == (
-        "object AUC 0.62 [0.39, 0.79] (distance-matched, chance 0.50)"
+    auc = bootstrap(values := [0.3, 0.6, 0.9, 0.7])
+    assert result("object AUC", values, "distance-matched", 0.5) == (
+        f"object AUC 0.625 [{auc.low:.3f}, {auc.high:.3f}] (distance-matched, chance 0.500)"
     )
-    assert result("correct", 0.11, 0.003, unit="%") == "correct 11.0 % (chance 0.3 %)"
-    assert result("correct", score, unit="%") == "correct 61.7 [39.4, 79.1] %"
-    assert result("cosine", replace(score, mean=-0.25, n=1)) == "cosine −0.25"
-    assert aligned([["a", "12", "x"], ["long", "3", ""]]) == ["a     12  x", "long  3"]
-
-
-def test_a_bootstrap_of_equal_values_is_that_value():
-    score = bootstrap([0.25] * 7)
-    assert (score.mean, score.low, score.high, score.n) == (0.25, 0.25, 0.25, 7)
-    assert str(score) == "0.250 [0.250, 0.250]"
+    assert result("correct", 0.11, chance=0.003, more="3 of 5", style=".1%") == "correct 11.0% (chance 0.3%, 3 of 5)"
+    assert result("cosine", [-0.25]) == "cosine -0.250"
+    assert aligned([["a", "12", "x"], ["long", "3"]]) == ["a     12  x", "long  3"]
 
 
 def test_the_interval_holds_the_mean_and_shrinks_with_the_number_of_images():
@@ -296,13 +282,6 @@ def test_the_interval_holds_the_mean_and_shrinks_with_the_number_of_images():
         # Of the mean of n uniform numbers: ± 1.96 / sqrt(12 n)
         assert widths[-1] == pytest.approx(2 * 1.96 / np.sqrt(12 * n), rel=0.25)
     assert widths == sorted(widths, reverse=True)
-
-
-def test_a_bootstrap_is_reproducible_and_needs_a_value():
-    values = [0.1, 0.5, 0.9, 0.3]
-    assert bootstrap(values) == bootstrap(values)
-    with pytest.raises(ValueError, match="no image to score"):
-        bootstrap([])
 
 
 def test_of_one_image_there_is_no_interval():
@@ -337,21 +316,12 @@ def test_markdown_and_text():
         "| k-NN | 9 | 1.000 [1.000, 1.000] | – |",
         "| seconds an image (448 px) |  | 0.123 | – |",
     ]
-    lines = FIXED.to_text().splitlines()
-    assert len(lines) == 5
+    lines = FIXED.lines()
     assert lines[1].split() == ["layer", "c5", "–"]
-    assert (
-        len({line.index(word) for line, word in zip(lines, ("net", "c5", "0.750", "1.000", "0.123"), strict=True)}) == 1
-    )
-
-
-def test_lines_are_the_text_without_the_seconds():
+    assert len({line.index(word) for line, word in zip(lines, ("net", "c5", "0.750", "1.000"), strict=True)}) == 1
     known = replace(FIXED, layout="with masks", images=2, available=9, left_out=("a: x", "b: y"), missing=("none",))
     notes = ["a, b: 2 of 9 images with masks; left out 2: a: x; b: y", "none"]
-    text = known.to_text().splitlines()
-    assert known.notes() == known.lines()[4:] == text[5:] == notes
-    assert [line.split() for line in known.lines()[:4]] == [line.split() for line in text[:4]]
-    assert text[4].startswith("seconds an image (448 px)")
+    assert known.notes() == known.lines()[4:] == notes
     assert known.to_markdown().splitlines()[6:] == ["", notes[0], "", notes[1]]
 
 
@@ -393,21 +363,6 @@ def test_arrays_are_what_the_scores_are_means_of(table):
     assert len(arrays) == 5 * 7
     kinds = {name: "iU"[name.startswith("names")] if "images of" in name else "f" for name in arrays}
     assert {name: array.dtype.kind for name, array in arrays.items()} == kinds
-
-
-def test_images_are_named_as_their_files_are(tmp_path):
-    for i in (0, 1, 2):
-        photo(tmp_path / "images" / f"p{5 * i}.png", i)
-        (tmp_path / "masks").mkdir(exist_ok=True)
-        mask = np.zeros((96, 128), np.uint8)
-        mask[20 : 70 if i else 24, 30 : 90 if i else 34] = 255
-        Image.fromarray(mask).save(tmp_path / "masks" / f"p{5 * i}.png")
-    arrays, source = scored(tmp_path).arrays(), open_annotated(str(tmp_path))
-    assert arrays[f"images of {VIEWS}"].tolist() == [0, 1, 2]
-    for measure, numbers in ((VIEWS, [0, 1, 2]), (OBJECTS[0], [1, 2])):
-        named = arrays[f"names of images of {measure}"].tolist()
-        assert named == [source.name(i) for i in numbers]
-        assert [name.split("/")[-1] for name in named] == [f"p{n}.png" for n in (0, 10, 5)][-len(numbers) :]
 
 
 def test_a_baseline_without_values_has_no_array(tmp_path):

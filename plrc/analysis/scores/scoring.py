@@ -1,8 +1,9 @@
 """One pass over a data set: every image is described once by each descriptor, and all its scores are taken.
 
 A score is registered in ``plrc.registry.SCORES``. It is a function of a ``ScoredImage`` that returns a value for each
-descriptor and, last, the one by chance; or a text, why this image has no value. A score that needs more than one image
-is a class: ``add(image)``, and ``values()``, a row's name → ``Values``.
+descriptor and, last, the one by chance (or those of several rows, by name); or a text, why this image has no value. A
+score that needs more than one image is a class: ``add(image)`` takes one up, and ``values()`` gives, by a row's name,
+``Values``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -77,23 +78,9 @@ class ScoredImage:
     def kind(self, needs: str) -> str | None:
         """What a score of these needs calls this image: "", or "boxes" where they stand for objects; None: not one."""
         objects = None if self.annotation is None else "boxes" if self.annotation.masks is None else ""
-        known = {
-            "masks": objects if objects == "" else None,
-            "objects": objects,
-            "keypoints": None if self.keypoints is None else "",
-            "classes": None if self.label is None else "",
-        }
+        known = {"masks": None if objects == "boxes" else objects, "objects": objects}
+        known |= {"keypoints": None if self.keypoints is None else "", "classes": None if self.label is None else ""}
         return known[needs] if needs else ""
-
-
-class DataSetScore(Protocol):
-    """A score that needs more than one image."""
-
-    def add(self, image: ScoredImage) -> None:
-        """Take up one image."""
-
-    def values(self) -> Mapping[str, Values]:
-        """A row's name → a value an image."""
 
 
 class PerImage:
@@ -183,7 +170,7 @@ def score_table(
 
     config = load_config("imagenet")
     sampler = view_sampler(config)
-    takers: dict[tuple[str, str], DataSetScore] = {}
+    takers: dict[tuple[str, str], Any] = {}
     seconds: dict[str, list[float]] = {}
     unread: list[str] = []
     names: dict[int, str] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,30 +52,30 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> Score:
     return Score(float(array.mean()), float(low), float(high), len(array))
 
 
-def result(name: str, value: float | Score, chance: float | None = None, note: str = "", unit: str = "") -> str:
-    """``object AUC 0.62 [0.39, 0.79] (distance-matched, chance 0.50)``: a number as every line says it.
+def result(
+    name: str,
+    values: float | Sequence[float],
+    note: str = "",
+    chance: float | None = None,
+    more: str = "",
+    style: str = ".3f",
+) -> str:
+    """``object AUC 0.617 [0.394, 0.791] (distance-matched, chance 0.500)``: a number as every line says it.
 
     Args:
-        value: of a ``Score`` of several images the interval is said too. note: in the parentheses, before chance.
-        unit: "%" says shares in percent: ``correct 11.0 % (chance 0.3 %)``.
+        values: the number; or a value an image, whose mean and, of several, 95 % interval are said. note, more: in the
+            parentheses, before and after chance. style: ".1%" of shares in percent.
     """
-
-    def said(number: float) -> str:
-        return f"{100 * number:.1f}" if unit == "%" else f"{number:.2f}".replace("-", "−")
-
-    after = f" {unit}" if unit else ""
-    mean, interval = (value.mean, value.n > 1) if isinstance(value, Score) else (value, False)
-    text = f"{name} {said(mean)}"
-    if isinstance(value, Score) and interval:
-        text += f" [{said(value.low)}, {said(value.high)}]"
-    beside = [note] * bool(note) + ([] if chance is None else [f"chance {said(chance)}{after}"])
-    return text + after + (f" ({', '.join(beside)})" if beside else "")
+    score = bootstrap(values if isinstance(values, Sequence) else [values])
+    text = f"{name} {score.mean:{style}}" + (f" [{score.low:{style}}, {score.high:{style}}]" if score.n > 1 else "")
+    beside = [note, "" if chance is None else f"chance {chance:{style}}", more]
+    return text + (f" ({', '.join(filter(None, beside))})" if any(beside) else "")
 
 
-def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of cells, as many in each, as lines whose columns stand below one another."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines whose columns stand below one another."""
+    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
+    return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=False)).rstrip() for row in rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,12 +147,8 @@ class Table:
         lines.insert(1, "|" + "---|" * (len(self.columns) + 2))
         return "\n".join([*lines, *(part for note in self.notes() for part in ("", note))])
 
-    def to_text(self) -> str:
-        """The same in aligned columns, for a terminal."""
-        return "\n".join([*aligned([*self._cells(), self._times()]), *self.notes()])
-
     def lines(self) -> list[str]:
-        """The same without the seconds: what another run says again."""
+        """The same in aligned columns, without the seconds: what another run says again."""
         return [*aligned(self._cells()), *self.notes()]
 
     def notes(self) -> list[str]:
@@ -185,12 +182,7 @@ class Table:
         """
         asked = {"data": self.path or self.data, "limit": self.limit, "short side": self.short_side}
         asked |= {"within": self.within}
-        cells: list[dict[str, Any]] = [
-            {"measure": name, "column": column, **{key: None if v != v else v for key, v in vars(score).items()}}
-            for name, scores in self.rows.items()
-            for column, score in zip(self.columns, scores, strict=True)
-            if score is not None
-        ]
+        cells = [{"measure": m, "column": c} | score for m, row in self._scores().items() for c, score in row.items()]
         empty = dict.fromkeys(("low", "high", "n"))
         cells += [{"measure": "seconds an image", "column": c, "mean": s, **empty} for c, s in self.seconds.items()]
         origins = [{key: self.networks.get(cell["column"], {}).get(key) for key in ORIGIN} for cell in cells]
@@ -202,11 +194,18 @@ class Table:
 
         Low and high are None where there is no interval.
         """
-        rows: dict[str, dict[str, Any]] = {}
-        for name, scores in self.rows.items():
-            known = {c: s for c, s in zip(self.columns, scores, strict=True) if s is not None}
-            rows[name] = {c: {key: None if v != v else v for key, v in vars(s).items()} for c, s in known.items()}
-        return {name: value for name, value in vars(self).items() if name not in ("values", "names")} | {"rows": rows}
+        kept = {name: value for name, value in vars(self).items() if name not in ("values", "names")}
+        return kept | {"rows": self._scores()}
+
+    def _scores(self) -> dict[str, dict[str, dict[str, Any]]]:
+        return {
+            name: {
+                column: {key: None if value != value else value for key, value in vars(score).items()}
+                for column, score in zip(self.columns, scores, strict=True)
+                if score is not None
+            }
+            for name, scores in self.rows.items()
+        }
 
     def draw(self) -> Figure:
         """A chart, a panel a measure: see ``plrc.figures.score_chart``."""
