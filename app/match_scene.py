@@ -16,9 +16,9 @@ from torch import Tensor
 from app.pictures import as_jpeg, as_png
 from plrc import figures
 from plrc.analysis.features import region_numbers, region_points
-from plrc.figures.colours import region_colours
-from plrc.figures.matching import counts, evenly, parts_of
-from plrc.figures.rasters import UNMATCHED, depth_in_region, enlarge
+from plrc.figures.grid import UNMATCHED, enlarge, region_tint
+from plrc.figures.matches import counts, evenly, parts_of
+from plrc.figures.style import region_colours
 from plrc.geometry import cell_of
 from plrc.views.correspondence import CorrespondenceDrawing, Found, Pair
 from plrc.views.session import Session
@@ -153,10 +153,7 @@ def _tint(regions: np.ndarray, like: dict[int, int]) -> str:
     colours = np.full((*regions.shape, 3), UNMATCHED)
     for r, other in like.items():
         colours[regions == r] = region_colours(other)
-    opacity = np.where(depth_in_region(regions) <= max(1, min(regions.shape) // 28), 0.8, 0.2)
-    opacity = np.where((colours == UNMATCHED).all(axis=2), 0.6, opacity)
-    opacity = np.where(regions < 0, 0.0, opacity)
-    pixels = (np.dstack((colours, opacity)) * 255).round().astype(np.uint8)
+    pixels = (region_tint(regions, colours) * 255).round().astype(np.uint8)
     return as_png(Image.fromarray(pixels))
 
 

@@ -8,7 +8,7 @@
   const plrc = (window.plrc = window.plrc || {});
   const parts = (plrc.pairsParts = plrc.pairsParts || {}); // pairs_parts.js: what is drawn, one function a thing
 
-  // Colours, lines and shapes of plrc/figures/colours.py: a right match is told from a wrong one without colour too.
+  // Colours, lines and shapes of plrc/figures/style.py: a right match is told from a wrong one without colour too.
   const LOOK = {
     right: { colour: "#0072b2", dash: [], shape: "circle" },
     wrong: { colour: "#e69f00", dash: [8, 4], shape: "diamond" },

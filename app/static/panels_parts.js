@@ -84,7 +84,7 @@
     }
   };
 
-  /** As plrc.figures.panels.mark: a numbered ring; filled, with a bar across it, for a negative point. */
+  /** As plrc.figures.grid.mark: a numbered ring; filled, with a bar across it, for a negative point. */
   const drawPoint = (context, px, { x, y, negative }, number, W, H) => {
     const [cx, cy] = [x * W, y * H];
     context.beginPath();

@@ -14,7 +14,7 @@
 window.plrc = window.plrc || {};
 
 plrc.scatter = function (element, emit) {
-  // Okabe and Ito's, as plrc.figures.colours.CATEGORIES; their black is white on a dark page.
+  // Okabe and Ito's, as plrc.figures.style.CATEGORIES; their black is white on a dark page.
   const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c6d31", "#1a1a1a"];
   const LIGHT = "#f0f0f0", OTHER = { colour: "#949494", shape: 0, edge: "white" };
   const MARKS = COLOURS.length * plrc.scatterPlane.SHAPES;

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
-from plrc.figures.colours import CATEGORIES
-from plrc.figures.labels import label_size, leader, place_labels
-from plrc.figures.page import LINE, Page, fold, height_of, room
-from plrc.figures.panels import lay, size, size_in_points
+from plrc.figures.grid import aspect, finish, fold, page, show, show_picture
+from plrc.figures.style import CATEGORIES, DASHES, GREY, PAGE, styled
 
 _MOST_PICTURES = 12
-_TALLEST = 1.0  # height of a panel at most, its column's width being 1
-_WIDEST = 4.6  # of a picture alone, inches
 _IOU = 0.5
 _COLOURS = CATEGORIES[:-1]  # without the last, black, which is the missed objects'
-_STYLES: tuple[Any, ...] = ("solid", (0, (4, 1)), (0, (1.5, 0.8)))  # class k has colour k mod 7, style k // 7 mod 3
-# Kind of box → width of its line and of what its rim adds, points; and what is over what.
-_KINDS = {
-    "object": (0.5, 0.5, 2.0),
-    "uncounted": (0.5, 0.5, 2.1),
-    "missed": (1.2, 0.7, 2.2),
-    "false": (0.6, 0.7, 2.3),
-    "excused": (0.6, 0.7, 2.3),
-    "right": (1.3, 0.7, 2.4),
+# Kind of box → width of its line, points; its line, None for that of its class; what it is called in the key.
+_KINDS: dict[str, tuple[float, Any, str]] = {
+    "right": (1.3, None, "found"),
+    "false": (0.6, None, "✗ false"),
+    "excused": (0.6, None, ""),
+    "object": (0.5, (0, (5, 3)), "object"),
+    "missed": (1.2, (0, (3, 2)), "missed object, named in black"),
+    "uncounted": (0.5, (0, (1, 1.5)), "not counted"),
 }
-_DASHES, _DOTS = (0, (3, 2)), (0, (1, 1.5))
-_CROSS = "✗ "
 
 
 @dataclass(eq=False)
@@ -63,37 +57,18 @@ class DetectedPicture:
         self.boxes = np.asarray(self.boxes, dtype=float).reshape(-1, 4)
         self.truth_boxes = np.asarray(self.truth_boxes, dtype=float).reshape(-1, 4)
         self.scores = np.asarray(self.scores, dtype=float)
-        n, m, lengths = len(self.boxes), len(self.truth_boxes), (len(self.scores), len(self.labels))
-        if lengths != (n, n) or (self.masks is not None and len(self.masks) != n):
+        n, m = len(self.boxes), len(self.truth_boxes)
+        self.counted = ~np.asarray(np.zeros(m) if self.uncounted is None else self.uncounted, dtype=bool)
+        if {n} != {len(part) for part in (self.scores, self.labels, self.masks) if part is not None}:
             raise ValueError(f"{self.name}: boxes, scores, labels and masks of detections differ in number")
         if self.masks is not None and np.shape(self.masks)[1:] != self.image.shape[:2]:
             given, wanted = (" × ".join(map(str, s)) for s in (np.shape(self.masks)[1:], self.image.shape[:2]))
             raise ValueError(f"{self.name}: masks are of {given} pixels, the image of {wanted}: they have one size")
-        if self.uncounted is None:
-            self.uncounted = np.zeros(m, dtype=bool)
-        if len(self.truth_labels) != m or len(self.uncounted) != m:
+        if {m} != {len(self.truth_labels), len(self.counted)}:
             raise ValueError(f"{self.name}: boxes, labels and uncounted of the objects differ in number")
 
 
-class _Label(NamedTuple):
-    """box: in pixels. filled: the label has the colour of its box; else it is white, in a frame of that colour."""
-
-    box: np.ndarray
-    text: str
-    colour: str
-    filled: bool
-
-
-class _Judged(NamedTuple):
-    """shown: indices of the detections that are drawn, by falling score. right, excused: of each of these, whether it
-    finds an object, or one that does not count. missed: indices of the counted objects that none of them finds."""
-
-    shown: np.ndarray
-    right: np.ndarray
-    excused: np.ndarray
-    missed: np.ndarray
-
-
+@styled
 def detections(
     pictures: Sequence[DetectedPicture],
     columns: int | None = None,
@@ -124,158 +99,137 @@ def detections(
     """
     if not 1 <= len(pictures) <= _MOST_PICTURES:
         raise ValueError(f"a sheet has room for 1 to {_MOST_PICTURES} pictures, not {len(pictures)}: draw several")
-    order = {name: k for k, name in enumerate(_classes(pictures, classes))}
-    judged = [_judge(picture, least, most) for picture in pictures]
+    occurring = {name for picture in pictures for name in (*picture.labels, *picture.truth_labels)}
+    order = sorted(occurring) if classes is None else list(classes)
+    if occurring - set(order):
+        raise ValueError(f"the classes lack {min(occurring - set(order))}, which a picture has")
 
     columns = columns or min(len(pictures), 1 + (len(pictures) > 1) + (len(pictures) > 4))
-    rows = math.ceil(len(pictures) / columns)
-    width = min(_WIDEST, room(columns, None) / columns)
-    tall = [min(_TALLEST * width, width * p.image.shape[0] / p.image.shape[1]) for p in pictures]
-    heights = [max(tall[columns * row : columns * (row + 1)]) for row in range(rows)]
-    unders = [
-        "\n".join(fold(line, 1.15 * width) for line in _lines(*both)) for both in zip(pictures, judged, strict=True)
-    ]
-    below = [height_of(unders[columns * row : columns * (row + 1)]) + 0.03 for row in range(rows)]
+    ratios = [max(aspect(p.image), 1.0) for p in pictures]
+    rows = [1 / min(ratios[i : i + columns]) for i in range(0, len(pictures), columns)]
+    width = min(PAGE / columns, 5.0)
+    body, grid = page(rows, [1.0] * columns, width * columns)
+    for unused in grid.flat[len(pictures) :]:
+        unused.set_axis_off()
+    written, kinds = [], {"right", "false", "object"}
+    for picture, axes in zip(pictures, grid.flat, strict=False):
+        shown, kind_of, missed = _judge(picture, least, most)
+        show_picture(axes, picture.image)
+        said = [picture.name, _line(picture, kind_of), _hidden(picture, shown)]
+        axes.set_xlabel("\n".join(fold(line, width) for line in said if line), color=GREY)
+        size = np.tile(picture.image.shape[1::-1], 2)
+        if picture.masks is not None:
+            tint = np.zeros((*picture.image.shape[:2], 4))
+            for d in shown[::-1]:  # the highest score on top
+                colour, _ = _look(order.index(picture.labels[d]))
+                tint[np.asarray(picture.masks[d], dtype=bool)] = (*to_rgb(colour), 0.45)
+            show(axes, tint, aspect(picture.image), "masks")
+        labels = []
+        for i, box in enumerate(picture.truth_boxes / size):
+            kind = "missed" if i in missed else "object" if picture.counted[i] else "uncounted"
+            kinds.add(kind)
+            axes.add_patch(_box(box, kind, "white", "black"))
+        for d, kind in zip(shown, kind_of, strict=True):
+            colour, style = _look(order.index(picture.labels[d]))
+            axes.add_patch(_box(picture.boxes[d] / size, kind, colour, "white", style))
+            text = f"{'✗ ' * (kind == 'false')}{picture.labels[d]} {100 * picture.scores[d]:.0f} %"
+            labels.append((picture.boxes[d] / size, text, colour, kind == "right"))
+        labels += [(picture.truth_boxes[i] / size, picture.truth_labels[i], "black", True) for i in missed]
+        written.append((axes, labels))
+    shape = np.zeros(4)  # a key has its own places
+    handles: list[Artist] = [_box(shape, kind, "white", "black") for kind in ("object", "missed", "uncounted")]
+    handles = [_box(shape, kind, _COLOURS[0], "white", "solid") for kind in ("right", "false")] + handles
+    handles = [handle for handle in handles if handle.get_label() in kinds]
+    for handle in handles:
+        handle.set_label(_KINDS[str(handle.get_label())][2])
+    body.legend(handles=handles, loc="outside lower left", ncols=len(handles))
     note = "; ".join(filter(None, (note, f"drawn are scores of {least:.0%} or more, {most} a picture at most")))
-    page = Page([width] * columns, heights, [0.0] * rows, below, None, LINE, note)
-    for i, (picture, verdict) in enumerate(zip(pictures, judged, strict=True)):
-        axes = page.panel(*divmod(i, columns), picture.image)
-        _draw(axes, picture, verdict, order, 5.5 if columns < 3 else 5.0)
-        page.below(axes, unders[i])
-    page.key(*_key(pictures, judged))
-    return page.figure
+    figure = finish(body, note)
+    for axes, labels in written:
+        _write(axes, labels, 5.5 if columns < 3 else 5.0)
+    return figure
 
 
-def _classes(pictures: Sequence[DetectedPicture], classes: Sequence[str] | None) -> Sequence[str]:
-    occurring = {name for picture in pictures for name in (*picture.labels, *picture.truth_labels)}
-    if classes is None:
-        return sorted(occurring)
-    if occurring - set(classes):
-        raise ValueError(f"the classes lack {min(occurring - set(classes))}, which a picture has")
-    return classes
+def _judge(picture: DetectedPicture, least: float, most: int) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """Match what is drawn to the objects, the highest score first; each object is found once.
 
-
-def _judge(picture: DetectedPicture, least: float, most: int) -> _Judged:
-    """Match what is drawn to the objects, the highest score first; each object is found once."""
+    Returns:
+        Indices of the detections that are drawn, by falling score; the kind of each, "right", "excused" (of an object
+        that does not count) or "false"; indices of the counted objects that none of them finds.
+    """
     shown = np.argsort(-picture.scores, kind="stable")
     shown = shown[picture.scores[shown] >= least][:most]
-    shared, union, own = _overlaps(picture.boxes[shown], picture.truth_boxes)
+    boxes, objects = picture.boxes[shown][:, None], picture.truth_boxes
+    shared = (
+        (np.minimum(boxes[..., 2:], objects[:, 2:]) - np.maximum(boxes[..., :2], objects[:, :2])).clip(0).prod(axis=2)
+    )
+    own, theirs = ((b[..., 2:] - b[..., :2]).prod(axis=-1) for b in (boxes, objects))
     same = np.array([[picture.labels[d] == name for name in picture.truth_labels] for d in shown], dtype=bool)
-    same = same.reshape(shared.shape)
-    counted = ~np.asarray(picture.uncounted, dtype=bool)
-    iou = np.where(same & counted, shared / np.maximum(union, 1e-9), 0.0)
-    free = np.ones(len(counted), dtype=bool)
-    right = np.zeros(len(shown), dtype=bool)
-    for d, row in enumerate(iou):
-        left = np.where(free, row, 0.0)
-        if len(left) and left.max() >= _IOU:
-            right[d], free[left.argmax()] = True, False
+    same, counted = same.reshape(shared.shape), picture.counted
+    iou = np.where(same & counted, shared / np.maximum(own + theirs - shared, 1e-9), 0.0)
     # COCO's rule for crowds: half of the detection lies in it. VOC's for difficult objects, IoU 0.5, says less.
-    excused = ~right & (same & ~counted & (shared >= _IOU * np.maximum(own, 1e-9))).any(axis=1)
-    return _Judged(shown, right, excused, np.flatnonzero(free & counted))
+    excused = (same & ~counted & (shared >= _IOU * np.maximum(own, 1e-9))).any(axis=1)
+    free, kinds = np.ones(len(counted), dtype=bool), []
+    for row, may in zip(iou, excused, strict=True):
+        left = np.where(free, row, 0.0)
+        right = len(left) > 0 and left.max() >= _IOU
+        if right:
+            free[left.argmax()] = False
+        kinds.append("right" if right else "excused" if may else "false")
+    return shown, kinds, np.flatnonzero(free & counted)
 
 
-def _overlaps(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Areas ``(n, m)`` that boxes share with others and cover together, and ``(n, 1)`` of the boxes."""
-    low = np.maximum(boxes[:, None, :2], others[:, :2])
-    high = np.minimum(boxes[:, None, 2:], others[:, 2:])
-    shared = np.prod((high - low).clip(0), axis=2)
-    own, theirs = ((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (boxes, others))
-    return shared, own[:, None] + theirs - shared, own[:, None]
+def _line(picture: DetectedPicture, kinds: Sequence[str]) -> str:
+    said = [f"{kinds.count('right')} of {picture.counted.sum()} objects found"]
+    said += [f"{kinds.count(k)} {word}" for k, word in (("false", "false"), ("excused", "not counted")) if k in kinds]
+    return " · ".join(said)
 
 
-def _lines(picture: DetectedPicture, judged: _Judged) -> list[str]:
-    """What stands under a picture: its name, what is drawn of it, and how much is not drawn."""
-    objects = int((~np.asarray(picture.uncounted, dtype=bool)).sum())
-    false = int((~judged.right & ~judged.excused).sum())
-    said = [f"{judged.right.sum()} of {objects} objects found", *([f"{false} false"] if false else [])]
-    said += [f"{judged.excused.sum()} not counted"] if judged.excused.any() else []
-    lines = [picture.name, " · ".join(said)]
-    hidden = np.delete(picture.scores, judged.shown)
-    if len(hidden):
-        lines.append(f"… and {len(hidden)} more, at most {100 * hidden.max():.0f} %")
-    return lines
-
-
-def _draw(axes: Axes, picture: DetectedPicture, judged: _Judged, order: dict[str, int], type_size: float) -> None:
-    if picture.masks is not None:
-        _draw_masks(axes, picture, judged, order)
-    frames: list[tuple[Rectangle, Rectangle]] = []
-    for i, (box, left_out) in enumerate(zip(picture.truth_boxes, np.asarray(picture.uncounted), strict=True)):
-        frames.append(_frame(box, "missed" if i in judged.missed else "uncounted" if left_out else "object"))
-    labels: list[_Label] = []
-    for d, right, excused in zip(*judged[:3], strict=True):
-        kind = "right" if right else "excused" if excused else "false"
-        colour, style = _look(order[picture.labels[d]])
-        frames.append(_frame(picture.boxes[d], kind, colour, style))
-        text = f"{_CROSS if kind == 'false' else ''}{picture.labels[d]} {100 * picture.scores[d]:.0f} %"
-        labels.append(_Label(picture.boxes[d], text, colour, bool(right)))
-    labels += [_Label(picture.truth_boxes[i], picture.truth_labels[i], "black", True) for i in judged.missed]
-    for patch in (patch for frame in frames for patch in frame):
-        axes.add_patch(patch)
-    _write(axes, labels, type_size)
-
-
-def _draw_masks(axes: Axes, picture: DetectedPicture, judged: _Judged, order: dict[str, int]) -> None:
-    """A tint of its class over each mask, the highest score on top."""
-    assert picture.masks is not None
-    tint = np.zeros((*picture.image.shape[:2], 4))
-    for d in judged.shown[::-1]:
-        tint[np.asarray(picture.masks[d], dtype=bool)] = (*to_rgb(_look(order[picture.labels[d]])[0]), 0.45)
-    lay(axes, tint, "masks", interpolation="nearest")
+def _hidden(picture: DetectedPicture, shown: np.ndarray) -> str:
+    hidden = np.delete(picture.scores, shown)
+    return f"… and {len(hidden)} more, at most {100 * hidden.max():.0f} %" if len(hidden) else ""
 
 
 def _look(k: int) -> tuple[str, Any]:
-    return _COLOURS[k % len(_COLOURS)], _STYLES[k // len(_COLOURS) % len(_STYLES)]
+    """Colour and line of class k."""
+    return _COLOURS[k % len(_COLOURS)], DASHES[k // len(_COLOURS) % len(DASHES)]
 
 
-def _frame(box: np.ndarray, kind: str, colour: str = "white", style: Any = _DASHES) -> tuple[Rectangle, Rectangle]:
-    """A box and the rim under it, with which it is seen on any ground; of an object white in black."""
-    (x0, y0, x1, y1), (width, rim, z) = box, _KINDS[kind]
-    if kind in ("object", "uncounted", "missed"):
-        ground, style = "black", _DOTS if kind == "uncounted" else _DASHES
-    else:
-        ground = "white"
-    at: tuple[Any, ...] = ((x0, y0), x1 - x0, y1 - y0)
-    under = Rectangle(*at, fill=False, edgecolor=ground, linewidth=width + rim, alpha=0.75, zorder=z, label="_")
-    over = Rectangle(*at, fill=False, edgecolor=colour, linewidth=width, linestyle=style, zorder=z + 0.05, label=kind)
-    return under, over
+def _box(box: np.ndarray, kind: str, colour: str, rim: str, style: Any = None) -> Rectangle:
+    """A box with a rim, with which it is seen on any ground."""
+    x0, y0, x1, y1 = box
+    width, own, _ = _KINDS[kind]
+    under = withStroke(linewidth=width + 0.7, foreground=rim, alpha=0.75)
+    how = {"linewidth": width, "linestyle": own or style, "edgecolor": colour, "path_effects": [under]}
+    return Rectangle(
+        (x0, y0), x1 - x0, y1 - y0, fill=False, label=kind, zorder=2 + list(_KINDS)[::-1].index(kind) / 9, **how
+    )
 
 
-def _write(axes: Axes, labels: Sequence[_Label], type_size: float) -> None:
-    """The labels, in the order of their importance, each where it covers none of those before it."""
-    panel = size_in_points(axes)
-    unit = panel / size(axes)
-    sizes = [label_size(label.text, type_size) for label in labels]
-    boxes = np.array([np.reshape(label.box, (2, 2)).clip(0, size(axes)) * unit for label in labels]).reshape(-1, 4)
-    corners = place_labels(boxes, sizes, panel)
-    for label, box, corner, extent in zip(labels, boxes, corners, sizes, strict=True):
-        line = leader(box, np.concatenate((corner, corner + extent)))
-        if line is not None:
-            axes.plot(*(line / unit).T, color=label.colour, linewidth=0.6, zorder=3.9, label="leader")
-        w, h = extent / unit
-        x, y = corner / unit
-        face = Rectangle((x, y), w, h, facecolor=label.colour if label.filled else "white", label="label")
-        face.set(edgecolor=label.colour, linewidth=0.4, zorder=4, alpha=0.9)
-        axes.add_patch(face)
-        axes.text(
-            x + w / 2, y + h / 2, label.text, fontsize=type_size, ha="center", va="center_baseline", zorder=5,
-            color="white" if label.filled and _dark(label.colour) else "black", parse_math=False, clip_on=True,
+def _write(axes: Axes, labels: Sequence[tuple[np.ndarray, str, str, bool]], size: float) -> None:
+    """Labels at their boxes, the first come first: where one covers least of those before it, near its own corner.
+
+    labels: box in the picture's frame, text, colour, whether the label is filled with it.
+    """
+    panel = axes.get_window_extent()
+    placed = np.zeros((0, 4))
+    for box, text, colour, filled in labels:
+        dark = float(np.dot(to_rgb(colour), (0.299, 0.587, 0.114))) < 0.55
+        frame = {"boxstyle": "square,pad=0.12", "facecolor": colour if filled else "white", "edgecolor": colour}
+        drawn = axes.annotate(
+            text, (0, 0), fontsize=size, va="top", color="white" if filled and dark else "black", zorder=5,
+            bbox={**frame, "linewidth": 0.4, "alpha": 0.9},
         )  # fmt: skip
-
-
-def _dark(colour: str) -> bool:
-    return float(np.dot(to_rgb(colour), (0.299, 0.587, 0.114))) < 0.55
-
-
-def _key(pictures: Sequence[DetectedPicture], judged: Sequence[_Judged]) -> tuple[list[Any], list[str]]:
-    """What the marks that occur mean."""
-    meanings = {"right": "found", "false": f"{_CROSS}false", "object": "object"}
-    if any(len(of.missed) for of in judged):
-        meanings["missed"] = "missed object, named in black"
-    if any(np.any(picture.uncounted) for picture in pictures):
-        meanings["uncounted"] = "not counted"
-    box = np.zeros(4)  # a key has its own places
-    plain = {"colour": _COLOURS[0], "style": "solid"}
-    frames = [_frame(box, kind, **(plain if kind in ("right", "false") else {})) for kind in meanings]
-    return list(frames), list(meanings.values())
+        pad, extent = 0.12 * size * axes.figure.dpi / 72, drawn.get_window_extent()
+        label = np.array([extent.width + 2 * pad, extent.height + 2 * pad]) / np.array(panel.size)
+        low, high = box.reshape(2, 2).clip(0, 1)
+        own = low - (0, label[1] * (high[1] - low[1] < 3 * label[1]))  # inside of a large box, over a small one
+        right = max(high[0], low[0] + label[0])
+        x = np.r_[low[0], np.arange(low[0] - label[0], right, label[0] / 2), right - label[0]]
+        places = np.stack(np.meshgrid(x, own[1] + label[1] * np.arange(-3, 5) / 2), axis=-1).reshape(-1, 2)
+        places = places.clip(0, np.maximum(1 - label, 0))
+        shared = np.minimum(places[:, None] + label, placed[:, 2:]) - np.maximum(places[:, None], placed[:, :2])
+        covered = (shared.clip(0) / label).prod(axis=2).sum(axis=1)
+        best = places[(8 * covered + 0.1 * (np.abs(places - own) / label).sum(axis=1)).argmin()]
+        placed = np.vstack((placed, np.r_[best, best + label]))
+        drawn.set_position(best + pad / np.array(panel.size))

@@ -79,7 +79,7 @@ def affinity(query: Affinity, session: Session, progress: Progress) -> AffinityD
     cells a network's map has. Its colours always have the values' own range.
     """
     from plrc import figures
-    from plrc.figures.scales import DENSITY, DENSITY_DIFFERENCE
+    from plrc.figures.style import DENSITY, DENSITY_DIFFERENCE
 
     images, many = query.images, len(query.images) > 1
     if query.difference and len(query.checkpoints) < 2:

@@ -276,7 +276,7 @@ def _draw(found: Mapping[str, list[Found]], views: bool, layer: str | None, how:
         {head: [one.matches for one in column] for head, column in columns.items()},
         [pair.name + "".join(f"; view {v}{m}" for v, m in enumerate(pair.mirrored, start=1) if m) for pair in pairs],
         views=views,
-        guesses={head: [one.by_chance for one in column] for head, column in columns.items()} if views else None,
+        chances={head: [one.by_chance for one in column] for head, column in columns.items()} if views else None,
         rasters=[pair.rasters for pair in pairs if pair.rasters is not None] or None,
         lines={head: [one.lines for one in column] for head, column in columns.items()},
         note=note_of(how, "the background has no line" if pairs[0].background is not None else ""),
@@ -291,7 +291,7 @@ def _draw_one(network: str, one: Found, views: bool, how: str) -> Figure:
     names = ("view 1", "view 2") if views else ("image 1", "image 2")
     left, right = (f"{name}{mirrored}" for name, mirrored in zip(names, one.pair.mirrored, strict=True))
     said: dict[str, Any] = {"views": views, "names": (heading(left, one.fmap), right)}
-    said |= {"guess": one.by_chance if views else None, "note": note_of(network, one.pair.name, how)}
+    said |= {"chance": one.by_chance if views else None, "note": note_of(network, one.pair.name, how)}
     if one.matrix is not None and one.pair.rasters is not None:
         return figures.region_correspondence(*images, one.pair.rasters, one.matrix, keep=one.keep, **said)
     return figures.correspondence(*images, one.matches, **said)

@@ -20,7 +20,7 @@ from PIL import Image
 
 from plrc import figures
 from plrc.config import loss_tables
-from plrc.figures.curves import check_smooth
+from plrc.figures.charts import check_smooth
 from plrc.queries import Run
 from plrc.run import losses_of, read_log
 from plrc.schedules import scaled_steps

@@ -48,7 +48,6 @@ def scores(query: Scores, session: Session, progress: Progress) -> ScoreDrawing:
         chosen,
         query.within,
         query.dataset,
-        query.measures,
     )
     return ScoreDrawing(
         query=replace(query, until=table.interrupted_after),

@@ -23,7 +23,7 @@ from app.pictures import as_png
 from app.tab import Tab
 from app.viewer import STATIC
 from app.workbench import Workbench
-from plrc.figures.colours import RIGHT, WRONG, region_colours
+from plrc.figures.style import LOOK, region_colours
 from plrc.geometry import cell_of
 from plrc.views import KINDS, draw_correspondence, replay
 from plrc.views.pictures import open_picture, region_raster
@@ -384,7 +384,7 @@ def test_a_click_chooses_the_nearest_match_in_every_network(viewer):
     )
     assert coarse.endswith("view 2 does not show this place.")
     # Where the line of the first ends there is a blue mark, and a cross at the true place; none in the second.
-    assert pixel(page, RIGHT_BOX, 0.3, 0.3) == rgb(RIGHT[0])
+    assert pixel(page, RIGHT_BOX, 0.3, 0.3) == rgb(LOOK["matches"]["right"]["colour"])
     assert max(pixel(page, RIGHT_BOX, 0.25, 0.25)) < 40
     assert pixel(page, RIGHT_BOX, 0.25, 0.25, 1) == [0, 128, 0]
     click(page, LEFT, 0.9, 0.9)
@@ -394,8 +394,8 @@ def test_a_click_chooses_the_nearest_match_in_every_network(viewer):
     start, end = np.array([LEFT[0] + 0.75 * 420, 20 + 0.5 * 210]), np.array([472 + 0.8 * 420, 20 + 0.8 * 210])
     steps = np.linspace(0.5, 0.58, 20)
     around = [pixel(page, (0, 0, 1, 1), *(start + s * (end - start)), 1) for s in steps]
-    assert rgb(WRONG[0]) in around  # dashed
-    assert any(colour != rgb(WRONG[0]) for colour in around)
+    assert rgb(LOOK["matches"]["wrong"]["colour"]) in around  # dashed
+    assert any(colour != rgb(LOOK["matches"]["wrong"]["colour"]) for colour in around)
 
 
 def test_a_choice_is_taken_back(viewer):
@@ -456,7 +456,7 @@ def test_where_nobody_knows_the_truth_nothing_is_called_right(viewer):
     assert said(page)[0].endswith("whether it is right nobody knows.")
     legend = page.locator(".legend").inner_text()
     assert "wrong" not in legend
-    assert pixel(page, RIGHT_BOX, 0.3, 0.3) not in (rgb(RIGHT[0]), rgb(WRONG[0]))
+    assert pixel(page, RIGHT_BOX, 0.3, 0.3) not in (rgb(LOOK["matches"]["right"]["colour"]), rgb(LOOK["matches"]["wrong"]["colour"]))
 
 
 def test_regions_are_chosen_in_the_picture_and_in_the_matrix(viewer):

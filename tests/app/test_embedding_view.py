@@ -20,7 +20,7 @@ from app.scatter_scene import scene_of  # noqa: E402
 from app.tab import Tab  # noqa: E402
 from app.viewer import head  # noqa: E402
 from app.workbench import Workbench  # noqa: E402
-from plrc.figures.colours import CATEGORIES  # noqa: E402
+from plrc.figures.style import CATEGORIES  # noqa: E402
 from plrc.views import Session, draw_embedding, open_picture  # noqa: E402
 
 SCENES = [f"scenes#{i}" for i in range(4)]
@@ -331,7 +331,7 @@ def test_the_colours_are_those_of_printed_figures():
     script = (Path("app") / "static" / "scatter.js").read_text(encoding="utf-8")
     listed = re.search(r"COLOURS = (\[.*\]);", script)
     assert listed
-    assert tuple(json.loads(listed[1])) == CATEGORIES
+    assert json.loads(listed[1]) == CATEGORIES
 
 
 # --- scenes

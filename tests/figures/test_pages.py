@@ -4,172 +4,194 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from readback import panels, picture, rendered, texts
+from test_affinity import BOXES, example
+from test_charts import COUNTS, LOST, MANY, MANY_AP, run
 
 from plrc import figures
 
-SIZES = [(300, 60), (30, 300)]
 LONG = "/folder/of/runs/a_very_long_run_name/checkpoints/epoch_0100 ($50$)"
 NOTE = "scene 77, china · layer c3 (demo/last), c5 (random:resnet50) · input's short side 448 · softmax at 0.1"
-NAMES = (LONG, "other")
 RNG = np.random.default_rng(0)
+NORMAL = picture(128, 160)
 
 
-def draw_ranges(h: int, w: int) -> Figure:
-    maps = RNG.random((5, 3, 4)) / 500
-    points = [RNG.random((2, 2)) for _ in range(5)]
-    how = {"quantity": "positive − negative", "limits": None, "note": NOTE}
-    return figures.affinity(picture(h, w), maps, points, negatives=points, **how)
+def maps(n: int, h: int = 3, w: int = 4) -> np.ndarray:
+    return RNG.random((n, h, w))
 
 
-def draw_captions(h: int, w: int) -> Figure:
-    columns = {"random": [RNG.random((3, 4))] * 2, LONG: [RNG.random((3, 4))] * 2, "last": [RNG.random((3, 4))] * 2}
-    captions = {"random": "AUC 0.51 [0.47, 0.55]", LONG: ["intersection over union 0.41", "0.1"], "last": "AUC 0.61"}
-    images = [picture(h, w), picture(128, 160)]
-    return figures.affinity_sheet(
-        images, np.full((2, 2), 0.5), columns, captions=captions, quantity="softmax", limits=None, note=NOTE
-    )
-
-
-def matches(n: int, judged: bool) -> SimpleNamespace:
-    start = RNG.random((n, 2))
-    visible, right = RNG.random(n) < 0.8, RNG.random(n) < 0.5
-    known = (start, visible, visible & right) if judged else (None, None, None)
+def found(n: int, judged: bool) -> SimpleNamespace:
+    start, visible = RNG.random((n, 2)), RNG.random(n) < 0.8
+    known = (start, visible, visible & (RNG.random(n) < 0.5)) if judged else (None, None, None)
     parts = dict(zip(("truth", "visible", "right"), known, strict=True))
     return SimpleNamespace(start=start, end=RNG.random((n, 2)), similarity=RNG.random(n), **parts)
 
 
-def draw_matches(h: int, w: int) -> Figure:
-    return figures.correspondence(
-        picture(h, w), picture(h, w), matches(100, True), names=(LONG, "other"), guess=0.01, note=NOTE
-    )
+def affinity(image: np.ndarray) -> Figure:
+    points = [RNG.random((2, 2)) for _ in range(5)]
+    titles = ["beak", "a point on the head of a bird", LONG, "feet", "sky"]
+    how = {"quantity": "positive − negative", "negatives": points, "note": NOTE}
+    return figures.affinity(image, maps(5), points, titles, **how)
 
 
-def draw_unequal_matches(h: int, w: int) -> Figure:
-    return figures.correspondence(picture(h, w), picture(128, 160), matches(1, False), note=NOTE)
+def one_affinity(image: np.ndarray) -> Figure:
+    return figures.affinity(image, maps(1), np.array([[1.0, 0.0]]), note=NOTE)
 
 
-def draw_regions(h: int, w: int) -> Figure:
+def sheet(image: np.ndarray) -> Figure:
+    columns = {name: list(maps(2)) for name in ("random", LONG, "last", "a", "b", "c")}
+    captions = {"random": "AUC 0.51 [0.47, 0.55]", LONG: ["intersection over union 0.41", "0.1"], "last": "AUC 0.61"}
+    return figures.affinity_sheet([image, NORMAL], np.full((2, 2), 0.5), columns, captions=captions, note=NOTE)
+
+
+def segments(image: np.ndarray) -> Figure:
+    labels, captions = [RNG.integers(5, size=(6, 8))] * 4, {"segments": [f"purity 0.{i}" for i in range(4)]}
+    return figures.segments([image, NORMAL, picture(160, 128), image], labels, captions=captions, note=NOTE)
+
+
+def views(image: np.ndarray) -> Figure:
+    shown = [example(BOXES), example(BOXES)]
+    for each in shown:
+        each.image = image
+        each.maps = {"of the untrained network": maps(1)[0], "of the fully trained network": maps(1)[0]}
+    return figures.views_and_affinity(shown)
+
+
+def matches(image: np.ndarray) -> Figure:
+    how = {"names": (LONG, "other"), "chance": 0.01, "note": NOTE}
+    return figures.correspondence(image, image, found(100, True), **how)
+
+
+def unequal_matches(image: np.ndarray) -> Figure:
+    return figures.correspondence(image, NORMAL, found(3, False), note=NOTE)
+
+
+def match_sheet(image: np.ndarray) -> Figure:
+    columns = {name: [found(30, True), found(5, True)] for name in ("random", LONG, "last")}
+    pairs = [(image, image), (NORMAL, image)]
+    return figures.correspondence_sheet(pairs, columns, [LONG * 2, "$a$"], views=True, note=NOTE)
+
+
+def regions(image: np.ndarray) -> Figure:
     raster = np.arange(56).reshape(7, 8)
-    return figures.region_correspondence(
-        picture(h, w), picture(h, w), (raster, raster), RNG.random((56, 56)), views=True,
-        keep=RNG.random(56) < 0.5, guess=0.02, note=NOTE,
-    )  # fmt: skip
+    how = {"views": True, "keep": RNG.random(56) < 0.5, "chance": 0.02, "note": NOTE}
+    return figures.region_correspondence(image, image, (raster, raster), RNG.random((56, 56)), **how)
 
 
-def draw_few_regions(h: int, w: int) -> Figure:
+def few_regions(image: np.ndarray) -> Figure:
     rasters = np.zeros((1, 1), int), np.arange(4).reshape(2, 2) * 100
-    return figures.region_correspondence(
-        picture(h, w), picture(128, 160), rasters, RNG.random((1, 4)), names=(LONG, "b")
-    )
+    return figures.region_correspondence(image, NORMAL, rasters, RNG.random((1, 4)), names=(LONG, "b"))
 
 
-def draw_planes(h: int, w: int) -> Figure:
-    planes = {"random": RNG.normal(size=(50, 2)), LONG: RNG.normal(size=(50, 2)), "last": RNG.normal(size=(50, 2))}
+def planes(image: np.ndarray) -> Figure:
+    of = {"random": RNG.normal(size=(50, 2)), LONG: RNG.normal(size=(50, 2)), "last": RNG.normal(size=(50, 2))}
     names = [f"{'a long name of a class, ' * (i % 3)}{i}" for i in range(50)]
-    return figures.embedding(
-        planes, names, captions=dict.fromkeys(planes, "purity 0.61 [0.55, 0.66]"), explained=(0.3, 0.1), note=NOTE
-    )
+    return figures.embedding(of, names, captions="purity 0.61 [0.55, 0.66]", explained=(0.3, 0.1), note=NOTE)
 
 
-def draw_thumbnails(h: int, w: int) -> Figure:
-    return figures.embedding(
-        RNG.normal(size=(20, 2)), ["a"] * 20, thumbnails=[picture(h, w)] * 20, captions="k-NN 0.5", note=NOTE
-    )
+def thumbnails(image: np.ndarray) -> Figure:
+    return figures.embedding(RNG.normal(size=(20, 2)), ["a"] * 20, thumbnails=[image] * 20, note=NOTE)
 
 
-def draw_contact_sheet(h: int, w: int) -> Figure:
-    images = [picture(h, w), picture(128, 160), picture(160, 128), picture(h, w)]
-    captions = {"segments": [f"purity 0.{i}" for i in range(4)]}
-    return figures.segments(images, [RNG.integers(5, size=(6, 8))] * 4, captions=captions, note=NOTE)
-
-
-def draw_colours(h: int, w: int) -> Figure:
-    return figures.pca_rgb(
-        [picture(h, w)] * 3, {"random": [RNG.random((3, 4, 3))] * 3, LONG: [RNG.random((3, 4, 3))] * 3}
-    )
-
-
-def draw_scores(h: int, w: int) -> Figure:
+def scores(image: np.ndarray, width: float = 7.0) -> Figure:
     names = ["random", LONG, *(f"epoch {i}" for i in range(8)), "distance", "Lab colour"]
-    row = {name: (0.1 * i, 0.1 * i - 0.05, 0.1 * i + h / 1000) for i, name in enumerate(names)}
+    row = {name: (0.1 * i, 0.1 * i - 0.05, 0.1 * i + 0.3) for i, name in enumerate(names)}
     measures = ("view-match recall within 1 cell, n = 40", "AUC", "PCK@0.1", "purity")
-    return figures.score_chart(dict.fromkeys(measures, row), names[-2:])
+    return figures.score_chart(dict.fromkeys(measures, row), names[-2:], title="masked", details=NOTE, width=width)
+
+
+def scores_of_a_column(image: np.ndarray) -> Figure:
+    return scores(image, 3.3)
+
+
+def curves(image: np.ndarray) -> Figure:
+    return figures.curves({"demo": run(), LONG: run()}, 31)
+
+
+def precision(image: np.ndarray) -> Figure:
+    names = {f"{name} of a long name that goes on and on": name for name in MANY}
+    drawn = ({long: of[name] for long, name in names.items()} for of in (MANY, MANY_AP))
+    return figures.precision_recall(*drawn, "a long title, " * 12, NOTE)
+
+
+def errors(image: np.ndarray) -> Figure:
+    return figures.error_types(
+        {**LOST, "both": -0.02, "missed": 0.9}, dict.fromkeys(COUNTS, 123456), 0.05, "title " * 20
+    )
+
+
+def detections(image: np.ndarray) -> Figure:
+    boxes = np.array([[0, 0, 20, 20], [5, 30, 25, 60]])
+    found = figures.DetectedPicture(image, LONG, boxes, [0.9, 0.6], ["a cat", "b"], boxes[:1], ["a cat"])
+    return figures.detections([found] * 5, note=NOTE)
 
 
 OF_PICTURES = [
-    draw_ranges, draw_captions, draw_matches, draw_unequal_matches, draw_regions, draw_few_regions, draw_thumbnails,
-    draw_contact_sheet, draw_colours,
+    affinity, one_affinity, sheet, segments, views, matches, unequal_matches, match_sheet, regions, few_regions,
+    thumbnails, detections,
 ]  # fmt: skip
-DRAW = [*itertools.product(OF_PICTURES, SIZES), (draw_planes, SIZES[0]), (draw_scores, SIZES[0])]
+CHARTS = [planes, scores, scores_of_a_column, curves, precision, errors]
+DRAW = [*itertools.product(OF_PICTURES, [(300, 60), (60, 300), (128, 160)]), *((draw, (1, 1)) for draw in CHARTS)]
 
 
 @pytest.mark.parametrize(("draw", "size"), DRAW)
 def test_type_is_on_the_page_large_enough_and_nothing_overlaps(
-    draw: Callable[[int, int], Figure], size: tuple[int, int]
+    draw: Callable[[np.ndarray], Figure], size: tuple[int, int]
 ) -> None:
-    figure = draw(*size)
+    figure = draw(picture(*size))
     rendered(figure)
     page = Bbox.from_bounds(0, 0, *figure.bbox.size)
     boxes = {}
     for text in texts(figure):
         box = (text.get_bbox_patch() or text).get_window_extent()
-        assert page.x0 <= box.x0 < box.x1 <= page.x1, text
-        assert page.y0 <= box.y0 < box.y1 <= page.y1, text
-        assert text.get_fontsize() >= 5.5
+        assert page.x0 <= box.x0 + 1 < box.x1 <= page.x1 + 1, text
+        assert page.y0 <= box.y0 + 1 < box.y1 <= page.y1 + 1, text
+        assert text.get_fontsize() >= 5
         boxes[text] = box
-    on_panels = {text for axes in figure.axes for text in axes.texts}
+    drawn = [axes for axes in figure.findobj(Axes) if not axes.child_axes and axes.axison]
+    on_panels = {text for axes in drawn for text in axes.texts if axes.images}
     for a, b in itertools.combinations(boxes, 2):
-        if not {a, b} <= on_panels or draw in (draw_scores, draw_planes):  # points and their numbers may crowd
+        blank = any(text.get_text().endswith("\n ") for text in (a, b))  # a line left free for the other
+        if not {a, b} <= on_panels and not blank:  # points and their numbers may crowd
             shared = Bbox.intersection(boxes[a], boxes[b])
-            assert shared is None or min(shared.size) < 1, (a, b)
-    assert figure.get_figwidth() <= 7.001
-    for a, b in itertools.combinations(figure.axes, 2):
+            assert shared is None or min(shared.size) < 1.5, (a, b)
+    assert figure.get_figwidth() <= 7.6
+    for a, b in itertools.combinations(drawn, 2):
         shared = Bbox.intersection(a.bbox, b.bbox)
         assert shared is None or min(shared.size) < 1e-6, (a, b)
-    for axes in panels(figure, "picture"):
-        w, h = axes.get_xlim()[1], axes.get_ylim()[0]
-        assert axes.bbox.width / axes.bbox.height == pytest.approx(w / h)
+    for axes in panels(figure, "picture") + panels(figure, "map"):
+        ratio = axes.bbox.width / axes.bbox.height
+        h, w = axes.images[0].get_array().shape[:2]
+        assert axes.images[0].get_label() == "map" or ratio == pytest.approx(w / h, rel=1e-3)
+        assert axes.bbox.height / figure.dpi <= 7
 
 
-@pytest.mark.parametrize("draw", [draw_matches, draw_few_regions, draw_thumbnails, draw_scores])
-def test_the_reader_s_own_style_changes_nothing(draw: Callable[[int, int], Figure]) -> None:
+@pytest.mark.parametrize("draw", [sheet, matches, few_regions, thumbnails, scores, curves, errors])
+def test_the_reader_s_own_style_changes_nothing(draw: Callable[[np.ndarray], Figure]) -> None:
     global RNG
     drawn = []
     dark = {"text.color": "white", "axes.grid": True, "image.origin": "lower", "axes.facecolor": "black"}
-    for style in ({}, {**dark, "xtick.color": "white", "ytick.color": "white", "axes.labelcolor": "white"}):
+    for style in ({}, {**dark, "xtick.color": "white", "font.size": 30, "axes.labelcolor": "white"}):
         RNG = np.random.default_rng(1)
         with matplotlib.rc_context(style):
-            drawn.append(rendered(draw(64, 64)))
+            drawn.append(rendered(draw(picture(64, 64))))
     np.testing.assert_array_equal(*drawn)
 
 
-@pytest.mark.parametrize(("draw", "suffix"), [(draw_matches, ".pdf"), (draw_thumbnails, ".svg"), (draw_scores, ".svg")])
-def test_a_figure_is_saved_as_the_same_bytes_again(
-    draw: Callable[[int, int], Figure], suffix: str, tmp_path: Path
-) -> None:
-    figure = draw(64, 64)
-    for name in "ab":
-        figures.save(figure, tmp_path / f"{name}{suffix}")
-    first, second = ((tmp_path / f"{name}{suffix}").read_bytes() for name in "ab")
-    assert first == second
-
-
-@pytest.mark.parametrize("draw", [draw_ranges, draw_matches, draw_regions, draw_planes, draw_thumbnails])
-def test_the_note_is_small_and_grey_and_below_everything(draw: Callable[[int, int], Figure]) -> None:
-    figure = draw(64, 64)
+@pytest.mark.parametrize("draw", [affinity, matches, regions, planes, thumbnails, precision])
+def test_the_note_is_small_and_grey_and_below_everything(draw: Callable[[np.ndarray], Figure]) -> None:
+    figure = draw(picture(64, 64))
     rendered(figure)
     (note,) = [text for text in texts(figure) if " ".join(text.get_text().split()) == NOTE]
-    assert note.get_fontsize() == 6
-    assert note.get_color() == "0.45"
+    assert (note.get_fontsize(), note.get_color()) == (6, "0.45")
     top = note.get_window_extent().y1
-    assert all(text.get_window_extent().y0 >= top for text in texts(figure) if text is not note)
+    assert all(text.get_window_extent().y0 >= top - 1 for text in texts(figure) if text is not note)
     assert all(axes.bbox.y0 >= top for axes in figure.axes)

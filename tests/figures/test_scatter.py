@@ -12,7 +12,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox
-from readback import picture, texts, words
+from readback import picture, words
 
 from plrc import figures
 
@@ -33,7 +33,7 @@ def look(collection: PathCollection) -> tuple[object, ...]:
     return (*collection.get_facecolor()[0][:3], collection.get_paths()[0].vertices.round(4).tobytes())
 
 
-def test_every_thing_is_a_dot_at_its_place_in_its_category() -> None:
+def test_every_sample_is_a_dot_at_its_place_in_its_category() -> None:
     (axes,) = planes(figures.embedding(torch.tensor(XY), LABELS))
     assert set(dots(axes)) == {"cat", "dog", "owl"}
     for name, collection in dots(axes).items():
@@ -41,9 +41,11 @@ def test_every_thing_is_a_dot_at_its_place_in_its_category() -> None:
     assert len({look(collection) for collection in dots(axes).values()}) == 3
 
 
-def test_the_key_has_names_and_counts() -> None:
+def test_the_key_has_names_and_counts_and_long_names_are_cut() -> None:
     said = words(figures.embedding(XY, LABELS.tolist()))
-    assert {f"{name}  {(name == LABELS).sum()}" for name in ("cat", "dog", "owl")} == said
+    assert {f"{name} {(name == LABELS).sum()}" for name in ("cat", "dog", "owl")} == said
+    said = words(figures.embedding(XY[:2], ["a category whose name goes on and on and on", "$HOME$"]))
+    assert said == {"$HOME$ 1", "a category wh… and on and on 1"}
 
 
 def test_the_order_of_categories_keeps_their_looks_when_some_are_missing() -> None:
@@ -78,8 +80,7 @@ def test_several_networks_have_a_plane_each_and_one_look_of_a_category() -> None
         assert look(dots(first)[name]) == look(dots(second)[name])
         np.testing.assert_array_equal(dots(second)[name].get_offsets(), 3 * XY[name == LABELS])
     assert {"random", "last", "purity 0.61"} <= words(figure)
-    (caption,) = [text for text in figure.texts if text.get_text() == "purity 0.61"]
-    assert caption.get_position()[0] == pytest.approx(np.mean(second.get_position().intervalx))
+    assert second.get_xlabel() == "purity 0.61"
 
 
 @pytest.mark.parametrize("stretch", [(1, 1), (5, 1), (1, 5), (40, 1), (0, 0)])
@@ -87,7 +88,7 @@ def test_both_directions_have_one_unit_and_every_dot_is_inside(stretch: tuple[in
     xy = XY * stretch
     (axes,) = planes(figures.embedding(xy))
     (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
-    assert (x1 - x0) / axes.bbox.width == pytest.approx((y1 - y0) / axes.bbox.height)
+    assert (x1 - x0) / axes.bbox.width == pytest.approx((y1 - y0) / axes.bbox.height, rel=1e-3)
     assert (xy > (x0, y0)).all()
     assert (xy < (x1, y1)).all()
     assert list(axes.get_xticks()) == list(axes.get_yticks()) == []
@@ -101,7 +102,7 @@ def test_pca_says_what_its_axes_explain_and_t_sne_nothing() -> None:
 def test_dots_may_have_their_own_colours() -> None:
     rgb = np.random.default_rng(0).random((60, 3))
     (axes,) = planes(figures.embedding(XY, colours=torch.tensor(rgb)))
-    np.testing.assert_allclose(dots(axes)["points"].get_facecolor()[:, :3], rgb)
+    np.testing.assert_allclose(dots(axes)["samples"].get_facecolor()[:, :3], rgb)
 
 
 def test_pictures_stand_at_their_dots_and_do_not_cover_one_another() -> None:
@@ -122,33 +123,12 @@ def test_pictures_stand_at_their_dots_and_do_not_cover_one_another() -> None:
         assert frame.get_edgecolor()[:3] == tuple(dots(axes)[LABELS[k]].get_facecolor()[0][:3])
 
 
-def test_long_names_are_cut_but_their_count_is_not() -> None:
-    figure = figures.embedding(XY[:2], ["a category whose name goes on and on and on", "$HOME$"])
-    (long, short) = (text.get_text() for text in texts(figure))
-    assert long.startswith("$HOME$") or short.startswith("$HOME$")
-    assert any(text.startswith("a category") and text.endswith("…  1") for text in (long, short))
-
-
 def test_what_does_not_belong_together_is_refused() -> None:
     with pytest.raises(ValueError, match="labels or colours, not both"):
         figures.embedding(XY, LABELS, colours=np.zeros((60, 3)))
-    with pytest.raises(ValueError, match=r"\[3, 60\] things"):
+    with pytest.raises(ValueError, match=r"\[3, 60\] samples"):
         figures.embedding(XY, LABELS[:3])
     with pytest.raises(ValueError, match="coordinates of last are"):
         figures.embedding({"last": np.zeros((60, 3))})
     with pytest.raises(ValueError, match="finite"):
         figures.embedding(np.array([[0, np.nan]]))
-
-
-def test_a_key_without_room_says_how_many_more_there_are() -> None:
-    names = [f"category {i:03}" for i in range(60)]
-    rows = len({text for text in words(figures.embedding(XY, names[:20] * 3)) if text.startswith("category")})
-    assert rows == 20
-    planes_of = dict.fromkeys(("a", "b", "c", "d"), XY)
-    said = words(figures.embedding(planes_of, names))
-    listed = {text for text in said if text.startswith("category")}
-    assert 5 < len(listed) < 48
-    assert f"and {60 - len(listed)} more" in said
-    assert listed == {f"{name}  1" for name in names[: len(listed)]}
-    figure = figures.embedding(planes_of, names)
-    assert figure.get_figheight() < 3.5

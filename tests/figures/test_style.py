@@ -1,0 +1,156 @@
+"""The one look: ranges of colours and their bar, the table of colours, files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+from readback import bar, picture
+
+from plrc import figures
+from plrc.figures.style import DIVERGING, LOOK, SEQUENTIAL, Scale, region_colours, scale_of
+
+POINT = np.array([[0.5, 0.5]])
+
+
+def test_an_automatic_range_is_that_of_all_maps_and_only_of_differences_symmetric() -> None:
+    maps = [np.array([[0.2, np.nan]]), np.array([[-0.5, 0.4]])]
+    plain, difference = scale_of("cosine", None, maps), scale_of("difference", None, maps)
+    assert (plain.low, plain.high) == (-0.5, 0.4)
+    assert (difference.low, difference.high) == (-0.5, 0.5)
+    assert scale_of("positive − negative", None, [-m for m in maps]).low == -0.5, "whichever end is further out"
+
+
+@pytest.mark.parametrize(("low", "high", "colours"), [(-1, 1, DIVERGING), (0, 1, SEQUENTIAL), (-0.2, 1, SEQUENTIAL)])
+def test_white_is_nothing_but_0(low: float, high: float, colours: object) -> None:
+    assert Scale("cosine", low, high).colours is colours
+
+
+def test_the_one_sided_colours_grow_lighter_and_are_nowhere_white() -> None:
+    light = SEQUENTIAL(np.linspace(0, 1, 50))[:, :3] @ (0.299, 0.587, 0.114)
+    assert (np.diff(light) > 0).all()
+    assert light.max() < 0.9
+
+
+def test_values_beyond_the_limits_are_told() -> None:
+    maps = [np.array([-0.1, 0.5, 1.2])]
+    told = [scale_of("x", limits, maps).beyond for limits in ((-1, 2), (0, 2), (-1, 1), (0, 1))]
+    assert told == ["neither", "min", "max", "both"]
+    assert scale_of("cosine", (-1, 1), [np.array([1 + 1e-6])]).beyond == "neither", "rounding is not beyond"
+
+
+@pytest.mark.parametrize("limits", [(1, 0), (0, 0), (0, float("nan")), (0, float("inf"))])
+def test_limits_that_are_no_range_are_refused(limits: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="low < high"):
+        figures.affinity(picture(4, 6), np.zeros((1, 2, 3)), POINT, limits=limits)
+
+
+def test_a_range_of_nothing_is_refused_and_one_of_a_constant_holds_it() -> None:
+    with pytest.raises(ValueError, match="no finite softmax"):
+        scale_of("softmax", None, [np.full((2, 2), np.nan)])
+    for value in (0.0, 0.3, -2.0):
+        scale = scale_of("cosine", None, [np.full((2, 2), value)])
+        assert scale.low < value < scale.high
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ends"),
+    [
+        (-1, 1, ("−1", "1")),
+        (0.4132, 0.987, ("0.41", "0.99")),
+        (0.9321, 0.9873, ("0.932", "0.987")),
+        (0, 0.00213, ("0", "0.0021")),
+        (10, 250, ("10", "250")),
+    ],
+)
+def test_the_bar_s_ends_are_the_range_s(low: float, high: float, ends: tuple[str, str]) -> None:
+    scale = Scale("cosine", low, high)
+    for most in (2, 4):
+        ticks = scale.ticks(most)
+        labels = scale.labels(ticks)
+        assert (ticks[0], ticks[-1]) == (low, high)
+        assert (labels[0], labels[-1]) == ends
+        assert ticks == sorted(set(ticks))
+
+
+@pytest.mark.parametrize(("size", "vertical"), [((40, 60), True), ((20, 200), False)])
+@pytest.mark.parametrize("limits", [None, (-1.0, 1.0)])
+def test_the_bar_has_the_range_of_the_maps_and_their_quantity(
+    size: tuple[int, int], vertical: bool, limits: tuple[float, float] | None
+) -> None:
+    maps = np.array([[[0.1, 0.2]], [[0.3, 0.7]]])
+    figure = figures.affinity(picture(*size), maps, np.full((2, 2), 0.5), limits=limits)
+    axes = bar(figure)
+    low_high, label = (axes.get_ylim(), axes.get_ylabel()) if vertical else (axes.get_xlim(), axes.get_xlabel())
+    assert low_high == (limits or (0.1, 0.7))
+    assert label == "cosine"
+
+
+def test_the_table_of_colours_is_plain_and_its_colours_are_told_apart() -> None:
+    assert json.loads(json.dumps(LOOK)) == LOOK
+    for colours in (LOOK["categories"], LOOK["regions"]):
+        assert len({to_rgb(colour) for colour in colours}) == len(colours)
+    blue, orange = (
+        np.dot(to_rgb(LOOK["matches"][state]["colour"]), (0.299, 0.587, 0.114)) for state in ("right", "wrong")
+    )
+    assert abs(blue - orange) > 0.2, "in grey too"
+    np.testing.assert_array_equal(region_colours(np.array([[1, 17]]))[0, 0], region_colours(17))
+
+
+# ------------------------------------------------------------------------------------------------------------- files
+
+
+def drawn() -> Figure:
+    return figures.affinity(picture(30, 40), np.eye(3)[None], POINT, note="by $x$")
+
+
+@pytest.mark.parametrize(("suffix", "opening"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])
+def test_the_same_figure_is_saved_as_the_same_bytes(tmp_path: Path, suffix: str, opening: bytes) -> None:
+    files = [tmp_path / "new" / "folder" / f"{i}{suffix}" for i in range(2)]
+    for file in files:
+        figures.save(drawn(), file)
+    first, second = (file.read_bytes() for file in files)
+    assert first == second
+    assert first.startswith(opening)
+    assert not [word for word in (b"<dc:date>", b"CreationDate", b"tIME", b"Creation Time") if word in first]
+    assert sorted(files[0].parent.iterdir()) == files, "no unfinished file stays"
+
+
+def test_dots_per_inch_decide_the_size_of_a_png(tmp_path: Path) -> None:
+    figure = drawn()
+    figures.save(figure, tmp_path / "a.png", dpi=200)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == pytest.approx(figure.get_size_inches() * 200, abs=1)
+
+
+def test_a_failed_save_leaves_the_old_file_and_an_unknown_suffix_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure, file = drawn(), tmp_path / "a.png"
+    figures.save(figure, file)
+    old = file.read_bytes()
+
+    def breaks(self: Figure, target: Path, **_: object) -> None:
+        target.write_bytes(b"half a picture")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Figure, "savefig", breaks)
+    with pytest.raises(OSError, match="no space"):
+        figures.save(figure, file)
+    assert file.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [file]
+    with pytest.raises(ValueError, match=r"\.png, \.pdf or \.svg"):
+        figures.save(figure, tmp_path / "picture.jpg")
+
+
+def test_pyplot_keeps_no_figure() -> None:
+    from matplotlib import pyplot
+
+    before = pyplot.get_fignums()
+    drawn()
+    assert pyplot.get_fignums() == before
