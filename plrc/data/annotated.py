@@ -121,6 +121,7 @@ class MaskFolder(ImageFiles):
         ValueError: there is no such pair.
     """
 
+    CLASSES = ("object",)
     layout = "with masks (images/, masks/)"
     has_objects = True
 
@@ -143,7 +144,7 @@ class MaskFolder(ImageFiles):
         path, file = self.path(i), self.root / "masks" / self._masks[i]
         masks = read_masks(file)
         masks = upright_masks(masks, turn_needed(path, (masks.shape[2], masks.shape[1]), f"the mask {file}"))
-        return Annotation(masks, boxes_of(masks), ["object"] * len(masks))
+        return Annotation(masks, boxes_of(masks), [*self.CLASSES] * len(masks))
 
 
 def open_masks(path: Path) -> Source | None:

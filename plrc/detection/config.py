@@ -1,4 +1,4 @@
-"""Every constant of a fine-tuning run, once; the presets are the field's recipes.
+"""Every constant of a fine-tuning run, once; the presets are the field's recipes. And what eval and convert are told.
 
 Sources: *MoCo* is the Detectron2 recipe of MoCo (detection/configs), *Detectron2* its default.
 """
@@ -9,21 +9,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from plrc.config import RunOptions
-from plrc.options import flag, option
+from plrc.options import Options, flag, option
 from plrc.schedules import DETECTION_BATCH, scaled_steps
+
+_DETECTOR = "a run folder, its checkpoint, or a fine-tuned Detectron2 file (C4 or FPN)"
+_CLASSES = "names of a Detectron2 file's classes in the order of its labels; 20 are VOC's and 80 COCO's without them"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(RunOptions):
-    """One fine-tuning run. The defaults are the ``voc-c4-24k`` preset, but for the data."""
+    """One fine-tuning run, or several that differ in their seed. The defaults are the ``voc-c4-24k`` preset."""
 
     # data
     train: tuple[str, ...] = option(
         (),
         "data sets, together: VOC folders or ImageSets/Main/*.txt, COCO folders or instances_*.json, scenes:N",
+        path=True,
         resumable=True,
     )
-    test: tuple[str, ...] = option((), "data sets to evaluate on, at the end", resumable=True)
+    test: tuple[str, ...] = option((), "data sets to evaluate on, at the end", path=True, resumable=True)
     short_sides: tuple[int, ...] = option(
         tuple(range(480, 801, 32)),
         "short sides in training, one drawn for each image",
@@ -32,37 +36,47 @@ class FinetuneConfig(RunOptions):
         source="MoCo",
     )
     test_short_side: int = option(800, "short side in testing", unit="pixels", low=1, source="MoCo")
-    longest: int = option(1333, "longest side of an image", unit="pixels", low=1, source="Detectron2")
+    longest: int = option(1333, "upper limit of a long side", unit="pixels", low=1, source="Detectron2")
 
     # model
     weights: str = option(
-        "", "pre-trained backbone: whatever plrc can look into; random:resnet50 for none (drawn from --seed)", path=True
+        "",
+        "pre-trained backbone: whatever plrc can look into; random:resnet50 for none (drawn from --seed)",
+        path=True,
     )
-    neck: str = option("c4", "what the detector reads", choices=("c4", "fpn"), source="MoCo")
+    neck: str = option("c4", "where regions are found and pooled", choices=("c4", "fpn"), source="MoCo")
     masks: bool = option(False, "with a mask head (Mask R-CNN)", source="MoCo: on COCO")
     head_norm: bool = option(False, "FPN: four normalised convolutions in the box head, and norms in the mask head")
-    roi_per_image: int = option(512, "regions of interest sampled in an image", low=1, source="Detectron2")
+    roi_per_image: int = option(512, "regions of interest sampled of an image", low=1, source="Detectron2")
 
     # optimisation
-    iterations: int = option(24_000, "training steps", low=1, source="MoCo")
+    iterations: int = option(24_000, "length of the training", unit="steps", low=1, source="MoCo")
     milestones: tuple[int, ...] = option(
-        (18_000, 22_000), "steps at which the learning rate drops × 0.1", source="MoCo"
+        (18_000, 22_000), "when the learning rate drops × 0.1", unit="steps", low=1, source="MoCo"
     )
-    warmup: int = option(100, "steps of linear warm-up", low=0, source="MoCo: on VOC")
+    warmup: int = option(100, "linear warm-up", unit="steps", low=0, source="MoCo: on VOC")
     batch_size: int = option(16, "images a step, over all ranks", low=1, source="Detectron2")
     scale_iterations: bool = option(
         False, "iterations, milestones and warm-up times 16 / batch size: as many images as the recipe sees"
     )
     lr: float = option(0.02, "learning rate for a batch of 16; scaled by batch size / 16", above=0, source="MoCo")
-    momentum: float = option(0.9, "momentum of SGD", low=0, high=1, source="Detectron2")
-    weight_decay: float = option(1e-4, "weight decay, on all parameters but those of norms", low=0, source="Detectron2")
+    momentum: float = option(0.9, "momentum of SGD", low=0, source="Detectron2")
+    weight_decay: float = option(1e-4, "on all parameters but those of norms", low=0, source="Detectron2")
     precise_bn: int = option(
-        200, "batches over which BatchNorm's statistics are taken anew before the test; 0: none", low=0, source="MoCo"
+        200,
+        "BatchNorm's statistics are taken anew before the test, over so many batches; 0: they are not",
+        low=0,
+        source="MoCo",
     )
-    seed: int = option(0, "seed of everything random: weights, order, sizes, samples")
 
     # the run
     out: str = option("runs/detection", "run folder", path=True, resumable=True)
+    seeds: int = option(
+        1,
+        "so many trainings, with --seed, --seed + 1 …, in folders seed_0 … of --out, and their mean and std",
+        low=1,
+        resumable=True,
+    )
     log_every: int = option(20, "interval between lines of log.jsonl", unit="steps", low=1, resumable=True)
     pictures: int = option(12, "test images that are drawn with their detections", low=0, resumable=True)
 
@@ -76,9 +90,13 @@ class FinetuneConfig(RunOptions):
             if not getattr(self, name):
                 raise ValueError(f"{flag(name)} is missing: name a data set with boxes, such as scenes:200 for a trial")
         if not self.short_sides:
-            raise ValueError("--short-sides is empty: give one size in pixels, or more")
-        if min(self.milestones, default=1) < 1 or list(self.milestones) != sorted(self.milestones):
-            raise ValueError(f"--milestones must be rising steps above 0, not {' '.join(map(str, self.milestones))}")
+            raise ValueError("--short-sides must be pixels, one or more")
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f"--milestones must be rising steps, not {' '.join(map(str, self.milestones))}")
+        if self.momentum >= 1:
+            raise ValueError(f"--momentum must be below 1, not {self.momentum}")
+        if self.seeds > 1 and self.resume not in ("auto", "never"):
+            raise ValueError(f"--seeds are several runs, and --resume {self.resume} is one: take --resume auto")
 
     @property
     def peak_lr(self) -> float:
@@ -114,3 +132,44 @@ PRESETS: dict[str, dict[str, Any]] = {
     "coco-fpn-1x": {**_COCO, "neck": "fpn", "head_norm": True, "iterations": 90_000, "milestones": (60_000, 80_000)},
     "small": _SMALL,
 }
+RECIPES = tuple(name for name in PRESETS if name != "small")  # for Detectron2, too
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectEval(Options):
+    """``plrc detect eval``: measure a detector, or a file of results alone."""
+
+    checkpoint: str = option("", f"{_DETECTOR}; or results in COCO's format (.json)", path=True, positional=True)
+    data: tuple[str, ...] = option((), "what it is measured on; of results, a COCO JSON will do", path=True)
+    voc: bool = option(False, "by VOC's rules too, also where the data are not in VOC's layout")
+    classes: tuple[str, ...] = option((), _CLASSES)
+    short_side: int | None = option(None, "of the input; else as the checkpoint says, or 800", unit="pixels", low=1)
+    longest: int | None = option(
+        None, "upper limit of a long side; else as the checkpoint says, or 1333", unit="pixels", low=1
+    )
+    pictures: int = option(12, "images that are drawn with their detections", low=0)
+    workers: int = option(-1, "loading processes a rank; -1: its share of the cores", low=-1)
+    out: str = option("", "folder for numbers and figures; else runs/eval- and the name", path=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.data:
+            raise ValueError("--data is missing: name what is to be measured on, a data set with boxes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectConvert(Options):
+    """``plrc detect convert``: a detector to Detectron2 or back; or a pre-trained backbone to Detectron2."""
+
+    checkpoint: str = option(
+        "", f"{_DETECTOR}; or a pre-trained backbone, as plrc info knows it", path=True, positional=True
+    )
+    to: str = option("detectron2", "what the file is for", choices=("detectron2", "plrc"))
+    out: str = option("", ".pth of a detector, .pkl of a backbone; a YAML is written beside it", path=True)
+    recipe: str | None = option(None, "of a backbone's YAML; else voc-c4-24k", choices=RECIPES)
+    classes: tuple[str, ...] = option((), _CLASSES)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.out:
+            raise ValueError("--out is missing: name the file to write")

@@ -1,4 +1,4 @@
-"""Faster and Mask R-CNN on a pre-trained trunk: C4 as MoCo's recipe has it, and with a feature pyramid.
+"""Faster and Mask R-CNN on a pre-trained backbone: C4 as MoCo's recipe has it, and with a feature pyramid.
 
 They compute what Detectron2's models compute, from torchvision's parts. (Mask R-CNN; Feature Pyramid Networks)
 """
@@ -14,20 +14,18 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from plrc.backbones import Backbone, build
-from plrc.detection.design import Design
-from plrc.detection.pooling import pool
-from plrc.detection.roi_heads import Regions, box_losses, detections, mask_loss, sample_regions
-from plrc.detection.rpn import Level, Limits, Proposals, RegionProposalNetwork
-from plrc.detection.target import Detections, Target
+from plrc.detection.stages import RegionProposalNetwork, box_losses, detections, mask_loss, pool, sample_regions
+from plrc.detection.types import Architecture, Detections, Target
 
 MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB, 0–255
 STD = (58.395, 57.12, 57.375)
 
-C4_LEVEL = Level(stride=16, sizes=(32, 64, 128, 256, 512))
-C4_TRAINING, C4_TESTING = Limits(12000, 2000), Limits(6000, 1000)
-FPN_TRAINING, FPN_TESTING = Limits(2000, 1000), Limits(1000, 1000)
+# Most proposals of an image in training and in testing: a level before suppression, and in all after it.
+PROPOSALS = {"c4": ((12000, 2000), (6000, 1000)), "fpn": ((2000, 1000), (1000, 1000))}
+C4_STRIDE, C4_SIZES = 16, (32, 64, 128, 256, 512)
 FPN_CHANNELS = 256
-FPN_DIVISOR = 32  # a batch is padded to a multiple, so that each level has twice the cells of the next
+FPN_SIZE = 8  # of a level's anchors, in cells of the level
+DIVISOR = 32  # an FPN's batch is padded to a multiple, so that each level has twice the cells of the next
 
 
 class BoxPredictor(nn.Module):
@@ -47,42 +45,59 @@ class BoxPredictor(nn.Module):
 
 
 class Detector(nn.Module):
-    """A detector: pictures → losses in training, detections in testing.
+    """A detector: images → losses in training, detections in testing.
 
     Args:
-        design: what it is. backbone: a pre-trained one of the architecture, which becomes part of the detector and is
-            trained with it; a fresh one without it.
+        architecture: what it is. backbone: a pre-trained one of the architecture, which becomes part of the detector
+            and is trained with it; a fresh one without it.
+
+    Raises:
+        ValueError: the neck needs maps that the backbone has not.
     """
 
-    def __init__(self, design: Design, backbone: Backbone | None = None) -> None:
+    def __init__(self, architecture: Architecture, backbone: Backbone | None = None) -> None:
         super().__init__()
-        self.design = design
-        self.backbone = backbone or build(design.arch)
-        classes = len(design.classes)
+        self.architecture = architecture
+        self.backbone = backbone or build(architecture.arch)
+        classes = len(architecture.classes)
+        training, testing = PROPOSALS[architecture.neck]
+        strides, widths = self.backbone.strides, self.backbone.channels
         self.neck: FeaturePyramidNetwork | None = None
         self.box_norm: nn.Module | None = None
-        if design.neck == "c4":
+        if architecture.neck == "c4":
+            if self.backbone.last_stage is None or list(strides.values())[-2:] != [C4_STRIDE, 2 * C4_STRIDE]:
+                why = f"{architecture.arch} has no fifth stage to be C4's head"
+                raise ValueError(f"{why}: choose the neck fpn, or a ResNet")
+            self.layers = self.backbone.layers[-2:-1]
+            self.strides = [C4_STRIDE]
             channels = self.backbone.width
-            self.strides = [C4_LEVEL.stride]
-            self.rpn = RegionProposalNetwork(channels // 2, [C4_LEVEL], C4_TRAINING, C4_TESTING)
+            self.rpn = RegionProposalNetwork(widths[self.layers[0]], [C4_STRIDE], [C4_SIZES], training, testing)
             self.box_norm = nn.BatchNorm2d(channels)
             self.box_head: nn.Module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
             self.box_predictor = BoxPredictor(channels, classes)
         else:
-            widths = list(self.backbone.channels.values())
+            self.layers = tuple(layer for layer, stride in strides.items() if 4 <= stride <= DIVISOR)
+            self.strides = [strides[layer] for layer in self.layers]
+            if len(self.layers) < 2 or [2 * stride for stride in self.strides[:-1]] != self.strides[1:]:
+                shown = ", ".join(map(str, strides.values()))
+                raise ValueError(f"a feature pyramid needs maps at strides 4, 8 …, and {architecture.arch} has {shown}")
             channels = min(FPN_CHANNELS, self.backbone.width)
-            self.strides = list(self.backbone.strides.values())
-            levels = [Level(stride, (8 * stride,)) for stride in (*self.strides, 2 * self.strides[-1])]
-            self.neck = FeaturePyramidNetwork(widths, channels, LastLevelMaxPool(), nn.BatchNorm2d)
-            self.rpn = RegionProposalNetwork(channels, levels, FPN_TRAINING, FPN_TESTING)
-            self.box_head = _box_head(channels, design.head_norm)
+            levels = [*self.strides, 2 * self.strides[-1]]
+            of_layers = [widths[layer] for layer in self.layers]
+            self.neck = FeaturePyramidNetwork(of_layers, channels, LastLevelMaxPool(), nn.BatchNorm2d)
+            sizes = [(FPN_SIZE * stride,) for stride in levels]
+            self.rpn = RegionProposalNetwork(channels, levels, sizes, training, testing)
+            self.box_head = _box_head(channels, architecture.head_norm)
             self.box_predictor = BoxPredictor(1024, classes)
-        if design.masks:
+        if architecture.masks:
             if self.neck:
-                norm = nn.BatchNorm2d if design.head_norm else None
+                norm = nn.BatchNorm2d if architecture.head_norm else None
                 self.mask_head = MaskRCNNHeads(channels, [256] * 4, 1, norm)
                 channels = 256
-            self.mask_predictor = _mask_predictor(channels, classes)
+            self.mask_predictor = MaskRCNNPredictor(channels, 256, classes)  # (n, channels, m, m) → (n, K, 2m, 2m)
+            nn.init.zeros_(self.mask_predictor.conv5_mask.bias)
+            nn.init.normal_(self.mask_predictor.mask_fcn_logits.weight, std=0.001)  # Detectron2's default
+            nn.init.zeros_(self.mask_predictor.mask_fcn_logits.bias)
         # Constants, not weights: no checkpoint has them.
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
@@ -108,49 +123,59 @@ class Detector(nn.Module):
         sizes = [(image.shape[1], image.shape[2]) for image in images]
         features = self.features(images)
         prediction = self.rpn(features)
-        proposals = [found.boxes for found in self.rpn.propose(prediction, sizes)]
+        proposals = [boxes for boxes, _ in self.rpn.propose(prediction, sizes)]
         if not self.training:
             return self._detect(features, proposals, sizes)
-        checked = _check(targets, len(images), self.mean.device)
-        losses = self.rpn.losses(prediction, checked)
-        regions = sample_regions(proposals, checked, len(self.design.classes), self.design.roi_per_image)
+        if targets is None or len(targets) != len(images):
+            raise ValueError(
+                f"training needs a target for each of {len(images)} images: pass targets, or call eval() first"
+            )
+        targets = [target.to(self.mean.device) for target in targets]
+        boxes = torch.cat([target.boxes for target in targets])
+        if not (boxes[:, 2:] > boxes[:, :2]).all():
+            raise ValueError("a target has a box without area, which nothing can match: leave it out")
+        losses: dict[str, Tensor] = self.rpn.losses(prediction, targets)
+        classes = len(self.architecture.classes)
+        regions = sample_regions(proposals, targets, classes, self.architecture.roi_per_image)
         maps = self.region_maps(features, [region.boxes for region in regions])
         logits, deltas = self.box_predictor(self.box_head(maps))
-        losses |= box_losses(logits, deltas, regions, checked)
-        if self.design.masks:
-            losses["mask"] = self._mask_loss(features, maps, regions, checked)
+        losses |= box_losses(logits, deltas, regions, targets)
+        if self.architecture.masks:
+            # Without any object the mask head runs on nothing: other ranks wait for its gradients and normalisation.
+            objects = [region.chosen(region.labels < classes) for region in regions]
+            if self.neck:
+                mask_logits = self.mask_logits(features, [region.boxes for region in objects])
+            else:
+                mask_logits = self.mask_predictor(maps[torch.cat([region.labels < classes for region in regions])])
+            losses["mask"] = mask_loss(mask_logits, objects, targets)
         return losses
 
     def features(self, images: Sequence[Tensor]) -> list[Tensor]:
-        """Feature maps of a batch, finest first: c4, or p2 … p6 (p2 … p4 of the tiny network).
+        """Feature maps of a batch, finest first: c4, or the levels of the pyramid, p2 … p6 on a ResNet.
 
-        Pictures are normalised, then padded with zeros at the right and at the bottom to one size.
+        Images are normalised, then padded with zeros at the right and at the bottom to one size.
         """
         height, width = (max(image.shape[i] for image in images) for i in (1, 2))
-        if self.neck:
-            height, width = (-(-length // FPN_DIVISOR) * FPN_DIVISOR for length in (height, width))
+        divisor = DIVISOR if self.neck else self.backbone.multiple
+        height, width = (-(-length // divisor) * divisor for length in (height, width))
         batch = self.mean.new_zeros(len(images), 3, height, width)
-        for image, place in zip(images, batch, strict=True):
-            place[:, : image.shape[1], : image.shape[2]] = (image.to(self.mean.device) - self.mean) / self.std
+        for image, frame in zip(images, batch, strict=True):
+            frame[:, : image.shape[1], : image.shape[2]] = (image.to(self.mean.device) - self.mean) / self.std
+        maps = self.backbone.maps(batch, until=self.layers[-1])
         if self.neck is None:
-            return [self.backbone.maps(batch, until="c4")["c4"]]
-        return list(self.neck(self.backbone.maps(batch)).values())
-
-    def propose(self, features: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Proposals]:
-        """The proposals of each picture. ``features`` of the batch; heights and widths of the pictures."""
-        return self.rpn.propose(self.rpn(features), sizes)
+            return [maps[self.layers[-1]]]
+        return list(self.neck({layer: maps[layer] for layer in self.layers}).values())
 
     def region_maps(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
-        """Maps of regions as the box head takes them ``(n, C, 7, 7)``; of C4 the trunk's fifth stage, normalised.
+        """Maps of regions as the box head takes them ``(n, C, 7, 7)``; of C4 the backbone's fifth stage, normalised.
 
         Args:
-            features: of the batch. boxes: ``(n_i, 4)`` of each picture, in its pixels.
+            features: of the batch. boxes: ``(n_i, 4)`` of each image, in its pixels.
         """
         if self.box_norm is None:
             return pool(features[: len(self.strides)], self.strides, boxes, 7)
-        res5 = self.backbone.last_stage
-        assert res5 is not None  # the design says so
-        maps: Tensor = self.box_norm(res5(pool(features, self.strides, boxes, 14)))
+        assert self.backbone.last_stage is not None
+        maps: Tensor = self.box_norm(self.backbone.last_stage(pool(features, self.strides, boxes, 14)))
         return maps
 
     def mask_logits(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
@@ -162,21 +187,6 @@ class Detector(nn.Module):
         logits: Tensor = self.mask_predictor(maps)
         return logits
 
-    def _mask_loss(
-        self, features: Sequence[Tensor], maps: Tensor, regions: Sequence[Regions], targets: Sequence[Target]
-    ) -> Tensor:
-        masks = [region.labels < len(self.design.classes) for region in regions]
-        found = [
-            Regions(region.boxes[mask], region.labels[mask], region.objects[mask])
-            for region, mask in zip(regions, masks, strict=True)
-        ]
-        # Without any object the mask head runs on nothing: other ranks wait for its gradients and normalisation.
-        if self.neck:
-            logits = self.mask_logits(features, [region.boxes for region in found])
-        else:
-            logits = self.mask_predictor(maps[torch.cat(masks)])
-        return mask_loss(logits, found, targets)
-
     @torch.no_grad()
     def _detect(
         self, features: Sequence[Tensor], boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
@@ -186,7 +196,7 @@ class Detector(nn.Module):
         found = [
             detections(*parts) for parts in zip(logits.split(counts), deltas.split(counts), boxes, sizes, strict=True)
         ]
-        if self.design.masks:
+        if self.architecture.masks:
             masks = self.mask_logits(features, [one.boxes for one in found])
             labels = torch.cat([one.labels for one in found])
             own = masks[torch.arange(len(labels), device=labels.device), labels].float().sigmoid()
@@ -206,23 +216,3 @@ def _box_head(channels: int, normalised: bool) -> nn.Module:
             nn.init.kaiming_uniform_(layer.weight, a=1)
             nn.init.zeros_(layer.bias)
     return head
-
-
-def _mask_predictor(channels: int, classes: int) -> MaskRCNNPredictor:
-    """Maps ``(n, channels, m, m)`` → logits ``(n, K, 2m, 2m)``."""
-    predictor = MaskRCNNPredictor(channels, 256, classes)
-    nn.init.zeros_(predictor.conv5_mask.bias)
-    nn.init.normal_(predictor.mask_fcn_logits.weight, std=0.001)  # Detectron2's default
-    nn.init.zeros_(predictor.mask_fcn_logits.bias)
-    return predictor
-
-
-def _check(targets: Sequence[Target] | None, images: int, device: torch.device) -> list[Target]:
-    """The targets on the device, fit to be trained on."""
-    if targets is None or len(targets) != images:
-        raise ValueError(f"training needs a target for each of {images} images: pass targets, or call eval() first")
-    moved = [target.to(device) for target in targets]
-    boxes = torch.cat([target.boxes for target in moved])
-    if not (boxes[:, 2:] > boxes[:, :2]).all():
-        raise ValueError("a target has a box without area, which nothing can match: leave it out")
-    return moved

@@ -1,161 +1,400 @@
-"""All that is measured of detections, as numbers for a file and as a table for people."""
+"""What a detector finds in a data set, what that is worth, and the files and lines that say so."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from plrc.detection.coco_ap import CocoMetrics, coco_metrics
-from plrc.detection.error_types import KINDS, ErrorTypes, error_types
-from plrc.detection.voc_ap import RULES, VocMetrics, voc_metrics
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
 
-_NONE = "–"
+from plrc import figures
+from plrc.data.sources import read_json
+from plrc.detection import metrics
+from plrc.detection.config import DetectEval
+from plrc.detection.data import DetectionData, open_detection_data, truth_of_json
+from plrc.detection.dataset import Samples, make_loader
+from plrc.detection.detector import Detector
+from plrc.detection.files import load_detector
+from plrc.distributed import World, from_main, gather_objects, world
+from plrc.files import written_whole
+from plrc.run import loading_processes
+
+_A_SHEET = 12  # images
+_SHOWN_SIDE = 640  # pixels of the longer side of an image in a figure
+_PARTS = ("image_id", "category_id", "bbox", "score")
+_REMEDY = "give the --data and split that the detections were made of"
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """The measures of one list of results.
+def detect_eval(query: DetectEval) -> list[str]:
+    """``plrc detect eval``: a detector over data sets, by all ranks, or a file of results alone.
 
-    Attributes:
-        images: pictures of the data set. objects: class → objects to be found, without difficult ones and crowd
-            regions. detections: results. boxes: COCO's metrics. masks: the same of masks, None if not asked for. voc:
-            PASCAL VOC's, None if not asked for. errors: at IoU 0.5, of boxes.
+    Writes ``detections.json`` (of a detector) and what ``report`` writes. Of results, the data may be one COCO JSON
+    whose images are not at hand.
+
+    Returns:
+        Lines to print, on rank 0; none on others.
+
+    Raises:
+        ValueError: bad input, in one sentence; results are of other images than the data's, as far as can be known.
     """
+    what, paths = Path(query.checkpoint), query.data
+    out = Path(query.out or f"runs/eval-{_short_name(what)}")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file: name a folder")
+    truth: dict[str, Any] = {}  # on rank 0, which alone needs it
+    if what.suffix.lower() != ".json":
+        with world() as here:
+            loaded = load_detector(what, query.classes, query.short_side, query.longest)
+            opened = from_main(lambda: open_detection_data(paths, loaded.detector.architecture.classes))
+            from_main(lambda: truth.update(opened.truth()))
+            detector, workers = loaded.detector.to(here.device), loading_processes(query.workers)
+            results = predict(detector, opened, loaded.test_short_side, loaded.longest, here, workers)
+            if not here.is_main:
+                return []
+            save_results(out / "detections.json", results, opened.about())
+            masks = detector.architecture.masks and opened.has_masks
+            title = f"{out.name} on {opened.title}"
+            return report(truth, results, out, query.voc, masks, title, opened, query.pictures)
+    for name in ("classes", "short_side", "longest"):
+        if getattr(query, name):
+            raise ValueError(f"--{name.replace('_', '-')} would change nothing of results: leave it out")
+    about_file = what.with_suffix(".about.json")
+    about = read_json(about_file) if about_file.is_file() else {}  # other programs' results have none
+    classes = list(about["categories"].values()) if about else None
+    data: DetectionData | None = None
+    if len(paths) == 1 and Path(paths[0]).suffix.lower() == ".json":
+        truth = truth_of_json(paths[0])
+        with suppress(ValueError):  # without images, numbers alone
+            opened = open_detection_data(paths, classes)
+            data = opened if set(opened.image_ids) == {image["id"] for image in truth["images"]} else None
+    else:
+        data = open_detection_data(paths, classes)
+        truth = data.truth()
+        if about and about["pictures"] != data.fingerprint():
+            raise ValueError(
+                f"{what} was made of {', '.join(about['data'])}, and {', '.join(paths)} has other images: give those"
+            )
+    results = load_results(what, truth)
+    masks = bool(results) and all(e.get("segmentation") for e in [*results, *truth["annotations"]])
+    return report(truth, results, out, query.voc, masks, what.name, data, query.pictures)
 
-    images: int
-    objects: dict[str, int]
-    detections: int
-    boxes: CocoMetrics
-    masks: CocoMetrics | None
-    voc: VocMetrics | None
-    errors: ErrorTypes
 
-    def summary(self) -> dict[str, Any]:
-        """For JSON: all numbers but the curves, as shares in [0, 1]; None where there is no object to be found."""
-        content: dict[str, Any] = {
-            "images": self.images,
-            "objects": sum(self.objects.values()),
-            "detections": self.detections,
-            "boxes": self._coco(self.boxes),
-        }
-        if self.masks:
-            content["masks"] = self._coco(self.masks)
-        if self.voc:
-            content["voc"] = {rule: self._voc(self.voc, rule) for rule in RULES}
-        content["errors"] = {
-            "AP50": _number(self.errors.AP50),
-            "lost": {kind: _number(value) for kind, value in self.errors.lost.items()},
-            "counts": dict(self.errors.counts),
-        }
-        return content
+def _short_name(what: Path) -> str:
+    """``voc-seed_0`` of ``runs/voc/seed_0`` and of the checkpoint in it, so that two runs' do not meet."""
+    run = what.absolute()
+    if run.parent.name == "checkpoints":
+        run = run.parent.parent
+    return f"{run.parent.name}-{run.stem}" if run.parent.name not in ("", "runs") else run.stem
 
-    def table(self) -> str:
-        """For a terminal, in per cent: AP first, then by size, recall, classes, errors; – where there is no object."""
-        return "\n".join(self.lines)
 
-    @property
-    def lines(self) -> list[str]:
-        """The table's lines."""
-        what = f"{sum(self.objects.values())} objects in {self.images} pictures, {self.detections} detections; per cent"
-        parts = [self._headline(), self._by_size(), self._recall(), self._classes(), self._errors()]
-        return [what, *(line for part in parts for line in ("", *_aligned(part)))]
+# ---------------------------------------------------------------------------------------------------------- prediction
 
-    def _coco(self, metrics: CocoMetrics) -> dict[str, Any]:
-        numbers: dict[str, Any] = {name: _number(value) for name, value in metrics.numbers().items()}
-        classes = {
-            name: {"AP": _number(metrics.class_AP[name]), "AP50": _number(metrics.class_AP50[name]), "objects": n}
-            for name, n in self.objects.items()
-        }
-        return numbers | {"classes": classes}
 
-    def _voc(self, metrics: VocMetrics, rule: str) -> dict[str, Any]:
-        ap, ap50 = metrics.class_AP[rule], metrics.class_AP50[rule]
-        return {
-            "AP": _number(metrics.AP[rule]),
-            "AP50": _number(metrics.AP50[rule]),
-            "AP75": _number(metrics.AP75[rule]),
-            "classes": {name: {"AP": _number(ap[name]), "AP50": _number(ap50[name])} for name in self.objects},
-        }
+@torch.no_grad()
+def predict(
+    detector: Detector, data: DetectionData, short_side: int, longest: int, here: World, workers: int
+) -> list[dict[str, Any]]:
+    """Detections in COCO's format, boxes in pixels of the original images; on rank 0, none on others.
 
-    def _of_coco(self) -> dict[str, CocoMetrics]:
-        return {"COCO, boxes": self.boxes} | ({"COCO, masks": self.masks} if self.masks else {})
+    Each image goes through the network alone and in fp32, so that neither padding nor the number of ranks nor the
+    kind of GPU changes anything.
 
-    def _headline(self) -> list[list[str]]:
-        rows = [["", "AP", "AP50", "AP75"]]
-        rows += [[name, *map(_percent, (m.AP, m.AP50, m.AP75))] for name, m in self._of_coco().items()]
-        if self.voc:
-            for rule in RULES:
-                values = (self.voc.AP[rule], self.voc.AP50[rule], self.voc.AP75[rule])
-                rows.append([f"VOC, {rule}", *map(_percent, values)])
-        return rows
+    Args:
+        short_side, longest: of the input, pixels. workers: loading processes of this rank.
+    """
+    samples = Samples(data, [short_side], longest, training=False)
+    loader = make_loader(samples, [[(0, i)] for i in range(here.rank, len(data), here.size)], workers, here.device)
+    detector.eval()
+    mine: dict[int, list[dict[str, Any]]] = {}
+    hidden = None if here.is_main else True  # None: where there is no terminal
+    for [sample] in tqdm(loader, unit="image", desc="testing", disable=hidden, leave=False):
+        [found] = detector([sample.image.to(here.device, non_blocking=True)])
+        (width, height), (h, w) = sample.original_size, sample.image.shape[1:]
+        boxes = found.boxes.float().cpu() * torch.tensor([width / w, height / h, width / w, height / h])
+        mine[sample.index] = [
+            {
+                "image_id": data.image_ids[sample.index],
+                "category_id": data.category_ids[label],
+                "bbox": [round(v, 3) for v in (x0, y0, x1 - x0, y1 - y0)],
+                "score": round(score, 6),
+            }
+            for (x0, y0, x1, y1), label, score in zip(
+                boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True
+            )
+        ]
+        if found.masks is not None:
+            for result, runs in zip(mine[sample.index], masks_to_rle(found.masks, boxes, width, height), strict=True):
+                result["segmentation"] = runs
+    everything = {index: results for part in gather_objects(mine) for index, results in part.items()}
+    return [result for index in sorted(everything) for result in everything[index]]
 
-    def _by_size(self) -> list[list[str]]:
-        rows = [["AP by size", "small", "medium", "large"]]
-        return rows + [[k, *map(_percent, (m.AP_small, m.AP_medium, m.AP_large))] for k, m in self._of_coco().items()]
 
-    def _recall(self) -> list[list[str]]:
-        rows = [["recall (AR)", "1", "10", "100", "small", "medium", "large"]]
-        for name, m in self._of_coco().items():
-            values = (m.AR_1, m.AR_10, m.AR_100, m.AR_small, m.AR_medium, m.AR_large)
-            rows.append([name, *map(_percent, values)])
-        return rows
+def masks_to_rle(masks: Tensor, boxes: Tensor, width: int, height: int, threshold: float = 0.5) -> list[dict[str, Any]]:
+    """Paste masks into the image, and encode them.
 
-    def _classes(self) -> list[list[str]]:
-        of_masks = ["masks AP", "masks AP50"] if self.masks else []
-        of_voc = [f"AP50 {rule}" for rule in RULES] if self.voc else []
-        rows = [["class", "objects", "AP", "AP50", *of_masks, *of_voc]]
-        for name, n in self.objects.items():
-            values = [m[name] for c in self._of_coco().values() for m in (c.class_AP, c.class_AP50)]
-            values += [self.voc.class_AP50[rule][name] for rule in RULES] if self.voc else []
-            rows.append([name, str(n), *map(_percent, values)])
-        return rows
+    A pixel belongs to the object if the bilinear sample of the mask at its centre reaches the threshold; outside the
+    mask is 0, so that a mask full of ones ends at the box (Mask R-CNN; He et al., ICCV 2017; as Detectron2 pastes).
 
-    def _errors(self) -> list[list[str]]:
-        rows = [["error at IoU 0.5", "AP50 lost", "count"]]
-        lost, counts = self.errors.lost, self.errors.counts
-        return rows + [[kind, _percent(lost[kind]), str(counts[kind])] for kind in KINDS]
+    Args:
+        masks: ``(n, M, M)`` float, probabilities of the cells of each box. boxes: ``(n, 4)`` float, x0, y0, x1, y1 in
+            pixels of the original image. width, height: of that image, in pixels.
+
+    Returns:
+        ``{"size": [height, width], "counts": str}`` for each, ready for JSON; of a box without area an empty mask.
+
+    Raises:
+        ValueError: faster-coco-eval is missing.
+    """
+    found = []
+    for mask, (x0, y0, x1, y1) in zip(masks.double().cpu().numpy(), boxes.double().cpu().tolist(), strict=True):
+        whole = np.zeros((height, width), dtype=np.uint8, order="F")
+        left, top = max(0, math.floor(x0)), max(0, math.floor(y0))
+        right, bottom = min(width, math.ceil(x1)), min(height, math.ceil(y1))
+        if x1 > x0 and y1 > y0 and right > left and bottom > top:
+            # Bilinear weights are a product of a row's and a column's: two small matrices instead of a grid of points.
+            rows, columns = _weights(top, bottom, y0, y1, len(mask)), _weights(left, right, x0, x1, len(mask))
+            whole[top:bottom, left:right] = rows @ mask @ columns.T >= threshold
+        found.append(metrics.run_lengths(whole))
+    return found
+
+
+def _weights(first: int, end: int, low: float, high: float, cells: int) -> np.ndarray:
+    """``(end − first, cells)``: what each cell of [low, high] counts at the centres of pixels first … end − 1."""
+    at = (np.arange(first, end) + 0.5 - low) * (cells / (high - low)) - 0.5  # cell k has its centre at k
+    return np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(cells)))
+
+
+# ------------------------------------------------------------------------------------------------- a file of detections
+
+
+def save_results(file: Path, results: Sequence[Mapping[str, Any]], about: Mapping[str, Any] | None = None) -> None:
+    """Write COCO's list of results, which every evaluator reads: one a line, whole or not at all.
+
+    Args:
+        about: what they are of, written beside them (``NAME.about.json``): COCO's list has no place for it.
+
+    Raises:
+        ValueError: a number is not finite; the file is as it was then. OSError: it cannot be written there.
+    """
+    try:
+        lines = [json.dumps(r, separators=(",", ":"), allow_nan=False) for r in results]
+    except ValueError as error:
+        raise ValueError(f"{file} is not written: a detection has a number that is not finite ({error})") from error
+    with written_whole(file) as unfinished:
+        unfinished.write_text("[" + ",\n".join(lines) + "]\n", encoding="utf-8")
+    if about is not None:
+        file.with_suffix(".about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def load_results(file: Path, truth: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Results of ours or of any other program: a list, each with image_id, category_id, bbox and score.
+
+    ``bbox`` is x, y, width, height in pixels of the original image; what else an entry has is kept.
+
+    Args:
+        truth: in COCO's format, whose images and categories the results name.
+
+    Raises:
+        ValueError: it is not such a file, or not one of this truth; names the first entry that is wrong. OSError: it
+            cannot be read.
+    """
+    results = read_json(file)
+    if not isinstance(results, list):
+        raise ValueError(f"{file} is no list: expected COCO's results, [{{{', '.join(_PARTS)}}}, …]")
+    images = {image["id"]: [image.get("height"), image.get("width")] for image in truth["images"]}
+    categories = {category["id"] for category in truth["categories"]}
+    for number, entry in enumerate(results):
+        if wrong := _wrong(entry, images, categories):
+            raise ValueError(f"{file}: entry {number} (from 0) {wrong}")
+    return results
+
+
+def _wrong(entry: Any, images: Mapping[Any, list[Any]], categories: set[Any]) -> str:
+    """What is wrong with an entry, "" if nothing is."""
+
+    def number(value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+    if not isinstance(entry, dict):
+        return f"is no object with {', '.join(_PARTS)}: write COCO's results"
+    if missing := [part for part in _PARTS if part not in entry]:
+        return f"lacks {', '.join(missing)}: write COCO's results"
+    box, score = entry["bbox"], entry["score"]
+    if not (isinstance(box, list) and len(box) == 4 and all(map(number, box)) and min(box[2:]) >= 0):
+        return f"has the bbox {box!r}: expected x, y, width, height, finite and in pixels"
+    if not number(score):
+        return f"has the score {score!r}: expected a finite number"
+    for what, known in (("image", images), ("category", categories)):
+        value = entry[f"{what}_id"]
+        if not isinstance(value, int | str) or isinstance(value, bool) or value not in known:
+            return f"is of {what} {value!r}, which the data set does not have: {_REMEDY}"
+    mask, size = entry.get("segmentation", {"counts": "", "size": images[entry["image_id"]]}), images[entry["image_id"]]
+    if not isinstance(mask, dict) or "counts" not in mask or "size" not in mask:
+        return "has a segmentation that is no run lengths, {size, counts}: write those, or leave it out"
+    if list(mask["size"]) != size:
+        return f"has a mask of height and width {mask['size']}, and its image has {size}: {_REMEDY}"
+    return ""
+
+
+# ---------------------------------------------------------------------------------------------------------- the numbers
 
 
 def evaluate(
     truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], voc: bool = False, masks: bool = False
-) -> Evaluation:
+) -> dict[str, Any]:
     """Measure results against the truth, both in COCO's format.
 
     Args:
         voc: also by PASCAL VOC's rules. masks: also by the masks of objects and results.
 
+    Returns:
+        ``images``, ``objects`` (to be found: without difficult ones and crowd regions) and ``detections``, numbers;
+        ``boxes`` and ``masks`` of ``coco_metrics``, with the ``objects`` of each class; ``voc`` of ``voc_metrics``;
+        ``errors`` of ``error_types``, of boxes.
+
     Raises:
         ValueError: faster-coco-eval is missing; or a mask is, and masks are wanted.
     """
-    names = {c["id"]: str(c["name"]) for c in sorted(truth["categories"], key=lambda c: c["id"])}
-    objects = dict.fromkeys(names.values(), 0)
-    for a in truth["annotations"]:
-        objects[names[a["category_id"]]] += not (a.get("iscrowd") or a.get("difficult"))
-    return Evaluation(
-        images=len(truth["images"]),
-        objects=objects,
-        detections=len(results),
-        boxes=coco_metrics(truth, results),
-        masks=coco_metrics(truth, results, "segm") if masks else None,
-        voc=voc_metrics(truth, results) if voc else None,
-        errors=error_types(truth, results),
-    )
+    names = {c["id"]: str(c["name"]) for c in truth["categories"]}
+    wanted = [names[a["category_id"]] for a in truth["annotations"] if not metrics.ignored(a)]
+    found: dict[str, Any] = {"images": len(truth["images"]), "objects": len(wanted), "detections": len(results)}
+    found["boxes"] = metrics.coco_metrics(truth, results)
+    if masks:
+        found["masks"] = metrics.coco_metrics(truth, results, "segm")
+    for part in ("boxes", "masks")[: 1 + masks]:
+        for name, numbers in found[part]["classes"].items():
+            numbers["objects"] = wanted.count(name)
+    if voc:
+        found["voc"] = metrics.voc_metrics(truth, results)
+    found["errors"] = metrics.error_types(truth, results)
+    return found
 
 
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def table(found: Mapping[str, Any]) -> list[str]:
+    """What ``evaluate`` found, in per cent: AP, by size, recall, classes, errors; – where there is no object."""
+    coco = {f"COCO, {part}": found[part] for part in ("boxes", "masks") if part in found}
+    voc = {f"VOC, {rule}": numbers for rule, numbers in found.get("voc", {}).items()}
+    blocks = [
+        (["", "AP", "AP50", "AP75"], coco | voc, ("AP", "AP50", "AP75")),
+        (["AP by size", "small", "medium", "large"], coco, ("AP_small", "AP_medium", "AP_large")),
+        (
+            ["recall (AR)", "1", "10", "100", "small", "medium", "large"],
+            coco,
+            ("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
+        ),
+    ]
+    parts = [[head, *([k, *(_percent(n[m]) for m in keys)] for k, n in rows.items())] for head, rows, keys in blocks]
+    head = ["class", "objects", "AP", "AP50", *(["masks AP", "masks AP50"] if "masks" in found else [])]
+    parts.append([[*head, *(f"AP50 {rule}" for rule in metrics.RULES if voc)]])
+    for name, numbers in found["boxes"]["classes"].items():
+        shares = [n["classes"][name][m] for n in coco.values() for m in ("AP", "AP50")]
+        shares += [n["classes"][name]["AP50"] for n in voc.values()]
+        parts[-1].append([name, str(numbers["objects"]), *map(_percent, shares)])
+    lost, counts = found["errors"]["lost"], found["errors"]["counts"]
+    errors = [[kind, _percent(lost[kind]), str(counts[kind])] for kind in metrics.KINDS]
+    parts.append([["error at IoU 0.5", "AP50 lost", "count"], *errors])
+    said = f"{found['objects']} objects in {found['images']} images, {found['detections']} detections; per cent"
+    return [said, *(line for part in parts for line in ("", *_aligned(part)))]
+
+
+def report(
+    truth: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    out: Path,
+    voc: bool,
+    masks: bool,
+    title: str,
+    data: DetectionData | None = None,
+    pictures: int = 0,
+) -> list[str]:
+    """Evaluate results and write ``evaluation.json``, ``evaluation.txt`` and ``figures/`` into a folder.
+
+    Args:
+        truth, results: in COCO's format. voc: also by PASCAL VOC's rules, as always of data in its layout. masks: also
+            by the masks. title: of the figures. data: the images, where they are at hand; ``pictures`` of them are
+            drawn with what was found.
+
+    Returns:
+        Lines to print.
+    """
+    found = evaluate(truth, results, voc or (data is not None and data.metric == "voc"), masks)
+    lines = table(found)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "evaluation.json").write_text(json.dumps(_plain(found), indent=1) + "\n")
+    (out / "evaluation.txt").write_text("\n".join(lines) + "\n")
+    written = [out / "evaluation.json", out / "evaluation.txt"]
+    drawn = {}
+    if found["objects"]:
+        classes, errors = found["boxes"]["classes"], found["errors"]
+        curves, ap50 = ({name: c[part] for name, c in classes.items()} for part in ("precision", "AP50"))
+        drawn["precision_recall"] = figures.precision_recall(curves, ap50, title)
+        drawn["error_types"] = figures.error_types(errors["lost"], errors["counts"], errors["AP50"], title)
+    if data is not None and pictures:
+        shown = _detected(data, results, pictures)
+        for start in range(0, len(shown), _A_SHEET):
+            name = f"detections_{1 + start // _A_SHEET}" if len(shown) > _A_SHEET else "detections"
+            drawn[name] = figures.detections(shown[start : start + _A_SHEET], classes=data.classes, note=title)
+    for name, figure in drawn.items():
+        written.append(out / "figures" / f"{name}.png")
+        figures.save(figure, written[-1])
+    return [*lines, "", "written: " + ", ".join(str(file) for file in written)]
+
+
+def _plain(found: Any) -> Any:
+    """For JSON: without arrays, None for NaN."""
+    if isinstance(found, dict):
+        return {key: _plain(value) for key, value in found.items() if not isinstance(value, np.ndarray)}
+    return None if isinstance(found, float) and math.isnan(found) else found
 
 
 def _percent(value: float) -> str:
-    return _NONE if math.isnan(value) else f"{round(100 * value, 1) + 0.0:.1f}"  # no -0.0
+    return "–" if math.isnan(value) else f"{round(100 * value, 1) + 0.0:.1f}"  # no -0.0
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
     """Names to the left, numbers to the right of their columns."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+
+
+def _detected(data: DetectionData, results: Sequence[Mapping[str, Any]], count: int) -> list[figures.DetectedPicture]:
+    """``count`` images, evenly over the data, with what was found and what there is."""
+    names = dict(zip(data.category_ids, data.classes, strict=True))
+    shown = []
+    for i in sorted({int(i) for i in np.linspace(0, len(data) - 1, min(count, len(data)))}):
+        image = data.load(i)
+        width = image.width
+        image.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
+        scale, objects = image.width / width, data.objects(i)
+        here = [r for r in results if r["image_id"] == data.image_ids[i]]
+        masks = [_mask(r["segmentation"], image.size) for r in here if isinstance(r.get("segmentation"), dict)]
+        boxes = np.array([r["bbox"] for r in here], dtype=np.float64).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        shown.append(
+            figures.DetectedPicture(
+                image=np.asarray(image),
+                name=data.name(i),
+                boxes=boxes * scale,
+                scores=np.array([r["score"] for r in here], dtype=np.float64),
+                labels=[names[r["category_id"]] for r in here],
+                masks=np.stack(masks) if here and len(masks) == len(here) else None,
+                truth_boxes=objects.boxes * scale,
+                truth_labels=[data.classes[k] for k in objects.labels],
+                uncounted=objects.crowd | objects.difficult,
+            )
+        )
+    return shown
+
+
+def _mask(runs: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
+    """A mask ``(H, W)`` bool at the size (width, height) of the image in the figure."""
+    whole = metrics.coco_api().mask.decode(metrics.text_runs(runs))
+    return np.asarray(Image.fromarray(whole * 255).resize(size)) >= 128

@@ -1,4 +1,4 @@
-"""plrc.detection.data and .objects: small sets of every layout made here, whose boxes are known; real sets too."""
+"""Small sets of every layout made here, whose boxes are known; real sets too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from plrc.data.coco import outline_mask
-from plrc.detection.data import ground_truth_of_json, open_detection_data
+from plrc.detection.data import open_detection_data, truth_of_json
 
 W, H = 40, 30
 
@@ -153,7 +153,7 @@ def test_a_turned_picture_has_upright_boxes_masks_and_truth(tmp_path):
     picture(tmp_path / "v" / "JPEGImages" / "a.jpg", orientation=6)
     for path in (coco, voc):
         data = open_detection_data([path])
-        assert data.size(0) == data.load(0).size == (H, W)
+        assert data.load(0).size == (H, W)
         np.testing.assert_allclose(data.objects(0).boxes, [[H - 15, 4, H - 5, 24]], rtol=1e-12)
         truth = data.truth()
         assert (truth["images"][0]["width"], truth["images"][0]["height"]) == (H, W)
@@ -250,11 +250,11 @@ def test_what_has_no_boxes_is_named(tmp_path):
     for name in ("x/a.jpg", "y/b.jpg"):
         picture(tmp_path / "folders" / name)
     for path, known in (("folders", "in class folders"), ("folders/x", "of which nothing is known")):
-        with pytest.raises(ValueError, match=rf"{path} holds pictures {known}, without boxes: give PASCAL VOC"):
+        with pytest.raises(ValueError, match=rf"{path} holds images {known}, without boxes: give PASCAL VOC"):
             open_detection_data([str(tmp_path / path)])
     with pytest.raises(ValueError, match="no data set"):
         open_detection_data([])
-    with pytest.raises(ValueError, match="no picture has an object"):
+    with pytest.raises(ValueError, match="no image has an object"):
         open_detection_data([voc_set(tmp_path / "empty", {"a": ""})])
 
 
@@ -287,7 +287,7 @@ def test_a_coco_file_is_read_without_its_pictures(tmp_path):
     coco = Path(coco_set(tmp_path, [entry(71, 7, [4, 5, 20, 10]), entry(72, 21, [1, 1, 0, 3], 5, area=7.5)]))
     for file in (coco / "val").iterdir():
         file.unlink()
-    truth = ground_truth_of_json(coco / "annotations" / "instances_val.json")
+    truth = truth_of_json(coco / "annotations" / "instances_val.json")
     assert [a["area"] for a in truth["annotations"]] == [200, 7.5]
     assert [a["id"] for a in truth["annotations"]] == [71, 72]
     assert {a["iscrowd"] for a in truth["annotations"]} == {0}
@@ -313,14 +313,14 @@ def test_what_is_wrong_with_a_coco_file_is_said(tmp_path, change, message):
     content = {"images": [{"id": 7}], "annotations": [item], "categories": CATEGORIES}
     file.write_text(json.dumps(content) if change.isalpha() else change)
     with pytest.raises(ValueError, match=message):
-        ground_truth_of_json(file)
+        truth_of_json(file)
 
 
 # ------------------------------------------------------------------------------------------------------------ real sets
 
 
 def test_the_metric_fixture(shared_data):
-    truth = ground_truth_of_json(shared_data("coco-metric-fixture") / "sampled_gts_bbox_area.json")
+    truth = truth_of_json(shared_data("coco-metric-fixture") / "sampled_gts_bbox_area.json")
     assert (len(truth["images"]), len(truth["annotations"]), len(truth["categories"])) == (100, 830, 80)
 
 

@@ -8,27 +8,25 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from plrc.backbones import build
-from plrc.detection.design import Design
 from plrc.detection.detector import Detector
-from plrc.detection.roi_heads import Regions
-from plrc.detection.rpn import Limits
-from plrc.detection.target import Detections, Target
+from plrc.detection.stages import Regions
+from plrc.detection.types import Architecture, Detections, Target
 
 CLASSES = ("red", "green")
-TINY = Design(arch="tiny", neck="fpn", classes=CLASSES, roi_per_image=32)
-DESIGNS = {
-    "tiny-mask": Design(arch="tiny", neck="fpn", classes=CLASSES, masks=True, head_norm=True, roi_per_image=8),
-    "c4-mask": Design(arch="resnet18", neck="c4", classes=CLASSES, masks=True, roi_per_image=8),
-    "fpn": Design(arch="resnet18", neck="fpn", classes=CLASSES, roi_per_image=8),
+TINY = Architecture(arch="tiny", neck="fpn", classes=CLASSES, roi_per_image=32)
+ARCHITECTURES = {
+    "tiny-mask": Architecture(arch="tiny", neck="fpn", classes=CLASSES, masks=True, head_norm=True, roi_per_image=8),
+    "c4-mask": Architecture(arch="resnet18", neck="c4", classes=CLASSES, masks=True, roi_per_image=8),
+    "fpn": Architecture(arch="resnet18", neck="fpn", classes=CLASSES, roi_per_image=8),
 }
 TERMS = {"rpn_objectness", "rpn_box", "box_class", "box_regression"}
 
 
-def detector(design: Design, seed: int = 0) -> Detector:
+def detector(architecture: Architecture, seed: int = 0) -> Detector:
     """With few proposals, which is all that makes it quicker."""
     torch.manual_seed(seed)
-    model = Detector(design)
-    model.rpn.limits = {True: Limits(100, 30), False: Limits(100, 20)}
+    model = Detector(architecture)
+    model.rpn.limits = {True: (100, 30), False: (100, 20)}
     return model
 
 
@@ -81,14 +79,14 @@ def test_learns_one_picture_and_finds_its_objects() -> None:
     assert torch.equal(found.labels[best][overlap.argmax(1)], target.labels)
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_parameter_gets_a_gradient_with_and_without_objects(name: str) -> None:
-    model = detector(DESIGNS[name])
+    model = detector(ARCHITECTURES[name])
     one, nothing = scene(ONE), scene(NOTHING, 50, 70)
     for pictures in ([one, nothing], [nothing, nothing]):
         model.zero_grad()
         terms = losses(model, [image for image, _ in pictures], [target for _, target in pictures])
-        assert set(terms) == (TERMS | {"mask"} if model.design.masks else TERMS)
+        assert set(terms) == (TERMS | {"mask"} if model.architecture.masks else TERMS)
         assert all(term.isfinite() and term.dtype == torch.float32 for term in terms.values())
         torch.stack(list(terms.values())).sum().backward()
         missing = [key for key, parameter in model.named_parameters() if parameter.grad is None]
@@ -98,12 +96,12 @@ def test_every_parameter_gets_a_gradient_with_and_without_objects(name: str) -> 
     assert terms.get("mask", 0) == 0
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_detections_have_the_promised_shapes(name: str) -> None:
-    model = detector(DESIGNS[name])
+    model = detector(ARCHITECTURES[name])
     torch.nn.init.normal_(model.box_predictor.cls_score.weight, std=0.3)
     sizes = [(64, 96), (50, 70)]
-    side = 14 if model.design.neck == "c4" else 28
+    side = 14 if model.architecture.neck == "c4" else 28
     for found, (height, width) in zip(find(model, [scene(ONE, *size)[0] for size in sizes]), sizes, strict=True):
         count = len(found.boxes)
         assert 0 < count <= 100
@@ -113,7 +111,7 @@ def test_detections_have_the_promised_shapes(name: str) -> None:
         assert set(found.labels.tolist()) <= {0, 1}
         assert (found.boxes >= 0).all()
         assert (found.boxes <= torch.tensor([width, height] * 2)).all()
-        if model.design.masks:
+        if model.architecture.masks:
             assert found.masks is not None
             assert found.masks.shape == (count, side, side)
             assert ((found.masks >= 0) & (found.masks <= 1)).all()
@@ -121,16 +119,16 @@ def test_detections_have_the_promised_shapes(name: str) -> None:
             assert found.masks is None
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_finding_nothing_is_no_error(name: str) -> None:
-    model = detector(DESIGNS[name])
+    model = detector(ARCHITECTURES[name])
     with torch.no_grad():
         model.box_predictor.cls_score.bias[-1] = 50  # all is background
     image = scene(ONE)[0]
     for found in find(model, [image, image]):
         assert found.boxes.shape == (0, 4)
         assert found.masks is None or found.masks.shape[0] == 0
-    model.rpn.limits[False] = Limits(100, 0)  # not even a proposal
+    model.rpn.limits[False] = (100, 0)  # not even a proposal
     assert len(find(model, [image])[0].boxes) == 0
 
 
@@ -151,7 +149,7 @@ def test_a_picture_in_a_batch_gives_what_it_gives_alone() -> None:
 def test_pictures_are_normalised_and_then_padded_at_the_right_and_below() -> None:
     batches: list[Tensor] = []
     for name, shape in (("fpn", (64, 96)), ("c4-mask", (40, 70))):
-        model = detector(DESIGNS[name])
+        model = detector(ARCHITECTURES[name])
         model.backbone.get_submodule("conv1").register_forward_pre_hook(lambda _, given: batches.append(given[0]))
         image = torch.full((3, 40, 50), 255, dtype=torch.uint8)
         model.features([image, image.new_zeros(3, 33, 70)])
@@ -164,9 +162,9 @@ def test_pictures_are_normalised_and_then_padded_at_the_right_and_below() -> Non
         assert not batch[1, :, 33:].any()
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_bf16_autocast_trains_and_detects_in_float32_boxes(name: str) -> None:
-    model = detector(DESIGNS[name])
+    model = detector(ARCHITECTURES[name])
     torch.nn.init.normal_(model.box_predictor.cls_score.weight, std=0.3)
     image, target = scene(ONE)
     with torch.autocast("cpu", torch.bfloat16):
@@ -192,7 +190,7 @@ def test_a_step_repeats_with_the_seed() -> None:
 
 def test_c4_masks_see_the_regions_of_the_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second stage runs once in training: the mask head takes its maps of the very regions that hold objects."""
-    model = detector(DESIGNS["c4-mask"])
+    model = detector(ARCHITECTURES["c4-mask"])
     given: list[Tensor] = []
     kept: list[list[Regions]] = []
     model.mask_predictor.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
@@ -213,7 +211,7 @@ def test_c4_masks_see_the_regions_of_the_objects(monkeypatch: pytest.MonkeyPatch
 
 def test_a_pre_trained_trunk_becomes_part_of_the_detector() -> None:
     trunk = build("resnet18")
-    model = Detector(DESIGNS["fpn"], trunk)
+    model = Detector(ARCHITECTURES["fpn"], trunk)
     assert model.backbone is trunk
     assert {id(p) for p in trunk.parameters()} <= {id(p) for p in model.parameters()}
     names = set(model.state_dict())
@@ -231,6 +229,6 @@ def test_input_that_cannot_be_trained_on_is_an_error() -> None:
     flat = Target(torch.tensor([[10.0, 10, 10, 30]]), torch.tensor([0]))
     with pytest.raises(ValueError, match="without area"):
         model([image], [flat])
-    masked = detector(DESIGNS["tiny-mask"])
+    masked = detector(ARCHITECTURES["tiny-mask"])
     with pytest.raises(ValueError, match="without masks"):
         masked([image], [Target(target.boxes, target.labels)])

@@ -1,15 +1,21 @@
-"""All measures of one list of results, for a file and for people."""
+"""A list of results: its numbers as a file and as a table, the file itself, masks in it, and plrc detect eval."""
 
 from __future__ import annotations
 
 import json
+import math
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is missing: pip install 'plrc[detection]'")
 
-from plrc.detection.evaluate import evaluate
+from plrc.cli import main
+from plrc.data.coco import outline_mask
+from plrc.detection.evaluate import evaluate, load_results, masks_to_rle, report, save_results, table
 
 SQUARE = {"size": [100, 100], "counts": [1010, *[30, 70] * 29, 30, 100 * 100 - 1010 - 100 * 29 - 30]}
 TRUTH: dict[str, Any] = {
@@ -31,45 +37,41 @@ RESULTS: list[dict[str, Any]] = [
 def test_the_table_says_what_was_found():
     # cat: one of two found, nothing false. COCO 51/101 of the recalls, VOC's eleven points 6/11, all points 1/2.
     # dog: all found. Mean AP50: COCO 75.2, 11-point 77.3, all-point 75.0.
-    found = evaluate(TRUTH, RESULTS, voc=True, masks=True)
-    assert (
-        found.table().splitlines()
-        == found.lines
-        == [
-            "3 objects in 2 pictures, 2 detections; per cent",
-            "",
-            "                  AP  AP50  AP75",
-            "COCO, boxes     75.2  75.2  75.2",
-            "COCO, masks     75.2  75.2  75.2",
-            "VOC, 11-point   77.3  77.3  77.3",
-            "VOC, all-point  75.0  75.0  75.0",
-            "",
-            "AP by size   small  medium  large",
-            "COCO, boxes   75.2       –      –",
-            "COCO, masks   75.2       –      –",
-            "",
-            "recall (AR)     1    10   100  small  medium  large",
-            "COCO, boxes  75.0  75.0  75.0   75.0       –      –",
-            "COCO, masks  75.0  75.0  75.0   75.0       –      –",
-            "",
-            "class  objects     AP   AP50  masks AP  masks AP50  AP50 11-point  AP50 all-point",
-            "cat          2   50.5   50.5      50.5        50.5           54.5            50.0",
-            "cow          0      –      –         –           –              –               –",
-            "dog          1  100.0  100.0     100.0       100.0          100.0           100.0",
-            "",
-            "error at IoU 0.5  AP50 lost  count",
-            "classification          0.0      0",
-            "localisation            0.0      0",
-            "both                    0.0      0",
-            "duplicate               0.0      0",
-            "background              0.0      0",
-            "missed                 24.8      1",
-        ]
-    )
+    assert table(evaluate(TRUTH, RESULTS, voc=True, masks=True)) == [
+        "3 objects in 2 images, 2 detections; per cent",
+        "",
+        "                  AP  AP50  AP75",
+        "COCO, boxes     75.2  75.2  75.2",
+        "COCO, masks     75.2  75.2  75.2",
+        "VOC, 11-point   77.3  77.3  77.3",
+        "VOC, all-point  75.0  75.0  75.0",
+        "",
+        "AP by size   small  medium  large",
+        "COCO, boxes   75.2       –      –",
+        "COCO, masks   75.2       –      –",
+        "",
+        "recall (AR)     1    10   100  small  medium  large",
+        "COCO, boxes  75.0  75.0  75.0   75.0       –      –",
+        "COCO, masks  75.0  75.0  75.0   75.0       –      –",
+        "",
+        "class  objects     AP   AP50  masks AP  masks AP50  AP50 11-point  AP50 all-point",
+        "cat          2   50.5   50.5      50.5        50.5           54.5            50.0",
+        "cow          0      –      –         –           –              –               –",
+        "dog          1  100.0  100.0     100.0       100.0          100.0           100.0",
+        "",
+        "error at IoU 0.5  AP50 lost  count",
+        "classification          0.0      0",
+        "localisation            0.0      0",
+        "both                    0.0      0",
+        "duplicate               0.0      0",
+        "background              0.0      0",
+        "missed                 24.8      1",
+    ]
 
 
-def test_the_summary_is_json_with_none_for_what_is_unknown():
-    found = json.loads(json.dumps(evaluate(TRUTH, RESULTS, voc=True, masks=True).summary(), allow_nan=False))
+def test_the_file_has_null_for_what_is_unknown(tmp_path):
+    report(TRUTH, RESULTS, tmp_path, True, True, "")
+    found = json.loads((tmp_path / "evaluation.json").read_text())
     assert list(found) == ["images", "objects", "detections", "boxes", "masks", "voc", "errors"]
     assert (found["images"], found["objects"], found["detections"]) == (2, 3, 2)
     assert found["boxes"]["AP50"] == pytest.approx((51 / 101 + 1) / 2)
@@ -79,20 +81,243 @@ def test_the_summary_is_json_with_none_for_what_is_unknown():
     assert found["voc"]["all-point"]["classes"]["cat"]["AP50"] == pytest.approx(1 / 2)
     assert found["errors"]["counts"]["missed"] == 1
     assert found["errors"]["lost"]["missed"] == pytest.approx((1 - 51 / 101) / 2)
+    assert (tmp_path / "evaluation.txt").read_text().splitlines()[0].startswith("3 objects in 2 images")
+    assert sorted(f.name for f in (tmp_path / "figures").iterdir()) == ["error_types.png", "precision_recall.png"]
 
 
-def test_only_what_is_asked_for():
+def test_only_what_is_asked_for_and_nothing_of_nothing(tmp_path):
     found = evaluate(TRUTH, RESULTS)
-    assert (found.voc, found.masks) == (None, None)
-    assert set(found.summary()) == {"images", "objects", "detections", "boxes", "errors"}
-    assert not any("VOC" in line or "mask" in line for line in found.lines)
+    assert set(found) == {"images", "objects", "detections", "boxes", "errors"}
+    assert not any("VOC" in line or "mask" in line for line in table(found))
+    assert evaluate(TRUTH, [], voc=True, masks=True)["voc"]["11-point"]["AP50"] == 0
+    lines = report(TRUTH | {"annotations": []}, RESULTS, tmp_path, True, True, "")
+    assert lines[3].split() == ["COCO,", "boxes", "–", "–", "–"]
+    empty = json.loads((tmp_path / "evaluation.json").read_text())
+    assert empty["voc"]["11-point"]["AP50"] is empty["errors"]["lost"]["missed"] is None
+    assert not (tmp_path / "figures").exists()
 
 
-def test_without_results_and_without_objects():
-    nothing = evaluate(TRUTH, [], voc=True, masks=True)
-    assert nothing.summary()["voc"]["11-point"]["AP50"] == 0
-    empty = evaluate(TRUTH | {"annotations": []}, RESULTS, voc=True, masks=True)
-    assert empty.summary()["voc"]["11-point"]["AP50"] is None
-    assert empty.summary()["errors"]["lost"]["missed"] is None
-    assert empty.lines[3].split() == ["COCO,", "boxes", "–", "–", "–"]
-    json.dumps([nothing.summary(), empty.summary()], allow_nan=False)
+# ----------------------------------------------------------------------------------------------- the file of detections
+
+
+CATS: dict[str, Any] = {
+    "images": [{"id": 5, "file_name": "a.jpg", "width": 40, "height": 30}],
+    "categories": [{"id": 2, "name": "cat"}],
+    "annotations": [],
+}
+GOOD: dict[str, Any] = {"image_id": 5, "category_id": 2, "bbox": [1.1, 2, 3.25, 4], "score": 0.1234567891}
+
+
+def test_results_there_and_back(tmp_path: Path):
+    masked = GOOD | {"segmentation": {"size": [30, 40], "counts": "abc"}}
+    for results in ([], [GOOD], [GOOD, masked]):
+        file = tmp_path / "new" / "detections.json"
+        save_results(file, results)
+        assert load_results(file, CATS) == results
+        assert json.loads(file.read_text()) == results  # as any other tool reads it
+        assert [f.name for f in file.parent.iterdir()] == ["detections.json"]
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "detections.json"
+    save_results(file, [GOOD])
+    with pytest.raises(ValueError, match=r"detections\.json is not written.*not finite"):
+        save_results(file, [GOOD | {"score": float("nan")}])
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", full)
+        with pytest.raises(OSError, match="No space"):
+            save_results(file, [])
+    assert load_results(file, CATS) == [GOOD]
+    assert [f.name for f in tmp_path.iterdir()] == ["detections.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[{", "is not JSON"),
+        ('{"annotations": []}', "is no list"),
+        ("[3]", r"entry 0 .* is no object with image_id"),
+    ],
+)
+def test_what_is_no_list_of_results(tmp_path: Path, text: str, message: str):
+    file = tmp_path / "r.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=rf"r\.json.*{message}"):
+        load_results(file, CATS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"score": None}, "the score None"),
+        ({"score": float("nan")}, "the score nan: expected a finite number"),
+        ({"score": True}, "the score True"),
+        ({"bbox": [0, 0, float("inf"), 1]}, r"the bbox \[0, 0, inf, 1\]"),
+        ({"bbox": [0, 0, 1]}, r"the bbox \[0, 0, 1\]"),
+        ({"bbox": [0, 0, -1, 1]}, r"the bbox \[0, 0, -1, 1\]"),
+        ({"bbox": "0 0 1 1"}, "the bbox '0 0 1 1'"),
+        ({"image_id": 6}, "of image 6, which the data set does not have: give the --data"),
+        ({"image_id": [5]}, r"of image \[5\]"),
+        ({"image_id": "5"}, "of image '5'"),
+        ({"category_id": 1}, "category 1, which the data set does not have: give the --data"),
+    ],
+)
+def test_an_entry_that_is_wrong_is_named(tmp_path: Path, change: dict[str, Any], message: str):
+    file = tmp_path / "r.json"
+    file.write_text(json.dumps([GOOD, GOOD | change, GOOD | change]))
+    with pytest.raises(ValueError, match=rf"r\.json: entry 1 \(from 0\) .*{message}"):
+        load_results(file, CATS)
+
+
+@pytest.mark.parametrize("part", ["image_id", "category_id", "bbox", "score"])
+def test_an_entry_that_lacks_a_part(tmp_path: Path, part: str):
+    file = tmp_path / "r.json"
+    file.write_text(json.dumps([{k: v for k, v in GOOD.items() if k != part}]))
+    with pytest.raises(ValueError, match=rf"r\.json: entry 0 \(from 0\) lacks {part}"):
+        load_results(file, CATS)
+
+
+def test_a_missing_file(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
+        load_results(tmp_path / "nowhere.json", CATS)
+
+
+# --------------------------------------------------------------------------------------------------------------- masks
+
+
+def pasted(mask: torch.Tensor, box: list[float], width: int, height: int) -> np.ndarray:
+    """``(height, width)`` bool, read by our own reader of run lengths."""
+    (found,) = masks_to_rle(mask[None], torch.tensor([box]), width, height)
+    assert json.loads(json.dumps(found)) == found
+    assert found["size"] == [height, width]
+    return outline_mask(found, height, width)
+
+
+def disk(cells: int = 28) -> torch.Tensor:
+    """A soft disk, half as wide as the box: 0.5 at its border, by distance."""
+    at = (torch.arange(cells) + 0.5) / cells - 0.5
+    return (0.5 + (0.25 - torch.hypot(at[:, None], at)) * 4).clamp(0, 1)
+
+
+def test_a_disk_has_its_area_and_its_centre():
+    found = pasted(disk(), [20.3, 10.6, 180.3, 90.6], 200, 120)  # 160 × 80: an ellipse of half axes 40 and 20
+    assert found.sum() == pytest.approx(math.pi * 40 * 20, rel=0.01)
+    y, x = np.nonzero(found)
+    assert (x + 0.5).mean() == pytest.approx(100.3, abs=0.1)
+    assert (y + 0.5).mean() == pytest.approx(50.6, abs=0.1)
+
+
+def test_a_full_mask_covers_the_pixels_whose_centre_is_in_the_box():
+    found = pasted(torch.ones(28, 28), [3.4, 5.6, 10.6, 9.4], 20, 15)
+    rows, columns = np.nonzero(found.any(1))[0], np.nonzero(found.any(0))[0]
+    assert columns.tolist() == list(range(3, 11))  # 3.5 … 10.5
+    assert rows.tolist() == list(range(6, 9))  # 6.5 … 8.5
+    assert found.sum() == 8 * 3
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.2, 0.37, 0.5])
+def test_mirrored_boxes_give_mirrored_pixels(shift: float):
+    # The left half is the object. In a picture 30 wide, a box and its mirror image, and the same from top to bottom.
+    half = torch.zeros(14, 14)
+    half[:, :7] = 1
+    half[:3] *= 0.7
+    box = [4 + shift, 6 + shift, 20.11 + shift, 19.34 + shift]  # no pixel centre on a border, where rounding decides
+    there = pasted(half, box, 30, 26)
+    mirrored = pasted(half.flip(1), [30 - box[2], box[1], 30 - box[0], box[3]], 30, 26)
+    upended = pasted(half.flip(0), [box[0], 26 - box[3], box[2], 26 - box[1]], 30, 26)
+    assert there.any()
+    np.testing.assert_array_equal(mirrored[:, ::-1], there)
+    np.testing.assert_array_equal(upended[::-1], there)
+
+
+def test_what_lies_outside_the_picture_is_cut_off():
+    full = pasted(disk(), [10, 10, 50, 50], 60, 60)
+    cut = pasted(disk(), [-20, -20, 20, 20], 24, 25)
+    np.testing.assert_array_equal(cut[:20, :20], full[30:50, 30:50])
+    assert not cut[20:].any()
+    assert not cut[:, 20:].any()
+    assert not pasted(disk(), [100, 100, 140, 140], 60, 60).any()
+
+
+def test_boxes_without_area_and_no_masks_at_all():
+    assert not pasted(torch.ones(28, 28), [5, 5, 5, 9], 20, 20).any()
+    nothing: list[dict[str, Any]] = masks_to_rle(torch.zeros(0, 28, 28), torch.zeros(0, 4), 20, 20)
+    assert nothing == []
+
+
+def test_several_masks_keep_their_order():
+    masks = torch.stack([torch.ones(7, 7), torch.zeros(7, 7), torch.ones(7, 7)])
+    boxes = torch.tensor([[0.0, 0, 4, 4], [0, 0, 9, 9], [2, 2, 5, 8]])
+    found = masks_to_rle(masks, boxes, 10, 10)
+    assert [int(outline_mask(f, 10, 10).sum()) for f in found] == [16, 0, 18]
+
+
+# --------------------------------------------------------------------------------------------------- plrc detect eval
+
+
+ONE_CAT = {
+    "images": [{"id": 7, "file_name": "a.jpg", "width": 100, "height": 80}],
+    "annotations": [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [10, 10, 40, 40], "area": 1600, "iscrowd": 0}],
+    "categories": [{"id": 3, "name": "cat"}],
+}
+RESULT = {"image_id": 7, "category_id": 3, "bbox": [10, 10, 40, 40], "score": 0.9}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a truth and results."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "truth.json").write_text(json.dumps(ONE_CAT))
+    (tmp_path / "results.json").write_text(json.dumps([RESULT]))
+    return tmp_path
+
+
+def test_results_are_measured_by_themselves(place, capsys):
+    assert main(["detect", "eval", "results.json", "--data", "truth.json", "--out", "of"]) == 0
+    assert "COCO, boxes  100.0  100.0  100.0" in capsys.readouterr().out
+    assert json.loads((place / "of" / "evaluation.json").read_text())["boxes"]["AP"] == pytest.approx(1)
+    assert sorted(f.name for f in (place / "of" / "figures").iterdir()) == ["error_types.png", "precision_recall.png"]
+
+
+def test_voc_is_measured_on_request(place, capsys):
+    assert main(["detect", "eval", "results.json", "--data", "truth.json", "--voc"]) == 0
+    assert "VOC, 11-point" in capsys.readouterr().out
+    assert (place / "runs" / f"eval-{place.name}-results" / "evaluation.json").is_file()
+
+
+def test_the_official_fixture_by_the_shell(shared_data, tmp_path, capsys):
+    folder = shared_data("coco-metric-fixture")
+    results, truth = folder / "cocoapi_results.json", folder / "sampled_gts_bbox_area.json"
+    assert main(["detect", "eval", str(results), "--data", str(truth), "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "evaluation.json").read_text())["boxes"]
+    expected = json.loads((folder / "expected.json").read_text())
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("eval results.json --data nowhere.json", "nowhere.json"),
+        ("eval nowhere.json --data truth.json", "nowhere.json"),
+        ("eval truth.json --data truth.json", "truth.json is no list"),
+        ("eval results.json --data scenes:2", "is of image 7, which the data set does not have"),
+        ("eval results.json --data truth.json --short-side 40", "--short-side would change nothing of results"),
+        ("eval results.json", "--data is missing"),
+        ("eval random:tiny --data scenes:2", "random:tiny"),
+        ("train --weights plrc:tiny --train scenes:4 --test scenes:2", "choose the neck fpn, or a ResNet"),
+        ("train --preset small --train scenes:4", "--test is missing: name a data set with boxes"),
+        ("train --preset small --train scenes:4 --test scenes:2 --seeds 0", "--seeds must be"),
+        ("convert random:tiny --to detectron2 --out a.pkl", "tiny"),
+        ("convert truth.json --to plrc --out a.pt", "truth.json"),
+    ],
+)
+def test_bad_input_is_one_sentence(place, capsys, words, message):
+    assert main(["detect", *words.split()]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[-1].startswith(f"plrc detect {words.split()[0]}")
+    assert message in said[-1]
+    assert not any("Traceback" in line for line in said)

@@ -12,16 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plrc.detection.design import Design
 from plrc.detection.detector import Detector
-from plrc.detection.detectron2 import to_detectron2
+from plrc.detection.files import to_detectron2
+from plrc.detection.types import Architecture
 
-VOC_C4 = Design(arch="resnet50", neck="c4", classes=tuple(map(str, range(20))))
-COCO_FPN = Design(arch="resnet50", neck="fpn", classes=tuple(map(str, range(80))))
+VOC_C4 = Architecture(arch="resnet50", neck="c4", classes=tuple(map(str, range(20))))
+COCO_FPN = Architecture(arch="resnet50", neck="fpn", classes=tuple(map(str, range(80))))
 SIZE = (320, 416)
 
 
-def weight(name: str, like: Tensor, design: Design) -> Tensor:
+def weight(name: str, like: Tensor, architecture: Architecture) -> Tensor:
     """The value of Detectron2's tensor of that name, by the rule of ../shared/facts/detectron2.md."""
     if name.endswith("num_batches_tracked"):
         return torch.zeros_like(like)
@@ -36,20 +36,20 @@ def weight(name: str, like: Tensor, design: Design) -> Tensor:
     if name.endswith("objectness_logits.weight"):
         value *= 2
     if name.endswith("cls_score.weight"):
-        value *= 2 if design.neck == "c4" else 1.5
+        value *= 2 if architecture.neck == "c4" else 1.5
     if "fpn_output" in name and value.ndim == 4:
         value *= 0.02
     return value
 
 
-def by_rule(design: Design) -> tuple[Detector, list[float]]:
+def by_rule(architecture: Architecture) -> tuple[Detector, list[float]]:
     """The model with these weights, and the sums of its first five 4-d tensors by Detectron2's names."""
-    model = Detector(design).eval()
+    model = Detector(architecture).eval()
     weights = {}
     for name, tensor in model.state_dict().items():
-        theirs = to_detectron2(name, design)
+        theirs = to_detectron2(name, architecture.neck)
         assert theirs is not None, name
-        weights[theirs] = (name, weight(theirs, tensor, design))
+        weights[theirs] = (name, weight(theirs, tensor, architecture))
     model.load_state_dict(dict(weights.values()))
     filters = [weights[name][1] for name in sorted(weights) if weights[name][1].ndim == 4]
     return model, [float(value.double().sum()) for value in filters[:5]]
@@ -61,15 +61,15 @@ def agree(actual: Tensor, golden: Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "design"),
+    ("file", "architecture"),
     [("detectron2_golden_c4.npz", VOC_C4), ("detectron2_golden_fpn.npz", COCO_FPN)],
     ids=["c4", "fpn"],
 )
-def test_computes_what_detectron2_computes(file: str, design: Design, facts: Callable[[str], Path]) -> None:
+def test_computes_what_detectron2_computes(file: str, architecture: Architecture, facts: Callable[[str], Path]) -> None:
     golden = {name: torch.from_numpy(value) for name, value in np.load(facts(file)).items()}
-    model, sums = by_rule(design)
+    model, sums = by_rule(architecture)
     np.testing.assert_allclose(sums, golden["weight_check"], rtol=1e-6)
-    if design.neck == "fpn":
+    if architecture.neck == "fpn":
         # Unlike what detectron2.md says, this file was made with Detectron2's default normalisation: the mean in the
         # order BGR and deviation 1, on the RGB picture. Features agree to 1e-6 so, and not at all otherwise.
         model.mean.copy_(model.mean.flip(0))
@@ -78,14 +78,14 @@ def test_computes_what_detectron2_computes(file: str, design: Design, facts: Cal
 
     with torch.inference_mode():
         features = model.features([image])
-        shown = features[0] if design.neck == "c4" else features[1]
+        shown = features[0] if architecture.neck == "c4" else features[1]
         agree(shown.mean(), golden["feature_mean"])
         agree(shown.std(), golden["feature_std"])
         agree(shown[0, :8, :6, :6], golden["feature_slice"])
 
-        proposals = model.propose(features, [SIZE])[0]
-        torch.testing.assert_close(proposals.boxes[:50], golden["proposals"], rtol=0, atol=0.05)
-        agree(proposals.logits[:50], golden["proposal_logits"])
+        boxes, proposal_logits = model.rpn.propose(model.rpn(features), [SIZE])[0]
+        torch.testing.assert_close(boxes[:50], golden["proposals"], rtol=0, atol=0.05)
+        agree(proposal_logits[:50], golden["proposal_logits"])
 
         vectors = model.box_head(model.region_maps(features, [golden["fixed_boxes"]]))
         logits, deltas = model.box_predictor(vectors)

@@ -1,4 +1,4 @@
-"""Whole fine-tuning runs: small ones, on a few scenes of 48 pixels, by the tiny network."""
+"""Whole fine-tuning runs: small ones, on a few scenes of 48 pixels, by the tiny backbone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,17 +15,17 @@ import torch
 import yaml
 from torch import nn
 
-from plrc.detection import finetune as module
+from plrc.detection import train as module
 from plrc.detection.config import PRESETS, FinetuneConfig
-from plrc.detection.design import Design
 from plrc.detection.detector import Detector
-from plrc.detection.finetune import finetune, make_optimizer, precise_statistics
-from plrc.detection.seeds import finetune_seeds, summarise
-from plrc.distributed import World, world
+from plrc.detection.train import finetune, make_optimizer, precise_statistics, summarise
+from plrc.detection.types import Architecture
+from plrc.distributed import World
 from plrc.options import load
-from plrc.run import EXIT_DONE, EXIT_PREEMPTED, Stop, read_log, stop_signals
+from plrc.queries import Run
+from plrc.run import EXIT_DONE, EXIT_PREEMPTED, Stop, read_log
 from plrc.schedules import step_learning_rate
-from plrc.views import draw_run
+from plrc.views import draw
 
 pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is missing: pip install -e '.[detection]'")
 
@@ -50,11 +50,6 @@ SMALL = {
 
 def small(out: Path, **changes: object) -> FinetuneConfig:
     return load(FinetuneConfig, PRESETS, "small", None, {**SMALL, "out": str(out), **changes})
-
-
-def run(config: FinetuneConfig) -> int:
-    with world() as here, stop_signals() as stop:
-        return finetune(config, here, stop)
 
 
 def torchrun(ranks: int, arguments: list[str]) -> str:
@@ -86,7 +81,7 @@ def state(out: Path) -> dict:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run from end to end."""
     out = tmp_path_factory.mktemp("whole")
-    assert run(small(out)) == EXIT_DONE
+    assert finetune(small(out)) == EXIT_DONE
     return out
 
 
@@ -108,17 +103,17 @@ def test_the_run_folder_holds_the_settings_the_log_the_detector_and_the_evaluati
 
 
 def test_a_drop_that_never_comes_is_told(tmp_path, capsys):
-    assert run(small(tmp_path, iterations=1, milestones=(1, 3), precise_bn=0, pictures=0)) == EXIT_DONE
+    assert finetune(small(tmp_path, iterations=1, milestones=(1, 3), precise_bn=0, pictures=0)) == EXIT_DONE
     told = capsys.readouterr().err
     assert "does not drop at 1 and 3, the run ends at step 1: set --milestones" in told
     assert "step 1/1 [" in told  # no terminal: a line a log step
 
 
 def test_its_curves_are_drawn_as_those_of_pre_training_are(whole):
-    drawing = draw_run([str(whole)])
-    assert drawing.lines[0].startswith(f"finished: {STEPS} steps")
+    drawing = draw(Run(runs=(str(whole),)))
+    assert drawing.lines[0].split()[:3] == ["finished", str(STEPS), "steps,"]
     headings = {axes.get_title() for axes in drawing.figure.axes}
-    assert {"objectness of anchors, loss", "class of regions, loss", "learning rate, 10⁻²"} <= headings
+    assert {"objectness of anchors, loss", "class of regions, loss", "learning rate"} <= headings
     assert "affinity loss" not in headings
 
 
@@ -132,11 +127,11 @@ def test_a_stopped_run_goes_on_bit_for_bit(stop_after, whole, tmp_path, monkeypa
         return step_of(*arguments)
 
     monkeypatch.setattr(module, "train_step", stopped)
-    assert run(small(tmp_path)) == EXIT_PREEMPTED
+    assert finetune(small(tmp_path)) == EXIT_PREEMPTED
     assert state(tmp_path)["step"] == stop_after
     monkeypatch.setattr(module, "train_step", step_of)
     torch.rand(7)  # the state of the global generator must not matter
-    assert run(small(tmp_path, resume="auto", workers=1)) == EXIT_DONE
+    assert finetune(small(tmp_path, resume="auto", workers=1)) == EXIT_DONE
     ours, theirs = state(tmp_path), state(whole)
     for name, tensor in theirs["model"].items():
         assert torch.equal(ours["model"][name], tensor), name
@@ -147,7 +142,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(stop_after, whole, tmp_path, monkeypa
 def test_a_finished_run_is_only_evaluated_again(whole, monkeypatch):
     monkeypatch.setattr(module, "train_step", None)
     before = (whole / "detections.json").read_text()
-    assert run(small(whole, resume="auto")) == EXIT_DONE
+    assert finetune(small(whole, resume="auto")) == EXIT_DONE
     assert (whole / "detections.json").read_text() == before
 
 
@@ -159,16 +154,16 @@ def test_a_stop_before_the_test_keeps_the_training(whole, tmp_path, monkeypatch)
         return statistics_of(*arguments)
 
     monkeypatch.setattr(module, "precise_statistics", stopped)
-    assert run(small(tmp_path)) == EXIT_PREEMPTED
+    assert finetune(small(tmp_path)) == EXIT_PREEMPTED
     assert (state(tmp_path)["step"], state(tmp_path)["precise"]) == (STEPS, False)
     monkeypatch.undo()
-    assert run(small(tmp_path, resume="auto")) == EXIT_DONE
+    assert finetune(small(tmp_path, resume="auto")) == EXIT_DONE
     assert (tmp_path / "detections.json").read_text() == (whole / "detections.json").read_text()
 
 
 def test_a_finished_run_is_tested_elsewhere_without_its_weights_at_hand(whole, tmp_path):
     last = str(whole / "checkpoints" / "last.pt")
-    assert run(small(tmp_path, resume=last, test=("scenes:2@5",))) == EXIT_DONE
+    assert finetune(small(tmp_path, resume=last, test=("scenes:2@5",))) == EXIT_DONE
     assert json.loads((tmp_path / "evaluation.json").read_text())["images"] == 2
     assert (tmp_path / "checkpoints" / "last.pt").is_file()
 
@@ -178,7 +173,7 @@ def test_a_converted_detector_is_not_trained_further(whole, tmp_path):
     del saved["optimizer"], saved["config"]
     torch.save(saved, tmp_path / "converted.pt")
     with pytest.raises(ValueError, match="weights alone"):
-        run(small(tmp_path / "run", resume=str(tmp_path / "converted.pt")))
+        finetune(small(tmp_path / "run", resume=str(tmp_path / "converted.pt")))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +186,7 @@ def test_a_converted_detector_is_not_trained_further(whole, tmp_path):
 )
 def test_another_run_is_not_continued(changes, message, whole):
     with pytest.raises(ValueError, match=message):
-        run(small(whole, **changes))
+        finetune(small(whole, **changes))
 
 
 @pytest.mark.parametrize(
@@ -199,30 +194,25 @@ def test_another_run_is_not_continued(changes, message, whole):
     [
         ({"weights": ""}, "--weights is missing"),
         ({"train": ()}, "--train is missing"),
-        ({"neck": "c5"}, "--neck must be c4 or fpn, not 'c5'"),
-        ({"neck": "c4"}, "the tiny network ends at stride 8 and has no c4"),
+        ({"neck": "c5"}, "--neck must be one of c4, fpn, not 'c5'"),
+        ({"seeds": 2, "resume": "last.pt"}, "--seeds are several runs, .* take --resume auto"),
+        ({"neck": "c4"}, "tiny has no fifth stage to be C4's head"),
         ({"train": ("nowhere",)}, "nowhere does not exist"),
-        ({"short_sides": (0,)}, "--short-sides must be pixels"),
+        ({"short_sides": (0,)}, "--short-sides must be at least 1"),
         ({"milestones": (4, 2)}, "--milestones must be rising steps"),
-        ({"momentum": 1.5}, "--momentum must lie between 0 and 1"),
-        ({"precise_bn": -1}, "--precise-bn must be 0 or more"),
+        ({"momentum": 1.5}, "--momentum must be below 1"),
+        ({"precise_bn": -1}, "--precise-bn must be at least 0"),
     ],
 )
 def test_bad_settings_say_the_remedy(changes, message, tmp_path):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        run(small(tmp_path, **changes))
+        finetune(small(tmp_path, **changes))
     assert not (tmp_path / "checkpoints").exists()
-
-
-def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path):
-    here = World(0, 3, torch.device("cpu"))
-    with pytest.raises(ValueError, match="--batch-size 2 must be a multiple of the 3 ranks"):
-        finetune(small(tmp_path), here, Stop())
 
 
 def test_a_diverged_run_stops_with_its_last_checkpoint(tmp_path):
     with pytest.raises(ValueError, match=r"lower --lr|diverged"):
-        run(small(tmp_path, lr=1e9, warmup=0, iterations=12, batch_size=2))
+        finetune(small(tmp_path, lr=1e9, warmup=0, iterations=12, batch_size=2))
 
 
 def test_the_recipes_are_the_published_ones():
@@ -248,7 +238,7 @@ def test_the_rate_follows_the_batch_and_on_request_the_iterations_too(tmp_path):
 
 
 def test_norms_do_not_decay():
-    detector = Detector(Design(arch="tiny", neck="fpn", classes=("a",)))
+    detector = Detector(Architecture(arch="tiny", neck="fpn", classes=("a",)))
     config = load(FinetuneConfig, PRESETS, "small", None, SMALL)
     decay = {
         id(p): group["weight_decay"] for group in make_optimizer(detector, config).param_groups for p in group["params"]
@@ -268,17 +258,17 @@ def test_precise_statistics_are_the_mean_over_batches(tmp_path):
         def forward(self, images: list, targets: object) -> None:
             self.norm(torch.stack(images))
 
-    class Batch:
-        def __init__(self, images: torch.Tensor) -> None:
-            self.images, self.targets = list(images), None
-
-        def to(self, device: object) -> Batch:
-            return self
+    @dataclass
+    class Image:
+        image: torch.Tensor
+        target: None = None
 
     model, images = Model(), torch.randn(3, 4, 3, 5, 5)
     model.norm(torch.full((4, 3, 5, 5), 9.0))  # what it remembers of earlier weights
     here = World(0, 1, torch.device("cpu"))
-    assert precise_statistics(model, iter([Batch(x) for x in images]), small(tmp_path, precise_bn=3), here, Stop())
+    assert precise_statistics(
+        model, iter([list(map(Image, x)) for x in images]), small(tmp_path, precise_bn=3), here, Stop()
+    )
     torch.testing.assert_close(model.norm.running_mean, images.mean(dim=(0, 1, 3, 4)))
     variances = torch.stack([x.var(dim=(0, 2, 3)) for x in images])
     torch.testing.assert_close(model.norm.running_var, variances.mean(dim=0))
@@ -286,8 +276,7 @@ def test_precise_statistics_are_the_mean_over_batches(tmp_path):
 
 
 def test_several_seeds_are_several_networks_and_their_mean(tmp_path):
-    with world() as here, stop_signals() as stop:
-        assert finetune_seeds(small(tmp_path, seed=5, pictures=0), 2, here, stop) == EXIT_DONE
+    assert finetune(small(tmp_path, seed=5, seeds=2, pictures=0)) == EXIT_DONE
     summary = json.loads((tmp_path / "seeds.json").read_text())
     assert summary["seeds"] == [5, 6]
     values = [json.loads((tmp_path / f"seed_{k}" / "evaluation.json").read_text())["boxes"]["AP50"] for k in (5, 6)]
@@ -297,15 +286,10 @@ def test_several_seeds_are_several_networks_and_their_mean(tmp_path):
     assert not torch.allclose(ours, theirs)
 
 
-def test_several_seeds_do_not_go_on_from_one_file(tmp_path):
-    with pytest.raises(ValueError, match="take --resume auto"):
-        finetune_seeds(small(tmp_path, resume="last.pt"), 2, World(0, 1, torch.device("cpu")), Stop())
-
-
 def test_a_summary_keeps_what_nobody_knows():
     found = summarise([{"AP": 0.5, "AP_small": None}, {"AP": 0.7, "AP_small": 0.1}])
     assert found == {
-        "AP": {"mean": pytest.approx(0.6), "deviation": pytest.approx(0.1414, abs=1e-4), "values": [0.5, 0.7]},
+        "AP": {"mean": pytest.approx(0.6), "std": pytest.approx(0.1414, abs=1e-4), "values": [0.5, 0.7]},
         "AP_small": None,
     }
 

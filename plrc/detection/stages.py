@@ -1,0 +1,330 @@
+"""The two stages of an R-CNN: proposals of regions that may hold an object, and what becomes of each region.
+
+They compute what Detectron2's do, with torchvision's head, coder, matcher and sampler. torchvision's own first stage
+rounds its anchors, ranks proposals by probability, which saturates, divides its losses by the samples at hand, and has
+another box loss; in its second stage background is class 0, with box columns of its own. (Faster R-CNN, section 3.1;
+Fast R-CNN, section 2; Mask R-CNN, section 3)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder, Matcher
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, roi_align
+
+from plrc.detection.types import Detections, Target
+
+# Detectron2's defaults
+RATIOS = (0.5, 1.0, 2.0)  # height / width of anchors
+ANCHOR_IOU = (0.7, 0.3)  # with an object: from here on it is one, below there it is background
+ANCHORS = 256  # of an image that the losses are taken over, at most half of them objects
+PROPOSAL_NMS_IOU = 0.7
+REGION_IOU = 0.5  # with an object, from which a region is one
+OBJECT_SHARE = 0.25  # of the regions sampled of an image, at most
+LEAST_SCORE, NMS_IOU, MOST_DETECTIONS = 0.05, 0.5, 100
+CANONICAL_SIZE, CANONICAL_STRIDE = 224, 16  # a region of 224 px is pooled at stride 16 (FPN, equation 1)
+
+CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
+
+
+def cell_anchors(sizes: Sequence[float], ratios: Sequence[float] = RATIOS) -> Tensor:
+    """The anchors of one cell: sizes outside, ratios inside, not rounded (Detectron2's order).
+
+    Args:
+        sizes: square roots of the anchors' areas, in pixels. ratios: height / width.
+
+    Returns:
+        ``(len(sizes) · len(ratios), 4)`` float32, x0, y0, x1, y1 in pixels from the cell's corner.
+    """
+    sides = [(size / math.sqrt(ratio), ratio * (size / math.sqrt(ratio))) for size in sizes for ratio in ratios]
+    return torch.tensor([[-width / 2, -height / 2, width / 2, height / 2] for width, height in sides])
+
+
+def grid_anchors(cells: Tensor, stride: int, height: int, width: int) -> Tensor:
+    """The anchors of a whole feature map: rows outside, then columns, then the anchors of a cell.
+
+    They are centred on the cells' upper left corners, ``(column · stride, row · stride)``, as Detectron2's are.
+
+    Args:
+        cells: ``(A, 4)`` from ``cell_anchors``. stride: pixels a cell. height, width: cells of the map.
+
+    Returns:
+        ``(height · width · A, 4)``, x0, y0, x1, y1 in pixels of the input image; many reach over its border.
+    """
+    y = torch.arange(height, device=cells.device, dtype=cells.dtype) * stride
+    x = torch.arange(width, device=cells.device, dtype=cells.dtype) * stride
+    rows, columns = torch.meshgrid(y, x, indexing="ij")
+    corners = torch.stack((columns, rows, columns, rows), dim=-1)
+    return (corners[:, :, None] + cells).reshape(-1, 4)
+
+
+class Prediction(NamedTuple):
+    """What the first stage says of every anchor: a list entry a level, of B images and A anchors.
+
+    anchors ``(A, 4)``, pixels of the input image; logits ``(B, A)`` and deltas ``(B, A, 4)`` float32.
+    """
+
+    anchors: list[Tensor]
+    logits: list[Tensor]
+    deltas: list[Tensor]
+
+
+class RegionProposalNetwork(nn.Module):
+    """Objectness and box of every anchor, the best of which are proposals.
+
+    Args:
+        channels: of each feature map. strides: pixels a cell of each. sizes: anchors' sizes in pixels on each, as many
+            on all. training, testing: the most proposals of an image, a level before suppression, and in all after it.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        strides: Sequence[int],
+        sizes: Sequence[Sequence[float]],
+        training: tuple[int, int],
+        testing: tuple[int, int],
+    ) -> None:
+        super().__init__()
+        self.strides, self.sizes, self.limits = tuple(strides), tuple(sizes), {True: training, False: testing}
+        # Buffers follow the model to its device. They are no weights, and no checkpoint has them.
+        self.register_buffer("cells", torch.stack([cell_anchors(of_level) for of_level in sizes]), persistent=False)
+        self.cells: Tensor
+        self.head = RPNHead(channels, self.cells.shape[1])
+        self.coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
+        self.matcher = Matcher(*ANCHOR_IOU, allow_low_quality_matches=True)
+        self.sampler = BalancedPositiveNegativeSampler(ANCHORS, 0.5)
+
+    def forward(self, features: Sequence[Tensor]) -> Prediction:
+        """Feature maps ``(B, channels, h, w)``, one a level, finest first → what the head says of every anchor."""
+        logits, deltas = self.head(list(features))
+        anchors = [
+            grid_anchors(cells, stride, *feature.shape[-2:])
+            for cells, stride, feature in zip(self.cells, self.strides, features, strict=True)
+        ]
+        return Prediction(
+            anchors,
+            # Boxes and losses are computed in float32, whatever the convolutions ran in.
+            [x.permute(0, 2, 3, 1).flatten(1).float() for x in logits],
+            [x.permute(0, 2, 3, 1).reshape(len(x), -1, 4).float() for x in deltas],
+        )
+
+    @torch.no_grad()
+    def propose(self, prediction: Prediction, sizes: Sequence[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
+        """The proposals of each image by falling logit; no gradient flows through them.
+
+        Args:
+            prediction: of ``forward``. sizes: height and width of each image without padding.
+
+        Returns:
+            Boxes ``(n, 4)`` float32, inside the image, in its pixels, and their logits ``(n,)``, of each image.
+
+        Raises:
+            ValueError: a prediction is not finite in training (in testing such boxes are left out).
+        """
+        before, after = self.limits[self.training]
+        boxes, logits, level = [], [], []
+        for i, (anchors, scores, deltas) in enumerate(zip(*prediction, strict=True)):
+            best, index = scores.topk(min(before, scores.shape[1]), dim=1)
+            chosen = deltas.gather(1, index[..., None].expand(-1, -1, 4))
+            boxes.append(self.coder.decode_single(chosen.flatten(0, 1), anchors[index.flatten()]).view_as(chosen))
+            logits.append(best)
+            level.append(torch.full_like(index[0], i))
+        levels, proposals = torch.cat(level), []
+        for box, logit, size in zip(torch.cat(boxes, 1), torch.cat(logits, 1), sizes, strict=True):
+            valid = box.isfinite().all(1) & logit.isfinite()
+            if self.training and not valid.all():
+                raise ValueError("the region proposals are not finite, training has diverged: lower the learning rate")
+            box = clip_boxes_to_image(box, size)
+            valid &= (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])
+            box, logit = box[valid], logit[valid]
+            keep = batched_nms(box, logit, levels[valid], PROPOSAL_NMS_IOU)[:after]
+            proposals.append((box[keep], logit[keep]))
+        return proposals
+
+    def losses(self, prediction: Prediction, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """``rpn_objectness`` (cross entropy) and ``rpn_box`` (L1): sums over sampled anchors of all images.
+
+        Both are divided by the number of samples that were wanted, not by that of those found (Detectron2).
+        Anchors are sampled by torch's global generator of their device.
+        """
+        anchors, logits, deltas = (torch.cat(part, dim) for part, dim in zip(prediction, (0, 1, 1), strict=True))
+        matches = [self.match(anchors, target.boxes) for target in targets]
+        # The sampler's code: 1 an object, 0 background, −1 neither.
+        picked, rest = self.sampler([torch.where(match >= 0, 1, match + 1) for match in matches])
+        positive, negative = torch.stack(picked).bool(), torch.stack(rest).bool()
+        sampled = positive | negative
+        wanted = [
+            self.coder.encode_single(target.boxes[match[mask]], anchors[mask])
+            for target, match, mask in zip(targets, matches, positive, strict=True)
+        ]
+        count = ANCHORS * len(targets)
+        objectness = F.binary_cross_entropy_with_logits(logits[sampled], positive[sampled].float(), reduction="sum")
+        box = F.l1_loss(deltas[positive], torch.cat(wanted), reduction="sum")
+        return {"rpn_objectness": objectness / count, "rpn_box": box / count}
+
+    def match(self, anchors: Tensor, boxes: Tensor) -> Tensor:
+        """``(A,)``: the object of each anchor, −1 background, −2 neither. Every object has at least one anchor."""
+        if not len(boxes):
+            return anchors.new_full((len(anchors),), Matcher.BELOW_LOW_THRESHOLD, dtype=torch.int64)
+        matches: Tensor = self.matcher(box_iou(boxes, anchors))
+        return matches
+
+
+# ---------------------------------------------------------------------------------------------------- the second stage
+
+
+def pool(features: Sequence[Tensor], strides: Sequence[int], boxes: Sequence[Tensor], size: int) -> Tensor:
+    """ROIAlign with pixel centres at half coordinates and as many samples as a bin has cells (Detectron2's ROIAlignV2).
+
+    torchvision's ``MultiScaleRoIAlign`` is not aligned and takes other levels at the limits.
+
+    Args:
+        features: ``(B, C, h, w)``, finest first. strides: pixels a cell of each, a power of two.
+        boxes: ``(n_i, 4)`` float32 of each of the B images, in pixels of the input image.
+        size: cells of the result in both directions.
+
+    Returns:
+        ``(Σ n_i, C, size, size)``, the dtype of the features, the images' regions one after the other.
+    """
+    index = torch.cat([box.new_full((len(box), 1), i) for i, box in enumerate(boxes)])
+    regions = torch.cat((index, torch.cat(list(boxes))), dim=1)
+
+    def align(feature: Tensor, stride: int, regions: Tensor) -> Tensor:
+        # Coordinates in half precision would be wrong by pixels.
+        pooled: Tensor = roi_align(feature.float(), regions, size, 1 / stride, sampling_ratio=0, aligned=True)
+        return pooled.to(feature.dtype)
+
+    if len(features) == 1:
+        return align(features[0], strides[0], regions)
+    level = region_levels(regions[:, 1:], strides)
+    found = [(level == i).nonzero()[:, 0] for i in range(len(features))]
+    parts = [align(feature, stride, regions[i]) for feature, stride, i in zip(features, strides, found, strict=True)]
+    return torch.cat(parts)[torch.cat(found).argsort()]
+
+
+def region_levels(boxes: Tensor, strides: Sequence[int]) -> Tensor:
+    """``(n,)`` int64: the feature map that each box is pooled from, by its size (FPN, equation 1).
+
+    Args:
+        boxes: ``(n, 4)``, pixels. strides: of the feature maps, each twice the one before.
+    """
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    canonical = math.log2(CANONICAL_STRIDE / strides[0])
+    # A box of exactly 224 px is above the limit whatever its rounding: Detectron2's 1e-8.
+    level = (canonical + torch.log2(area.sqrt() / CANONICAL_SIZE + 1e-8)).floor()
+    return level.clamp(0, len(strides) - 1).long()
+
+
+class Regions(NamedTuple):
+    """The n regions of an image that are trained on.
+
+    boxes ``(n, 4)``, pixels of the input image; labels ``(n,)``, 0 … K − 1, or K, the background; objects ``(n,)``, the
+    object of the image's target that each region is to become, 0 for the background.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    objects: Tensor
+
+    def chosen(self, keep: Tensor) -> Regions:
+        return Regions(*(part[keep] for part in self))
+
+
+@torch.no_grad()
+def sample_regions(boxes: Sequence[Tensor], targets: Sequence[Target], classes: int, count: int) -> list[Regions]:
+    """Regions to train on, ``count`` of an image, from its proposals and its objects' own boxes.
+
+    They are drawn by torch's global generator of their device.
+    """
+    matcher = Matcher(REGION_IOU, REGION_IOU)
+    sampler = BalancedPositiveNegativeSampler(count, OBJECT_SHARE)
+    sampled = []
+    for proposed, target in zip(boxes, targets, strict=True):
+        candidates = torch.cat((proposed, target.boxes))
+        if len(target.boxes):
+            match = matcher(box_iou(target.boxes, candidates))
+            labels = torch.where(match >= 0, target.labels[match.clamp(min=0)], classes)
+        else:
+            labels = target.labels.new_full((len(candidates),), classes)
+            match = labels - classes
+        (positive,), (negative,) = sampler([(labels < classes).long()])
+        chosen = torch.cat((positive.nonzero()[:, 0], negative.nonzero()[:, 0]))
+        sampled.append(Regions(candidates, labels, match.clamp(min=0)).chosen(chosen))
+    return sampled
+
+
+def box_losses(
+    logits: Tensor, deltas: Tensor, regions: Sequence[Regions], targets: Sequence[Target]
+) -> dict[str, Tensor]:
+    """``box_class``: cross entropy; ``box_regression``: L1 of the true class's box. Means over all n regions.
+
+    Args:
+        logits: ``(n, K + 1)``. deltas: ``(n, 4K)``. regions: n altogether, in the same order.
+    """
+    classes = logits.shape[1] - 1
+    boxes, labels = (torch.cat(part) for part in list(zip(*regions, strict=True))[:2])
+    found = (labels < classes).nonzero()[:, 0]
+    wanted = torch.cat(
+        [target.boxes[r.objects[r.labels < classes]] for r, target in zip(regions, targets, strict=True)]
+    )
+    predicted = deltas.float().view(len(deltas), classes, 4)[found, labels[found]]
+    box = F.l1_loss(predicted, CODER.encode_single(wanted, boxes[found]), reduction="sum")
+    count = max(len(labels), 1)  # no proposal at all is rare, but not an error
+    return {
+        "box_class": F.cross_entropy(logits.float(), labels, reduction="sum") / count,
+        "box_regression": box / count,
+    }
+
+
+def mask_loss(logits: Tensor, regions: Sequence[Regions], targets: Sequence[Target]) -> Tensor:
+    """Cross entropy of the true class's mask, mean over the cells of all n regions; 0 without any.
+
+    Args:
+        logits: ``(n, K, M, M)``. regions: n altogether, none of them background, in the same order.
+        targets: with masks.
+
+    Raises:
+        ValueError: a target without masks.
+    """
+    size, wanted = logits.shape[-1], []
+    for region, target in zip(regions, targets, strict=True):
+        if not len(region.boxes):
+            continue
+        if target.masks is None:
+            raise ValueError("a mask head is trained on masks, and an image has none: take a detector without masks")
+        boxes = torch.cat((region.objects[:, None].to(region.boxes.dtype), region.boxes), dim=1)
+        masks = target.masks[:, None].to(boxes.dtype)
+        wanted.append(roi_align(masks, boxes, size, 1.0, sampling_ratio=0, aligned=True)[:, 0] >= 0.5)
+    labels = torch.cat([region.labels for region in regions])
+    own = logits[torch.arange(len(labels), device=labels.device), labels].float()
+    cut = torch.cat(wanted).to(own.dtype) if wanted else own.new_zeros(own.shape)
+    return F.binary_cross_entropy_with_logits(own, cut, reduction="sum") / max(cut.numel(), 1)
+
+
+@torch.no_grad()
+def detections(logits: Tensor, deltas: Tensor, boxes: Tensor, size: tuple[int, int]) -> Detections:
+    """The detections of one image, without masks.
+
+    Args:
+        logits: ``(n, K + 1)``. deltas: ``(n, 4K)``. boxes: ``(n, 4)``, the regions, pixels of the input image.
+        size: height and width of the image.
+    """
+    scores = logits.float().softmax(1)[:, :-1]
+    found = CODER.decode_single(deltas.float(), boxes)
+    finite = found.isfinite().all(1) & scores.isfinite().all(1)
+    found, scores = found[finite].view(-1, scores.shape[1], 4), scores[finite]
+    found = clip_boxes_to_image(found, size)
+    region, labels = (scores > LEAST_SCORE).nonzero(as_tuple=True)
+    found, scores = found[region, labels], scores[region, labels]
+    keep = batched_nms(found, scores, labels, NMS_IOU)[:MOST_DETECTIONS]
+    # What lay outside the image has no area left. Detectron2 leaves it out last, too.
+    keep = keep[(found[keep, 2:] > found[keep, :2]).all(1)]
+    return Detections(found[keep], scores[keep], labels[keep])

@@ -1,0 +1,280 @@
+"""Fine-tuning, to be read from top to bottom; what surrounds a step is pre-training's (``plrc.run``)."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from plrc import run
+from plrc.checkpoint import DETECTOR, save_checkpoint
+from plrc.detection.config import FinetuneConfig
+from plrc.detection.data import open_detection_data
+from plrc.detection.dataset import Sample, Samples, TrainingSampler, make_loader
+from plrc.detection.detector import Detector
+from plrc.detection.evaluate import predict, report, save_results
+from plrc.detection.files import architecture_for, architecture_of
+from plrc.distributed import World, all_mean, any_rank, from_main, world
+from plrc.pretrained import load
+from plrc.run import EXIT_DONE, EXIT_PREEMPTED, RunLog, Stop, Stopwatch, autocast, derived_seed
+from plrc.schedules import step_learning_rate
+
+
+def finetune(config: FinetuneConfig) -> int:
+    """Train a detector as configured and evaluate it; the exit status for this process.
+
+    With several ``config.seeds`` that many, each in its own folder ``seed_<n>`` of ``config.out``. Mean and std of
+    every number of their evaluations are written to ``seeds.json`` there and printed. (Published numbers on PASCAL VOC
+    are means of five such runs.)
+
+    Raises:
+        ValueError, OSError: bad input, in one sentence that names what is wrong and the remedy.
+    """
+    out = Path(config.out)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file: name a folder")
+    with world() as here, run.stop_signals() as stop:
+        if config.seeds == 1:
+            return _finetune(config, here, stop)
+        seeds = [config.seed + k for k in range(config.seeds)]
+        for seed in seeds:
+            of_seed = replace(config, seeds=1, seed=seed, out=str(out / f"seed_{seed}"))
+            status = EXIT_PREEMPTED if any_rank(stop.requested) else _finetune(of_seed, here, stop)
+            if status != EXIT_DONE:
+                return status
+        if here.is_main:
+            found = summarise([json.loads((out / f"seed_{seed}" / "evaluation.json").read_text()) for seed in seeds])
+            (out / "seeds.json").write_text(json.dumps({"seeds": seeds, **found}, indent=1) + "\n")
+            parts = {f"COCO, {part}": found[part] for part in ("boxes", "masks") if part in found}
+            parts |= {f"VOC, {rule}": numbers for rule, numbers in found.get("voc", {}).items()}
+            print(f"\nmean ± std of {config.seeds} seeds, per cent")
+            for name, of in parts.items():
+                shown = (
+                    f"{m} –" if of[m] is None else f"{m} {100 * of[m]['mean']:.1f} ± {100 * of[m]['std']:.1f}"
+                    for m in ("AP", "AP50", "AP75")
+                )
+                print("  ".join([name.ljust(max(map(len, parts))), *shown]))
+            print(f"written: {out / 'seeds.json'}", flush=True)
+        return EXIT_DONE
+
+
+def summarise(evaluations: Sequence[Any]) -> Any:
+    """The same tree as each evaluation's, with mean, std (of a sample, n − 1) and values at its leaves.
+
+    None where a run has no number.
+    """
+    first = evaluations[0]
+    if isinstance(first, dict):
+        return {key: summarise([e[key] for e in evaluations]) for key in first}
+    if any(value is None for value in evaluations):
+        return None
+    return {"mean": statistics.fmean(evaluations), "std": statistics.stdev(evaluations), "values": evaluations}
+
+
+def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
+    run.check_agreement(config, here)
+    # Opened by rank 0 alone: the disk is asked once, and all ranks see the same.
+    data = from_main(lambda: open_detection_data(config.train))
+    # Now: what is wrong with the test data should not wait for the training.
+    test_data = from_main(lambda: open_detection_data(config.test, data.classes))
+    truth: dict[str, Any] = {}
+    from_main(lambda: truth.update(test_data.truth()))
+    images = data.fingerprint()
+    saved = run.resume(config, here, images, " ".join(config.train), DETECTOR)
+    torch.manual_seed(config.seed)
+    # random:resnet50 with this run's seed, so that several seeds are several networks
+    weights = f"{config.weights}@{config.seed}" if re.fullmatch(r"random:\w+", config.weights) else config.weights
+    if saved:
+        detector = Detector(architecture_of(saved))
+    else:
+        pretrained = load(weights)
+        detector = Detector(architecture_for(config, pretrained.origin.arch, data.classes), pretrained.backbone)
+    detector = detector.to(here.device).to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(detector, config)
+    first_step = run.restore(saved, detector, optimizer)
+    precise = bool(saved and saved["precise"])
+
+    steps = config.steps(config.iterations)
+    milestones, warmup = [config.steps(m) for m in config.milestones], config.steps(config.warmup)
+    trainable = data.trainable()
+    samples = Samples(data, config.short_sides, config.longest, training=True, seed=config.seed, masks=config.masks)
+    batches = TrainingSampler(
+        trainable,
+        data.landscape(),
+        config.batch_size,
+        steps + config.precise_bn,
+        seed=config.seed,
+        rank=here.rank,
+        ranks=here.size,
+        first_step=first_step,
+    )
+    workers = run.loading_processes(config.workers)
+    if here.size > 1 and here.device.type == "cuda":  # the parameters stay the same objects
+        nn.SyncBatchNorm.convert_sync_batchnorm(detector)
+    parallel = run.data_parallel(detector, here)
+    # Of a finished run nothing more is loaded.
+    loader = iter(make_loader(samples, batches, 0 if precise else workers, here.device))
+    out = Path(config.out)
+    undecodable: set[str] = set()
+    named: set[str] = set()
+
+    def save(done: int, precise: bool) -> None:
+        content: dict[str, Any] = {
+            "step": done,
+            "precise": precise,  # whether BatchNorm's statistics are those of precise_statistics
+            "ranks": here.size,
+            "images": images,
+            "config": config.to_dict(),
+            "architecture": detector.architecture.to_dict(),
+            "category_ids": list(data.category_ids),
+            "test_short_side": config.test_short_side,
+            "longest": config.longest,
+            "model": detector.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
+        save_checkpoint(out / "checkpoints" / "last.pt", content, kind=DETECTOR)
+
+    with ExitStack() as stack:
+        log = stack.enter_context(RunLog(out, steps, first_step)) if here.is_main else None
+        if log:
+            (out / "config.yaml").write_text(yaml.safe_dump(config.repeatable(), sort_keys=False))
+            ranks = f"{here.size} rank{'s' if here.size > 1 else ''} on {here.device.type}"
+            left = f" ({len(data) - len(trainable)} more have no object)" if len(trainable) < len(data) else ""
+            log.say(
+                f"{detector.architecture} from {weights}, {len(data.classes)} classes, {len(trainable)} images{left}, "
+                f"{steps} steps of {config.batch_size}, {ranks}{f', from step {first_step}' if first_step else ''}"
+            )
+            if late := " and ".join(str(m) for m in milestones if m >= steps):
+                log.say(f"the learning rate does not drop at {late}, the run ends at step {steps}: set --milestones")
+            if here.size > 1 and here.device.type == "cpu":
+                log.say("BatchNorm is not synchronised on CPUs: each rank normalises its own images")
+        detector.train()
+        since = Stopwatch()
+        for step in range(first_step, steps):
+            waiting = time.perf_counter()
+            batch = next(loader)
+            since.waited += time.perf_counter() - waiting
+
+            rate = step_learning_rate(step, config.peak_lr, milestones, warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            losses = train_step(parallel, optimizer, batch, config, step, here)
+            since.images += config.batch_size
+            done = step + 1
+
+            undecodable.update(clause for sample in batch for clause in sample.undecodable)
+            if done % config.log_every == 0 or done == steps:
+                values = {name: float(all_mean(loss)) for name, loss in losses.items()}
+                run.check_finite(values, done)
+                named = run.check_undecodable(undecodable, named, len(data))
+                if log:
+                    epoch = round(done * config.batch_size / len(trainable), 4)
+                    log.write({"step": done, "epoch": epoch, **values, "lr": rate, **since.read(here.device)})
+                since = Stopwatch()
+            if log:
+                log.advance()
+
+            stopping = any_rank(stop.requested)
+            if stopping or done % config.save_every == 0 or done == steps:
+                run.check_finite({name: float(all_mean(loss)) for name, loss in losses.items()}, done)
+                share_statistics(detector)
+                if here.is_main:
+                    save(done, precise=False)
+            if stopping:
+                if log:
+                    log.say(f"stopped after step {done} of {steps}, saved: go on with --resume auto")
+                return EXIT_PREEMPTED
+        if not precise and config.precise_bn and not precise_statistics(detector, loader, config, here, stop):
+            if log:
+                log.say("stopped before the test, the training is saved: go on with --resume auto")
+            return EXIT_PREEMPTED
+        # A finished run may be resumed from another folder's file.
+        if here.is_main and not (precise and (out / "checkpoints" / "last.pt").exists()):
+            save(steps, precise=True)
+    results = predict(detector, test_data, config.test_short_side, config.longest, here, workers)
+    if here.is_main:
+        save_results(out / "detections.json", results, test_data.about())
+        masks, title = config.masks and test_data.has_masks, f"{out.name} on {test_data.title}"
+        print("\n".join(report(truth, results, out, False, masks, title, test_data, config.pictures)), flush=True)
+    return EXIT_DONE
+
+
+def train_step(
+    parallel: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Sequence[Sample],
+    config: FinetuneConfig,
+    step: int,
+    here: World,
+) -> dict[str, Tensor]:
+    """One step on this rank's share of a batch; its losses, detached."""
+    torch.manual_seed(derived_seed(config.seed, 1, step, here.rank))  # anchors and regions are sampled by it
+    with autocast(config.precision, here.device):
+        losses: dict[str, Tensor] = parallel([s.image for s in batch], [s.target for s in batch])
+    torch.stack(list(losses.values())).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return {name: loss.detach() for name, loss in losses.items()}
+
+
+def _norms(model: nn.Module) -> list[nn.modules.batchnorm._NormBase]:
+    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
+
+
+def make_optimizer(detector: Detector, config: FinetuneConfig) -> torch.optim.Optimizer:
+    """SGD with weight decay on all parameters but those of BatchNorms (Detectron2's default)."""
+    norms = {id(p) for norm in _norms(detector) for p in norm.parameters()}
+    groups = [
+        {"params": [p for p in detector.parameters() if id(p) not in norms], "weight_decay": config.weight_decay},
+        {"params": [p for p in detector.parameters() if id(p) in norms], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=config.peak_lr, momentum=config.momentum)
+
+
+@torch.no_grad()
+def precise_statistics(
+    model: nn.Module, loader: Iterator[Sequence[Sample]], config: FinetuneConfig, here: World, stop: Stop
+) -> bool:
+    """BatchNorm's running statistics as the mean over ``config.precise_bn`` batches, with weights that stand still.
+
+    The moving average still remembers weights of some steps ago. ("PreciseBN", which MoCo's recipe asks for)
+
+    Returns:
+        False if a stop was asked for on the way; the statistics are of no use then.
+    """
+    momenta = [norm.momentum for norm in _norms(model)]
+    for norm in _norms(model):
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative mean
+    for i in range(config.precise_bn):
+        batch = next(loader)
+        torch.manual_seed(derived_seed(config.seed, 2, i, here.rank))
+        with autocast(config.precision, here.device):
+            model([s.image for s in batch], [s.target for s in batch])
+        if any_rank(stop.requested):
+            return False
+    for norm, momentum in zip(_norms(model), momenta, strict=True):
+        norm.momentum = momentum
+    share_statistics(model)
+    return True
+
+
+@torch.no_grad()
+def share_statistics(model: nn.Module) -> None:
+    """BatchNorm's running statistics as the mean over ranks where they are not synchronised, so that all ranks test one
+    network."""
+    for norm in _norms(model):
+        if type(norm) is nn.BatchNorm2d:
+            for values in (norm.running_mean, norm.running_var):
+                if values is not None:
+                    values.copy_(all_mean(values))

@@ -1,0 +1,576 @@
+"""Detectors as files: Detectron2's names, reading ours and theirs, whole and with something wrong, and conversion."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import pickle
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import Tensor, nn
+
+from plrc.backbones import build
+from plrc.checkpoint import DETECTOR, save_checkpoint
+from plrc.detection.config import DetectConvert
+from plrc.detection.detector import MEAN, STD, Detector
+from plrc.detection.files import DETECTRON2, detect_convert, load_detector, to_detectron2
+from plrc.detection.types import COCO_CATEGORIES, COCO_CLASSES, VOC_CLASSES, Architecture
+from plrc.pretrained import load
+
+State = dict[str, Any]
+NAMES = ("cat", "dog", "cow")
+FPN = Architecture(arch="resnet18", neck="fpn", classes=NAMES)
+C4 = Architecture(arch="resnet18", neck="c4", classes=NAMES, masks=True)
+NORMALISED = Architecture(arch="resnet18", neck="fpn", classes=VOC_CLASSES, masks=True, head_norm=True)
+CLASS_BIAS = "roi_heads.box_predictor.cls_score.bias"
+ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
+
+
+def on_meta(architecture: Architecture) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        return Detector(architecture).state_dict()
+
+
+@functools.cache
+def trained(architecture: Architecture) -> dict[str, Tensor]:
+    """The tensors of a detector, none of them as at the start."""
+    generator = torch.Generator().manual_seed(3)
+    return {
+        name: torch.tensor(7) if name.endswith("tracked") else 0.1 + torch.rand(tensor.shape, generator=generator)
+        for name, tensor in on_meta(architecture).items()
+    }
+
+
+def theirs(architecture: Architecture) -> State:
+    """The tensors of Detectron2's model."""
+    return {to_detectron2(name, architecture.neck) or "": t for name, t in trained(architecture).items()}
+
+
+def saved(folder: Path, state: State, **more: Any) -> Path:
+    file = folder / "model_final.pth"
+    torch.save({"model": state, "optimizer": {"state": {0: torch.ones(2)}}, "iteration": 23999, **more}, file)
+    return file
+
+
+def ours(folder: Path, architecture: Architecture, **other: Any) -> Path:
+    content = {
+        "step": 5,
+        "architecture": architecture.to_dict(),
+        "category_ids": list(range(3, 3 + len(architecture.classes))),
+        "test_short_side": 240,
+        "longest": 400,
+        "model": trained(architecture),
+        "optimizer": {},
+    }
+    file = folder / "checkpoints" / "last.pt"
+    save_checkpoint(file, {**content, **other}, kind=DETECTOR)
+    return file
+
+
+def assert_same(found: nn.Module, wanted: dict[str, Tensor]) -> None:
+    state = found.state_dict()
+    assert list(state) == list(wanted)
+    for name, tensor in wanted.items():
+        assert state[name].dtype == tensor.dtype, name
+        assert torch.equal(state[name], tensor), name
+
+
+# --------------------------------------------------------------------------------------------------------------- names
+
+
+def classes(count: int) -> tuple[str, ...]:
+    return tuple(map(str, range(count)))
+
+
+REAL = {
+    "detectron2_keys_r50_c4_voc.txt": Architecture(arch="resnet50", neck="c4", classes=classes(20)),
+    "detectron2_keys_r50_c4_mask_coco.txt": Architecture(arch="resnet50", neck="c4", classes=classes(80), masks=True),
+    "detectron2_keys_r50_fpn_mask_coco.txt": Architecture(arch="resnet50", neck="fpn", classes=classes(80), masks=True),
+}
+
+
+def listed(file: Path) -> dict[str, tuple[int, ...]]:
+    lines = [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
+    return {name: ast.literal_eval(shape) for name, shape in (line.split(" ", 1) for line in lines)}
+
+
+@pytest.mark.parametrize(("file", "architecture"), REAL.items(), ids=[file.split("keys_")[1][:-4] for file in REAL])
+def test_a_real_model_is_the_detector_tensor_by_tensor(file: str, architecture: Architecture, facts) -> None:
+    here = {to_detectron2(name, architecture.neck): tuple(t.shape) for name, t in on_meta(architecture).items()}
+    assert here == listed(facts(file))
+
+
+# One of each kind, written out: two names that are swapped and have one shape would pass above.
+@pytest.mark.parametrize(
+    ("neck", "here", "there"),
+    [
+        ("c4", "backbone.conv1.weight", "backbone.stem.conv1.weight"),
+        ("c4", "backbone.layer3.0.downsample.1.bias", "backbone.res4.0.shortcut.norm.bias"),
+        ("c4", "backbone.layer4.2.bn1.running_var", "roi_heads.res5.2.conv1.norm.running_var"),
+        ("c4", "box_norm.running_mean", "roi_heads.res5.norm.running_mean"),
+        ("c4", "rpn.head.conv.0.0.bias", "proposal_generator.rpn_head.conv.bias"),
+        ("c4", "rpn.head.cls_logits.weight", "proposal_generator.rpn_head.objectness_logits.weight"),
+        ("c4", "rpn.head.bbox_pred.weight", "proposal_generator.rpn_head.anchor_deltas.weight"),
+        ("c4", "box_predictor.cls_score.bias", "roi_heads.box_predictor.cls_score.bias"),
+        ("c4", "box_predictor.bbox_pred.bias", "roi_heads.box_predictor.bbox_pred.bias"),
+        ("fpn", "backbone.layer4.0.conv2.weight", "backbone.bottom_up.res5.0.conv2.weight"),
+        ("fpn", "neck.inner_blocks.0.0.weight", "backbone.fpn_lateral2.weight"),
+        ("fpn", "neck.inner_blocks.3.1.num_batches_tracked", "backbone.fpn_lateral5.norm.num_batches_tracked"),
+        ("fpn", "neck.layer_blocks.1.1.weight", "backbone.fpn_output3.norm.weight"),
+        ("fpn", "box_head.fc6.bias", "roi_heads.box_head.fc1.bias"),
+        ("fpn", "box_head.fc7.bias", "roi_heads.box_head.fc2.bias"),
+        ("fpn", "box_head.0.0.weight", "roi_heads.box_head.conv1.weight"),
+        ("fpn", "box_head.3.1.bias", "roi_heads.box_head.conv4.norm.bias"),
+        ("fpn", "box_head.5.weight", "roi_heads.box_head.fc1.weight"),
+        ("fpn", "mask_head.0.0.bias", "roi_heads.mask_head.mask_fcn1.bias"),
+        ("fpn", "mask_head.2.1.running_mean", "roi_heads.mask_head.mask_fcn3.norm.running_mean"),
+        ("fpn", "mask_predictor.conv5_mask.weight", "roi_heads.mask_head.deconv.weight"),
+        ("fpn", "mask_predictor.mask_fcn_logits.bias", "roi_heads.mask_head.predictor.bias"),
+        ("fpn", "conv1.weight", None),
+        ("fpn", "backbone.fc.weight", None),
+        ("c4", "mean", None),
+    ],
+)
+def test_one_of_each_kind(neck: str, here: str, there: str | None) -> None:
+    assert to_detectron2(here, neck) == there
+
+
+# ---------------------------------------------------------------------------------------------------------------- ours
+
+
+@pytest.mark.parametrize("architecture", [FPN, C4, Architecture(arch="tiny", neck="fpn", classes=NAMES)])
+def test_our_checkpoint_gives_the_same_detector(architecture: Architecture, tmp_path: Path) -> None:
+    loaded = load_detector(ours(tmp_path, architecture))
+    assert_same(loaded.detector, trained(architecture))
+    assert loaded.detector.architecture == architecture
+    assert not loaded.detector.training
+    assert (loaded.category_ids, loaded.test_short_side, loaded.longest) == ((3, 4, 5), 240, 400)
+    assert (loaded.format, loaded.note) == (DETECTOR, "step 5")
+    assert loaded.path == tmp_path / "checkpoints" / "last.pt"
+
+
+def test_run_folder_and_other_sizes(tmp_path: Path) -> None:
+    file = ours(tmp_path, FPN)
+    state = torch.get_rng_state()
+    loaded = load_detector(tmp_path, FPN.classes, test_short_side=320, longest=500)
+    assert torch.equal(torch.get_rng_state(), state), "the global generator moved"
+    assert (loaded.path, loaded.test_short_side, loaded.longest) == (file, 320, 500)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["model"].pop("rpn.head.cls_logits.bias"), r"lacks rpn\.head\.cls_logits\.bias; save it anew"),
+        (lambda c: c["model"].update({"more.weight": torch.ones(1)}), r"has more\.weight, which such a detector"),
+        (lambda c: c["architecture"].update(neck="neither"), "its architecture or its model cannot be read"),
+        (
+            lambda c: c["architecture"].update(classes=["cat", "dog"]),
+            r"box_predictor\.cls_score\.weight of shape \(4, 1024\)",
+        ),
+        (lambda c: c.pop("model"), "its architecture or its model cannot be read"),
+        (lambda c: c.update(version=99), "newer version"),
+    ],
+)
+def test_damaged_checkpoint_of_ours_is_refused(change: Callable, message: str, tmp_path: Path) -> None:
+    file = ours(tmp_path, FPN)
+    content = torch.load(file, weights_only=True)
+    change(content)
+    torch.save(content, file)
+    with pytest.raises(ValueError, match=message) as error:
+        load_detector(file)
+    assert str(file) in str(error.value)
+
+
+def test_our_checkpoint_takes_no_other_names(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="knows its classes, cat, dog, cow"):
+        load_detector(ours(tmp_path, FPN), ("a", "b", "c"))
+
+
+# ---------------------------------------------------------------------------------------------------------- Detectron2
+
+
+@pytest.mark.parametrize("architecture", [FPN, C4, NORMALISED])
+def test_detectron2_file_gives_every_tensor(architecture: Architecture, tmp_path: Path) -> None:
+    loaded = load_detector(saved(tmp_path, theirs(architecture)), architecture.classes)
+    assert_same(loaded.detector, trained(architecture))
+    assert loaded.detector.architecture == architecture
+    assert loaded.format == DETECTRON2
+    assert loaded.note.startswith("iteration 23999; taken as RGB")
+    assert (loaded.test_short_side, loaded.longest) == (800, 1333)
+    assert loaded.category_ids == tuple(range(1, len(architecture.classes) + 1))
+
+
+def test_other_ways_to_write_it(tmp_path: Path) -> None:
+    state = theirs(FPN)
+    without = {name: tensor for name, tensor in state.items() if not name.endswith("tracked")}
+    wanted = {
+        name: torch.zeros_like(tensor) if name.endswith("tracked") else tensor for name, tensor in trained(FPN).items()
+    }
+    (tmp_path / "arrays.pkl").write_bytes(
+        pickle.dumps({"model": {name: t.numpy() for name, t in without.items()}, "__author__": "x"}, protocol=4)
+    )
+    assert_same(load_detector(tmp_path / "arrays.pkl", NAMES).detector, wanted)
+    torch.save({**without, "iteration": 5}, tmp_path / "bare.pth")
+    assert_same(load_detector(tmp_path / "bare.pth", NAMES).detector, wanted)
+    parallel = saved(tmp_path, {f"module.{name}": t for name, t in without.items()})
+    assert_same(load_detector(parallel, NAMES).detector, wanted)
+    half = saved(tmp_path, {name: t.half() for name, t in without.items()})
+    rounded = {name: t.half().float() if t.is_floating_point() else t for name, t in wanted.items()}
+    assert_same(load_detector(half, NAMES).detector, rounded)
+
+
+def test_real_list_of_names_becomes_vocs_detector(tmp_path: Path, facts) -> None:
+    state: dict[str, Tensor] = {}
+    for name, shape in listed(facts("detectron2_keys_r50_c4_voc.txt")).items():
+        value = zlib.crc32(name.encode()) % 1000 / 1000
+        state[name] = torch.tensor(3) if name.endswith("tracked") else torch.full(shape, value)
+    loaded = load_detector(saved(tmp_path, state))
+    assert loaded.detector.architecture == Architecture(arch="resnet50", neck="c4", classes=VOC_CLASSES)
+    found = loaded.detector.state_dict()
+    assert len(found) == len(state)
+    for here, there in (
+        ("backbone.layer4.2.bn3.running_var", "roi_heads.res5.2.conv3.norm.running_var"),
+        ("box_norm.weight", "roi_heads.res5.norm.weight"),
+        ("rpn.head.bbox_pred.bias", "proposal_generator.rpn_head.anchor_deltas.bias"),
+    ):
+        assert torch.equal(found[here], state[there])
+
+
+def test_eighty_classes_are_cocos(tmp_path: Path) -> None:
+    assert (len(VOC_CLASSES), VOC_CLASSES[14], len(COCO_CLASSES), max(COCO_CATEGORIES)) == (20, "person", 80, 90)
+    coco = Architecture(arch="resnet18", neck="fpn", classes=COCO_CLASSES)
+    loaded = load_detector(saved(tmp_path, theirs(coco)))
+    assert loaded.detector.architecture.classes == COCO_CLASSES
+    assert loaded.category_ids[11:13] == (13, 14)
+    assert (loaded.detector.architecture.classes[11], loaded.category_ids[-1]) == ("stop sign", 90)
+
+
+def test_constants_may_be_there_if_they_are_ours(tmp_path: Path) -> None:
+    constants = {f"{ANCHORS}{i}": cells for i, cells in enumerate(Detector(FPN).rpn.cells)}
+    constants |= {"pixel_mean": torch.tensor(MEAN)[:, None, None], "pixel_std": torch.tensor(STD)[:, None, None]}
+    assert len(constants) == 7
+    load_detector(saved(tmp_path, {**theirs(FPN), **constants}), NAMES)
+
+
+def test_bgr_is_noticed_in_a_file_of_tensors_alone(tmp_path: Path) -> None:
+    torch.save({**theirs(FPN), "pixel_mean": torch.tensor(MEAN[::-1])}, tmp_path / "bare.pth")
+    with pytest.raises(ValueError, match="BGR model"):
+        load_detector(tmp_path / "bare.pth", NAMES)
+
+
+def without(*names: str) -> Callable[[State], State]:
+    return lambda state: {name: tensor for name, tensor in state.items() if name not in names}
+
+
+def but(**other: Any) -> Callable[[State], State]:
+    return lambda state: {**state, **{name.replace("__", "."): value for name, value in other.items()}}
+
+
+def plain(state: State) -> State:
+    """As Detectron2's own recipe: no norm in the pyramid."""
+    kept = {name: t for name, t in state.items() if not ("fpn_" in name and ".norm." in name)}
+    return kept | {
+        f"backbone.fpn_{part}{i}.bias": torch.ones(256) for part in ("lateral", "output") for i in range(2, 6)
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without(CLASS_BIAS), rf"lacks {CLASS_BIAS}; known are"),
+        (without("backbone.bottom_up.res3.0.conv1.weight"), r"lacks backbone\.bottom_up\.res3\.0\.conv1\.weight"),
+        (without("backbone.fpn_lateral3.norm.bias"), r"lacks backbone\.fpn_lateral3\.norm\.bias"),
+        (
+            without("roi_heads.box_predictor.cls_score.weight"),
+            r"lacks roi_heads\.box_predictor\.cls_score\.weight with",
+        ),
+        (but(roi_heads__box_head__fc3__bias=torch.ones(2)), r"has roi_heads\.box_head\.fc3\.bias, which such"),
+        (but(backbone__bottom_up__res3__0__conv2_offset__weight=torch.ones(2)), r"has .*conv2_offset\.weight, which"),
+        (
+            but(roi_heads__box_predictor__bbox_pred__bias=torch.ones(4)),
+            r"bbox_pred\.bias of shape \(4,\) instead of \(12,\)",
+        ),
+        (but(roi_heads__box_head__fc1__bias=torch.full((1024,), torch.nan)), r"undefined values in .*fc1\.bias"),
+        (but(roi_heads__box_head__fc1__bias=torch.ones(1024).long()), r"no floating-point numbers in .*fc1\.bias"),
+        (plain, r"lacks backbone\.fpn_lateral2\.norm\.weight.* has backbone\.fpn_lateral2\.bias.*norms in the pyramid"),
+        (but(pixel_mean=torch.tensor([103.53, 116.28, 123.675])), "BGR model"),
+        (but(pixel_std=torch.ones(3, 1, 1)), r"has pixel_std \[1\.0, 1\.0, 1\.0\] instead of \[58\.395"),
+        (lambda s: s | {f"{ANCHORS}0": torch.ones(3, 4)}, "has other anchors"),
+        (lambda s: s | {f"{ANCHORS}7": torch.ones(3, 4)}, "has other anchors"),
+    ],
+)
+def test_what_is_not_right_in_a_detectron2_file_is_named(
+    change: Callable[[State], State], message: str, tmp_path: Path
+) -> None:
+    file = saved(tmp_path, change(theirs(FPN)))
+    with pytest.raises(ValueError, match=message) as error:
+        load_detector(file, NAMES)
+    assert str(error.value).startswith(str(file))
+
+
+def test_c4_without_mocos_norm_is_refused(tmp_path: Path) -> None:
+    state = {name: t for name, t in theirs(C4).items() if not name.startswith("roi_heads.res5.norm")}
+    with pytest.raises(ValueError, match=r"lacks roi_heads\.res5\.norm\.weight.*Res5ROIHeadsExtraNorm"):
+        load_detector(saved(tmp_path, state), NAMES)
+
+
+def test_names_of_classes_are_needed_one_each(tmp_path: Path) -> None:
+    file = saved(tmp_path, theirs(FPN))
+    with pytest.raises(ValueError, match="has 3 classes and does not say which: give their names"):
+        load_detector(file)
+    with pytest.raises(ValueError, match="has 3 classes, and 2 names are given"):
+        load_detector(file, ("cat", "dog"))
+
+
+# ------------------------------------------------------------------------------------------------------------- neither
+
+
+def test_backbone_alone_is_no_detector(tmp_path: Path) -> None:
+    file = tmp_path / "backbone.pth"
+    torch.save(build("resnet18").state_dict(), file)
+    with pytest.raises(
+        ValueError, match=r"is no detector: it holds a pre-trained backbone .*plrc detect train --weights"
+    ):
+        load_detector(file)
+
+
+def test_something_else_is_no_detector(tmp_path: Path) -> None:
+    file = tmp_path / "other.pth"
+    torch.save({"state_dict": {"a.weight": torch.ones(2)}}, file)
+    with pytest.raises(ValueError, match="holds no detector that is known here"):
+        load_detector(file)
+    torch.save([torch.ones(2)], file)
+    with pytest.raises(ValueError, match="holds no detector that is known here"):
+        load_detector(file)
+    with pytest.raises(ValueError, match=r"there is no file or folder .*missing\.pth: give a run"):
+        load_detector(tmp_path / "missing.pth")
+    with pytest.raises(ValueError, match="not the folder of a run"):
+        load_detector(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------------------- conversion
+
+
+def convert(checkpoint: str | Path, to: str, out: Path, **more: Any) -> list[str]:
+    return detect_convert(DetectConvert(checkpoint=str(checkpoint), to=to, out=str(out), **more))
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    return yaml.safe_load(file.read_text())
+
+
+MASKED = Architecture(arch="resnet18", neck="fpn", classes=NAMES, masks=True, roi_per_image=128)
+OF_COCO = Architecture(arch="resnet18", neck="fpn", classes=COCO_CLASSES, head_norm=True)
+R50_C4 = Architecture(arch="resnet50", neck="c4", classes=VOC_CLASSES)
+
+
+@pytest.mark.parametrize("architecture", [MASKED, OF_COCO, R50_C4], ids=["fpn-mask", "fpn-head-norm", "c4"])
+def test_there_and_back_is_the_same_to_the_bit(architecture: Architecture, tmp_path: Path) -> None:
+    there, back = tmp_path / "there" / "model.pth", tmp_path / "back.pt"
+    convert(ours(tmp_path / "run", architecture), "detectron2", there)
+    content = torch.load(there, weights_only=True)
+    assert set(content) == {"model", "__author__", "classes", "category_ids", "test_short_side", "longest"}
+    assert list(content["model"]) == list(theirs(architecture))
+    convert(there, "plrc", back)
+    for file in (there, back):
+        again = load_detector(file)
+        assert_same(again.detector, trained(architecture))
+        assert (again.detector.architecture.classes, again.category_ids[:2]) == (architecture.classes, (3, 4))
+        assert (again.test_short_side, again.longest) == (240, 400)
+        assert "taken as RGB" in again.note
+    assert sorted(path.name for path in there.parent.iterdir()) == ["model.pth", "model.yaml"]
+
+
+def test_a_foreign_file_becomes_a_checkpoint_of_ours(tmp_path: Path) -> None:
+    lines = convert(saved(tmp_path, theirs(MASKED)), "plrc", tmp_path / "ours.pt", classes=("a", "b", "c"))
+    assert "plrc detect eval" in lines[-1]
+    again = load_detector(tmp_path / "ours.pt")
+    assert (again.format, again.detector.architecture.classes) == (DETECTOR, ("a", "b", "c"))
+    assert (again.category_ids, again.test_short_side, again.longest) == ((1, 2, 3), 800, 1333)
+    assert again.note.startswith("iteration 23999; taken as RGB")
+
+
+MODEL = {
+    "META_ARCHITECTURE": "GeneralizedRCNN",
+    "PIXEL_MEAN": [123.675, 116.28, 103.53],
+    "PIXEL_STD": [58.395, 57.12, 57.375],
+}
+OF_RESNET = {"NORM": "SyncBN", "STRIDE_IN_1X1": False}
+STAGES, PYRAMID = ["res2", "res3", "res4", "res5"], ["p2", "p3", "p4", "p5"]
+
+
+def test_the_configuration_builds_the_model_that_was_converted(tmp_path: Path) -> None:
+    lines = convert(ours(tmp_path, MASKED), "detectron2", tmp_path / "model.pth")
+    assert "name your data sets" in lines[1]
+    text = (tmp_path / "model.yaml").read_text()
+    assert "cat, dog, cow" in text
+    assert "_BASE_" not in text
+    assert yaml.safe_load(text) == {
+        "VERSION": 2,
+        "MODEL": {
+            **MODEL,
+            "WEIGHTS": str(tmp_path / "model.pth"),
+            "MASK_ON": True,
+            "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": 0},
+            "RESNETS": {**OF_RESNET, "DEPTH": 18, "RES2_OUT_CHANNELS": 64, "OUT_FEATURES": STAGES},
+            "ANCHOR_GENERATOR": {"SIZES": [[32], [64], [128], [256], [512]], "ASPECT_RATIOS": [[0.5, 1.0, 2.0]]},
+            "RPN": {
+                "IN_FEATURES": [*PYRAMID, "p6"],
+                "PRE_NMS_TOPK_TRAIN": 2000,
+                "PRE_NMS_TOPK_TEST": 1000,
+                "POST_NMS_TOPK_TRAIN": 1000,
+                "POST_NMS_TOPK_TEST": 1000,
+            },
+            "ROI_HEADS": {
+                "NAME": "StandardROIHeads",
+                "IN_FEATURES": PYRAMID,
+                "NUM_CLASSES": 3,
+                "BATCH_SIZE_PER_IMAGE": 128,
+            },
+            "FPN": {"IN_FEATURES": STAGES, "OUT_CHANNELS": 256, "NORM": "SyncBN"},
+            "ROI_BOX_HEAD": {
+                "NAME": "FastRCNNConvFCHead",
+                "POOLER_RESOLUTION": 7,
+                "NUM_CONV": 0,
+                "NUM_FC": 2,
+                "NORM": "",
+            },
+            "ROI_MASK_HEAD": {
+                "NAME": "MaskRCNNConvUpsampleHead",
+                "POOLER_RESOLUTION": 14,
+                "NUM_CONV": 4,
+                "NORM": "",
+            },
+        },
+        "INPUT": {"FORMAT": "RGB", "MIN_SIZE_TEST": 240, "MAX_SIZE_TEST": 400},
+    }
+
+
+def test_normalised_heads_and_known_data_are_in_the_configuration(tmp_path: Path) -> None:
+    convert(ours(tmp_path, OF_COCO), "detectron2", tmp_path / "model.pth")
+    config = read_yaml(tmp_path / "model.yaml")
+    head = config["MODEL"]["ROI_BOX_HEAD"]
+    assert (head["NUM_CONV"], head["NUM_FC"], head["NORM"]) == (4, 1, "SyncBN")
+    assert "ROI_MASK_HEAD" not in config["MODEL"]
+    assert config["DATASETS"] == {"TRAIN": ["coco_2017_train"], "TEST": ["coco_2017_val"]}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        (Architecture(arch="tiny", neck="fpn", classes=("a",)), "Detectron2 has no tiny"),
+        (Architecture(arch="resnet18", neck="c4", classes=("a",)), "no resnet18-C4"),
+    ],
+)
+def test_what_detectron2_cannot_build_is_not_written(architecture, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        convert(ours(tmp_path, architecture), "detectron2", tmp_path / "out" / "model.pth")
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_are_not_written_over_their_source_or_under_wrong_names(tmp_path: Path) -> None:
+    source = ours(tmp_path, FPN)
+    with pytest.raises(ValueError, match=r"model\.npz is no name .* end with \.pth or \.pt"):
+        convert(source, "detectron2", tmp_path / "model.npz")
+    for name in (source, source.parent.parent):
+        with pytest.raises(ValueError, match="is what is to be converted"):
+            convert(name, "detectron2", source)
+        with pytest.raises(ValueError, match="is a checkpoint of ours already"):
+            convert(name, "plrc", tmp_path / "more.pt")
+
+
+C4_PARTS = {
+    "BACKBONE": {"NAME": "build_resnet_backbone", "FREEZE_AT": 0},
+    "RESNETS": {**OF_RESNET, "DEPTH": 50, "OUT_FEATURES": ["res4"]},
+    "ANCHOR_GENERATOR": {"SIZES": [[32, 64, 128, 256, 512]], "ASPECT_RATIOS": [[0.5, 1.0, 2.0]]},
+    "RPN": {
+        "IN_FEATURES": ["res4"],
+        "PRE_NMS_TOPK_TRAIN": 12000,
+        "PRE_NMS_TOPK_TEST": 6000,
+        "POST_NMS_TOPK_TRAIN": 2000,
+        "POST_NMS_TOPK_TEST": 1000,
+    },
+}
+
+
+def solver(steps: list[int], last: int, warmup: int) -> dict[str, Any]:
+    return {
+        "IMS_PER_BATCH": 16,
+        "BASE_LR": 0.02,
+        "MOMENTUM": 0.9,
+        "WEIGHT_DECAY": 1e-4,
+        "WEIGHT_DECAY_NORM": 0.0,
+        "STEPS": steps,
+        "GAMMA": 0.1,
+        "MAX_ITER": last,
+        "WARMUP_ITERS": warmup,
+    }
+
+
+def test_a_backbone_with_mocos_recipe_for_voc(tmp_path: Path) -> None:
+    file = tmp_path / "r50.pkl"
+    lines = convert("random:resnet50", "detectron2", file)
+    content = pickle.loads(file.read_bytes())
+    assert content["matching_heuristics"] is True
+    weights = load("random:resnet50").backbone.state_dict()["layer4.2.conv3.weight"].numpy()
+    assert np.array_equal(content["model"]["res5.2.conv3.weight"], weights)
+    text = (tmp_path / "r50.yaml").read_text()
+    assert "&" not in text
+    assert "# Res5ROIHeadsExtraNorm is a class of MoCo's" in text
+    heads = {"NAME": "Res5ROIHeadsExtraNorm", "IN_FEATURES": ["res4"], "NUM_CLASSES": 20, "BATCH_SIZE_PER_IMAGE": 512}
+    assert yaml.safe_load(text) == {
+        "VERSION": 2,
+        "MODEL": {**MODEL, **C4_PARTS, "WEIGHTS": str(file), "MASK_ON": False, "ROI_HEADS": heads},
+        "INPUT": {
+            "FORMAT": "RGB",
+            "MIN_SIZE_TRAIN": [480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800],
+            "MAX_SIZE_TRAIN": 1333,
+            "MIN_SIZE_TEST": 800,
+            "MAX_SIZE_TEST": 1333,
+        },
+        "DATASETS": {"TRAIN": ["voc_2007_trainval", "voc_2012_trainval"], "TEST": ["voc_2007_test"]},
+        "SOLVER": solver([18000, 22000], 24000, 100),
+        "TEST": {"PRECISE_BN": {"ENABLED": True, "NUM_ITER": 200}},
+    }
+    command = f"python train_net.py --num-gpus 8 --config-file {tmp_path / 'r50.yaml'}"
+    assert lines[-1] == f"to train it, in MoCo's detection/: {command}"
+
+
+def test_a_backbone_with_the_recipes_for_coco(tmp_path: Path) -> None:
+    convert("random:resnet50", "detectron2", tmp_path / "c4.pkl", recipe="coco-c4-2x")
+    c4 = read_yaml(tmp_path / "c4.yaml")
+    assert {name: c4["MODEL"][name] for name in C4_PARTS} == C4_PARTS
+    assert (c4["MODEL"]["MASK_ON"], c4["MODEL"]["ROI_HEADS"]["NUM_CLASSES"]) == (True, 80)
+    assert c4["SOLVER"] == solver([120000, 160000], 180000, 1000)
+    assert c4["INPUT"]["MIN_SIZE_TRAIN"] == [640, 672, 704, 736, 768, 800]
+    lines = convert("random:resnet18", "detectron2", tmp_path / "fpn.pkl", recipe="coco-fpn-1x")
+    assert "tools/" in lines[-1]
+    fpn = read_yaml(tmp_path / "fpn.yaml")
+    assert fpn["SOLVER"] == solver([60000, 80000], 90000, 1000)
+    assert fpn["MODEL"]["FPN"]["NORM"] == "SyncBN"
+    assert "MoCo" not in (tmp_path / "fpn.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "out", "more", "message"),
+    [
+        ("random:tiny", "a.pkl", {"recipe": "coco-fpn-1x"}, "Detectron2 has no tiny"),
+        ("random:resnet18", "a.pkl", {}, "no resnet18-C4"),
+        ("random:resnet50", "a.pkl", {"recipe": "small"}, "--recipe must be one of"),
+        ("random:resnet50", "a.pkl", {"classes": ("a",)}, "--classes would change nothing of a backbone"),
+        ("random:resnet50", "a.pth", {"recipe": "voc-c4-24k"}, "--recipe is for a backbone"),
+        ("random:resnet50", "a.pth", {}, "random:resnet50 is no detector's file"),
+        ("random:resnet50", "", {}, "--out is missing"),
+    ],
+)
+def test_a_conversion_that_cannot_be_is_one_sentence(checkpoint, out, more, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        convert(checkpoint, "detectron2", tmp_path / out if out else out, **more)
+    assert not list(tmp_path.iterdir())
