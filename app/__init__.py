@@ -1,1 +1,1 @@
-"""The workbench in a browser: ``python -m app``. Interface only; every number comes from ``plrc``."""
+"""The workbench in a browser: ``plrc app``. Interface only; every number comes from ``plrc``."""

@@ -1,4 +1,4 @@
-"""``python -m app --checkpoint FILE --images DIR``: the workbench in a browser."""
+"""``plrc app --checkpoint FILE --images DIR``: the workbench in a browser."""
 
 from __future__ import annotations
 
@@ -8,46 +8,43 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 LOCAL = "127.0.0.1"
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serves until it is ended. The exit status is 2, with a sentence on stderr, where that cannot be."""
     o = parse(arguments)
-    if o.host not in (LOCAL, "localhost") and not o.auth:
-        print(
-            f"--host {o.host} lets others in: give them a name and a password with --auth NAME:PASSWORD",
-            file=sys.stderr,
-        )
-        return 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # a service manager's way to end it: nothing is left either
     # Uploads and exports of this server alone, gone when it ends. Nothing is fetched from anywhere, nothing reported.
     place = Path(tempfile.mkdtemp(prefix="plrc-app-"))
     # OpenMP threads that spin while they wait make t-SNE several times slower where cores are busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ |= {"GRADIO_TEMP_DIR": str(place), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # a service manager's way to end it: nothing is left either
     try:
-        return _serve(o, place)
-    except ValueError as error:
-        print(f"python -m app: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # Gradio's, where the port is taken
-        print(f"python -m app: {error}; choose another --port", file=sys.stderr)
+        if o.host not in (LOCAL, "localhost") and not o.auth:
+            raise ValueError(f"--host {o.host} lets others in: give a name and a password with --auth NAME:PASSWORD")
+        _serve(o, place)
+    except (ValueError, OSError) as error:
+        taken = "; choose another --port" * isinstance(error, OSError)
+        print(f"plrc app: {error}{taken}", file=sys.stderr)
         return 2
     finally:
         shutil.rmtree(place, ignore_errors=True)
+    return 0
 
 
-def _serve(o: argparse.Namespace, place: Path) -> int:
+def _serve(o: argparse.Namespace, place: Path) -> None:
     import gradio as gr
 
-    from app import page
-    from app.viewer import head
-    from app.workbench import Workbench
+    from . import page
+    from .viewer import head
+    from .workbench import Workbench
 
-    bench = Workbench(o.checkpoints, o.images, o.runs, o.cache, place)
-    built = page.build(bench)
+    built = page.build(Workbench(o.checkpoints, o.images, o.runs, o.cache, place))
     built.queue(default_concurrency_limit=4)
     print(f"PLRC workbench: http://{o.host}:{o.port}/ (Ctrl-C ends it)", flush=True)
     built.launch(
@@ -58,28 +55,21 @@ def _serve(o: argparse.Namespace, place: Path) -> int:
         head=head(),
         css=page.CSS,
         theme=gr.themes.Default(font="system-ui", font_mono="monospace"),
-        allowed_paths=[],
         show_error=False,
         quiet=True,
     )
-    return 0
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m app", description="The PLRC workbench in a browser.")
-    parser.add_argument(
-        "--checkpoint",
-        action="append",
-        default=[],
-        dest="checkpoints",
-        metavar="FILE",
-        help="a file, a run folder or a name such as torchvision:resnet50; FILE@key for its momentum encoder; again "
-        "for more [the newest run, else plrc:tiny]",
+    parser = argparse.ArgumentParser(prog="plrc app", description="The PLRC workbench in a browser.")
+    named = (
+        "a file, a run folder or a name such as torchvision:resnet50; FILE@key for its momentum encoder; again for more"
     )
-    parser.add_argument(
-        "--images", action="append", default=[], type=Path, metavar="DIR", help="a folder whose pictures may be shown"
-    )
+    several: dict[str, Any] = {"action": "append", "default": []}
+    first = "[the newest run, else plrc:tiny]"
+    parser.add_argument("--checkpoint", dest="checkpoints", metavar="FILE", help=f"{named} {first}", **several)
+    parser.add_argument("--images", type=Path, metavar="DIR", help="a folder whose images may be shown", **several)
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders lie [runs]")
     parser.add_argument("--cache", type=float, default=1024, metavar="MB", help="megabytes of feature maps kept [1024]")
     parser.add_argument("--host", default=LOCAL, help=f"address to listen on [{LOCAL}, this machine alone]")

@@ -1,28 +1,27 @@
-"""The page: its views, and what all of them share: export, a link, the theme."""
+"""The page: its views, and what all of them share: export, a link, endpoints for programs, the theme."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+import typing
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
 
-from app import affinity, correspondence, embedding, training
-from app.api import add_endpoints
-from app.errors import said
-from app.export import export
-from app.links import query_of, values_of
-from app.tab import Tab
-from app.workbench import Workbench
+from plrc.options import Options, Point, Size
+from plrc.queries import VIEWS
 
-_VIEWS: dict[str, tuple[str, Callable[[Workbench], Tab]]] = {
-    "affinity": ("Point affinity", affinity.build),
-    "correspondence": ("Region correspondence", correspondence.build),
-    "embedding": ("Embedding", embedding.build),
-    "training": ("Training run", training.build),
-}
+from .affinity import AffinityTab
+from .correspondence import CorrespondenceTab
+from .embedding import EmbeddingTab
+from .run import RunTab
+from .tab import QUIET, Tab, said
+from .workbench import Workbench
+
+_TABS: tuple[type[Tab], ...] = (AffinityTab, CorrespondenceTab, EmbeddingTab, RunTab)
 _TITLE = """# PLRC workbench
-Look inside a checkpoint: every picture with its number, from point-level region contrast or any other ResNet."""
+Look inside a checkpoint: every map with its number, from point-level region contrast or any other backbone."""
 # The link is put into the address bar, from where it can be copied even if the clipboard is not to be had.
 _COPY = """(query) => {
   const link = `${location.origin}${location.pathname}?${query}`;
@@ -30,9 +29,11 @@ _COPY = """(query) => {
   navigator.clipboard?.writeText(link).catch(() => {});
   return link;
 }"""
+# Gradio's own help text is too pale to be read.
 CSS = """
-.gradio-container { max-width: 1600px !important; }
+.gradio-container { max-width: 1600px !important; --block-info-text-color: var(--body-text-color); }
 footer { display: none !important; }
+.plrc-lines { margin: 0; font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 """
 
 
@@ -42,96 +43,110 @@ def build(bench: Workbench) -> gr.Blocks:
         gr.Markdown(_TITLE)
         tabs: dict[str, Tab] = {}
         items: dict[str, gr.Tab] = {}
-        with gr.Tabs(selected="affinity") as views:
-            for name, (title, make) in _VIEWS.items():
-                with gr.Tab(title, id=name) as items[name]:
-                    tabs[name] = make(bench)
-                    assert tabs[name].name == name
-                    _share(bench, tabs[name])
+        with gr.Tabs(selected=_TABS[0].name) as views:
+            for kind in _TABS:
+                with gr.Tab(kind.title, id=kind.name) as items[kind.name]:
+                    tabs[kind.name] = kind(bench)
+                    _share(tabs[kind.name])
         _open_link(page, views, tabs, items)
-        add_endpoints(bench)
+
+        def offered() -> dict:  # type: ignore[type-arg]
+            """The checkpoints and images of this server."""
+            return {"checkpoints": bench.checkpoints(), "images": bench.images, "devices": bench.devices}
+
+        gr.api(offered)
+        for name, view in VIEWS.items():
+            gr.api(endpoint(bench, view.traits["query"]), api_name=name)
     return page
 
 
-def _share(bench: Workbench, tab: Tab) -> None:
+def endpoint(bench: Workbench, kind: type[Options]) -> Callable[..., dict[str, Any]]:
+    """For programs: ``gradio_client.Client(URL).predict(…, api_name="/affinity")``.
+
+    Its parameters are the query's fields, a point as [x, y], a size as a number or "640x480". It answers with the
+    drawing's ``lines`` (the numbers), ``rows`` (the table) and ``arrays``, as lists.
+    """
+    default = kind().to_dict()
+    as_json = {Size: int | str, tuple[Point, ...]: list[list[float]]}
+    hints = {name: as_json.get(hint, hint) for name, hint in typing.get_type_hints(kind).items() if name in default}
+
+    def answer(*values: Any) -> dict[str, Any]:
+        drawing = bench.draw(kind.from_dict(dict(zip(default, values, strict=True))))
+        arrays = {name: array.tolist() for name, array in drawing.arrays.items()}
+        return {"lines": drawing.lines, "rows": drawing.rows, "arrays": arrays}
+
+    named = said(answer)
+    either = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, either, default=value) for name, value in default.items()]
+    named.__doc__, named.__annotations__ = inspect.getdoc(kind), hints
+    named.__signature__ = inspect.Signature(parameters, return_annotation=dict)  # type: ignore[attr-defined]
+    return named
+
+
+def _share(tab: Tab) -> None:
     """Export and link of a view."""
-    fields = list(tab.fields.values())
+    name, inputs = tab.name, list(tab.controls.values())
     with gr.Row():
-        make = gr.Button("Export PNG, SVG, NPZ and recipe", size="sm", elem_id=f"{tab.name}-export")
-        copy = gr.Button("Link to this view", size="sm", elem_id=f"{tab.name}-link")
-    link = gr.Textbox(
-        visible=False,
-        label="Link",
-        info="Also in the address bar, and copied.",
-        elem_id=f"{tab.name}-url",
-        buttons=["copy"],
-    )
-    files = gr.Files(visible=False, label="Files", elem_id=f"{tab.name}-files")
-    query = gr.Textbox(visible="hidden")
+        make = gr.Button("Export PNG, SVG, NPZ and recipe", size="sm", elem_id=f"{name}-export")
+        copy = gr.Button("Link to this view", size="sm", elem_id=f"{name}-link")
+    told = "Also in the address bar, and copied."
+    link = gr.Textbox(visible=False, label="Link", info=told, elem_id=f"{name}-url", buttons=["copy"])
+    files = gr.Files(visible=False, label="Files", elem_id=f"{name}-files")
+    address = gr.Textbox(visible="hidden")
 
     @said
     def write(*values: Any) -> Any:
-        drawn = tab.drawing(**dict(zip(tab.fields, values, strict=True)))
-        drawings = drawn if isinstance(drawn, list) else [drawn]
-        if not drawings:
-            raise ValueError("there is nothing to export yet")
-        written = export(bench, tab.name, drawings, bench.exports)
+        written = tab.bench.export(name, tab.drawings(tab.query(values)))
         return gr.Files([str(file) for file in written], visible=True)
 
     @said
     def tell(*values: Any) -> tuple[str, Any]:
-        if any(isinstance(value, str) and bench.uploaded(value) for value in values):
-            gr.Warning("The picture was uploaded: the link holds while this server runs. Export keeps the picture.")
-        return query_of(tab, values), gr.Textbox(visible=True)
+        if any(tab.bench.uploaded(value) for value in values):
+            gr.Warning("The image was uploaded: the link holds while this server runs. Export keeps the image.")
+        return tab.link(tab.query(values)), gr.Textbox(visible=True)
 
-    make.click(write, fields, files, api_visibility="private")
-    copy.click(tell, fields, [query, link], show_progress="hidden", api_visibility="private").then(
-        None, query, link, js=_COPY
-    )
+    make.click(write, inputs, files, api_visibility="private")
+    copy.click(tell, inputs, [address, link], **QUIET).then(None, address, link, js=_COPY)
 
 
-def _open_link(page: gr.Blocks, views: gr.Tabs, tabs: dict[str, Tab], items: dict[str, gr.Tab]) -> None:
-    """What is seen at first: what the link says, else the first view."""
-    all_fields = [field for tab in tabs.values() for field in tab.fields.values()]
+def _open_link(page: gr.Blocks, views: gr.Tabs, tabs: Mapping[str, Tab], items: Mapping[str, gr.Tab]) -> None:
+    """What is seen at first: what the link says, else the first view; and of another view, when it is chosen."""
+    inputs = {name: list(tab.controls.values()) for name, tab in tabs.items()}
+    outputs = {name: list(tab.outputs) for name, tab in tabs.items()}
+    opened = gr.State([])  # the views that have shown something, kept by the server: no event can be ahead of it
+
+    def only(view: str, components: Mapping[str, list[Any]], updates: list[Any]) -> list[Any]:
+        """Updates of the components of one view; those of the others are skipped."""
+        return [u for name, of in components.items() for u in (updates if name == view else [gr.skip()] * len(of))]
 
     @said
-    def restore(request: gr.Request) -> list[Any]:
+    def restore(request: gr.Request) -> Any:
         asked: dict[str, list[str]] = {}
         for name, value in request.query_params.multi_items():
             asked.setdefault(name, []).append(value)
-        view = asked.get("view", ["affinity"])[-1]
+        view = asked.get("view", list(tabs))[0]
         if view not in tabs:
             raise ValueError(f"the link's view={view} is none of {', '.join(tabs)}")
-        values = [v for name, tab in tabs.items() for v in values_of(tab, asked if name == view else {})]
-        return [gr.Tabs(selected=view), view, *values]
+        tab = tabs[view]
+        query = tab.read(asked)
+        yield [gr.Tabs(selected=view), [view], *only(view, inputs, tab.values(query)), *only("", outputs, [])]
+        # Drawn from the link itself: the page's components may not have its values yet.
+        yield [gr.skip(), gr.skip(), *only("", inputs, []), *only(view, outputs, tab.show(query))]
 
-    opened = gr.Textbox("", visible="hidden")  # the views that were shown, by name
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    outputs = [output for tab in tabs.values() for output in tab.outputs]
-    page.load(restore, None, [views, opened, *all_fields], **quiet).success(
-        lambda view, *values: _show(tabs, view, values), [opened, *all_fields], outputs, **quiet
-    )
+    all_of_them = [component for of in (*inputs.values(), *outputs.values()) for component in of]
+    page.load(restore, None, [views, opened, *all_of_them], **QUIET)
     for name, tab in tabs.items():
-        items[name].select(_at_first_sight(name, tab), [opened, *tab.fields.values()], [opened, *tab.outputs], **quiet)
+        items[name].select(_at_first_sight(tab), [opened, *inputs[name]], [opened, *outputs[name]], **QUIET)
 
 
-def _at_first_sight(name: str, tab: Tab) -> Callable[..., list[Any]]:
+def _at_first_sight(tab: Tab) -> Callable[..., list[Any]]:
     """What a view shows when it is chosen, if it has shown nothing yet: what it begins with."""
 
-    def select(opened: str, *values: Any) -> list[Any]:
+    @said
+    def select(opened: list[str], *values: Any) -> list[Any]:
         # Nothing was opened: the page is being loaded, which also tells of a view, and will show it by itself.
-        if not opened or name in opened.split():
+        if not opened or tab.name in opened:
             return [gr.skip()] * (1 + len(tab.outputs))
-        return [f"{opened} {name}", *tab.show(*values)]
+        return [[*opened, tab.name], *tab.show(tab.query(values))]
 
     return select
-
-
-def _show(tabs: dict[str, Tab], view: str, values: tuple[Any, ...]) -> list[Any]:
-    updates: list[Any] = []
-    at = 0
-    for name, tab in tabs.items():
-        mine = values[at : at + len(tab.fields)]
-        at += len(tab.fields)
-        updates += tab.show(*mine) if name == view else [gr.skip() for _ in tab.outputs]
-    return updates

@@ -1,16 +1,15 @@
-"""A viewer: a drawing surface of ``app/static`` as a component of the page."""
+"""A viewer: a drawing surface of ``static/`` as a component of the page."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-STATIC = Path(__file__).parent / "static"
+from . import scenes
 
-# `scene` is what changes with each click, `still` the pictures, which are large and change seldom.
+# `scene` is what changes with each click, `still` the image, which is large and changes seldom.
 _ON_LOAD = """
 const view = plrc.%s(element.querySelector(".plrc-root"), (event) => { props.value = event; trigger("select"); });
 const read = (text) => text ? JSON.parse(text) : null;
@@ -20,10 +19,8 @@ watch(["scene", "still"], show);
 """
 
 
-def viewer(
-    name: str, elem_id: str, scene: dict[str, Any] | None = None, still: dict[str, Any] | None = None
-) -> gr.HTML:
-    """A component that shows ``scene`` and ``still`` with ``plrc.NAME``; its value is the last event."""
+def viewer(name: str, elem_id: str, scene: dict[str, Any] | None = None) -> gr.HTML:
+    """A component that shows a scene with ``plrc.NAME``; its value is the last event."""
     return gr.HTML(
         value=None,
         html_template='<div class="plrc-root"></div>',
@@ -31,12 +28,12 @@ def viewer(
         elem_id=elem_id,
         apply_default_css=False,
         scene=_packed(scene),
-        still=_packed(still),
+        still="",
     )
 
 
 def showing(scene: dict[str, Any] | None, still: dict[str, Any] | None = None) -> gr.HTML:
-    """The update of a viewer that shows this; the pictures stay where ``still`` is not given."""
+    """The update of a viewer that shows this; what was ``still`` stays where it is not given."""
     return gr.HTML(scene=_packed(scene)) if still is None else gr.HTML(scene=_packed(scene), still=_packed(still))
 
 
@@ -46,6 +43,5 @@ def _packed(scene: dict[str, Any] | None) -> str:
 
 
 def head() -> str:
-    """The viewers' scripts, to be put into the page itself: nothing is fetched."""
-    scripts = [file.read_text(encoding="utf-8") for file in sorted(STATIC.glob("*.js"))]
-    return "".join(f"<script>\n{script}\n</script>\n" for script in scripts)
+    """The viewers' scripts and looks, to be put into the page itself: nothing is fetched."""
+    return f"<style>\n{scenes.style()}</style>\n<script>\n{scenes.script()}</script>\n"

@@ -1,170 +1,213 @@
-"""What a server offers: checkpoints, pictures, runs; and what it has encoded so far."""
+"""What a server offers: checkpoints, images, runs; and what it has encoded so far."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
+import torch
 
-from app.pictures import as_jpeg, as_png
-from plrc import figures
 from plrc.data.images import SUFFIXES
+from plrc.options import Options
 from plrc.pretrained.loading import SHIPPED, run_checkpoint
-from plrc.views import Picture, Session, list_pictures
-from plrc.views.pictures import SAMPLES, file_of
+from plrc.queries import Query
+from plrc.views import Drawing, NamedImage, Progress, Session, draw, list_images
+from plrc.views.images import SAMPLES, file_of
 
 EXAMPLES = ("scenes#12", "scenes#3", "scenes#7", "scenes#21", *SAMPLES)
-RUNS = Path("runs")
-_LISTED = 200  # pictures of a folder, evenly spread; any other of it can be named in a link
-_SIDE = 1024  # pixels of the longer side in the page
+MOST = 3  # checkpoints or runs side by side
+MOST_IMAGES = 200  # of one query; of a folder so many are listed, evenly spread, and any other can be named in a link
+_SIZES = ("64", "112", "224", "320", "448", "640", "896")  # of an input, pixels
+_REGIONS = re.compile(r"objects|grid:[0-9]{1,2}|superpixels:[0-9]{1,3}")
 _UPLOAD = 50_000_000  # bytes
 _LONGEST = 8  # times the shorter side
-_REGIONS = re.compile(r"objects|grid:[0-9]{1,2}|superpixels:[0-9]{1,3}")
 
 
 class Workbench:
     """What is offered, and the session that all users share. Nothing else can be reached through the page.
 
     Attributes:
-        session: networks, pictures and maps, up to a number of megabytes. checkpoints: the first are shown first.
-        pictures: that are listed. folders: whose pictures may be shown. runs: folders of runs, the newest first.
-        uploads: where the page puts the pictures that it is given. exports: where the files that it gives lie.
+        session: networks, images and maps, up to a number of megabytes. shown: the checkpoints that are shown first.
+        images: that are listed. folders: whose images may be shown. devices: to choose from.
+        uploads: where the page puts the images that it is given; what it gives lies there too.
     """
 
     def __init__(
         self,
         checkpoints: Sequence[str] = (),
         folders: Sequence[Path] = (),
-        runs: Path = RUNS,
+        runs: Path = Path("runs"),
         megabytes: float = 1024.0,
         uploads: Path | None = None,
     ) -> None:
-        """Raises a ValueError if a checkpoint cannot be loaded, or a folder has no picture."""
+        """Raises a ValueError if a checkpoint cannot be loaded, or a folder has no image."""
         for folder in folders:
             if not folder.is_dir():
-                raise ValueError(f"{folder} is no folder: --images takes one with pictures in it")
+                raise ValueError(f"{folder} is no folder: --images takes one with images in it")
         self.session = Session(megabytes)
         self.folders = [folder.resolve() for folder in folders]
         self.uploads = (uploads or Path(tempfile.gettempdir(), "gradio")).resolve()
-        self.exports = self.uploads / "exports"
-        self.runs = sorted(_runs(runs), key=_changed, reverse=True)
-        shown = list(checkpoints) or [str(run) for run in self.runs[:1]] or [SHIPPED]
-        self.session.networks(shown, "cpu", None)  # said at the start, not at the first click
-        self.checkpoints = list(dict.fromkeys([*shown, *_variants(shown, self.runs), SHIPPED, *self._untrained(shown)]))
-        listed = [spec for folder in folders for spec in list_pictures([str(folder)], _LISTED)]
-        self.pictures = [*listed, *EXAMPLES]
-        self.shown = shown[:3] if len(shown) > 1 else [self._untrained(shown)[0], shown[0]]
+        self.devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        self._runs = runs
+        self._named = list(checkpoints) or self.runs()[:1] or [SHIPPED]
+        networks = self.session.networks(Query(checkpoints=tuple(self._named)))  # said now, not at the first click
+        self._untrained = list(dict.fromkeys(f"random:{network.origin.arch}" for network in networks.values()))
+        self.images = [*(spec for folder in folders for spec in list_images([str(folder)], MOST_IMAGES)), *EXAMPLES]
+        self.shown = self._named[:MOST] if len(self._named) > 1 else [self._untrained[0], self._named[0]]
 
-    def check(
-        self,
-        checkpoints: Iterable[str] = (),
-        pictures: Iterable[str] = (),
-        runs: Iterable[str] = (),
-        regions: str | None = None,
-    ) -> None:
-        """Raise a ValueError if one of them is none that this server offers, or was given.
+    # ---- What is offered
 
-        regions: as of ``plrc.views``, but for "masks:DIR": a page may not ask for any folder of the server.
+    def runs(self) -> list[str]:
+        """The runs that there are now, the newest first."""
+        logs = sorted(self._runs.glob("*/log.jsonl"), key=lambda log: log.stat().st_mtime, reverse=True)
+        return [str(log.parent) for log in logs]
+
+    def checkpoints(self) -> list[str]:
+        """Those that there are now: of each run its momentum encoder too, and what it was during training."""
+        found = list(self._named)
+        for run in dict.fromkeys([*(name for name in self._named if Path(name).is_dir()), *self.runs()]):
+            try:
+                run_checkpoint(Path(run))
+            except ValueError:  # it has just begun
+                continue
+            found += [run, f"{run}@key", *sorted(map(str, Path(run, "checkpoints").glob("epoch_*.pt")))]
+        return list(dict.fromkeys([*found, SHIPPED, *self._untrained]))
+
+    def layers(self, checkpoints: Sequence[str]) -> list[str]:
+        """The layers and heads that all of these have."""
+        networks = list(self.session.networks(Query(checkpoints=tuple(checkpoints))).values()) if checkpoints else []
+        return [name for name in networks[0].layers if all(name in n.layers for n in networks)] if networks else []
+
+    def choices(self, field: str) -> list[Any]:
+        """What a list in the page offers for a field of a query; nothing where any value may be given."""
+        superpixels = ["superpixels:16", "superpixels:36"] if find_spec("skimage") else []
+        offered: dict[str, Any] = {
+            "runs": self.runs,
+            "checkpoints": self.checkpoints,
+            "images": lambda: [(_label(spec), spec) for spec in self.images],
+            "layer": lambda: self.layers(self.shown),
+            "regions": lambda: ["objects", *(f"grid:{n}" for n in range(2, 9)), *superpixels],
+            "size": lambda: list(_SIZES),
+            "device": lambda: self.devices,
+        }
+        return list(offered["images" if field == "other" else field]()) if field in (*offered, "other") else []
+
+    # ---- What is asked
+
+    def draw(self, query: Options, progress: Progress | None = None) -> Any:
+        """``plrc.views.draw`` of what is offered. Raises a ValueError."""
+        self.check(query)
+        return draw(query, self.session, progress)
+
+    def check(self, query: Options) -> None:
+        """Raise a ValueError if a query names anything that this server does not offer, or was not given.
+
+        A path in a field that is not known here is refused.
         """
-        for checkpoint in checkpoints:
-            if checkpoint not in self.checkpoints:
-                raise ValueError(f"{checkpoint} is not offered here: start the app with --checkpoint {checkpoint}")
-        for picture in pictures:
-            if not self._may_show(picture):
-                raise ValueError(f"{picture} is not offered here: start the app with --images FOLDER, or upload it")
-        if regions and not _REGIONS.fullmatch(regions):
-            raise ValueError(f"regions are grid:2 … grid:16, superpixels:16 or objects here, not {regions}")
-        for run in runs:
-            if run not in map(str, self.runs):
-                raise ValueError(f"{run} is no run that is offered here: runs are looked for in {RUNS}/ at the start")
-
-    def accept(self, file: Path) -> Picture:
-        """A picture that was uploaded, decoded.
-
-        Raises:
-            ValueError: it is too large, or no picture.
-        """
-        if file.suffix.lower() not in SUFFIXES:
-            raise ValueError(f"{file.name} is no picture that is read here: give one of {', '.join(SUFFIXES)}")
-        if file.stat().st_size > _UPLOAD:
-            raise ValueError(f"{file.name} has {file.stat().st_size / 1e6:.0f} MB; {_UPLOAD / 1e6:.0f} MB are taken")
-        try:
-            picture = self.session.picture(str(file))
-        except ValueError as error:  # not where it lies on the server
-            raise ValueError(str(error).replace(str(file), file.name)) from error
-        width, height = picture.image.size
-        if max(width, height) > _LONGEST * min(width, height):  # the short side is what an input's size says
-            raise ValueError(
-                f"{file.name} has {width} × {height} pixels, and {_LONGEST} times as long as wide is the most"
-            )
-        return picture
-
-    def picture_choices(self) -> list[tuple[str, str]]:
-        """What a list shows, and the picture it stands for."""
-        return [(_label(spec), spec) for spec in self.pictures]
-
-    def uploaded(self, spec: str) -> bool:
-        """Whether a picture came from a browser, so that its name means nothing elsewhere."""
-        return Path(spec).is_absolute() and self.uploads in Path(spec).resolve().parents
-
-    def page_picture(self, spec: str) -> dict[str, Any]:
-        """A picture as the viewers take it: data URIs of at most 1024 pixels a side, and its own size."""
-        picture = self.session.picture(spec)
-        return page_image(picture.image) | {"name": picture.name}
-
-    def _untrained(self, checkpoints: Sequence[str]) -> list[str]:
-        """Untrained networks of the architectures there are, to compare with."""
-        networks = self.session.networks(checkpoints, "cpu", None)
-        return list(dict.fromkeys(f"random:{network.origin.arch}" for network in networks.values()))
+        for field in dataclasses.fields(query):
+            value = getattr(query, field.name)
+            named = [value] if isinstance(value, str) else value
+            if field.name == "regions" and value and not _REGIONS.fullmatch(value):
+                raise ValueError(f"regions are grid:2 … grid:16, superpixels:16 or objects here, not {value}")
+            if not field.metadata["path"] or not value:
+                continue
+            if field.name in ("checkpoints", "runs"):
+                if len(named) > MOST:
+                    raise ValueError(f"choose at most {MOST} {field.name}, not {len(named)}")
+                wrong = [name for name in named if name not in self.choices(field.name)]
+                remedy = "start the app with --checkpoint" if field.name == "checkpoints" else "it is not below --runs"
+            elif field.name in ("images", "other", "to", "dataset"):
+                wrong = [spec for spec in named if not self._may_show(spec)]
+                remedy = "start the app with --images FOLDER, or upload it"
+            else:
+                wrong, remedy = list(named), f"{field.name} is for the command line alone"
+            if wrong:
+                raise ValueError(f"{wrong[0]} is not offered here: {remedy}")
+        specs = [*getattr(query, "images", ()), *([getattr(query, "dataset", "")] if hasattr(query, "dataset") else [])]
+        several = sum(Path(spec).is_dir() or spec.partition(":")[0] == "scenes" for spec in specs)
+        count = len(specs) - several + several * (getattr(query, "most", None) or MOST_IMAGES + 1)
+        if count > MOST_IMAGES:
+            raise ValueError(f"{MOST_IMAGES} images are looked at here at most: give most, or use plrc in the shell")
 
     def _may_show(self, spec: str) -> bool:
-        if spec in self.pictures or spec in EXAMPLES:
-            return True
         name = spec.rpartition("#")[0]
-        if name.partition(":")[0] == "scenes" or spec.partition("#")[0] == "scenes":
+        if spec in EXAMPLES or (name or spec).partition(":")[0] == "scenes":
             return True
         file = Path(name if name and not Path(spec).exists() else spec).resolve()
         return any(folder == file or folder in file.parents for folder in [*self.folders, self.uploads])
 
+    # ---- What is given and taken
+
+    def accept(self, file: Path) -> NamedImage:
+        """An image that was uploaded, decoded.
+
+        Raises:
+            ValueError: it is too large, or no image.
+        """
+        if file.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"{file.name} is no image that is read here: give one of {', '.join(SUFFIXES)}")
+        if file.stat().st_size > _UPLOAD:
+            raise ValueError(f"{file.name} has {file.stat().st_size / 1e6:.0f} MB; {_UPLOAD / 1e6:.0f} MB are taken")
+        try:
+            image = self.session.image(str(file))
+        except ValueError as error:  # not where it lies on the server
+            raise ValueError(str(error).replace(str(file), file.name)) from error
+        width, height = image.image.size
+        if max(width, height) > _LONGEST * min(width, height):  # the short side is what an input's size says
+            raise ValueError(f"{file.name} has {width} × {height} pixels: {_LONGEST} times as long as wide is the most")
+        return image
+
+    def uploaded(self, spec: Any) -> bool:
+        """Whether it is an image that came from a browser, so that its name means nothing elsewhere."""
+        return isinstance(spec, str) and Path(spec).is_absolute() and self.uploads in Path(spec).resolve().parents
+
+    def export(self, name: str, drawings: Sequence[Drawing]) -> list[Path]:
+        """Write each drawing as ``plrc`` does: PNG, SVG, NPZ, its recipe, and a table; and all of it as one ZIP file.
+
+        An image that was uploaded lies beside them, and the recipe names it by its name alone: ``plrc replay`` in that
+        folder draws it again.
+        """
+        (self.uploads / "exports").mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(prefix="export-", dir=self.uploads / "exports"))
+        files: list[Path] = []
+        for number, drawing in enumerate(drawings):
+            sent = {spec: Path(spec).name for spec in drawing.inputs if self.uploaded(spec)}
+            for spec, short in sent.items():
+                shutil.copy(spec, place / short)
+            query = type(drawing.query).from_dict(_renamed(drawing.query.to_dict(), sent))
+            inputs, rows = _renamed(drawing.inputs, sent), _renamed(drawing.rows, sent)
+            other = "difference" if getattr(query, "difference", False) else str(number)
+            title = name if number == 0 else f"{name}-{other}"
+            files += replace(drawing, query=query, inputs=inputs, rows=rows).save(place / title, ("png", "svg"))
+            files += [place / short for short in sent.values() if place / short not in files]
+        bundle = place / f"plrc-{name}.zip"
+        with zipfile.ZipFile(bundle, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in files:
+                archive.write(file, file.name)
+        return [bundle, *files]
+
 
 def _label(spec: str) -> str:
-    """A picture's name in a list: an example says that it is one."""
+    """An image's name in a list: an example says that it is one."""
     if spec in SAMPLES:
         return f"{spec.removeprefix('sample:')} (photograph)"
     if spec in EXAMPLES:
         return f"scene {spec.removeprefix('scenes#')} (drawn, objects known)"
-    file = Path(file_of(spec))
-    return f"{file.parent.name}/{file.name}"
+    return "/".join(Path(file_of(spec)).parts[-2:])
 
 
-def page_image(image: Image.Image) -> dict[str, Any]:
-    """``src`` (JPEG) and ``outlines`` (PNG) as data URIs, ``width`` and ``height``: of the picture itself."""
-    small = image.copy()
-    small.thumbnail((_SIDE, _SIDE))
-    outlines = Image.fromarray(figures.outlines(np.asarray(small), opacity=1.0))
-    return {"src": as_jpeg(small), "outlines": as_png(outlines), "width": image.width, "height": image.height}
-
-
-def _runs(folder: Path) -> list[Path]:
-    return [log.parent for log in folder.glob("*/log.jsonl")]
-
-
-def _changed(run: Path) -> float:
-    return (run / "log.jsonl").stat().st_mtime
-
-
-def _variants(shown: Sequence[str], runs: Sequence[Path]) -> list[str]:
-    """Of each run its momentum encoder, and what it was during training."""
-    found: list[str] = []
-    for run in dict.fromkeys([*(s for s in shown if Path(s).is_dir()), *map(str, runs)]):
-        try:
-            run_checkpoint(Path(run))
-        except ValueError:  # it has just begun
-            continue
-        found += [run, f"{run}@key", *sorted(map(str, Path(run, "checkpoints").glob("epoch_*.pt")))]
-    return found
+def _renamed(thing: Any, names: dict[str, str]) -> Any:
+    """The same with other names; keys too."""
+    if isinstance(thing, dict):
+        return {names.get(key, key): _renamed(value, names) for key, value in thing.items()}
+    if isinstance(thing, list):
+        return [_renamed(value, names) for value in thing]
+    return names.get(thing, thing) if isinstance(thing, str) else thing

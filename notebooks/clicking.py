@@ -1,6 +1,6 @@
-"""A picture to click, in a cell: what is like the place, by one network or by several side by side.
+"""An image to click, in a cell: what is like the place, by one network or by several side by side.
 
-The panels are those of the app's first view, from the same scripts (``app/static``). Python keeps the feature maps: a
+The viewer is that of the app's first view (``app/static/panels.js``). Python keeps the feature maps: a
 click is one matrix product, no network runs. Where no widget can run (GitHub, exported HTML) a figure is seen instead.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -19,16 +18,25 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from app.panel_scene import PICTURE, STRENGTH, cells, colours
-from app.workbench import page_image
+from app.scenes import IMAGE, image_of, panel, script, style
 from plrc import figures
 from plrc.analysis import DenseEncoder, FeatureMap, prompt
 from plrc.analysis.features import DEFAULT_SIZE
 from plrc.figures import Scale
-from plrc.views.networks import named
+from plrc.views.session import named
 
-HERE = Path(__file__).resolve().parent
-_SCRIPTS = (HERE.parent / "app/static/panels_parts.js", HERE.parent / "app/static/panels.js", HERE / "clicking.js")
+_RENDER = """
+function render({ model, el }) {
+  const root = el.appendChild(document.createElement("div"));
+  root.style.padding = "4px"; // a cell's output cuts off what stands beyond it, such as the ring of the focus
+  const view = window.plrc.panels(root, (event) => model.send(event));
+  const show = () => view.show({ ...model.get("scene"), ...model.get("still") });
+  model.on("change:scene", show);
+  show();
+  return () => model.off("change:scene", show);
+}
+export default { render };
+"""
 _DPI = 150  # of the figure that stands in for the widget
 
 
@@ -36,13 +44,14 @@ class Click(anywidget.AnyWidget):
     """The widget; ``click`` makes one.
 
     Attributes:
-        image: the picture, RGB. fmaps: network → its feature map of the picture.
+        image: RGB. fmaps: network → its feature map of the image.
         points: ``[x, y, sign]`` in the image frame, sign −1 for what is *not* meant; follows the clicks, may be set.
         auto_range: colours from the maps' own values, not those of [−1, 1] ([−2, 2] with negative points); may be set.
         scene, still: what the page shows, see ``app/static/panels.js``.
     """
 
-    _esm = "\n".join(file.read_text(encoding="utf-8") for file in _SCRIPTS)
+    _esm = script(["panels"]) + _RENDER
+    _css = style()
 
     scene = traitlets.Dict().tag(sync=True)
     still = traitlets.Dict().tag(sync=True)
@@ -51,7 +60,7 @@ class Click(anywidget.AnyWidget):
 
     def __init__(self, image: Image.Image, fmaps: dict[str, FeatureMap]) -> None:
         self.image, self.fmaps = image, fmaps
-        super().__init__(still={"picture": page_image(image) | {"name": "picture"}})
+        super().__init__(still={"image": image_of(image) | {"name": "image"}})
         self.on_msg(lambda _, event, __: self._act(event))
         self.observe(lambda _: self._show(), ["points", "auto_range"])
 
@@ -89,24 +98,17 @@ class Click(anywidget.AnyWidget):
         return torch.tensor([[x, y] for x, y, mine in self.points if mine == sign]).reshape(-1, 2)
 
     def _act(self, event: dict[str, Any]) -> None:
-        """Takes an event of the page (``clicking.js``)."""
-        if event["kind"] == "point":
-            before = self.points if event["sign"] else []
-            self.points = [*before, [event["x"], event["y"], event["sign"] or 1]]
-        else:
-            self.points = self.points[:-1] if event["kind"] == "undo" else []
+        """Takes an event of the viewer."""
+        self.points = [[point["x"], point["y"], -1 if point["negative"] else 1] for point in event["points"]]
 
     def _show(self) -> None:
         maps = self.maps
-        panels = [PICTURE]
-        for name, fmap in self.fmaps.items():
-            panel = {**PICTURE, "title": name}
-            if maps:  # without them the panels stay where they are, each the picture
-                panel["map"] = cells(maps[name], fmap)
-                panel |= {"caption": _caption(maps[name]), "scale": colours(self._scale(maps))}
-            panels.append(panel)
+        panels = [IMAGE | {"title": name} for name in self.fmaps]  # without maps they stay where they are
+        if maps:
+            scale = self._scale(maps)
+            panels = [panel(name, _caption(of), of, self.fmaps[name], scale) for name, of in maps.items()]
         points = [{"x": x, "y": y, "negative": sign < 0} for x, y, sign in self.points]
-        self.scene = {"panels": panels, "points": points, "strength": STRENGTH, "outline": None}
+        self.scene = {"panels": [IMAGE, *panels], "points": points}
 
     def _scale(self, maps: dict[str, Tensor]) -> Scale:
         """One for all maps, so that they can be compared."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -186,11 +187,11 @@ def _train(o: argparse.Namespace) -> int:
 
 
 def _app(o: argparse.Namespace) -> int:
+    package = "plrc.app" if find_spec("plrc.app") else "app"  # which stands beside plrc/ in a checkout
     try:
-        start = import_module("plrc.app").main
+        return int(import_module(f"{package}.__main__").main(o.rest))
     except ImportError as error:
         raise ValueError(f"the app needs {error.name}: pip install 'plrc[app]'") from error
-    return int(start(o.rest))
 
 
 def _sentence(error: Exception) -> str:

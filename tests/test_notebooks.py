@@ -26,7 +26,7 @@ import plrc
 from notebooks.clicking import Click, click
 from notebooks.execute import WIDGET, clean, execute
 from plrc.analysis import DenseEncoder
-from plrc.views import open_picture
+from plrc.views import open_image
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -137,16 +137,17 @@ def networks() -> list[DenseEncoder]:
 
 @pytest.fixture
 def widget(networks) -> Click:
-    return click(open_picture("scenes#12").image, networks, size=128)
+    return click(open_image("scenes#12").image, networks, size=128)
 
 
-def send(widget: Click, **event: object) -> None:
+def ask(widget: Click, *points: tuple[float, float, int]) -> None:
     """What ``model.send`` of the page does."""
-    widget._handle_custom_msg(event, [])
+    asked = [{"x": x, "y": y, "negative": sign < 0} for x, y, sign in points]
+    widget._handle_custom_msg({"points": asked}, [])
 
 
 def test_a_click_is_answered_by_every_network_with_a_peak_in_its_cell(widget):
-    send(widget, kind="point", x=0.71, y=0.62, sign=0)
+    ask(widget, (0.71, 0.62, 1))
     picture, *answers = widget.scene["panels"]
     assert picture["map"] is None
     assert [panel["title"] for panel in answers] == ["plrc:tiny", "random:resnet18"]
@@ -166,20 +167,17 @@ def test_no_network_runs_for_a_click(widget, networks):
     hooks = [network.backbone.register_forward_pre_hook(lambda *_: runs.append(1)) for network in networks]
     hooks += [network.backbone.conv1.register_forward_pre_hook(lambda *_: runs.append(1)) for network in networks]
     try:
-        send(widget, kind="point", x=0.2, y=0.3, sign=0)
+        ask(widget, (0.2, 0.3, 1))
         assert not runs
-        click(open_picture("scenes#12").image, networks, size=64)
+        click(open_image("scenes#12").image, networks, size=64)
         assert runs  # else the hooks tell nothing
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def test_points_add_up_and_are_taken_back(widget):
-    send(widget, kind="point", x=0.2, y=0.3, sign=0)
-    send(widget, kind="point", x=0.6, y=0.3, sign=1)
-    one = widget.maps["plrc:tiny"]
-    send(widget, kind="point", x=0.9, y=0.9, sign=-1)
+def test_points_are_all_asked_at_once(widget):
+    ask(widget, (0.2, 0.3, 1), (0.6, 0.3, 1), (0.9, 0.9, -1))
     assert widget.points == [[0.2, 0.3, 1], [0.6, 0.3, 1], [0.9, 0.9, -1]]
     assert widget.scene["points"][2] == {"x": 0.9, "y": 0.9, "negative": True}
     fmap = widget.fmaps["plrc:tiny"]
@@ -187,11 +185,7 @@ def test_points_add_up_and_are_taken_back(widget):
     torch.testing.assert_close(widget.maps["plrc:tiny"], expected)
     assert widget.scene["panels"][1]["scale"]["quantity"] == "positive − negative"
     assert widget.scene["panels"][1]["scale"]["low"] == -2
-    send(widget, kind="undo")
-    torch.testing.assert_close(widget.maps["plrc:tiny"], one)
-    send(widget, kind="point", x=0.5, y=0.5, sign=0)  # a new question
-    assert widget.points == [[0.5, 0.5, 1]]
-    send(widget, kind="clear")
+    ask(widget)
     assert widget.points == []
     assert [panel["map"] for panel in widget.scene["panels"]] == [None] * 3  # nothing moves on the page
     assert "image/png" not in widget._repr_mimebundle_()[0]
@@ -200,8 +194,7 @@ def test_points_add_up_and_are_taken_back(widget):
 
 
 def test_negative_points_alone_ask_nothing(widget):
-    send(widget, kind="clear")
-    send(widget, kind="point", x=0.5, y=0.5, sign=-1)
+    ask(widget, (0.5, 0.5, -1))
     assert widget.maps == {}
     assert widget.scene["points"] == [{"x": 0.5, "y": 0.5, "negative": True}]
 
@@ -232,11 +225,6 @@ def test_what_is_written_back_has_the_picture_and_no_view_of_a_kernel_that_is_go
     assert written.metadata == {"language_info": {"name": "python"}}
 
 
-def test_the_widget_has_the_scripts_of_the_app():
-    for script in ("app/static/panels.js", "app/static/panels_parts.js", "notebooks/clicking.js"):
-        assert (ROOT / script).read_text(encoding="utf-8") in str(Click._esm)
-
-
 def test_the_widget_needs_no_gradio():
     without = "import sys; sys.modules['gradio'] = None; import notebooks.clicking"
     subprocess.run([sys.executable, "-c", without], cwd=ROOT, check=True)
@@ -257,20 +245,11 @@ def test_the_widget_in_a_browser(widget, tmp_path, browser):
     canvas = page.locator(".plrc-canvas").nth(1)
     page.wait_for_function("document.querySelectorAll('.plrc-canvas[data-drawn]').length === 3")
     box = canvas.bounding_box()
-    for sign, text in ((0, "this place"), (1, "this too"), (-1, "but not this")):
-        page.get_by_text(text, exact=True).click()
-        canvas.click(position={"x": 0.25 * box["width"], "y": 0.75 * box["height"]})
-        event = page.evaluate("sent.pop()")
-        assert (event["kind"], event["sign"]) == ("point", sign)
-        assert (event["x"], event["y"]) == pytest.approx((0.25, 0.75), abs=0.01)
-    page.get_by_text("this place", exact=True).click()
-    canvas.click(modifiers=["Shift"])
-    assert page.evaluate("sent.pop()")["sign"] == -1
-    for name in ("Undo", "Clear"):
-        page.get_by_role("button", name=name).click()
-        assert page.evaluate("sent.pop()") == {"kind": name.lower()}
+    canvas.click(position={"x": 0.25 * box["width"], "y": 0.75 * box["height"]})
+    (point,) = page.evaluate("sent.pop()")["points"]
+    assert (point["x"], point["y"]) == pytest.approx((0.25, 0.75), abs=0.01)
     before = int(canvas.get_attribute("data-drawn"))
-    send(widget, kind="point", x=0.9, y=0.1, sign=0)
+    ask(widget, (0.9, 0.1, 1))
     page.evaluate("(scene) => { state.scene = scene; changed['change:scene'](); }", widget.scene)
     page.wait_for_function("(n) => document.querySelectorAll('.plrc-canvas')[1].dataset.drawn > n", arg=before)
     assert page.locator(".plrc-caption").nth(1).inner_text() == widget.scene["panels"][1]["caption"]

@@ -1,215 +1,431 @@
-// Points, regions or pictures as dots, a plane for each network; what is marked in one is marked in all, and in the
-// pictures.
+// Points, regions or images as dots, a plane for each network; marks are shown in all planes, and in the images.
 //
 // plrc.scatter(element, emit) → {show(scene)}. A scene:
-//   kind       "points", "regions" or "images": what the items are
-//   pictures   [{src, width, height, name}]: what items lie in; src is a thumbnail, width and height are its sides
-//   items      {image: [k], box: [[x0, y0, x1, y1]]}: each item's picture, and what it covers of it, in [0, 1]
-//   groupings  [{name: "class", names: ["disc", …], of: [0, …]}]: ways to colour, each item's category in each
-//   colour     the name of the grouping that is used
-//   planes     [{name, caption, coordinates: [[a, b]]}]: one for each network, of the same items
+//   kind       "points", "regions" or "images": what the samples are
+//   images     [{src, width, height, name}]: what samples lie in; src is a thumbnail, width and height are its sides
+//   samples    {image: [k], box: [[x0, y0, x1, y1]]}: each sample's image, and what it covers of it, in [0, 1]
+//   groupings  [{name: "class", names: ["disc", …], of: [0, …]}]: ways to colour, each sample's category in each
+//   planes     [{name, caption, coordinates: [[a, b]]}]: one for each network, of the same samples
 //   note       a sentence for when nothing is marked
 //   key        two scenes of one key are the same; may be missing
-// emit gets {kind: "select", indices} when items were marked, {kind: "colour", colour} when a grouping was chosen.
-window.plrc = window.plrc || {};
+// emit gets {indices} when samples were marked.
+(() => {
+  const { make, write, framed, watch, sized, placeIn, stroke, polyline, outline, loader, clamp, ARROWS, nearest,
+          towards } = plrc.common;
+  const REACH = 10; // CSS pixels from the pointer to a dot that it means
+  const STILL = 4; // a pointer that moved less has clicked
+  const MOST = 12; // images in the strip
+  const WIDE = 150, CARD = 148; // the longer side of an image in the strip, of the crop in the card
+  const FRAME = 9; // a sample smaller than so many pixels gets its dot's mark in an image, not a frame
+  const LIGHT = "#f0f0f0"; // on a dark page, of the category that is nearly black
 
-plrc.scatter = function (element, emit) {
-  // Okabe and Ito's, as plrc.figures.style.CATEGORIES; their black is white on a dark page.
-  const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c6d31", "#1a1a1a"];
-  const LIGHT = "#f0f0f0", OTHER = { colour: "#949494", shape: 0, edge: "white" };
-  const MARKS = COLOURS.length * plrc.scatterPlane.SHAPES;
+  const drawDot = (context, { colour, shape }, place, radius, edge, width) => {
+    outline(context, shape, place, radius);
+    context.lineJoin = "round";
+    stroke(context, [edge, 2 * width]); // most of it outside the dot, so that neighbours stay apart
+    context.fillStyle = colour;
+    context.fill();
+  };
 
-  const make = (tag, parent, has = {}) => Object.assign(parent.appendChild(document.createElement(tag)), has);
-  const root = make("div", element, { className: "plrc-scatter" });
-  make("style", root, { textContent: plrc.scatterStyle });
-  const bar = make("div", root, { className: "bar" });
-  const colourBy = make("select", make("label", bar, { textContent: "Colour by " }));
-  const showPicture = make("select", make("label", bar, { textContent: "Mark all of " }));
-  const clear = make("button", bar, { type: "button", textContent: "Clear marks" });
-  const body = make("div", root, { className: "body" });
-  const row = make("div", body, { className: "planes" });
-  const legend = make("div", body, { className: "legend", role: "group", ariaLabel: "Legend" });
-  const status = make("p", root, { className: "status", role: "status" });
-  const pictures = plrc.scatterPictures(root, { hover: (item) => hover(item, null, false), pick });
-  const spoken = make("div", root, { className: "spoken", ariaLive: "polite" });
+  /** The least and the largest value on each axis. */
+  const spans = (points) => [0, 1].map((axis) => points.reduce(
+    ([low, high], point) => [Math.min(low, point[axis]), Math.max(high, point[axis])], [Infinity, -Infinity]));
 
-  let scene = null, planes = [], grouping = null, look = null;
-  let selected = new Set(), only = new Set(); // items; categories, empty when all are shown
-  let hovered = -1;
+  const inside = ([x, y], polygon) => polygon.reduce((odd, [xi, yi], i) => { // edges that a ray to the right crosses
+    const [xj, yj] = polygon.at(i - 1);
+    return odd !== (yi > y !== yj > y && x < xi + ((xj - xi) * (y - yi)) / (yj - yi));
+  }, false);
 
+  const counted = (values) => {
+    const sizes = new Map();
+    for (const value of values) sizes.set(value, (sizes.get(value) || 0) + 1);
+    return [...sizes].sort((a, b) => b[1] - a[1] || a[0] - b[0]);
+  };
   const count = (n, noun) => `${n} ${n === 1 ? noun.replace(/s$/, "") : noun}`;
-  const styleOf = (category) => (category >= MARKS - 1 && grouping.names.length > MARKS
-    ? OTHER : styled(colourOf(category % COLOURS.length), Math.floor(category / COLOURS.length)));
-  const styled = (colour, shape) => ({ colour, shape, edge: colour === LIGHT ? "black" : "white" }); // edge: in pictures
-  const colourOf = (i) => (i === COLOURS.length - 1 && dark() ? LIGHT : COLOURS[i]);
-  const dark = () => {
-    const [r, g, b] = (getComputedStyle(root).backgroundColor.match(/[\d.]+/g) || [255, 255, 255]).map(Number);
-    return r + g + b < 384;
-  };
-  const toldOf = (item) => scene.groupings // its picture is named anyway
-    .filter((g) => g.name !== "picture").map((g) => `${g.name}: ${g.names[g.of[item]]}`);
 
-  // --- colours, shapes and the legend
+  plrc.scatter = (element, emit) => {
+    element.replaceChildren();
+    const root = make(element, "div", "plrc-viewer plrc-scatter"), bar = make(root, "div", "bar");
+    const colourBy = make(make(bar, "label", "", { textContent: "Colour by " }), "select");
+    const markAll = make(make(bar, "label", "", { textContent: "Mark all of " }), "select");
+    const clear = make(bar, "button", "", { type: "button", textContent: "Clear marks", onclick: () => select([]) });
+    const body = make(root, "div", "body"), row = make(body, "div", "planes");
+    const legend = make(body, "div", "legend", { role: "group", ariaLabel: "Legend" });
+    const status = make(root, "p", "status", { role: "status" });
+    const strip = make(root, "div", "strip"), card = make(root, "div", "card", { ariaHidden: "true" });
+    const spoken = make(root, "div", "plrc-aloud spoken", { ariaLive: "polite" }), load = loader();
+    let scene = null, bitmaps = [], planes = [], grouping = null;
+    let look = null; // of dots: {styles, of, shown, order, radius, paper, ink}
+    let selected = new Set(), only = new Set(); // samples; categories, empty when all are shown
+    let hovered = -1, under = null; // the hovered sample, and the plane in which it is, if in one
 
-  function recolour() {
-    const n = scene.items.image.length, of = grouping ? grouping.of : new Array(n).fill(0);
-    const sizes = new Map();
-    of.forEach((category) => sizes.set(category, (sizes.get(category) || 0) + 1));
-    const shared = grouping && grouping.names.length > MARKS; // the last mark is then that of all the others
-    const mark = (category) => (shared ? Math.min(category, MARKS - 1) : category);
-    const marks = grouping ? Math.min(grouping.names.length, MARKS) : 1;
-    const styles = Array.from({ length: marks }, (_, i) => (grouping ? styleOf(i) : styled(COLOURS[0], 0)));
-    look = {
-      styles,
-      of: of.map(mark),
-      shown: of.map((category) => !only.size || only.has(mark(category))),
-      order: [...of.keys()].sort((i, j) => sizes.get(of[j]) - sizes.get(of[i]) || i - j), // the rarer, the further up
-      radius: Math.min(5.5, Math.max(2.4, 115 / Math.sqrt(n))),
-      paper: getComputedStyle(root).backgroundColor,
-      ink: getComputedStyle(root).color,
-    };
-    planes.forEach((plane) => plane.paint(look));
-    drawLegend();
-    pictures.mark(look, selected, hovered);
-    tell();
-  }
+    const imageOf = (sample) => scene.samples.image[sample];
+    const membersOf = (k) => scene.samples.image.flatMap((image, i) => (image === k ? [i] : []));
+    const toldOf = (sample) => scene.groupings // its image is named anyway
+      .filter((g) => g.name !== "image").map((g) => `${g.name}: ${g.names[g.of[sample]]}`);
 
-  function drawLegend() {
-    const focus = [...legend.querySelectorAll("button")].indexOf(document.activeElement), scroll = legend.scrollTop;
-    legend.replaceChildren();
-    legend.hidden = !grouping;
-    if (!grouping) return;
-    make("div", legend, { className: "title", textContent: grouping.name });
-    const sizes = new Array(look.styles.length).fill(0);
-    look.of.forEach((mark) => sizes[mark]++);
-    const others = grouping.names.length - look.styles.length + 1; // categories that the last mark stands for
-    look.styles.forEach((style, i) => {
-      const button = make("button", legend, { type: "button", ariaPressed: String(only.has(i)) });
-      const context = plrc.scatterPlane.size(make("canvas", button), 14, 14);
-      plrc.scatterPlane.marker(context, style, 7, 7, 4.5, look.paper, 0.6);
-      const name = others > 1 && i === look.styles.length - 1 ? `${others} others` : grouping.names[i];
-      make("span", button, { textContent: name, className: "name", title: name });
-      make("span", button, { textContent: sizes[i], className: "number" });
-      button.onclick = () => {
-        if (!only.delete(i)) only.add(i);
-        recolour();
-      };
-    });
-    if (others > 1) {
-      const own = `${MARKS - 1} of ${grouping.names.length} have a mark of their own`;
-      make("div", legend, { className: "hint", textContent: `Only ${own}; the others share a grey dot.` });
-    }
-    const hint = only.size ? "Click again to show all." : "Click to show only one.";
-    make("div", legend, { className: "hint", textContent: hint });
-    legend.scrollTop = scroll;
-    if (focus >= 0) legend.querySelectorAll("button")[focus]?.focus();
-  }
+    // ---- Colours, marks and the legend
 
-  // --- what is marked and hovered
-
-  function select(items) {
-    selected = new Set(items);
-    planes.forEach((plane) => plane.mark(hovered, selected));
-    showPicture.value = "";
-    pictures.mark(look, selected, hovered);
-    tell();
-    emit({ kind: "select", indices: [...selected].sort((i, j) => i - j) });
-  }
-
-  function pick(items, how) {
-    if (how === "replace") return select(items);
-    const next = new Set(selected);
-    items.forEach((item) => (how === "toggle" && next.has(item) ? next.delete(item) : next.add(item)));
-    select(next);
-  }
-
-  function hover(item, plane, speak) {
-    if (item !== hovered) {
-      hovered = item;
-      planes.forEach((each) => each.mark(hovered, selected));
-      pictures.hover(item, plane, item < 0 ? [] : toldOf(item));
-    }
-    if (speak) {
-      const name = scene.pictures[scene.items.image[item]].name;
-      spoken.textContent = [name, ...toldOf(item), ...(selected.has(item) ? ["marked"] : [])].join(", ");
-    }
-  }
-
-  function tell() {
-    const n = scene.items.image.length;
-    clear.disabled = !selected.size;
-    if (!selected.size) {
-      status.textContent = `${count(n, scene.kind)}. ${scene.note || ""}`;
-      return;
-    }
-    const sizes = new Map();
-    if (grouping) selected.forEach((i) => sizes.set(grouping.of[i], (sizes.get(grouping.of[i]) || 0) + 1));
-    const sorted = [...sizes].sort((a, b) => b[1] - a[1]), most = sorted.slice(0, 5);
-    const parts = most.map(([category, size]) => `${grouping.names[category]} (${size})`);
-    if (sorted.length > most.length) parts.push(`${sorted.length - most.length} more`);
-    const places = new Set([...selected].map((i) => scene.items.image[i])).size;
-    const of = parts.length && grouping.name !== "picture" ? `, by ${grouping.name}: ${parts.join(", ")}` : "";
-    status.textContent = `${selected.size} of ${count(n, scene.kind)} marked, in ${count(places, "pictures")}${of}.`;
-  }
-
-  // --- the scene
-
-  function show(next) {
-    if (scene && next && next.key && next.key === scene.key) return; // the view was left and is back: marks stay
-    [scene, hovered, selected, only, planes] = [next, -1, new Set(), new Set(), []];
-    [row, legend, colourBy, showPicture].forEach((part) => part.replaceChildren());
-    root.classList.toggle("empty", !scene || !scene.planes);
-    if (!scene || !scene.planes) {
-      status.textContent = (scene && scene.note) || "";
-      scene = null;
-      pictures.show(null);
-      return;
-    }
-    pictures.show(scene);
-    grouping = scene.groupings.find((g) => g.name === scene.colour) || scene.groupings[0] || null;
-    scene.groupings.forEach(({ name }) => make("option", colourBy, { textContent: name, value: name }));
-    if (grouping) colourBy.value = grouping.name;
-    colourBy.parentElement.hidden = scene.groupings.length < 2;
-    make("option", showPicture, { textContent: "a picture …", value: "" });
-    scene.pictures.forEach(({ name }, k) => make("option", showPicture, { textContent: name, value: k }));
-    // All planes are as high as the one that needs most, but no square is exceeded; as in the printed figure.
-    const flat = scene.planes.map(({ coordinates }) => {
-      const [across, up] = plrc.scatterPlane.spans(coordinates).map(([low, high]) => high - low);
-      return across > 0 ? Math.min(1, Math.max(0.4, up / across)) : 1;
-    });
-    for (const { name, caption, coordinates } of scene.planes) {
-      const figure = make("figure", row);
-      make("figcaption", figure, { textContent: name });
-      const frame = make("div", figure, { className: "plane" });
-      make("figcaption", figure, { textContent: caption, className: "caption" });
-      const plane = plrc.scatterPlane(frame, {
-        hover: (item, speak) => hover(item, plane, speak), current: () => hovered, pick, clear: () => select([]),
+    const recolour = () => {
+      if (!scene) return;
+      const { categories, markers, other } = plrc.look, n = categories.length, most = n * markers.length;
+      const of = grouping ? grouping.of : scene.samples.image.map(() => 0), names = grouping ? grouping.names : [""];
+      const { backgroundColor: paper, color: ink } = getComputedStyle(root);
+      const dark = (paper.match(/[\d.]+/g) || [765]).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) < 384;
+      const styles = names.slice(0, most).map((_, i) => {
+        const light = dark && i % n === n - 1, edge = light ? "black" : "white"; // edge: in images
+        if (names.length > most && i === most - 1) return { colour: other, shape: "o", edge }; // all the rest
+        return { colour: light ? LIGHT : categories[i % n], shape: markers[Math.floor(i / n)], edge };
       });
-      const what = `${name}: ${count(coordinates.length, scene.kind)} as dots. ${caption}`;
-      plane.canvas.setAttribute("aria-label", `${what}. Arrow keys go to the next dot, Enter marks it, Escape clears, ` +
-        "plus and minus zoom.");
-      plane.load(coordinates, Math.max(...flat));
-      planes.push(plane);
-    }
-    recolour();
-  }
+      const marks = of.map((category) => Math.min(category, most - 1)), sizes = new Map(counted(of));
+      look = {
+        styles, paper, ink,
+        of: marks,
+        shown: marks.map((mark) => !only.size || only.has(mark)),
+        order: [...of.keys()].sort((i, j) => sizes.get(of[j]) - sizes.get(of[i]) || i - j), // the rarer, the further up
+        radius: clamp(115 / Math.sqrt(of.length), 2.4, 5.5),
+      };
+      planes.forEach((plane) => plane.draw());
+      drawLegend();
+      tell();
+    };
 
-  colourBy.onchange = () => {
-    grouping = scene.groupings.find((g) => g.name === colourBy.value);
-    only = new Set();
-    recolour();
-    emit({ kind: "colour", colour: grouping.name });
+    const drawLegend = () => {
+      const focus = [...legend.children].indexOf(document.activeElement), scroll = legend.scrollTop;
+      legend.replaceChildren();
+      legend.hidden = !grouping;
+      if (!grouping) return;
+      make(legend, "div", "title", { textContent: grouping.name });
+      const sizes = new Map(counted(look.of)), marks = look.styles.length, others = grouping.names.length - marks + 1;
+      look.styles.forEach((style, i) => {
+        const button = make(legend, "button", "", { type: "button", ariaPressed: String(only.has(i)) });
+        drawDot(sized(make(button, "canvas"), 14, 14), style, [7, 7], 4.5, look.paper, 0.6);
+        const name = others > 1 && i === marks - 1 ? `${others} others` : grouping.names[i];
+        make(button, "span", "name", { textContent: name, title: name });
+        make(button, "span", "number", { textContent: sizes.get(i) || 0 });
+        button.onclick = () => {
+          if (!only.delete(i)) only.add(i);
+          recolour();
+        };
+      });
+      const hint = (textContent) => make(legend, "div", "hint", { textContent });
+      if (others > 1) hint(`${marks - 1} of ${grouping.names.length} have their own mark; the others share one.`);
+      hint(only.size ? "Click again to show all." : "Click to show only one.");
+      legend.scrollTop = scroll;
+      if (focus >= 0) legend.children[focus]?.focus();
+    };
+
+    // ---- What is marked and hovered
+
+    const select = (samples) => {
+      selected = new Set(samples);
+      planes.forEach((plane) => plane.mark());
+      markAll.value = "";
+      tell();
+      emit({ indices: [...selected].sort((i, j) => i - j) });
+    };
+
+    const toggle = (sample) => {
+      const others = [...selected].filter((i) => i !== sample);
+      select(others.length < selected.size ? others : [...others, sample]);
+    };
+
+    const hover = (sample, plane = null, speak = false) => {
+      if (sample !== hovered) {
+        const changed = [hovered, sample].filter((i) => i >= 0).map(imageOf);
+        [hovered, under] = [sample, plane];
+        planes.forEach((each) => each.mark());
+        drawFigures((k) => changed.includes(k));
+        drawCard();
+      }
+      const marked = selected.has(sample) ? ["marked"] : [];
+      if (speak) write(spoken, [scene.images[imageOf(sample)].name, ...toldOf(sample), ...marked].join(", "));
+    };
+
+    /** The sentence below the planes, and the images of what is marked; those with most marks come first. */
+    const tell = () => {
+      const n = scene.samples.image.length, images = counted([...selected].map(imageOf));
+      clear.disabled = !selected.size;
+      const groups = grouping ? counted([...selected].map((i) => grouping.of[i])) : [];
+      const parts = groups.slice(0, 5).map(([category, size]) => `${grouping.names[category]} (${size})`);
+      if (groups.length > 5) parts.push(`${groups.length - 5} more`);
+      const by = parts.length && grouping.name !== "image" ? `, by ${grouping.name}: ${parts.join(", ")}` : "";
+      write(status, selected.size
+        ? `${selected.size} of ${count(n, scene.kind)} marked, in ${count(images.length, "images")}${by}.`
+        : `${count(n, scene.kind)}. ${scene.note || ""}`);
+      strip.replaceChildren();
+      for (const [k, size] of images.slice(0, MOST)) {
+        const figure = make(strip, "figure", "", { k }), whole = scene.kind === "images";
+        make(figure, "canvas");
+        const name = scene.images[k].name + (whole ? "" : `: ${size} of ${membersOf(k).length}`);
+        make(figure, "figcaption", "", { textContent: name });
+      }
+      const more = images.length - MOST;
+      if (more > 0) make(strip, "p", "hint", { textContent: `and ${count(more, "images")} more` });
+      drawFigures();
+      drawCard();
+    };
+
+    // ---- Images
+
+    /** Draws a part of an image. Returns mark(sample, strength), strength 0: not marked, 1: marked, 2: hovered. */
+    const drawPart = (canvas, k, wide, [x0, y0, x1, y1]) => {
+      const { width: w, height: h } = bitmaps[k], high = Math.ceil((wide * (y1 - y0) * h) / ((x1 - x0) * w));
+      const context = sized(canvas, wide, high);
+      context.imageSmoothingQuality = "high";
+      context.drawImage(bitmaps[k], x0 * w, y0 * h, (x1 - x0) * w, (y1 - y0) * h, 0, 0, wide, high);
+      return (sample, strength) => {
+        const [left, top, right, bottom] = scene.samples.box[sample];
+        const { colour, edge, shape } = look.styles[look.of[sample]];
+        const [u0, u1] = [left, right].map((x) => ((x - x0) / (x1 - x0)) * wide);
+        const [v0, v1] = [top, bottom].map((y) => ((y - y0) / (y1 - y0)) * high);
+        if (Math.max(u1 - u0, v1 - v0) < FRAME) {
+          const [radius, width] = [[1.5, 0.5], [4, 1.4], [6, 1.8]][strength];
+          return drawDot(context, { colour, shape }, [(u0 + u1) / 2, (v0 + v1) / 2], radius, edge, width);
+        }
+        const inset = [0.5, 2, 2.5][strength]; // so that the frames of neighbours lie beside each other
+        context.beginPath();
+        context.rect(u0 + inset, v0 + inset, Math.max(1, u1 - u0 - 2 * inset), Math.max(1, v1 - v0 - 2 * inset));
+        stroke(context, ...[[["#ffffff80", 1]], [[edge, 4], [colour, 2.2]], [["white", 5], ["black", 3.4]]][strength]);
+      };
+    };
+
+    const drawFigures = (which = () => true) => {
+      const most = clamp((strip.clientWidth - 20) / 3, 90, WIDE); // three beside each other on a phone
+      for (const figure of strip.querySelectorAll("figure")) {
+        const { k } = figure;
+        if (!which(k)) continue;
+        const wide = Math.max(1, Math.round(Math.min(most, (most * bitmaps[k].width) / bitmaps[k].height)));
+        const mark = drawPart(figure.firstChild, k, wide, [0, 0, 1, 1]);
+        const rank = (i) => (i === hovered ? 2 : selected.has(i) ? 1 : 0);
+        membersOf(k).sort((i, j) => rank(i) - rank(j)).forEach((i) => mark(i, rank(i)));
+      }
+    };
+
+    /** In the strip: the smallest sample that holds the pointer, else the one whose middle is near, or −1. */
+    const sampleAt = (event) => {
+      const figure = event.target.closest("figure");
+      if (!figure || event.target.tagName !== "CANVAS") return -1;
+      const { clientWidth: w, clientHeight: h } = figure.firstChild, [x, y] = placeIn(figure.firstChild, event);
+      const cost = (i) => {
+        const [x0, y0, x1, y1] = scene.samples.box[i];
+        if (x0 * w <= x && x < x1 * w && y0 * h <= y && y < y1 * h) return (x1 - x0) * (y1 - y0); // at most 1
+        const far = Math.hypot(((x0 + x1) * w) / 2 - x, ((y0 + y1) * h) / 2 - y);
+        return far < FRAME ? 1 + far : Infinity;
+      };
+      const [best] = membersOf(figure.k).sort((i, j) => cost(i) - cost(j));
+      return cost(best) < Infinity ? best : -1;
+    };
+    strip.onpointermove = (event) => hover(sampleAt(event));
+    strip.onpointerleave = () => hover(-1);
+    strip.onclick = (event) => sampleAt(event) >= 0 && toggle(sampleAt(event));
+
+    /** Beside a hovered dot: where it comes from. */
+    const drawCard = () => {
+      card.style.display = under && hovered >= 0 ? "block" : "none";
+      if (!under || hovered < 0) return;
+      const k = imageOf(hovered), [x0, y0, x1, y1] = scene.samples.box[hovered], { width: w, height: h } = bitmaps[k];
+      // A square around the sample: 1.5 times as large, or a third of the image, as a cell alone says little.
+      const square = Math.max(Math.max(w, h) / 3, 1.5 * (x1 - x0) * w, 1.5 * (y1 - y0) * h);
+      const around = (low, high, whole) => {
+        const side = Math.min(1, square / whole), start = clamp((low + high - side) / 2, 0, 1 - side);
+        return [start, start + side];
+      };
+      const [[u0, u1], [v0, v1]] = [around(x0, x1, w), around(y0, y1, h)];
+      card.replaceChildren();
+      const wide = Math.round(CARD * Math.min(1, ((u1 - u0) * w) / ((v1 - v0) * h)));
+      drawPart(make(card, "canvas"), k, wide, [u0, v0, u1, v1])(hovered, 1);
+      make(card, "b", "", { textContent: scene.images[k].name });
+      toldOf(hovered).forEach((textContent) => make(card, "div", "", { textContent }));
+      const frame = root.getBoundingClientRect(), { x, y } = under.over.at(hovered), own = card.offsetWidth;
+      const room = root.clientWidth - own, left = x - frame.left + (x - frame.left + 16 <= room ? 16 : -16 - own);
+      card.style.left = `${clamp(left, 0, Math.max(0, room))}px`; // beside the dot where there is room, always inside
+      card.style.top = `${Math.max(0, y - frame.top - card.offsetHeight / 2)}px`;
+    };
+
+    // ---- A plane: dots on one canvas, what is marked on another above it
+
+    const addPlane = ({ name, caption, coordinates }, flatness) => {
+      const figure = make(row, "figure");
+      make(figure, "figcaption", "", { textContent: name });
+      const frame = make(figure, "div", "plane"), base = make(frame, "canvas");
+      const over = make(frame, "canvas", "", { tabIndex: 0, role: "application" });
+      make(figure, "figcaption", "caption", { textContent: caption });
+      over.ariaLabel = `${name}: ${count(coordinates.length, scene.kind)} as dots. ${caption}. Arrow keys go to the ` +
+        "next dot, Enter marks it, Escape clears, plus and minus zoom.";
+      const [[x0, x1], [y0, y1]] = spans(coordinates), fingers = new Map(); // pointers that are down → where
+      let width = 0, height = 0, at = []; // each dot's place
+      let zoom = 1, shift = [0, 0], lasso = null, held = false; // held: the space bar
+      let sprites = [], radius = 0, half = 0; // of each style its dot and its marked dot, drawn once; half their side
+
+      const draw = () => {
+        [width, height] = [frame.clientWidth, Math.round(frame.clientWidth * flatness)];
+        if (!width) return;
+        frame.style.height = `${height}px`;
+        const unit = (zoom * width) / (1.1 * Math.max(x1 - x0, (y1 - y0) / flatness, 1e-9)); // alike in both directions
+        const [across, down] = [width / 2 + shift[0], height / 2 + shift[1]];
+        at = coordinates.map(([x, y]) => [across + unit * (x - (x0 + x1) / 2), down - unit * (y - (y0 + y1) / 2)]);
+        radius = look.radius * clamp(width / 440, 0.6, 1); // smaller on a small plane
+        half = Math.ceil(1.4 * radius + 4);
+        const looks = [[radius, look.paper, 0.6], [1.25 * radius + 0.5, look.ink, 1.2]];
+        sprites = look.styles.map((style) => looks.map((how) => {
+          const canvas = document.createElement("canvas");
+          drawDot(sized(canvas, 2 * half, 2 * half), style, [half, half], ...how);
+          return canvas;
+        }));
+        const context = sized(base, width, height);
+        for (const i of look.order) stamp(context, i, 0, look.shown[i] ? 1 : 0.07);
+        sized(over, width, height);
+        drawMarks();
+      };
+
+      const stamp = (context, i, which, alpha) => {
+        const snap = (v) => Math.round((v - half) * devicePixelRatio) / devicePixelRatio;
+        context.globalAlpha = alpha;
+        context.drawImage(sprites[look.of[i]][which], snap(at[i][0]), snap(at[i][1]), 2 * half, 2 * half);
+        context.globalAlpha = 1;
+      };
+
+      const drawMarks = () => {
+        if (!width) return;
+        const context = over.getContext("2d");
+        context.clearRect(0, 0, width, height);
+        base.style.opacity = selected.size ? 0.4 : 1; // marked dots stand out without drawing all dots again
+        for (const i of selected) stamp(context, i, 1, look.shown[i] ? 1 : 0.15);
+        if (hovered >= 0) {
+          stamp(context, hovered, 1, 1);
+          outline(context, "o", at[hovered], radius + 6);
+          stroke(context, [look.paper, 5], [look.ink, 2]);
+        }
+        if (!lasso || lasso.length < 2) return;
+        polyline(context, ...lasso);
+        context.closePath();
+        Object.assign(context, { globalAlpha: 0.12, fillStyle: look.ink });
+        context.fill();
+        context.globalAlpha = 1;
+        stroke(context, [look.ink, 1.3, [4, 3]]);
+      };
+      const mark = framed(drawMarks);
+
+      const found = (event) => nearest(at, placeIn(over, event), REACH, (i) => look.shown[i]);
+
+      /** Enlarges by a factor; what lies under a place stays there, or moves along. */
+      const enlarge = (factor, place, moved = [0, 0]) => {
+        const next = clamp(zoom * factor, 1, 40), middle = [width / 2, height / 2];
+        const kept = middle.map((m, k) => place[k] - m - (next / zoom) * (place[k] - m - shift[k]) + moved[k]);
+        [shift, zoom] = [next === 1 ? [0, 0] : kept, next];
+        draw();
+      };
+
+      const on = (name, answer) => over.addEventListener(name, answer, { passive: false });
+      on("pointerdown", (event) => {
+        if (event.button) return;
+        over.focus({ preventScroll: true });
+        over.setPointerCapture(event.pointerId);
+        fingers.set(event.pointerId, placeIn(over, event));
+        lasso = fingers.size === 1 && !held ? [placeIn(over, event)] : null; // a second finger: no lasso, but a zoom
+        if (event.pointerType !== "mouse") hover(found(event), plane);
+      });
+      on("pointermove", (event) => {
+        const now = placeIn(over, event), before = fingers.get(event.pointerId);
+        if (!before) return hover(found(event), plane);
+        fingers.set(event.pointerId, now);
+        const moved = [now[0] - before[0], now[1] - before[1]];
+        const other = [...fingers].find(([id]) => id !== event.pointerId)?.[1];
+        if (other) {
+          const far = ([x, y]) => Math.hypot(x - other[0], y - other[1]);
+          const middle = [(now[0] + other[0]) / 2, (now[1] + other[1]) / 2];
+          enlarge(far(now) / Math.max(1, far(before)), middle, moved.map((v) => v / 2));
+        } else if (held) enlarge(1, now, moved);
+        else if (lasso && (lasso.length > 1 || Math.hypot(now[0] - lasso[0][0], now[1] - lasso[0][1]) >= STILL)) {
+          lasso.push(now);
+          hover(-1);
+          mark();
+        }
+      });
+      on("pointerup", (event) => {
+        const line = lasso || [], dot = found(event);
+        fingers.delete(event.pointerId);
+        lasso = null;
+        mark();
+        if (line.length === 1 && dot >= 0) toggle(dot);
+        if (line.length < 2) return;
+        const within = at.flatMap((place, i) => (look.shown[i] && inside(place, line) ? [i] : []));
+        select(event.shiftKey ? [...selected, ...within] : within);
+      });
+      on("pointercancel", (event) => (fingers.delete(event.pointerId), (lasso = null), mark()));
+      // A finger leaves as soon as it is lifted; what it has touched is to be seen until it touches elsewhere.
+      on("pointerleave", (event) => event.pointerType === "mouse" && hover(-1));
+      on("blur", () => ((held = false), hover(-1)));
+      on("wheel", (event) => { // alone it scrolls the page; with Ctrl, which a pinch on a touchpad sends too, it zooms
+        if (!event.ctrlKey) return;
+        event.preventDefault();
+        enlarge(Math.exp(-event.deltaY / 200), placeIn(over, event));
+      });
+      on("keydown", (event) => {
+        const shown = (i) => look.shown[i], arrow = ARROWS[event.key], middle = [width / 2, height / 2];
+        const factor = { "+": 1.5, "-": 1 / 1.5, 0: 0 }[event.key];
+        if (arrow) {
+          const next = hovered < 0 ? nearest(at, middle, Infinity, shown) : towards(at, at[hovered], arrow, shown);
+          if (next >= 0) hover(next, plane, true);
+        } else if (event.key === "Enter" && hovered >= 0) toggle(hovered);
+        else if (event.key === "Escape") select([]);
+        else if (factor !== undefined) enlarge(factor, hovered >= 0 ? at[hovered] : middle);
+        else if (event.key === " ") held = true;
+        else return;
+        event.preventDefault();
+      });
+      on("keyup", (event) => event.key === " " && (held = false));
+
+      over.at = (sample) => { // where its dot is in the window
+        const box = over.getBoundingClientRect();
+        return { x: box.left + at[sample][0], y: box.top + at[sample][1] };
+      };
+      const plane = { over, draw, mark };
+      planes.push(plane);
+    };
+
+    // ---- The scene
+
+    const change = (next, decoded) => {
+      [scene, bitmaps, hovered, under, planes] = [next?.planes ? next : null, decoded, -1, null, []];
+      [selected, only] = [new Set(), new Set()];
+      [row, legend, colourBy, markAll, strip].forEach((part) => part.replaceChildren());
+      root.classList.toggle("empty", !scene);
+      drawCard();
+      if (!scene) return write(status, next?.note || "");
+      grouping = scene.groupings.find((g) => g.name === grouping?.name) || scene.groupings[0] || null; // as before
+      scene.groupings.forEach(({ name }) => make(colourBy, "option", "", { textContent: name, value: name }));
+      if (grouping) colourBy.value = grouping.name;
+      colourBy.parentElement.hidden = scene.groupings.length < 2;
+      make(markAll, "option", "", { textContent: "an image …", value: "" });
+      scene.images.forEach(({ name }, k) => make(markAll, "option", "", { textContent: name, value: k }));
+      // All planes are as high as the one that needs most, but no square is exceeded; as in the printed figure.
+      const flat = scene.planes.map(({ coordinates }) => {
+        const [across, up] = spans(coordinates).map(([low, high]) => high - low);
+        return across > 0 ? clamp(up / across, 0.4, 1) : 1;
+      });
+      scene.planes.forEach((plane) => addPlane(plane, Math.max(...flat)));
+      recolour();
+    };
+
+    const show = (next) => {
+      if (scene && next?.key && next.key === scene.key) return; // the view was left and is back: marks stay
+      const failed = () => change({ note: "An image could not be read: choose others." }, []);
+      load((next?.images || []).map(({ src }) => src), (decoded) => change(next, decoded), failed);
+    };
+
+    colourBy.onchange = () => {
+      grouping = scene.groupings.find((g) => g.name === colourBy.value);
+      only = new Set();
+      recolour();
+    };
+    markAll.onchange = () => {
+      const k = markAll.value;
+      if (k !== "") select(membersOf(Number(k)));
+      markAll.value = k;
+    };
+    watch(root, recolour);
+    return { show };
   };
-  showPicture.onchange = () => {
-    const k = showPicture.value;
-    if (k === "") return;
-    select(scene.items.image.flatMap((image, i) => (image === Number(k) ? [i] : [])));
-    showPicture.value = k;
-  };
-  clear.onclick = () => select([]);
-  // Colours of the page are drawn into canvases: again when it turns dark or light.
-  const repaint = () => { if (scene) requestAnimationFrame(recolour); };
-  new MutationObserver(repaint).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
-  return { show };
-};
+})();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import subprocess
@@ -10,8 +11,13 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from app import scenes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,10 +83,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of pictures: tall, wide and small ones, one that is damaged, and one on its side by its EXIF."""
-    import numpy as np
-    from PIL import Image
-
+    """A folder of images: tall, wide and small ones, one that is damaged, and one on its side by its EXIF."""
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     for name, size in (("tall", (9, 16)), ("wide", (18, 9)), ("small", (6, 4))):
@@ -96,6 +99,61 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(serve: Callable[..., Server], photos: Path) -> Server:
     return serve("--checkpoint=plrc:tiny", "--checkpoint=random:tiny", "--images", str(photos))
+
+
+class Bare:
+    """A page with one viewer and nothing else; ``page`` is Playwright's."""
+
+    def __init__(self, page: Any, name: str, colours: str = "") -> None:
+        self.page = page
+        self.faults: list[str] = []
+        self.asked: list[str] = []
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("request", lambda request: self.asked.append(request.url))
+        head = f"<style>{scenes.style()}</style><script>{scenes.script([name])}</script>"
+        page.set_content(f"{head}<body style='margin: 0; {colours}'><div id='root'></div>")
+        page.evaluate(f"window.told = []; window.view = plrc.{name}(root, (event) => told.push(event)); undefined")
+
+    def show(self, scene: Any) -> None:
+        self.page.evaluate("(scene) => { view.show(scene); }", scene)
+        self.settle()
+
+    def settle(self) -> None:
+        """Until images are decoded, and what is asked for the next frame is drawn."""
+        self.page.wait_for_timeout(80)
+
+    def told(self) -> list[dict[str, Any]]:
+        """The events since the last time."""
+        events: list[dict[str, Any]] = self.page.evaluate("told.splice(0)")
+        return events
+
+    def texts(self, selector: str) -> list[str]:
+        return [str(text) for text in self.page.locator(selector).all_text_contents()]
+
+    def pixels(self, selector: str, number: int = 0) -> np.ndarray:
+        """``(H, W, 3)``, as they are seen."""
+        shot = self.page.locator(selector).nth(number).screenshot()
+        return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
+
+
+@pytest.fixture
+def bare(browser: Any) -> Iterator[Callable[..., Bare]]:
+    """``bare("panels", scene, width)``: a viewer alone; at the end, that nothing failed and nothing was fetched."""
+    opened: list[Bare] = []
+
+    def go(name: str, scene: Any = None, width: int = 900, colours: str = "", scale: float = 1, **how: Any) -> Bare:
+        size = {"width": width, "height": 800}
+        context = browser.new_context(viewport=size, device_scale_factor=scale, **how)
+        opened.append(Bare(context.new_page(), name, colours))
+        if scene is not None:
+            opened[-1].show(scene)
+        return opened[-1]
+
+    yield go
+    for one in opened:
+        assert not one.faults
+        assert all(url.startswith(("data:", "about:")) for url in one.asked)
+        one.page.context.close()
 
 
 @pytest.fixture

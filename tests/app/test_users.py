@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
-from plrc.views import draw_affinity
+from plrc.queries import Affinity
+from plrc.views import draw
 
-PANELS = "#affinity-panels .plrc-canvas"
+PANELS = "#affinity-viewer .plrc-canvas"
 USERS, ROUNDS = 10, 3
 TAKES = 60_000  # ms
 
@@ -19,14 +18,15 @@ def of(user: int, round_: int) -> tuple[float, float]:
 
 
 def asked(page):
-    return json.loads(page.locator("#affinity-points textarea").input_value() or "[]")
+    text = page.locator("#affinity-points textarea").input_value()
+    return [tuple(map(float, point.split(","))) for point in text.split()]
 
 
 def test_ten_users_at_once(browser, server):
     contexts = [browser.new_context(viewport={"width": 800, "height": 700}) for _ in range(USERS)]
     pages = [context.new_page() for context in contexts]
     for user, page in enumerate(pages):
-        page.goto(f"{server.url}?picture=scenes%23{user}&size=112")
+        page.goto(f"{server.url}?images=scenes%23{user}&size=112&checkpoints=plrc:tiny&checkpoints=random:tiny")
     for page in pages:
         page.wait_for_function(
             f"document.querySelectorAll('{PANELS}')[1]?.dataset.drawn && "
@@ -43,18 +43,18 @@ def test_ten_users_at_once(browser, server):
         for user, page in enumerate(pages):
             x, y = of(user, round_)
             page.wait_for_function(
-                "([x, y]) => { const p = JSON.parse(document.querySelector('#affinity-points textarea').value || '[]');"
-                " return p.length === 1 && Math.abs(p[0][0] - x) < 0.02 && Math.abs(p[0][1] - y) < 0.02; }",
+                "([x, y]) => {"
+                " const p = document.querySelector('#affinity-points textarea').value.split(',').map(Number);"
+                " return p.length === 2 && Math.abs(p[0] - x) < 0.02 && Math.abs(p[1] - y) < 0.02; }",
                 arg=[x, y],
                 timeout=TAKES,
             )
     for user, page in enumerate(pages):
-        ((x, y, _),) = asked(page)
+        ((x, y),) = asked(page)
         page.wait_for_timeout(100)
-        alone = draw_affinity(
-            [f"scenes#{user}"], ["plrc:tiny", "random:tiny"], points=[[x, y]], size=112, together=True
-        )
-        text = page.locator("#affinity-panels").inner_text()
+        names = ("plrc:tiny", "random:tiny")
+        alone = draw(Affinity(images=(f"scenes#{user}",), checkpoints=names, points=((x, y),), size=112))
+        text = page.locator("#affinity-viewer").inner_text()
         for row in alone.rows:  # the numbers of the own picture and the own point
             own = (
                 f"AUC {row['AUC']:.2f} · best IoU {row['IoU']:.2f}"
@@ -74,7 +74,7 @@ def test_memory_stays_within_the_bound(serve):
     client = Client(server.url, verbose=False)
 
     def ask(i: int) -> None:
-        answer = client.predict(f"scenes#{i}", ["plrc:tiny"], [[0.5, 0.5]], size=448, api_name="/affinity")
+        answer = client.predict(images=[f"scenes#{i}"], points=[[0.5, 0.5]], api_name="/affinity")
         assert np.isfinite(answer["arrays"]["plrc:tiny 0"]).all()
 
     for i in range(12):  # allocators have what they want

@@ -1,0 +1,184 @@
+"""The view *Training run*: the curves of a run's log, its affinity maps over training, and how far it is."""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from plrc.queries import Run
+from plrc.views.run import RunDrawing, affinity_pictures, named, nearest
+
+from .scenes import data_uri
+from .tab import QUIET, Tab, lines, said
+from .workbench import MOST
+
+_EVERY = 5.0  # seconds between two looks at a log
+_DPI = 220  # of the curves: a little more than a column of the page shows
+_THUMBNAILS = 12  # of the affinity maps
+_NO_RUN = """<p>There is no training run here yet.</p>
+<p><code>make demo</code> trains a small network in a few minutes, into <code>runs/demo</code>;
+<code>plrc train --preset demo --out runs/mine</code> trains another one. A run can be followed here while it is still
+going: open the list of runs again.</p>"""
+_STYLE = """
+figure { margin: 0 0 12px; }
+figcaption { color: var(--body-text-color); margin-bottom: 4px; overflow-wrap: anywhere; }
+img { display: block; max-width: 100%; background: white; }
+.sentence { border-left: 4px solid #d55e00; padding-left: 0.7em; }
+"""
+
+
+class RunTab(Tab):
+    name, title, kind = "run", "Training run", Run
+
+    def build(self) -> None:
+        smooth = gr.Slider(1, 101, 15, step=2, label="Smoothing: mean of so many log lines", render=False)
+        # Its true range comes with a run; a link may carry any step.
+        step = gr.Slider(
+            0, 10**9, step=1, label="Affinity maps of step", visible=False, elem_id="run-step", render=False
+        )
+        with gr.Row(equal_height=False):
+            with gr.Column(min_width=320):
+                runs = self.control("runs", info=f"Newest first; up to {MOST} in one chart.", max_choices=MOST)
+                numbers = gr.HTML(css_template=_STYLE, elem_id="run-numbers")
+                follow = gr.Checkbox(label="Follow", info="Look every 5 s whether there is more.", elem_id="run-follow")
+                curves = gr.HTML(css_template=_STYLE, elem_id="run-curves")
+                self.control("smooth", smooth.render())
+            with gr.Column(min_width=320):
+                self.control("affinity_at", step.render())
+                few: dict[str, Any] = {"columns": _THUMBNAILS, "height": 150, "allow_preview": False}
+                strip = gr.Gallery(**few, visible=False, label="Steps", elem_id="run-strip")
+                images = gr.HTML(css_template=_STYLE, elem_id="run-images")
+        timer = gr.Timer(_EVERY, active=False)
+        seen = gr.State(None)  # the stamp of what is shown, see _stamp
+        self.outputs = [runs, numbers, curves, step, strip, images, follow, timer, seen]
+        inputs, maps = list(self.controls.values()), [step, strip, images]
+        runs.input(said(self._choose), inputs, self.outputs, **QUIET)
+        smooth.input(said(self._smooth), inputs, curves, trigger_mode="always_last", **QUIET)
+        step.input(said(self._turn), inputs, maps, trigger_mode="always_last", **QUIET)
+        strip.select(_picked, strip, step, **QUIET).then(said(self._turn), inputs, maps, **QUIET)
+        follow.input(lambda on: gr.Timer(active=on), follow, timer, **QUIET)
+        timer.tick(said(self._look), [seen, *inputs], self.outputs, trigger_mode="once", **QUIET)
+
+    def drawings(self, query: Run) -> list[Any]:
+        if not query.runs:
+            raise ValueError("choose a run to see its curves")
+        return super().drawings(query)
+
+    def show(self, query: Run) -> list[Any]:
+        """No run stands for the newest; an error is a sentence in the view, as a run that has just begun is awaited."""
+        newest = self.bench.runs()[:1]
+        if not query.runs and not newest:
+            return [gr.skip(), _NO_RUN, *[gr.skip()] * 7]
+        chosen = replace(query, runs=query.runs or tuple(newest))
+        stamp = None
+        try:
+            self.bench.check(chosen)
+            stamp = _stamp(chosen.runs)  # before reading: what comes in between is seen at the next look
+            drawn: Any = self.bench.draw(chosen)
+            found = {name: record.pictures for name, record in drawn.records.items()}
+            shown = [lines(drawn), _curves(drawn), *_over_training(found, query.affinity_at)]
+            going = not all(record.finished for record in drawn.records.values())
+        except ValueError as error:
+            sentence = f'<p class="sentence" role="alert">{html.escape(str(error))}</p>'
+            shown = [sentence, "", gr.Slider(visible=False), gr.Gallery(visible=False), ""]
+            going = stamp is not None  # a log gets its first line
+        return [gr.skip() if query.runs else list(chosen.runs), *shown, going, gr.Timer(active=going), stamp]
+
+    def _choose(self, *values: Any) -> Any:
+        query = self.query(values)
+        return self.show(replace(query, affinity_at=None)) if query.runs else gr.skip()  # before another is chosen
+
+    def _smooth(self, *values: Any) -> str:
+        return _curves(self.drawings(self.query(values))[0])
+
+    def _turn(self, *values: Any) -> list[Any]:
+        query = self.query(values)
+        self.bench.check(query)
+        found = {name: affinity_pictures(Path(run)) for name, run in named(query.runs).items()}
+        return _over_training(found, query.affinity_at)
+
+    def _look(self, stamp: tuple[Any, ...] | None, *values: Any) -> Any:
+        """What has come since; nothing is sent if that is nothing."""
+        query = self.query(values)
+        self.bench.check(query)
+        if not query.runs or _stamp(query.runs) == stamp:
+            return gr.skip()
+        was_newest = stamp is None or (query.affinity_at or 0) >= max(newest for *_, newest in stamp)
+        return self.show(replace(query, affinity_at=None) if was_newest else query)
+
+
+def _picked(event: gr.SelectData, shown: list[Any]) -> int:
+    """The step of a thumbnail."""
+    return int(shown[event.index][1])
+
+
+def _stamp(runs: Sequence[str]) -> tuple[Any, ...]:
+    """What changes when there is more to show, for each run: its log's time and size, its newest affinity maps."""
+    found = []
+    for run in runs:
+        log = Path(run, "log.jsonl")
+        state = log.stat() if log.exists() else None
+        of_log = (state.st_mtime_ns, state.st_size) if state else (0, 0)
+        found.append((*of_log, max(affinity_pictures(Path(run)), default=0)))
+    return tuple(found)
+
+
+def _curves(drawn: RunDrawing) -> str:
+    stream = io.BytesIO()
+    drawn.figure.savefig(stream, format="png", dpi=_DPI)
+    return _figure("", f"Training curves of {', '.join(drawn.records)}", Image.open(stream))
+
+
+def _over_training(found: Mapping[str, Mapping[int, Path]], at: int | None) -> list[Any]:
+    """The slider over steps, thumbnails of the first run that has affinity maps, and each run's maps nearest to a step.
+
+    Args:
+        found: name of a run → step → file. at: the step; None for the newest.
+    """
+    every = sorted({step for of in found.values() for step in of})
+    if not every:
+        nothing = "There are no affinity maps yet: a run draws them every --picture-every steps."
+        return [gr.Slider(visible=False), gr.Gallery(visible=False), nothing]
+    at = nearest(every, at) if at else every[-1]
+    slider = gr.Slider(
+        minimum=every[0],
+        maximum=max(every[-1], every[0] + 1),  # a slider has a range, also where it is not seen
+        step=math.gcd(*(step - every[0] for step in every)) or 1,
+        value=at,
+        visible=len(every) > 1,
+    )
+    having = {name: of for name, of in found.items() if of}
+    first = next(iter(having.values()))
+    chosen = sorted({list(first)[round(i * (len(first) - 1) / (_THUMBNAILS - 1))] for i in range(_THUMBNAILS)})
+    thumbnails = [(_opened(first[step], 130), str(step)) for step in chosen]
+    shown = [(name, nearest(of, at), of) for name, of in having.items()]
+    figures = [
+        _figure(f"{name}, step {step}", f"affinity maps of {name} at step {step}", _opened(of[step]))
+        for name, step, of in shown
+    ]
+    return [slider, gr.Gallery(thumbnails, visible=len(chosen) > 1), "".join(figures)]
+
+
+def _opened(file: Path, longest: int = 4096) -> Image.Image:
+    try:
+        with Image.open(file) as image:
+            rgba = image.convert("RGBA")
+    except OSError as error:
+        raise ValueError(f"{file} is no image ({error}): remove it, the run draws others") from error
+    rgba.thumbnail((longest, longest))
+    white = Image.new("RGB", rgba.size, "white")
+    white.paste(rgba, mask=rgba)
+    return white
+
+
+def _figure(caption: str, alt: str, image: Image.Image) -> str:
+    caption, alt = html.escape(caption), html.escape(alt)
+    return f'<figure><figcaption>{caption}</figcaption><img src="{data_uri(image, "png")}" alt="{alt}"></figure>'

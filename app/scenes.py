@@ -1,0 +1,275 @@
+"""What the viewers of ``static/`` show: the scene of each drawing, as plain numbers, names and data URIs.
+
+The keys of a scene are told at the head of its viewer's script. Needs no gradio: the notebooks' widget has panels too.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import to_hex
+from PIL import Image
+from scipy.ndimage import find_objects
+from torch import Tensor
+
+from plrc import figures
+from plrc.analysis import FeatureMap
+from plrc.analysis.features import input_size, region_numbers, region_points
+from plrc.figures import Scale
+from plrc.figures.grid import UNMATCHED, enlarge, region_tint
+from plrc.figures.matches import counts, evenly, parts_of
+from plrc.figures.style import LOOK, region_colours
+from plrc.geometry import cell_of
+from plrc.options import Point
+from plrc.views import NamedImage, Session
+from plrc.views.affinity import AffinityDrawing
+from plrc.views.correspondence import CorrespondenceDrawing, Found, Pair
+from plrc.views.embedding import EmbeddingDrawing
+from plrc.views.images import points_in_frame, region_raster
+from plrc.views.session import heading
+
+STATIC = Path(__file__).parent / "static"
+SIDE = 1024  # pixels of the longer side of an image in the page
+IMAGE: dict[str, Any] = {"title": "image", "caption": "", "map": None, "scale": None}  # the panel without a map
+
+_PARTS = ("start", "end", "similarity", "cycle", "mutual", "truth", "visible", "right")  # of matches
+_LINES = 24  # of matches, until one is chosen: all would be a tangle
+_LARGE, _SMALL, _MANY = 320, 192, 80  # longer side of a thumbnail, pixels; of one among more than so many
+_HOW = "Drag a line around dots, or click one, to see where they are; with Shift, more are added."
+
+
+def script(viewers: Iterable[str] = ("panels", "matches", "scatter")) -> str:
+    """The script of these viewers, with the table of colours and marks that figures are drawn with."""
+    files = [STATIC / f"{name}.js" for name in ("common", *viewers)]
+    return "\n".join(
+        [f"window.plrc = {{ look: {json.dumps(LOOK)} }};", *(f.read_text(encoding="utf-8") for f in files)]
+    )
+
+
+def style() -> str:
+    return (STATIC / "viewers.css").read_text(encoding="utf-8")
+
+
+def image_of(image: Image.Image, longest: int = SIDE) -> dict[str, Any]:
+    """``src``, a JPEG of at most so many pixels a side, and the image's own ``width`` and ``height``."""
+    small = image.convert("RGB")
+    small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return {"src": data_uri(small, "jpeg", quality=90, subsampling=0), "width": image.width, "height": image.height}
+
+
+def data_uri(image: Image.Image, kind: str, **how: Any) -> str:
+    stream = io.BytesIO()
+    image.save(stream, kind, **how)
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+
+
+def _rounded(values: Tensor | np.ndarray, digits: int = 5) -> Any:
+    """As a list: far less than a pixel of a share of an image; 0 where nothing is known, as JSON has no NaN."""
+    return np.round(np.nan_to_num(np.asarray(values, dtype=np.float64)), digits).tolist()
+
+
+# ------------------------------------------------------------------------------------------------------------- affinity
+
+
+def affinity_scene(drawings: Sequence[AffinityDrawing]) -> dict[str, Any]:
+    """The scene of ``panels.js``, but for the image: the maps of an image by all networks, and the points asked."""
+    panels, first = [IMAGE], next(iter(drawings[0].columns.values()))[0]
+    for drawing in drawings:
+        for name, (answer, *_) in drawing.columns.items():
+            overlap = answer.row["IoU"]
+            caption = answer.caption + (f" · best IoU {overlap:.2f}" if overlap != "" else "")
+            panels.append(panel(name, caption, answer.values, answer.fmap, drawing.scale))
+    signed = (first.positive, False), (first.negative, True)
+    points = [{"x": x, "y": y, "negative": negative} for asked, negative in signed for x, y in asked.tolist()]
+    return {"panels": panels, "points": points}
+
+
+def panel(title: str, caption: str, values: Tensor, fmap: FeatureMap, scale: Scale) -> dict[str, Any]:
+    """A panel with a map ``(h, w)`` over the cells of ``fmap``."""
+    h, w = values.shape
+    shown = [float(f"{value:.4g}") for value in values.flatten().tolist()]  # more than a colour or a reader can tell
+    cells = {"h": h, "w": w, "values": shown, "extent": fmap.extent.tolist()}
+    return {"title": title, "caption": caption, "map": cells, "scale": _colours(scale)}
+
+
+def _colours(scale: Scale) -> dict[str, Any]:
+    """The scale, and its colours from one end to the other."""
+    steps = [to_hex(colour) for colour in scale.colours(np.linspace(0, 1, 256))]
+    return {"quantity": scale.quantity, "low": scale.low, "high": scale.high, "colours": steps}
+
+
+# ------------------------------------------------------------------------------------------------------- correspondence
+
+
+def matches_scene(drawing: CorrespondenceDrawing, chosen: Sequence[Point], session: Session) -> dict[str, Any]:
+    """The scene of ``matches.js``, of a drawing's first pair.
+
+    Args:
+        drawing: without ``points``, so that all matches can be chosen.
+        chosen: points of the whole left image; the first one is chosen, if the left view shows it.
+
+    Raises:
+        ValueError: an image is gone, or the point lies outside it.
+    """
+    query: Any = drawing.query
+    found = {name: of[0] for name, of in drawing.found.items()}
+    pair = next(iter(found.values())).pair
+    first, second = (session.image(spec) for spec in pair.specs)
+    names = ("image 1", "image 2") if pair.crops is None else ("view 1", "view 2")
+    titles = [f"{name}: {image.name}" for name, image in zip(names, (first, second), strict=True)]
+    source, place = None, points_in_frame(chosen[:1], first)
+    if pair.crops is not None:
+        titles = [name + mirrored for name, mirrored in zip(names, pair.mirrored, strict=True)]
+        source = image_of(first.image, _LARGE) | {"boxes": [_rounded(crop.box) for crop in pair.crops]}
+        place = pair.crops[0].to_view(place)
+    seen = bool(len(place)) and bool(((place >= 0) & (place < 1)).all())
+    both = zip((pair.left, pair.right), names, titles, strict=True)
+    left, right = (image_of(image) | {"name": name, "title": title} for image, name, title in both)
+    rasters = zip(("left", "right"), pair.rasters or (), (pair.left, pair.right), strict=False)
+    return {
+        "mode": "points" if pair.rasters is None else "regions",
+        "views": pair.crops is not None,
+        "within": query.within,
+        "left": left,
+        "right": right,
+        "source": source,
+        "rasters": {side: _raster(raster, image) for side, raster, image in rasters} or None,
+        "networks": [_network(name, one) for name, one in found.items()],
+        "chosen": _rounded(place[0]) if seen else None,
+    }
+
+
+def _network(name: str, found: Found) -> dict[str, Any]:
+    pair, matches, fmap = found.pair, found.matches, found.fmap
+    parts, (h, w) = parts_of(matches), fmap.shape
+    shown = np.flatnonzero(parts.visible)
+    told = {part: getattr(matches, part) for part in _PARTS}
+    told["place"] = matches.start if pair.crops is None else pair.crops[0].to_image(matches.start)
+    scene = {
+        "name": heading(name, fmap),
+        "caption": f"{counts(parts)} · {fmap.layer}, {w} × {h} cells",
+        "matches": {part: None if values is None else _rounded(values) for part, values in told.items()},
+        "cell": [float(reach) / n for reach, n in zip(fmap.extent, (w, h), strict=True)],
+        "overview": shown[evenly(parts.start[shown], _LINES)].tolist(),
+    }
+    if pair.rasters is not None and found.matrix is not None:
+        ends = zip(pair.rasters, (matches.start, matches.end), strict=True)
+        regions = [raster[cell_of(points, *raster.shape)].tolist() for raster, points in ends]
+        scene["matches"]["region"] = [list(both) for both in zip(*regions, strict=True)]
+        scene |= {"overview": list(range(len(matches)))} | _matrix(pair, found.matrix.numpy())
+    return scene
+
+
+def _matrix(pair: Pair, values: np.ndarray) -> dict[str, Any]:
+    """The region affinities, and regions in colours: one for those of one name, else for mutual best ones."""
+    assert pair.rasters is not None
+    rows, columns = (region_numbers(raster).tolist() for raster in pair.rasters)
+    best, back, named = values.argmax(axis=1), values.argmax(axis=0), pair.crops is not None
+    like = {columns[j]: rows[i] for i, j in enumerate(best) if back[j] == i}
+    if named:
+        like = {r: r for r in rows if r in columns}
+    matrix = {
+        "rows": rows,
+        "columns": columns,
+        "values": _rounded(values, 4),
+        "best": best.tolist(),
+        "same": [columns.index(r) if named and r in columns else None for r in rows],
+        "scale": _colours(figures.scale_of("cosine", None, [values])),
+    }
+    own = {r: r for r in like.values()}
+    left, right = (_tint(*side) for side in zip(pair.rasters, (pair.left, pair.right), (own, like), strict=True))
+    return {"matrix": matrix, "tints": {"left": left, "right": right}}
+
+
+def _tint(raster: Tensor, image: Image.Image, like: dict[int, int]) -> str:
+    """Regions in the colour of that which each is like, and grey without one; a PNG to lay over the image."""
+    regions = enlarge(raster.numpy(), *image.size)
+    colours = np.full((*regions.shape, 3), UNMATCHED)
+    for r, other in like.items():
+        colours[regions == r] = region_colours(other)
+    pixels = (region_tint(regions, colours) * 255).round().astype(np.uint8)
+    return data_uri(Image.fromarray(pixels), "png", compress_level=1)
+
+
+def _raster(raster: Tensor, image: Image.Image) -> dict[str, Any]:
+    cells, numbers = enlarge(raster.numpy(), *image.size), region_numbers(raster)
+    order = np.where(cells < 0, 0, np.searchsorted(numbers.numpy(), cells) + 1)
+    return {
+        "h": cells.shape[0],
+        "w": cells.shape[1],
+        "numbers": numbers.tolist(),
+        "places": _rounded(region_points(raster)),
+        "cells": base64.b64encode(order.astype("<u2").tobytes()).decode(),
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------ embedding
+
+
+def scatter_scene(drawing: EmbeddingDrawing, session: Session) -> dict[str, Any]:
+    """The scene of ``scatter.js``. Raises a ValueError if an image is gone."""
+    images = [session.image(spec) for spec in drawing.query.to_dict()["images"]]
+    planes = {
+        name: [[float(f"{value:.5g}") for value in at] for at in of.tolist()] for name, of in drawing.planes.items()
+    }
+    scene = {
+        "kind": drawing.samples.kind,
+        "samples": {"image": drawing.samples.image.tolist(), "box": _rounded(_boxes(drawing, images, session))},
+        "groupings": list(_groupings(drawing, images)),
+        "planes": [{"name": n, "caption": drawing.captions.get(n, ""), "coordinates": of} for n, of in planes.items()],
+        "note": _HOW,
+    }
+    # The viewer keeps what is marked, if what it shows is what it has shown.
+    key = hashlib.sha256(json.dumps([drawing.inputs, scene]).encode(errors="surrogateescape")).hexdigest()
+    side = _SMALL if len(images) > _MANY else _LARGE
+    return scene | {"key": key, "images": [image_of(image.image, side) | {"name": image.name} for image in images]}
+
+
+def _boxes(drawing: EmbeddingDrawing, images: Sequence[NamedImage], session: Session) -> np.ndarray:
+    """What each sample covers in its image: ``(n, 4)``, x0, y0, x1, y1 of the image frame.
+
+    A point covers its cell, a region the box around it, an image all.
+    """
+    samples = drawing.samples
+    query: Any = drawing.query
+    found = np.tile([0.0, 0.0, 1.0, 1.0], (len(samples), 1))
+    if samples.kind == "regions":
+        for i, image in enumerate(images):
+            raster = region_raster(image, query.regions).numpy() + 1  # find_objects leaves 0 out
+            parts, (h, w) = find_objects(raster), raster.shape
+            for k in np.flatnonzero(samples.image == i):
+                rows, columns = parts[samples.region[k]]
+                found[k] = columns.start / w, rows.start / h, columns.stop / w, rows.stop / h
+    elif samples.kind == "points":  # all networks' maps have the same cells
+        network = next(iter(session.networks(query).values()))
+        stride = network.stride(query.layer) / (2 if query.finer else 1)
+        for i, image in enumerate(images):
+            seen: Any = np.array(input_size(image.image.size, query.size.sides, network.backbone.stride))
+            middle = samples.point[samples.image == i]
+            found[samples.image == i] = np.hstack((middle - stride / 2 / seen, middle + stride / 2 / seen))
+    return found.clip(0, 1)
+
+
+def _groupings(drawing: EmbeddingDrawing, images: Sequence[NamedImage]) -> Iterable[dict[str, Any]]:
+    """The ways to colour: each with the names of its categories, sorted, and each sample's number among them."""
+    samples = drawing.samples
+
+    def grouping(name: str, of: np.ndarray) -> dict[str, Any]:
+        categories, index = np.unique(of, return_inverse=True)
+        return {"name": name, "names": [str(category) for category in categories], "of": index.tolist()}
+
+    if samples.labels is not None:
+        yield grouping("folder" if any(image.masks is None for image in images) else "class", samples.labels)
+    if samples.kind == "regions" and drawing.query.to_dict()["regions"] != "objects":  # whose numbers mean nothing
+        yield grouping("region", samples.region)
+    for name, of in drawing.clusters.items():
+        yield grouping("cluster" if len(drawing.clusters) == 1 else f"cluster by {name}", of)
+    if samples.kind != "images" and len(images) > 1:
+        yield {"name": "image", "names": [image.name for image in images], "of": samples.image.tolist()}

@@ -1,0 +1,194 @@
+// What the viewers share: elements, canvases, decoded images, marks, numbers, keys. Sizes are CSS pixels, places on a
+// canvas [x, y]. plrc.look has the colours and marks of plrc.figures; app/viewer.py writes it before this file.
+(() => {
+  const plrc = (window.plrc = window.plrc || {});
+
+  // ---- Elements
+
+  const make = (parent, tag, className = "", has = {}) =>
+    parent.appendChild(Object.assign(document.createElement(tag), { className }, has));
+
+  /** Sets a text only where it differs: a screen reader does not say the same twice. */
+  const write = (element, text) => {
+    if (element.textContent !== text) element.textContent = text;
+  };
+
+  /** A function that calls draw in the next frame, once, however often it is called. */
+  const framed = (draw) => {
+    let waiting = false;
+    return () => {
+      if (!waiting) requestAnimationFrame(() => ((waiting = false), draw()));
+      waiting = true;
+    };
+  };
+
+  /** Calls draw when the element's size or the page's colours change. */
+  const watch = (element, draw) => {
+    const soon = framed(draw);
+    new ResizeObserver(soon).observe(element);
+    new MutationObserver(soon).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", soon);
+  };
+
+  // ---- Canvases
+
+  /** The context of a canvas of this size, sharp on any screen, in CSS pixels. */
+  const sized = (canvas, width, height) => {
+    const scale = window.devicePixelRatio || 1;
+    Object.assign(canvas, { width: Math.round(width * scale), height: Math.round(height * scale) });
+    Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
+    const context = canvas.getContext("2d");
+    context.setTransform(scale, 0, 0, scale, 0, 0);
+    return context;
+  };
+
+  const placeIn = (element, event) => {
+    const box = element.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  };
+
+  /** Strokes the path once for each [colour, width, dash], the widest first: seen on any ground. */
+  const stroke = (context, ...lines) => {
+    for (const [colour, width, dash = []] of lines) {
+      [context.strokeStyle, context.lineWidth] = [colour, width];
+      context.setLineDash(dash);
+      context.stroke();
+    }
+    context.setLineDash([]);
+  };
+
+  const polyline = (context, ...points) => {
+    context.beginPath();
+    points.forEach((point) => context.lineTo(...point));
+  };
+
+  const [a, b] = [0.42, 1.15];
+  const SHAPES = { // by matplotlib's names, in units of the radius; others are circles
+    "^": [[0, -1.2], [1.1, 0.8], [-1.1, 0.8]],
+    s: [[-0.9, -0.9], [0.9, -0.9], [0.9, 0.9], [-0.9, 0.9]],
+    D: [[0, -1.25], [1.25, 0], [0, 1.25], [-1.25, 0]],
+    v: [[0, 1.2], [1.1, -0.8], [-1.1, -0.8]],
+    P: [[-a, -b], [a, -b], [a, -a], [b, -a], [b, a], [a, a], [a, b], [-a, b], [-a, a], [-b, a], [-b, -a], [-a, -a]],
+  };
+
+  /** The path of a mark of radius r. */
+  const outline = (context, shape, [x, y], r) => {
+    polyline(context, ...(SHAPES[shape] || []).map(([u, v]) => [x + r * u, y + r * v]));
+    if (!SHAPES[shape]) context.arc(x, y, r, 0, 2 * Math.PI);
+    context.closePath();
+  };
+
+  // ---- Images
+
+  const KEPT = 64; // decoded images
+
+  /** load(sources, then, failed): then(bitmaps) when all are decoded, at once if they are kept. Only the latest call
+   * counts. A missing source gives null. */
+  const loader = () => {
+    const kept = new Map();
+    let latest = 0;
+    const decode = (src) => new Promise((resolve, reject) => {
+      const image = new Image();
+      image.onload = () => createImageBitmap(image).then((bitmap) => resolve(kept.set(src, bitmap)), reject);
+      image.onerror = reject;
+      image.src = src;
+    });
+    return (sources, then, failed = () => {}) => {
+      const turn = ++latest, missing = [...new Set(sources)].filter((src) => src && !kept.has(src));
+      const give = () => {
+        const found = sources.map((src) => kept.get(src) || null);
+        sources.forEach((src, i) => src && kept.delete(src) && kept.set(src, found[i])); // now the newest
+        while (kept.size > Math.max(KEPT, sources.length)) kept.delete(kept.keys().next().value);
+        then(found);
+      };
+      if (!missing.length) return give();
+      Promise.all(missing.map(decode)).then(() => turn === latest && give(), () => turn === latest && failed());
+    };
+  };
+
+  // ---- Numbers and colours of a scale {quantity, low, high, colours}
+
+  const clamp = (value, low = 0, high = 1) => Math.min(high, Math.max(low, value));
+  const minus = (text) => text.replace("-", "−");
+  const share = (value, { low, high }) => clamp((value - low) / (high - low));
+
+  /** Numbers to about a hundredth of the range; small ones as multiples of a power of ten that stands beside them. */
+  const numbers = ({ low, high }) => {
+    const largest = Math.max(Math.abs(low), Math.abs(high));
+    const power = largest < 0.01 ? Math.floor(Math.log10(largest)) : 0;
+    const digits = clamp(2 - Math.floor(Math.log10(high - low) - power), 0, 8);
+    const exactly = (value) => { // always as many digits: what changes under the pointer does not jump
+      const text = (value / 10 ** power).toFixed(digits);
+      return Number(text) === 0 ? text.replace("-", "") : minus(text);
+    };
+    const superscript = [...String(power)].map((c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] || "⁻").join("");
+    return {
+      exactly,
+      short: (value) => exactly(value).replace(/\.(\d*?)0+$/, (_, kept) => (kept ? `.${kept}` : "")),
+      factor: power ? ` × 10${superscript}` : "",
+    };
+  };
+
+  const colourAt = (value, scale) =>
+    scale.colours[Math.min(scale.colours.length - 1, Math.floor(share(value, scale) * scale.colours.length))];
+
+  /** A colour bar: fill(scale, null for none), point(value) marks a value on it. */
+  const colourBar = (parent) => {
+    const bar = make(parent, "div", "plrc-bar"), quantity = make(bar, "div", "plrc-quantity");
+    const strip = make(bar, "div", "plrc-strip"), here = make(strip, "div", "plrc-here");
+    const ends = make(bar, "div", "plrc-ends");
+    const [low, between, high] = ["low", "between", "high"].map((name) => make(ends, "span", `plrc-${name}`));
+    let scale = null;
+    const point = (value) => {
+      here.hidden = !scale || !Number.isFinite(value);
+      if (!here.hidden) here.style.left = `${100 * share(value, scale)}%`;
+    };
+    const fill = (next) => {
+      scale = next;
+      bar.hidden = !scale;
+      point(null);
+      if (!scale) return;
+      const middle = scale.low < 0 && scale.high > 0 ? 0 : (scale.low + scale.high) / 2, at = share(middle, scale);
+      const { short, factor } = numbers(scale);
+      strip.style.background = `linear-gradient(to right, ${scale.colours.join()})`;
+      write(quantity, scale.quantity + factor);
+      write(low, short(scale.low));
+      write(high, short(scale.high));
+      write(between, at > 0.2 && at < 0.8 ? short(middle) : ""); // else it would meet an end's number
+      between.style.left = `${100 * at}%`;
+    };
+    return { fill, point };
+  };
+
+  // ---- Keys and points
+
+  const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+  const least = (points, cost) => {
+    let best = -1, lowest = Infinity;
+    points.forEach((point, i) => {
+      const its = cost(point, i);
+      if (its < lowest) [best, lowest] = [i, its];
+    });
+    return best;
+  };
+
+  /** The point nearest to a place and within reach, or −1. */
+  const nearest = (points, [x, y], reach = Infinity, allowed = () => true) =>
+    least(points, ([u, v], i) => {
+      const away = Math.hypot(u - x, v - y);
+      return away <= reach && allowed(i) ? away : Infinity;
+    });
+
+  /** The point that an arrow leads to, within 45° of its direction, or −1. */
+  const towards = (points, [x, y], [dx, dy], allowed = () => true) =>
+    least(points, ([u, v], i) => {
+      const along = dx * (u - x) + dy * (v - y), beside = Math.abs(dy * (u - x) - dx * (v - y));
+      return along > 1e-3 && beside <= along && allowed(i) ? along + 2 * beside : Infinity;
+    });
+
+  plrc.common = {
+    make, write, framed, watch, sized, placeIn, stroke, polyline, outline, loader, clamp, minus, numbers, colourAt,
+    colourBar, ARROWS, nearest, towards,
+  };
+})();

@@ -1,0 +1,413 @@
+// Matches between two images: plrc.matches(element, emit) → {show(scene)}. A row for each network: both images on one
+// canvas, with lines from where a point or region is to where the network finds it. A choice is shown in all rows.
+//
+// scene: {mode: "points" | "regions", views, within, left, right, source, rasters, networks, chosen}, as app/scenes.py
+// makes it. Points are shares [x, y] of their image. emit gets {kind: "choose", network, index, point, place}: a match
+// of that network, its start in the left image, and the same in the whole image; all null where nothing is chosen.
+(() => {
+  const { make, write, watch, sized, placeIn, stroke, polyline, outline, loader, clamp, minus, colourAt, colourBar,
+          ARROWS, nearest, towards } = plrc.common;
+  const HALO = "rgba(255, 255, 255, 0.9)", INK = "#111", GREY = { colour: "#7a7f87", dash: [] };
+  const SHAPES = { right: "o", wrong: "D", unknown: "o", hidden: "." };
+  const MARGIN = 8, TITLE = 20, GAP = 44, REACH = 40; // REACH: how far from a mark a click still means it
+
+  const look = (state) => ({ ...plrc.look.matches[state], shape: SHAPES[state] });
+  const dashed = ({ dash }, width) => dash.map((length) => length * Math.max(2, width));
+  const at = (box, [x, y]) => [box.x + x * box.w, box.y + y * box.h];
+
+  // ---- Marks
+
+  const text = (context, [x, y], what, size, colour) => {
+    Object.assign(context, { fillStyle: colour, textAlign: "center", textBaseline: "middle" });
+    context.font = `600 ${size}px system-ui, sans-serif`;
+    context.fillText(what, x, y + 0.5);
+    Object.assign(context, { textAlign: "start", textBaseline: "alphabetic" });
+  };
+
+  const drawLine = (context, start, end, style, width) => {
+    polyline(context, start, end);
+    stroke(context, [HALO, width + (width < 2 ? 1.2 : 2)], [style.colour, width, dashed(style, width)]);
+  };
+
+  /** A mark of radius r: filled where the match is mutual, else open. One of hundreds leaves the image visible. */
+  const drawMark = (context, place, r, { colour, shape }, mutual, label = "") => {
+    const small = r < 5, rim = small ? Math.min(1, 0.25 * r) : 1.5;
+    const fill = (radius, style) => {
+      context.fillStyle = style;
+      outline(context, shape, place, radius);
+      context.fill();
+    };
+    if (shape === "." && label === "") return fill(0.75 * r, colour);
+    const thick = small ? Math.min(1.6, 0.45 * r) : 2.5;
+    if (mutual || !small) fill(r + rim, HALO);
+    if (mutual) fill(r, colour);
+    else if (!small) fill(r, "#fff");
+    if (!mutual) {
+      outline(context, shape, place, r - thick / 2);
+      stroke(context, ...(small ? [[HALO, thick + 1.4 * rim]] : []), [colour, thick]);
+    }
+    if (label !== "") text(context, place, label, 12, mutual && shape !== "D" ? "#fff" : INK);
+  };
+
+  const drawCross = (context, [x, y], r = 6) => {
+    for (const s of [-1, 1]) {
+      polyline(context, [x - r, y - r * s], [x + r, y + r * s]);
+      stroke(context, [HALO, 5], [INK, 2.2]);
+    }
+  };
+
+  const drawFrame = (context, { x, y, w, h }, style) => {
+    context.beginPath();
+    context.rect(x - 1, y - 1, w + 2, h + 2);
+    stroke(context, [style.colour, 2, dashed(style, 2)]);
+  };
+
+  // ---- Regions: a raster is {h, w, numbers, places, cells}; cells: 16 bits each, in base64: 1 + the region's place
+  // among the numbers, or 0 where there is no region.
+
+  const cellsOf = (raster) => (raster.decoded ||=
+    new Uint16Array(Uint8Array.from(atob(raster.cells), (c) => c.charCodeAt(0)).buffer));
+
+  /** The number of the region at a place of the image, or −1. */
+  const regionAt = (raster, [x, y]) => {
+    const [row, column] = [Math.floor(y * raster.h), Math.floor(x * raster.w)];
+    if (row < 0 || column < 0 || row >= raster.h || column >= raster.w) return -1;
+    return raster.numbers[cellsOf(raster)[row * raster.w + column] - 1] ?? -1;
+  };
+
+  /** The path of the edges between cells that `differ` tells apart. */
+  const edges = (context, raster, box, differ) => {
+    const { h, w } = raster, cells = cellsOf(raster);
+    const line = (...ends) => ends.forEach((end, k) => context[k ? "lineTo" : "moveTo"](...at(box, end)));
+    context.beginPath();
+    cells.forEach((here, k) => {
+      const [i, j] = [Math.floor(k / w), k % w], [right, below] = [(j + 1) / w, (i + 1) / h];
+      if (j + 1 < w && differ(here, cells[k + 1])) line([right, i / h], [right, below]);
+      if (i + 1 < h && differ(here, cells[k + w])) line([j / w, below], [right, below]);
+    });
+  };
+
+  /** All but one region in the dark, and a line around it. */
+  const highlight = (context, raster, number, box) => {
+    const kept = raster.numbers.indexOf(number) + 1;
+    context.fillStyle = "rgba(0, 0, 0, 0.5)";
+    cellsOf(raster).forEach((cell, k) => {
+      if (cell === kept) return;
+      const [x, y] = at(box, [(k % raster.w) / raster.w, Math.floor(k / raster.w) / raster.h]);
+      context.fillRect(x, y, box.w / raster.w, box.h / raster.h);
+    });
+    edges(context, raster, box, (a, b) => (a === kept) !== (b === kept));
+    stroke(context, [INK, 5], ["#fff", 2.5]);
+  };
+
+  // ---- Words
+
+  const sentence = (scene, matches, i) => {
+    const said = [`cosine ${minus(matches.similarity[i].toFixed(3))}`];
+    const away = `${(100 * matches.cycle[i]).toFixed(1)} % of the longer side`;
+    if (matches.region) said[0] = `region ${matches.region[i].join(" → region ")}: ${said[0]}`;
+    said.push(matches.mutual[i] ? "mutual (cycle error 0)" : `not mutual: cycle error ${away}`);
+    const what = matches.region ? "region" : "place", within = scene.within;
+    const near = within ? `within ${within} cell${within === 1 ? "" : "s"} of` : "in the cell of";
+    if (!matches.right) said.push("not known whether it is right");
+    else if (!matches.visible[i]) said.push(`${scene.right.name} does not show this ${what}`);
+    else if (matches.region) said.push(matches.right[i] ? "right: the same region" : "wrong: another region");
+    else said.push(matches.right[i] ? `right: ${near} its true place (×)` : "wrong: × is its true place");
+    return `${said.join(" · ")}.`;
+  };
+
+  /** Which mark and line means what. */
+  const legend = (parent, scene) => {
+    const known = scene.networks[0].matches.right !== null;
+    const entry = (words, state, line, mutual, draw = null) => {
+      const span = make(parent, "span"), context = sized(make(span, "canvas"), 34, 14);
+      if (line) drawLine(context, [0, 7], [34, 7], look(state), 2);
+      if (draw) draw(context, [17, 7], 5);
+      else drawMark(context, [17, 7], 4.9, look(state), mutual);
+      span.append(words);
+    };
+    if (known) [["right", "right"], ["wrong", "wrong"]].forEach(([words, state]) => entry(words, state, true, true));
+    else entry("match (not known which are right)", "unknown", true, true);
+    if (known) entry(`not in ${scene.right.name}`, "hidden", false, true);
+    entry("filled: mutual", known ? "right" : "unknown", false, true);
+    entry("open: not mutual", known ? "right" : "unknown", false, false);
+    if (known && scene.mode === "points") entry("true place", "right", false, true, drawCross);
+  };
+
+  // ---- The region affinity matrix: {rows, columns: numbers of the regions, values: a list for each row, best: each
+  // row's best column, same: the column of the same region or null, scale}. choose gets the number of a row's region.
+
+  const heatMap = (element, scene, { rows, columns, values, best, same, scale }, choose) => {
+    const table = make(element, "table", "live", { tabIndex: 0, role: "application" }), head = make(table, "tr");
+    const bar = colourBar(make(element, "div", "scale")), said = make(element, "p", "said", { role: "status" });
+    table.ariaLabel = `Region affinity matrix, ${rows.length} by ${columns.length}. ` +
+      "Arrow keys go from cell to cell, Enter chooses the row's region.";
+    let row = -1, cursor = null; // the marked row, the cell under the pointer
+    make(head, "th", "", { textContent: `${scene.left.name} ↓ ${scene.right.name} →` });
+    for (const column of columns) make(head, "th", "", { textContent: column });
+    const cells = rows.map((name, i) => {
+      const line = make(table, "tr");
+      make(line, "th", "", { textContent: name });
+      return columns.map((_, j) => {
+        const textContent = best[i] !== j ? "" : scene.views && same[i] !== j ? "✕" : "●";
+        const cell = make(line, "td", same[i] === j ? "same" : "", { textContent, at: [i, j] });
+        cell.style.background = colourAt(values[i][j], scale);
+        return cell;
+      });
+    });
+    bar.fill(scale);
+
+    const told = (i, j) => {
+      const notes = `${best[i] === j ? ", the best of its row" : ""}${same[i] === j ? ", the same region" : ""}`;
+      const where = `${scene.left.name} region ${rows[i]} × ${scene.right.name} region ${columns[j]}`;
+      return `${where}: ${scale.quantity} ${minus(values[i][j].toFixed(3))}${notes}.`;
+    };
+
+    const draw = () => {
+      const side = clamp(Math.min((element.clientWidth - 70) / columns.length, 460 / rows.length), 4, 24);
+      table.style.setProperty("--side", `${side}px`);
+      table.classList.toggle("small", side < 14); // too small for marks and numbers
+      [...table.rows].forEach((line, i) => line.classList.toggle("chosen", row >= 0 && i === row + 1));
+      table.querySelector(".here")?.classList.remove("here");
+      if (cursor) cells[cursor[0]][cursor[1]].classList.add("here");
+      const cell = cursor || (row >= 0 ? [row, best[row]] : null);
+      bar.point(cell && values[cell[0]][cell[1]]);
+      const key = `● best of its row${scene.views ? ", right · ✕ best of its row, wrong · □ the same region" : ""}`;
+      write(said, cell ? told(...cell) : `${key}. Point at a cell for its value.`);
+    };
+
+    const point = (cell) => ((cursor = cell), draw());
+    table.onpointermove = (event) => event.pointerType === "mouse" && point(event.target.at || null);
+    table.onpointerleave = table.onblur = () => point(null);
+    table.onclick = ({ target: { at: cell } }) => cell && (choose(rows[cell[0]]), point(cell));
+    table.onkeydown = (event) => {
+      const [i, j] = cursor || [Math.max(0, row), 0], [right, down] = (cursor && ARROWS[event.key]) || [0, 0];
+      if (event.key in ARROWS) point([clamp(i + down, 0, rows.length - 1), clamp(j + right, 0, columns.length - 1)]);
+      else if (event.key === "Enter" || event.key === " ") choose(rows[i]);
+      else return;
+      event.preventDefault();
+    };
+    return {
+      draw,
+      show(region) {
+        if (rows.indexOf(region) === row) return; // the pointer moves over the images
+        row = rows.indexOf(region);
+        draw();
+      },
+    };
+  };
+
+  plrc.matches = (element, emit) => {
+    element.replaceChildren();
+    const root = make(element, "div", "plrc-viewer plrc-matches");
+    const head = make(root, "div", "head"), body = make(root, "div", "rows"), load = loader();
+    let scene = null, images = null, rows = [], preview = null, all = null, source = null;
+
+    // ---- What is chosen is a place in the left image: networks with other grids have other matches there.
+
+    /** The match of a network at a place, or −1: in its region, or in its cell of the map. */
+    const matchAt = ({ matches, cell }, place) => {
+      if (!place) return -1;
+      if (scene.mode === "regions") {
+        const region = regionAt(scene.rasters.left, place);
+        return region < 0 ? -1 : matches.region.findIndex((pair) => pair[0] === region);
+      }
+      const inCell = (point) => cell.map((side, axis) => Math.floor(point[axis] / side)).join();
+      return matches.start.findIndex((start) => inCell(start) === inCell(place));
+    };
+
+    const stateOf = (matches, i) => {
+      if (!matches.right) return "unknown";
+      return matches.visible[i] ? (matches.right[i] ? "right" : "wrong") : "hidden";
+    };
+
+    const choose = (number, index) => {
+      const matches = number === null ? null : scene.networks[number].matches;
+      scene.chosen = matches && matches.start[index];
+      preview = null;
+      draw();
+      emit({ kind: "choose", network: number, index, point: scene.chosen, place: matches && matches.place[index] });
+    };
+
+    /** The match that a place of a row's canvas means, or −1. */
+    const meant = ({ network, layout: { left } }, [x, y]) => {
+      const place = [(x - left.x) / left.w, (y - left.y) / left.h];
+      if (scene.mode === "regions") return place.every((v) => v >= 0 && v < 1) ? matchAt(network, place) : -1;
+      return nearest(network.matches.start.map((start) => at(left, start)), [x, y], REACH);
+    };
+
+    const makeRow = (network, number) => {
+      const figure = make(body, "figure"), words = make(figure, "figcaption");
+      make(words, "b", "", { textContent: network.name });
+      words.append(` ${network.caption}`);
+      const canvas = make(figure, "canvas", "live", { tabIndex: 0, role: "application" });
+      const said = make(figure, "p", "said", { role: "status", ariaLive: "polite" });
+      const row = { network, canvas, said, base: document.createElement("canvas"), drawn: "" };
+      const { start } = network.matches, on = (name, answer) => canvas.addEventListener(name, answer);
+      canvas.ariaLabel = `${network.name}: matches of ${scene.mode}, ${network.caption}. ` +
+        "Arrow keys go from one to the next, Enter chooses, Escape shows all.";
+      if (network.matrix) {
+        row.matrix = heatMap(make(figure, "div", "matrix"), scene, network.matrix, (region) => {
+          const index = network.matches.region.findIndex((pair) => pair[0] === region);
+          if (index >= 0) choose(number, index);
+        });
+      }
+      const show = (index) => ((preview = index < 0 ? null : start[index]), draw());
+      on("pointermove", (event) => event.pointerType === "mouse" && show(meant(row, placeIn(canvas, event))));
+      for (const name of ["pointerleave", "blur"]) on(name, () => show(-1));
+      on("click", (event) => {
+        const index = meant(row, placeIn(canvas, event));
+        if (index < 0) return;
+        if (matchAt(network, scene.chosen) === index) choose(null, null); // a second click takes it back
+        else choose(number, index);
+      });
+      on("keydown", (event) => {
+        const from = preview || scene.chosen, step = ARROWS[event.key];
+        if (step) {
+          const next = from ? towards(start, from, step) : nearest(start, [0.5, 0.5]);
+          if (next >= 0) show(next);
+        } else if (event.key === "Enter" || event.key === " ") {
+          const index = matchAt(network, preview);
+          if (index >= 0) choose(number, index);
+        } else if (event.key === "Escape") choose(null, null);
+        else return;
+        event.preventDefault();
+      });
+      return row;
+    };
+
+    // ---- Drawing
+
+    const layoutOf = (width) => {
+      const aspects = [scene.left, scene.right].map((side) => side.width / side.height), room = width - 2 * MARGIN;
+      const stacked = width < 560 || Math.min(...aspects) > 2, tallest = scene.networks.length > 1 ? 390 : 480;
+      const common = Math.min(tallest, stacked ? Infinity : (room - GAP) / (aspects[0] + aspects[1]));
+      const [left, right] = aspects.map((aspect) => {
+        const h = Math.min(common, room / aspect);
+        return { x: MARGIN, y: TITLE, w: h * aspect, h };
+      });
+      if (stacked) right.y += left.h + GAP;
+      else right.x += left.w + GAP;
+      return { left, right, width: Math.max(left.x + left.w, right.x + right.w) + MARGIN,
+               height: Math.max(left.y + left.h, right.y + right.h) + MARGIN };
+    };
+
+    const drawMatch = (context, { network: { matches }, layout: { left, right } }, i, bold) => {
+      const style = look(stateOf(matches, i)), points = scene.mode === "points";
+      const [start, end] = [at(left, matches.start[i]), at(right, matches.end[i])];
+      drawLine(context, start, end, style, bold ? 3 : 1.4);
+      if (!bold && points) drawMark(context, end, 3, style, matches.mutual[i]);
+      if (!bold) return;
+      const names = matches.region ? matches.region[i] : ["", ""];
+      [start, end].forEach((p, side) => drawMark(context, p, points ? 6 : 11, style, matches.mutual[i], names[side]));
+      if (points && matches.truth && matches.visible[i]) drawCross(context, at(right, matches.truth[i]));
+    };
+
+    /** All that does not change under the pointer: images, regions, the marks of all matches, some lines. */
+    const drawBase = (row) => {
+      const { base, network, layout } = row, { matches, tints, overview } = network;
+      const context = sized(base, layout.width, layout.height), points = scene.mode === "points";
+      for (const [v, side] of ["left", "right"].entries()) {
+        const box = layout[side], fill = (src) => context.drawImage(images.get(src), box.x, box.y, box.w, box.h);
+        fill(scene[side].src);
+        context.imageSmoothingEnabled = false;
+        if (tints) fill(tints[side]);
+        context.imageSmoothingEnabled = true;
+        if (tints) edges(context, scene.rasters[side], box, (a, b) => a !== b);
+        if (tints) stroke(context, ["#fff", 1.2]);
+        drawFrame(context, box, scene.views ? plrc.look.views[v] : GREY);
+        Object.assign(context, { fillStyle: getComputedStyle(root).color, font: "600 13px system-ui, sans-serif" });
+        context.fillText(scene[side].title, box.x, box.y - 6, box.w);
+      }
+      const { w, h } = layout.left, size = clamp(0.26 * Math.sqrt((w * h) / matches.start.length), 1.5, 4.5);
+      context.globalAlpha = scene.chosen ? 0.4 : 1; // so that one stands out
+      if (points) {
+        matches.start.forEach((start, i) =>
+          drawMark(context, at(layout.left, start), size, look(stateOf(matches, i)), matches.mutual[i]));
+      }
+      context.globalAlpha = 0.75;
+      if (!scene.chosen) for (const i of overview) drawMatch(context, row, i, false);
+      context.globalAlpha = 1;
+      if (points) return;
+      for (const side of ["left", "right"]) { // over the lines: a region's number, and what its match is worth
+        const { places, numbers } = scene.rasters[side];
+        places.forEach((place, r) => {
+          const i = side === "left" ? matches.region.findIndex((pair) => pair[0] === numbers[r]) : -1;
+          const style = i < 0 ? { colour: INK, shape: "o" } : look(stateOf(matches, i));
+          drawMark(context, at(layout[side], place), 9.5, style, i >= 0 && matches.mutual[i], numbers[r]);
+        });
+      }
+    };
+
+    const drawRow = (row) => {
+      const { network, canvas, base, said } = row, width = root.clientWidth;
+      const key = [width, devicePixelRatio, getComputedStyle(root).color, Boolean(scene.chosen)].join();
+      if (row.drawn !== key) {
+        [row.layout, row.drawn] = [layoutOf(width), key];
+        drawBase(row);
+        if (row.matrix) row.matrix.draw();
+      }
+      const { layout } = row, context = sized(canvas, layout.width, layout.height);
+      context.drawImage(base, 0, 0, layout.width, layout.height);
+      const chosen = matchAt(network, scene.chosen), hovered = matchAt(network, preview);
+      const marked = hovered >= 0 ? hovered : chosen, region = network.matches.region?.[marked];
+      const { rasters } = scene;
+      if (region) ["left", "right"].forEach((side, v) => highlight(context, rasters[side], region[v], layout[side]));
+      for (const i of new Set([chosen, hovered])) if (i >= 0) drawMatch(context, row, i, true);
+      write(said, marked >= 0 ? sentence(scene, network.matches, marked)
+        : preview || scene.chosen ? "No match is kept here." : "");
+      if (row.matrix) row.matrix.show(region ? region[0] : null);
+    };
+
+    /** The whole image, with where the two views lie in it, and the chosen place. */
+    const drawSource = () => {
+      const { width, height, src, boxes } = scene.source, scale = 150 / Math.max(width, height);
+      const box = { x: 3, y: 3, w: width * scale, h: height * scale };
+      const context = sized(source, box.w + 6, box.h + 6);
+      context.drawImage(images.get(src), box.x, box.y, box.w, box.h);
+      boxes.forEach(([x0, y0, x1, y1], v) => {
+        const [x, y] = at(box, [x0, y0]), view = { x, y, w: (x1 - x0) * box.w, h: (y1 - y0) * box.h };
+        drawFrame(context, view, { colour: "#fff", dash: [] });
+        drawFrame(context, view, plrc.look.views[v]);
+        const top = v ? y + view.h - 15 : y; // at the other's opposite corner
+        context.fillStyle = plrc.look.views[v].colour;
+        context.fillRect(x, top, 15, 15);
+        text(context, [x + 7.5, top + 7.5], v + 1, 11, "#fff");
+      });
+      const place = scene.networks.map((one) => one.matches.place[matchAt(one, scene.chosen)]).find(Boolean);
+      if (place) drawMark(context, at(box, place), 5, { colour: INK, shape: "o" }, true);
+    };
+
+    const draw = () => {
+      if (!scene || !root.clientWidth) return; // in a tab that is not open
+      rows.forEach(drawRow);
+      all.disabled = !scene.chosen;
+      if (source) drawSource();
+    };
+
+    const change = (next, sources, bitmaps) => {
+      [scene, preview, source] = [next && { ...next }, null, null];
+      images = new Map(sources.map((src, i) => [src, bitmaps[i]]));
+      head.replaceChildren();
+      body.replaceChildren();
+      rows = [];
+      if (!scene) return;
+      const label = "The whole image, with the frames of view 1 and view 2";
+      if (scene.source) source = make(head, "canvas", "", { role: "img", ariaLabel: label });
+      const key = make(head, "div", "legend");
+      legend(key, scene);
+      all = make(key, "button", "", { type: "button", textContent: "Show all", onclick: () => choose(null, null) });
+      rows = scene.networks.map(makeRow);
+      draw();
+    };
+
+    const show = (next) => {
+      const sources = next ? [next.left.src, next.right.src, next.source?.src] : [];
+      for (const { tints } of next ? next.networks : []) if (tints) sources.push(tints.left, tints.right);
+      load(sources, (bitmaps) => change(next, sources, bitmaps));
+    };
+
+    watch(root, draw);
+    return { show };
+  };
+})();
