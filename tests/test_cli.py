@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import logging
 import os
@@ -11,6 +12,8 @@ import re
 import signal
 import subprocess
 import sys
+import typing
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -19,7 +22,9 @@ from PIL import Image
 
 from plrc.cli import main
 from plrc.data.scenes import Scenes
+from plrc.options import Point, Size, kind_of, name_of
 from plrc.pretrained import load
+from plrc.queries import VIEWS
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 NETWORK = ["--checkpoint", TINY, "--size", "64"]
@@ -63,6 +68,7 @@ def fresh(code):
 
 
 HEAVY = "{'torch', 'matplotlib', 'sklearn', 'scipy', 'numpy', 'PIL'}"
+COMMANDS = [*VIEWS, "info", "export", "replay", "train", "detect", "detect train", "detect eval", "detect convert"]
 
 
 @pytest.mark.parametrize("words", [["--help"], ["affinity", "--help"], ["affinity", "--point", "x"]])
@@ -74,10 +80,10 @@ def test_help_and_typing_mistakes_do_not_wait_for_torch(words):
     assert out.startswith("usage: plrc" if "--help" in words else "heavy")
 
 
-@pytest.mark.parametrize("command", ["affinity", "correspond", "embed", "score", "info", "export", "replay"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     assert stop.value.code == 0
     assert f"usage: plrc {command}" in capsys.readouterr().out
 
@@ -95,9 +101,9 @@ DRAWN = {
     "regions of each": (["correspond", "photos", "--regions", "grid:3"], NETWORK, 2),
     "regions": (["correspond", "data#0", "--with", "data#1", "--regions", "grid:4"], NETWORK, 1),
     "t-SNE of images": (["embed", "photos", "data", "--of", "images"], BOTH, 5),
-    "PCA of points": (["embed", "scenes:2", "--of", "points", "--method", "pca", "--per-picture", "9"], NETWORK, 18),
-    "colours": (["embed", "photos", "--method", "rgb", "--keep-basis", "basis.npz"], NETWORK, 2),
-    "segments": (["embed", "data", "--method", "segments", "--segments", "3"], BOTH, 6),
+    "PCA of points": (["embed", "scenes:2", "--of", "points", "--method", "pca", "--per-image", "9"], NETWORK, 18),
+    "colours": (["colours", "photos", "--keep-basis", "basis.npz"], NETWORK, 2),
+    "segments": (["segments", "data", "--clusters", "3"], BOTH, 6),
 }
 
 
@@ -120,100 +126,39 @@ def test_a_picture_comes_with_its_arrays_its_table_and_its_recipe(place, capsys,
         assert all(np.isfinite(arrays[name]).all() for name in arrays if name.endswith(" 0"))
 
 
-def test_the_table_says_what_is_printed(place, capsys):
-    assert main(["affinity", "data", *BOTH, "--out", "x"]) == 0
-    lines = capsys.readouterr().out.splitlines()[1:]
-    for name, line in zip((TINY, OTHER), lines, strict=True):
-        mine = [row for row in table("x.csv") if row["network"] == name]
-        assert [row["picture"] for row in mine] == ["data#0", "data#1", "data#2"]
-        assert f"{np.mean([float(row['half']) for row in mine]):.0%} of the picture" in line
-        assert f"{np.mean([float(row['AUC']) for row in mine]):.3f} [" in line
+def words_of(field, kind):
+    """A value that is not the default, as it is typed, for each kind of field."""
+    member = next(iter(typing.get_args(kind)), kind) if typing.get_origin(kind) else kind
+    choices = list(field.metadata["choices"])
+    values = {str: (choices or ["x"])[-1], int: "3", float: "0.5", Point: "0.25,0.5", Size: "80x64"}
+    name = name_of(field)
+    return [name] if kind is bool else [values[member]] if field.metadata["positional"] else [name, values[member]]
 
 
-ARRIVES = {
-    "affinity photos/a.png --point 1px,2px --point 0.5,0.5 --negative 0.1,0.2 --to photos/b.jpg --temperature 0.5": {
-        "points": [[1.0, 2.0, "px"], [0.5, 0.5]], "negatives": [[0.1, 0.2]], "to": ["photos/b.jpg"],
-        "temperature": 0.5, "difference": False,
-    },
-    "affinity photos --difference --auto-range --layer c2 --finer upscaled": {
-        "pictures": ["photos/a.png", "photos/b.jpg"], "difference": True, "auto_range": True, "layer": "c2",
-        "finer": "upscaled", "size": 64, "checkpoints": [TINY, OTHER],
-    },
-    "affinity photos/a.png --size 80x64": {"size": [80, 64], "branch": None},
-    "embed photos --method rgb --size 80x64": {"size": [80, 64]},
-    "correspond photos/a.png --with photos/b.jpg --point 0.1,0.2 --within 2 --mutual --ratio 1": {
-        "other": "photos/b.jpg", "points": [[0.1, 0.2]], "within": 2, "mutual": True, "ratio": 1.0, "seed": 0,
-        "regions": None,
-    },
-    "correspond photos/a.png --seed 5 --scale 0.4": {"other": None, "seed": 5, "scale": 0.4},
-    "correspond photos/a.png --regions grid:2 --layer projector": {
-        "regions": "grid:2", "layer": "projector", "other": None, "mutual": False, "size": 64,
-    },
-    "embed photos --of points --per-picture 5 --perplexity 2 --seed 3": {
-        "of": "points", "method": "tsne", "per_picture": 5, "perplexity": 2.0, "seed": 3,
-    },
-    "embed photos --method pca --regions grid:3": {"of": "regions", "method": "pca", "regions": "grid:3"},
-    "embed photos --method segments --segments 3 --seed 2 --layer c2": {
-        "segments_wanted": 3, "seed": 2, "layer": "c2", "size": 64,
-    },
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("command", ARRIVES, ids=str)
-def test_what_is_written_arrives(place, command):
-    words = command.split()
-    words += BOTH[:-2] if "--size" in words else BOTH
-    assert main([*words, "--out", "x"]) == 0
-    recipe = json.loads((place / "x.json").read_text())
-    assert recipe["parameters"].items() >= {"device": "cpu", **ARRIVES[command]}.items()
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["affinity", "scenes:1"],
-        ["correspond", "scenes:1"],
-        ["embed", "scenes:2", "--of", "images"],
-        ["embed", "scenes:1", "--method", "rgb"],
-        ["embed", "scenes:1", "--method", "segments"],
-        ["score", "scenes:1"],
-        ["info"],
-    ],
-)
-def test_a_branch_arrives(place, monkeypatch, words):
-    """At the loader, which has no such branch."""
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_field_of_a_query_arrives_from_the_shell(view, monkeypatch):
     asked = []
-
-    def refuse(checkpoint, *device, branch=None):
-        asked.append((checkpoint, *device[1:], *([branch] if branch else [])))
-        raise ValueError("no such branch")
-
-    monkeypatch.setattr("plrc.views.session.load_encoder", refuse)
-    monkeypatch.setattr("plrc.pretrained.describe.load", lambda name, branch: refuse(name, branch=branch))
-    network = [TINY] if words == ["info"] else NETWORK
-    assert main([*words, *network, "--branch", "key"]) == 2
-    assert asked == [(TINY, "key")]
+    monkeypatch.setattr("plrc.views.draw", lambda query, progress: asked.append(query))
+    monkeypatch.setattr("plrc.cli._place", lambda o: nullcontext(lambda drawing: None))
+    kind = VIEWS[view].traits["query"]
+    kinds, fields = typing.get_type_hints(kind), dataclasses.fields(kind)
+    words = [word for field in fields for word in words_of(field, kind_of(kinds[field.name])[0])]
+    assert main([view, *words]) == 0
+    assert set(asked[0].changed()) == {field.name for field in fields}
 
 
 def test_a_sheet_says_that_it_does_not_show_all(place, capsys):
     assert main(["affinity", "scenes:13", *NETWORK, "--out", "x"]) == 0
-    assert "\nsheet: 12 of 13 pictures, all are in x.csv\n" in capsys.readouterr().out
+    assert "\nsheet: 12 of 13 images, all are in x.csv\n" in capsys.readouterr().out
     assert main(["affinity", "scenes:2", *NETWORK, "--out", "x"]) == 0
     assert "sheet:" not in capsys.readouterr().out
-
-
-def test_shares_and_pixels_are_one_point(place):
-    for name, point in (("shares", "0.5,0.25"), ("pixels", "32px,16px")):
-        assert main(["affinity", "photos/a.png", "--point", point, *NETWORK, "--out", name]) == 0
-    with np.load("shares.npz") as shares, np.load("pixels.npz") as pixels:
-        assert all(np.array_equal(shares[name], pixels[name]) for name in shares)
 
 
 def test_a_broken_picture_of_a_folder_is_named_and_passed_over(place, caplog):
     (place / "photos/broken.png").write_bytes(b"junk")
     with caplog.at_level(logging.WARNING):
         assert main(["affinity", "photos", *NETWORK, "--out", "x"]) == 0
-    assert "photos: left out 1 pictures that cannot be decoded: broken.png" in caplog.text
+    assert "photos: left out 1 images that cannot be decoded: broken.png" in caplog.text
     assert [row["picture"] for row in table("x.csv")] == ["photos/a.png", "photos/b.jpg"]
 
 
@@ -230,63 +175,28 @@ def test_formats(place, words, files):
 
 
 FAILURES = {
-    "no such picture": (["affinity", "gone.png"], r"gone\.png: there is no such file; give a picture, a folder"),
-    "a broken picture": (["affinity", "broken.png"], r"broken\.png cannot be shown: not a JPEG, PNG"),
+    "no such picture": (["affinity", "gone.png"], r"gone\.png: there is no such file; give an image, a folder"),
     "an empty folder": (["embed", "empty"], r"empty holds no data set: looked for images/ and masks/"),
-    "no such scene": (["affinity", "scenes:4#4"], r"scenes:4#4: there are the pictures scenes:4#0 … scenes:4#3"),
     "no such data set": (["score", "gone"], r"gone does not exist: give a data set's folder or 'scenes:N'"),
-    "a point outside": (["affinity", "photos/b.jpg", "--point", "70px,5px"], r"70,5 lies outside b, .* 64 × 96 pixels"),
     "no such layer": (["affinity", "photos", "--layer", "c9"], r"random:tiny has no layer 'c9': it has c2, c3, proj"),
     "no such device": (
         ["affinity", "photos", "--device", "cuda"],
         r"--device cuda cannot be used here \(.+\): leave it",
     ),
     "no device at all": (["score", "data", "--device", "toaster"], r"--device toaster cannot be used here"),
-    "two to look for": (["affinity", "photos", "--to", "photos/a.png"], r"--to looks .*: name one picture before it"),
-    "no difference": (["affinity", "photos", "--difference"], r"--difference compares two checkpoints: name another"),
-    "two with one": (["correspond", "photos", "--with", "data#0"], r"--with .*: name one picture before it"),
+    "an old recipe": (["replay", "old.json"], r"old\\.json is a recipe of version 1, and .* version 2: draw it anew"),
+    "a number out of range": (["embed", "photos", "--clusters", "-1"], r"--clusters must be at least 0, not -1"),
+    "a run that is none": (["run", "photos"], r"photos/log\\.jsonl: there is no such file; name a run folder"),
     "no such regions": (
         ["correspond", "scenes#1", "--regions", "knots"],
         r"--regions 'knots' is not known: write grid:N, superpixels:K, masks:DIR or objects",
     ),
-    "a ratio above 1": (["correspond", "scenes#1", "--ratio", "2"], r"--ratio is .*, so above 0 and at most 1, not 2"),
-    "one cell": (["affinity", "photos/a.png", "--size", "4"], r"sees a, at 8 × 8 pixels, as one cell.*16 or more"),
-    "within regions": (
-        ["correspond", "scenes#1", "--regions", "grid:2", "--within", "2"],
-        r"--within would change nothing with --regions, .*: leave it out",
-    ),
-    "views of two": (
-        ["correspond", "scenes#1", "--with", "scenes#2", "--seed", "2", "--scale", "0.5"],
-        r"--seed and --scale would change nothing with --with",
-    ),
-    "regions of points": (
-        ["embed", "scenes:4", "--of", "points", "--regions", "objects"],
-        r"--regions would change nothing with --of points: leave it out",
-    ),
-    "perplexity of a PCA": (
-        ["embed", "scenes:4", "--method", "pca", "--perplexity", "5"],
-        r"--perplexity would change nothing with --method pca",
-    ),
-    "items of all cells": (
-        ["embed", "scenes:4", "--method", "rgb", "--of", "points", "--per-picture", "5"],
-        r"--of and --per-picture would change nothing with --method rgb",
-    ),
-    "segments of a t-SNE": (["embed", "scenes:4", "--segments", "5"], r"--segments would change nothing .* tsne"),
-    "points of regions": (["embed", "scenes:4", "--per-picture", "5"], r"--per-picture would change .* --of regions"),
-    "a seed of nothing": (["embed", "scenes:4", "--method", "pca", "--seed", "5"], r"--seed would change nothing with"),
-    "no objects": (
-        ["embed", "photos", "--regions", "objects"],
-        r"a\.png: its objects are not known; name other regions",
-    ),
     "too few": (["embed", "photos/a.png", "--of", "images"], r"t-SNE needs 4 features or more, not 1"),
-    "no basis": (["embed", "photos", "--method", "rgb", "--basis", "gone.npz"], r"there is no PCA basis gone\.npz"),
-    "no recipe": (["replay", "gone.json"], r"the recipe gone\.json cannot be read: No such file"),
-    "another file": (["replay", "photos/a.png"], r"photos/a\.png is no recipe"),
+    "no basis": (["colours", "photos", "--basis", "gone.npz"], r"there is no PCA basis gone\.npz"),
     "no checkpoint": (
         ["affinity", "photos", "--checkpoint", "gone.pth"],
         r"no file or folder gone\.pth: give a checkpoint",
     ),
-    "no network": (["affinity", "photos", "--checkpoint", "broken.png"], r"broken\.png"),
     "no file to tell of": (["info", "gone.pth"], r"no file or folder gone\.pth: give a checkpoint"),
     "no name for it": (["export", TINY, "--to", "timm", "--out", "x.pkl"], r"x\.pkl is no name of a file for timm"),
     "not exportable": (
@@ -306,14 +216,15 @@ def test_bad_input_is_one_sentence(place, capsys, what):
     words, message = FAILURES[what]
     (place / "broken.png").write_text("no picture")
     (place / "empty").mkdir()
-    if words[0] in ("affinity", "correspond", "embed", "score"):
+    (place / "old.json").write_text('{"format": "plrc recipe", "version": 1}')
+    if words[0] in VIEWS and words[0] != "run":
         words = words if "--checkpoint" in words else [*words, "--checkpoint", TINY]
         words = words if "--size" in words else [*words, "--size", "64"]
         words = words if "--out" in words else [*words, "--out", "x"]
     before = sorted(place.rglob("*"))
     assert main(words) == 2
     said = capsys.readouterr()
-    assert said.out == "" or words[0] == "score"  # scores are shown before they are kept
+    assert said.out == ""
     assert said.err.count("\n") == 1
     assert said.err.startswith(f"plrc {words[0]}: ")
     assert re.search(message, said.err), said.err
@@ -323,23 +234,15 @@ def test_bad_input_is_one_sentence(place, capsys, what):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["affinity", "x.png", "--checkpoint", TINY, "--point", "0.5"], "'0.5' is no point: write 0.4,0.6"),
-        (["affinity", "x.png", "--checkpoint", TINY, "--point", "5px,0.5"], "is no point"),
-        (["affinity", "x.png", "--checkpoint", TINY, "--point", "1.2.3,0.5"], "is no point"),
-        (["affinity", "x.png", "--checkpoint", TINY, "--point", "12,40"], "pixels are written 120px,85px"),
-        (["affinity", "x.png", "--checkpoint", TINY, "--point=-0.1,.5"], "-0.1,.5: shares lie in [0, 1]"),
-        (["affinity", "x.png", "--checkpoint", TINY, "--point", "-0.1,0.5"], "shares of width and height in [0, 1]"),
-        (["affinity", "x.png", "--checkpoint", TINY, "--negative", "-.1,.5"], "--negative 0.4,0.6, shares of width"),
-        (["affinity", "x.png", "--checkpoint", TINY, "--size", "0"], "--size: '0' is no size: write 448"),
-        (["embed", "x.png", "--checkpoint", TINY, "--size", "64x"], "--size: '64x' is no size: write 448"),
-        (["score", "x", "--checkpoint", TINY, "--size", "64x64"], "--size: '64x64' is no whole number"),
-        (["embed", "x.png", "--checkpoint", TINY, "--seed", "-1"], "--seed: '-1' is no whole number from 0 upwards"),
-        (["correspond", "x.png", "--checkpoint", TINY, "--within", "-1"], "--within: '-1' is no whole number from 0"),
-        (["embed", "x.png", "--checkpoint", TINY, "--per-picture", "0"], "--per-picture: '0' is no whole number"),
-        (["affinity", "x", "--checkpoint", TINY, "--most", "0"], "--most: '0' is no whole number from 1 upwards"),
-        (["affinity", "x", "--checkpoint", TINY, "--most", "2.5"], "--most: '2.5' is no whole number"),
-        (["affinity", "x", "--checkpoint", TINY, "--format", "png,gif"], "'gif' is no format: choose from png, pdf"),
-        (["affinity", "x.png"], "required: --checkpoint"),
+        (["affinity", "x.png", "--point", "0.5"], "'0.5' is not a point, 0.4,0.6 (shares of width and height"),
+        (["affinity", "x.png", "--point", "5px,0.5"], "is not a point"),
+        (["affinity", "x.png", "--point", "12,40"], "or 120px,85px"),
+        (["affinity", "x.png", "--point", "-0.1,0.5"], "expected one argument"),
+        (["affinity", "x.png", "--size", "0"], "--size: '0' is not a size in pixels, 448 (the short side) or 640x480"),
+        (["affinity", "x", "--most", "2.5"], "--most: '2.5' is not a whole number"),
+        (["affinity", "x", "--format", "png,gif"], "'gif' is no format: choose from png,pdf,svg"),
+        (["affinity", "x", "--mistake"], "unrecognized arguments: --mistake"),
+        (["affinity"], "required: "),
         ([], "required: COMMAND"),
     ],
 )
@@ -350,7 +253,7 @@ def test_typing_mistakes(words, message, capsys):
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
-    command = f"plrc {words[0]}" if words else "plrc"
+    command = f"plrc {words[0]}" if words and "--mistake" not in words else "plrc"
     assert said.startswith(f"{command}: ")
     assert said.endswith(f"; see {command} --help\n")
 
@@ -368,7 +271,7 @@ def test_what_ends_a_command(place, capsys, monkeypatch, error, status, message)
     def fail(*arguments, **how):
         raise error
 
-    monkeypatch.setattr("plrc.views.draw_affinity", fail)
+    monkeypatch.setattr("plrc.views.draw", fail)
     assert main(["affinity", "photos", *NETWORK, "--out", "x"]) == status
     assert message in capsys.readouterr().err
 
@@ -377,7 +280,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(place, monkeypatch):
     def fail(*arguments, **how):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr("plrc.views.draw_affinity", fail)
+    monkeypatch.setattr("plrc.views.draw", fail)
     with pytest.raises(RuntimeError, match="mat1"):
         main(["affinity", "photos", *NETWORK])
 
@@ -406,14 +309,15 @@ def test_score(place, capsys):
         main(["score", "data", *BOTH, "--layer", "c2", "--within", "2", "--out", "out/s", "--format", "png,pdf"]) == 0
     )
     said = capsys.readouterr()
-    assert said.out.splitlines()[0].split()[:4] == ["data", "n", TINY, OTHER]
-    assert said.out.splitlines()[1].split() == ["layer", "c2", "c2", "–", "–", "–"]
+    lines = said.out.splitlines()
+    assert lines[0] == "written: out/s.png, out/s.pdf, out/s.npz, out/s.json, out/s.csv, out/s.md"
+    assert lines[1].split()[:4] == ["data", "n", TINY, OTHER]
+    assert lines[2].split() == ["layer", "c2", "c2", "–", "–", "–"]
     assert "| layer |  | c2 | c2 | – | – | – |" in (place / "out/s.md").read_text(encoding="utf-8")
     assert said.err == ""
-    assert said.out.splitlines()[-3:] == [
+    assert lines[-2:] == [
         "data: 3 pictures with masks (images/, masks/)",
         "not scored: PCK (no keypoints); k-NN (fewer than two class folders)",
-        "written: out/s.png, out/s.pdf, out/s.npz, out/s.json, out/s.csv, out/s.md",
     ]
     assert {file.name for file in (place / "out").iterdir()} == {
         f"s.{e}" for e in ["png", "pdf", "npz", "csv", "json", "md"]
@@ -437,9 +341,9 @@ def test_score(place, capsys):
 def test_score_takes_some_of_the_scenes(place, capsys):
     assert main(["score", "scenes:4", "--most", "2", *NETWORK]) == 0
     names = sorted(file.name for file in (place / "runs/look").iterdir())
-    assert names == [f"scores-scenes-4.{end}" for end in ("csv", "json", "md", "npz", "png")]
+    assert names == [f"score.{end}" for end in ("csv", "json", "md", "npz", "png")]
     assert "\nscenes:4: 2 of 4 pictures with masks (rendered)\n" in capsys.readouterr().out
-    rows = table("runs/look/scores-scenes-4.csv")
+    rows = table("runs/look/score.csv")
     assert {(row["n"], row["limit"]) for row in rows if row["measure"] == "region purity"} == {("2", "2")}
 
 
@@ -454,7 +358,7 @@ def test_an_interrupted_score_is_kept(place, capsys, monkeypatch):
     monkeypatch.setattr(Scenes, "load", interrupted)
     assert main(["score", "scenes:3", *NETWORK, "--out", "s"]) == 130
     said = capsys.readouterr()
-    assert said.out.startswith("scenes:3 (interrupted after 1 pictures)")
+    assert "\nscenes:3 (interrupted after 1 pictures)" in said.out
     assert said.err.endswith("plrc: interrupted\n")
     assert json.loads((place / "s.json").read_text())["interrupted_after"] == 1
     assert signal.getsignal(signal.SIGINT) is before
@@ -483,7 +387,7 @@ def test_who_looks_sees_a_bar(place, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert main(["embed", "data", *NETWORK, "--out", "x"]) == 0
     bars = capsys.readouterr().err
-    assert "pictures, random:tiny" in bars
+    assert "images, random:tiny" in bars
     assert "t-SNE steps, random:tiny" in bars
 
 
@@ -531,12 +435,12 @@ def test_a_place_that_is_taken_is_refused_before_the_work(place, capsys, monkeyp
     monkeypatch.setattr("plrc.views.session.load_encoder", lambda *_: pytest.fail("work was done"))
     before = sorted(place.rglob("*"))
     assert main([*command.split(), *NETWORK, "--out", out]) == 2
-    assert re.fullmatch(rf"plrc \w+: {out} is {what}: --out names new files.*\n", capsys.readouterr().err)
+    assert re.fullmatch(rf"plrc \w+: --out {out} is {what}: give a name for new files.*\n", capsys.readouterr().err)
     assert sorted(place.rglob("*")) == before
 
 
 @pytest.mark.parametrize("command", ["affinity data", "embed data --of points", "score data"])
 def test_without_a_terminal_progress_is_a_line_now_and_then(place, capsys, monkeypatch, command):
-    monkeypatch.setattr("plrc.cli.commands._EVERY", 0.0)
+    monkeypatch.setattr("plrc.cli._EVERY", 0.0)
     assert main([*command.split(), *NETWORK, "--out", "look"]) == 0
-    assert re.search(r"^pictures.*: 3 of 3$", capsys.readouterr().err, re.MULTILINE)
+    assert re.search(r"^images.*: 3 of 3$", capsys.readouterr().err, re.MULTILINE)

@@ -378,10 +378,11 @@ def test_the_shipped_network_is_trained_and_small():
     assert (shipped.origin.name, shipped.origin.arch) == ("plrc:tiny", "tiny")
     assert shipped.origin.path.stat().st_size < 5_000_000
     assert shipped.backbone.state_dict().keys() == untrained.backbone.state_dict().keys()
-    from plrc.views import draw_affinity
+    from plrc.queries import Affinity
+    from plrc.views import draw
 
     aucs = {
-        name: [row["AUC"] for row in draw_affinity([f"scenes#{i}" for i in range(16)], [name], size=64).rows]
+        name: [row["AUC"] for row in draw(Affinity(images=["scenes:16"], checkpoints=[name], size=64)).rows]
         for name in ("plrc:tiny", "random:tiny")
     }
     assert sum(aucs["plrc:tiny"]) > sum(aucs["random:tiny"])

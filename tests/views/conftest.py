@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor, nn
 
 from plrc.analysis.features import DenseEncoder
 from plrc.backbones import Backbone
 from plrc.geometry import cell_centres
+from plrc.options import Options
 from plrc.pretrained import CheckpointInfo, Pretrained
+from plrc.queries import Affinity, Colours, Correspondence, Embedding, Run, Scores, Segments
+from plrc.views import Session, draw
 
 
 class Coordinates(Backbone):
@@ -83,3 +88,26 @@ def masked(tmp_path: Path) -> Callable[[], Path]:
         return root
 
     return make
+
+
+def asking(kind: type[Options], *positional: str) -> Callable[..., Any]:
+    """``draw`` of a query of this kind, whose first fields are given by position."""
+
+    def ask(*values: Any, session: Session | None = None, progress: Any = None, **how: Any) -> Any:
+        return draw(kind(**dict(zip(positional, values, strict=False)), **how), session, progress)
+
+    return ask
+
+
+affinity = asking(Affinity, "images", "checkpoints", "points", "negatives")
+correspondence = asking(Correspondence, "images", "checkpoints", "other", "points", "regions")
+embedding = asking(Embedding, "images", "checkpoints", "of", "method", "regions")
+colours = asking(Colours, "images", "checkpoints")
+segments = asking(Segments, "images", "checkpoints", "clusters")
+scores = asking(Scores, "dataset", "checkpoints", "layer")
+draw_run = asking(Run, "runs")
+
+
+def said(drawing: Any) -> set[str]:
+    """All texts of its figure."""
+    return {" ".join(text.get_text().split()) for text in drawing.figure.findobj(Text)}

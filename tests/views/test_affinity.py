@@ -1,35 +1,32 @@
-"""plrc.views.affinity: the map peaks where one points, and each number is of its own picture and network."""
+"""plrc.views.affinity: the map peaks where one points, and each number is of its own image and network."""
 
 from __future__ import annotations
+
+import re
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.text import Text
 
-from plrc.analysis.affinity import affinity, prompt
+from plrc.analysis.affinity import affinity as affinity_of
+from plrc.analysis.affinity import prompt
 from plrc.analysis.features import load_encoder
 from plrc.analysis.scores import point_auc
-from plrc.views import draw_affinity
-from plrc.views.pictures import Picture, innermost, open_picture
-from views.conftest import noise, ramp, save_on_its_side
+from plrc.views.images import NamedImage, innermost, open_image
+from views.conftest import affinity, noise, ramp, said, save_on_its_side
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 
 
-def texts(figure):
-    return {" ".join(text.get_text().split()) for text in figure.findobj(Text)}
-
-
 def fmap_of(spec, checkpoint=TINY, **how):
-    return load_encoder(checkpoint).features(open_picture(spec).image, size=64, **how)
+    return load_encoder(checkpoint).features(open_image(spec).image, size=64, **how)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 64), (48, 96), (100, 63)])
 def test_the_map_peaks_in_the_cell_that_was_pointed_at(seeing, tmp_path, size):
     ramp(*size).save(tmp_path / "ramp.png")
     points = [[0.05, 0.9], [0.3, 0.2], [0.95, 0.55]]
-    drawing = draw_affinity([str(tmp_path / "ramp.png")], ["any"], points, size=64)
+    drawing = affinity([str(tmp_path / "ramp.png")], ["any"], points, size=64)
     assert len(drawing.rows) == 3
     for i, (x, y) in enumerate(points):
         values = drawing.arrays[f"any {i}"]
@@ -42,7 +39,7 @@ def test_the_map_peaks_in_the_cell_that_was_pointed_at(seeing, tmp_path, size):
 def test_pixels_and_shares_are_the_same_point(tmp_path):
     noise(64, 64).save(tmp_path / "p.png")
     shares, pixels = (
-        draw_affinity([str(tmp_path / "p.png")], [TINY], [point], size=64).arrays
+        affinity([str(tmp_path / "p.png")], [TINY], [point], size=64).arrays
         for point in ([0.5, 0.25], [32.0, 16.0, "px"])
     )
     assert all(np.array_equal(shares[name], pixels[name]) for name in shares)
@@ -50,7 +47,7 @@ def test_pixels_and_shares_are_the_same_point(tmp_path):
 
 def test_pixels_are_those_of_the_upright_picture(seeing, tmp_path):
     save_on_its_side(ramp(48, 96), tmp_path / "side.jpg")
-    drawing = draw_affinity([str(tmp_path / "side.jpg")], ["any"], [[40.0, 12.0, "px"]], size=48)
+    drawing = affinity([str(tmp_path / "side.jpg")], ["any"], [[40.0, 12.0, "px"]], size=48)
     values = drawing.arrays["any 0"]
     assert values.shape == (12, 6)
     assert np.unravel_index(values.argmax(), values.shape) in [(1, 4), (1, 5)]  # on the border of two
@@ -59,24 +56,24 @@ def test_pixels_are_those_of_the_upright_picture(seeing, tmp_path):
 
 def test_where_nobody_points_it_is_the_object_or_the_centre(masked, photos):
     data = masked()
-    drawing = draw_affinity([f"{data}#2"], [TINY], size=64)
-    assert drawing.arrays["positive 0"] == pytest.approx(np.array([innermost(open_picture(f"{data}#2").masks[0])]))
+    drawing = affinity([f"{data}#2"], [TINY], size=64)
+    assert drawing.arrays["positive 0"] == pytest.approx(np.array([innermost(open_image(f"{data}#2").masks[0])]))
     assert drawing.rows[0]["AUC"] != ""
-    drawing = draw_affinity([str(photos / "b.jpg")], [TINY], size=64)
+    drawing = affinity([str(photos / "b.jpg")], [TINY], size=64)
     assert drawing.arrays["positive 0"].tolist() == [[0.5, 0.5]]
     assert drawing.rows[0]["AUC"] == ""
 
 
 def test_negative_points_are_subtracted(seeing, tmp_path):
     ramp(96, 64).save(tmp_path / "ramp.png")
-    drawing = draw_affinity([str(tmp_path / "ramp.png")], ["any"], [[0.1, 0.2], [0.3, 0.2]], [[0.9, 0.9]], size=64)
+    drawing = affinity([str(tmp_path / "ramp.png")], ["any"], [[0.1, 0.2], [0.3, 0.2]], [[0.9, 0.9]], size=64)
     assert len(drawing.rows) == 1  # one question, not two
     values = drawing.arrays["any 0"]
     assert values[1, 1] > 0.3
     assert values[1, 3] > 0.3
     assert values[7, 10] < -0.3
     assert drawing.arrays["negative 0"].tolist() == pytest.approx(np.array([[0.9, 0.9]]))
-    assert "positive − negative" in {text.split(":")[0] for text in texts(drawing.figure)}
+    assert "positive − negative" in {text.split(":")[0] for text in said(drawing)}
 
 
 def test_a_row_for_each_picture_and_network_with_its_own_numbers(masked):
@@ -84,13 +81,13 @@ def test_a_row_for_each_picture_and_network_with_its_own_numbers(masked):
     data = masked()
     specs = [f"{data}#{i}" for i in range(3)]
     point = [0.45, 0.5]  # in the objects of 1 and 2, not of 0
-    drawing = draw_affinity(specs, [TINY, OTHER], [point], size=64)
-    assert [(row["picture"], row["network"]) for row in drawing.rows] == [(s, n) for n in (TINY, OTHER) for s in specs]
+    drawing = affinity(specs, [TINY, OTHER], [point], size=64)
+    assert [(row["image"], row["network"]) for row in drawing.rows] == [(s, n) for n in (TINY, OTHER) for s in specs]
     aucs = []
     for row in drawing.rows:
-        number, picture = specs.index(row["picture"]), open_picture(row["picture"])
-        fmap = fmap_of(row["picture"], row["network"])
-        values = affinity(fmap, torch.tensor([point]))
+        number, picture = specs.index(row["image"]), open_image(row["image"])
+        fmap = fmap_of(row["image"], row["network"])
+        values = affinity_of(fmap, torch.tensor([point]))
         torch.testing.assert_close(torch.from_numpy(drawing.arrays[f"{row['network']} {number}"]), values[0])
         auc = point_auc(values[0], fmap.extent, torch.from_numpy(picture.masks[0].copy()), torch.tensor(point))
         assert row["AUC"] == ("" if number == 0 else pytest.approx(auc, abs=1e-4))
@@ -102,10 +99,10 @@ def test_a_row_for_each_picture_and_network_with_its_own_numbers(masked):
     assert len({auc for auc in aucs if auc != ""}) == 4
     for name, line in zip((TINY, OTHER), drawing.lines, strict=True):
         mine = [row for row in drawing.rows if row["network"] == name]
-        assert line.startswith(f"{name}: above the middle of its range lie {np.mean([r['half'] for r in mine]):.0%}")
-        assert f"{np.mean([r['AUC'] for r in mine if r['AUC'] != '']):.3f} [" in line
-        assert "(mean of 3 maps)" in line
-        assert line.endswith("of the time (2 of the maps)")
+        mean = np.mean([r["AUC"] for r in mine if r["AUC"] != ""])
+        assert re.match(rf"{name} +object AUC {mean:.3f} \[.*\] \(distance-matched, chance 0.500, 2 of 3 maps\)", line)
+        low, high = min(r["lowest"] for r in mine), max(r["highest"] for r in mine)
+        assert line.endswith(f"cosine {low:.2f} to {high:.2f}  3 maps".replace("-", "−"))
 
 
 @pytest.fixture
@@ -119,9 +116,9 @@ def nested(tmp_path, monkeypatch):
     masks[2, 20:44, 36:60] = True
 
     def picture(spec):
-        return Picture(spec, spec, noise(96, 64), masks, ["frame", "large", "small"])
+        return NamedImage(spec, spec, noise(96, 64), masks, ["frame", "large", "small"])
 
-    monkeypatch.setattr("plrc.views.session.open_picture", picture)
+    monkeypatch.setattr("plrc.views.session.open_image", picture)
     return masks
 
 
@@ -131,7 +128,7 @@ def nested(tmp_path, monkeypatch):
 )
 def test_the_object_that_is_meant(nested, points, thing):
     """The largest where nobody points, else the smallest one at the point; not the first of the file."""
-    drawing = draw_affinity(["p"], [TINY], points, size=64)
+    drawing = affinity(["p"], [TINY], points, size=64)
     fmap = load_encoder(TINY).features(noise(96, 64), size=64)
     values, point = torch.from_numpy(drawing.arrays[f"{TINY} 0"]), torch.from_numpy(drawing.arrays["positive 0"])
     aucs = [point_auc(values, fmap.extent, torch.from_numpy(mask), point[0]) for mask in nested]
@@ -143,20 +140,20 @@ def test_the_interval_is_over_pictures_not_over_points(masked):
     """Points of one picture say nothing of another one."""
     data = masked()
     points = [[0.45, 0.5], [0.42, 0.45], [0.5, 0.6]]
-    one = draw_affinity([f"{data}#1"], [TINY], points, size=64)
+    one = affinity([f"{data}#1"], [TINY], points, size=64)
     mean = np.mean([row["AUC"] for row in one.rows])
-    assert f"equally far, {mean:.3f} of the time" in one.lines[0]
+    assert f"object AUC {mean:.3f} (" in one.lines[0]
     assert "[" not in one.lines[0]
     # A picture that is asked twice weighs as one.
-    twice = draw_affinity([f"{data}#1", f"{data}#1", f"{data}#2"], [TINY], points[:1], size=64)
+    twice = affinity([f"{data}#1", f"{data}#1", f"{data}#2"], [TINY], points[:1], size=64)
     first, again, other = (row["AUC"] for row in twice.rows)
     assert first == again != other
-    assert f"equally far, {(first + other) / 2:.3f} [" in twice.lines[0]
+    assert f"object AUC {(first + other) / 2:.3f} [" in twice.lines[0]
 
 
-def test_the_difference_is_the_last_less_the_first():
+def test_the_difference_is_the_last_minus_the_first():
     one, three = (
-        draw_affinity(["scenes#3"], names, [[0.4, 0.6]], size=64, difference=difference)
+        affinity(["scenes#3"], names, [[0.4, 0.6]], size=64, difference=difference)
         for names, difference in (([TINY, OTHER], False), ([TINY, OTHER], True))
     )
     title = f"{OTHER} − {TINY}"
@@ -171,10 +168,13 @@ def test_the_difference_is_the_last_less_the_first():
     assert (own["lowest"], own["highest"]) == pytest.approx((low, high), abs=1e-4)
     first, last = (row["AUC"] for row in one.rows)
     span = f"{low:.2f} to {high:.2f}".replace("-", "−")
-    assert {f"{span}, AUC {first:.2f} → {last:.2f}", title} <= texts(three.figure)
-    up = span.replace(" to ", " up to ")
-    assert three.lines == [*one.lines, f"{title}: from {up}; AUC {first:.3f} → {last:.3f}"]
-    assert (three.scale.low, three.scale.high, three.scale.quantity) == (-1, 1, "difference")
+    assert {f"{span}, AUC {first:.2f} → {last:.2f}", title} <= said(three)
+    assert [line.split("  ")[0] for line in three.lines] == [TINY, OTHER, title]
+    assert f"object AUC {first:.3f} → {last:.3f}  " in three.lines[2]
+    assert three.lines[2].endswith(f"difference {span}")
+    low, high = three.scale.low, three.scale.high
+    assert (low, three.scale.quantity) == (-high, "difference")
+    assert high == pytest.approx(np.abs(expected).max(), abs=1e-5)
 
 
 @pytest.mark.parametrize(("value", "beyond"), [(1.5, "max"), (-1.5, "min"), (0.9, "neither")])
@@ -183,7 +183,7 @@ def test_a_difference_beyond_its_colours_is_pointed_out(monkeypatch, value, beyo
         return torch.full((1, *over.shape), value), over
 
     monkeypatch.setattr("plrc.views.affinity.map_difference", difference)
-    drawing = draw_affinity(["scenes#3"], [TINY, OTHER], size=64, difference=True)
+    drawing = affinity(["scenes#3"], [TINY, OTHER], size=64, difference=True, colour_range="full")
     assert drawing.scale.beyond == beyond
     assert drawing.figure is not None  # the bar of such a scale can be drawn
 
@@ -192,45 +192,43 @@ def test_a_point_is_looked_for_in_other_pictures(seeing, tmp_path):
     ramp(96, 64).save(tmp_path / "one.png")
     ramp(64, 96).transpose(method=0).save(tmp_path / "mirrored.png")  # left and right
     specs = [str(tmp_path / name) for name in ("one.png", "mirrored.png")]
-    drawing = draw_affinity(specs[:1], ["any"], [[0.1, 0.8]], to=specs[1:], size=64)
+    drawing = affinity(specs[:1], ["any"], [[0.1, 0.8]], to=specs[1:], size=64)
     there = drawing.arrays["any 1"]
     assert there.shape == (12, 8)
     assert np.unravel_index(there.argmax(), there.shape) == (9, 7)
-    assert [row["picture"] for row in drawing.rows] == specs
+    assert [row["image"] for row in drawing.rows] == specs
     assert [row["point"] for row in drawing.rows] == ["0.100,0.800", ""]  # it is no point of the other
-    shares = draw_affinity(specs[:1], ["any"], [[0.1, 0.8]], to=specs[1:], size=64, temperature=0.1).arrays
+    shares = affinity(specs[:1], ["any"], [[0.1, 0.8]], to=specs[1:], size=64, temperature=0.1).arrays
     # Densities: as large together as there are cells.
     assert shares["any 0"].sum() + shares["any 1"].sum() == pytest.approx(2 * 12 * 8, rel=1e-5)
 
 
 def test_numbers_stand_under_their_own_maps_and_only_where_there_is_an_object_to_find():
-    drawing = draw_affinity(["scenes#2"], [TINY, OTHER], to=["scenes#1"], size=64)
-    numbers = {(row["network"], row["picture"]): row["AUC"] for row in drawing.rows}
+    drawing = affinity(["scenes#2"], [TINY, OTHER], to=["scenes#1"], size=64)
+    numbers = {(row["network"], row["image"]): row["AUC"] for row in drawing.rows}
     assert {spec for (_, spec), auc in numbers.items() if auc == ""} == {"scenes#1"}  # who says that it has an apple?
-    captions = sorted(text for text in texts(drawing.figure) if text.startswith("AUC"))
+    captions = sorted(text for text in said(drawing) if text.startswith("AUC"))
     assert len(captions) == 2
     assert captions == sorted(f"AUC {numbers[name, 'scenes#2']:.2f}" for name in (TINY, OTHER))
 
 
 def test_a_finer_map_of_another_layer():
-    drawing = draw_affinity(["scenes#3"], [TINY], [[0.4, 0.6]], layer="c2", size=64, finer="upscaled")
+    drawing = affinity(["scenes#3"], [TINY], [[0.4, 0.6]], layer="c2", size=64, finer="upscaled")
     fmap = fmap_of("scenes#3", layer="c2", finer="upscaled")
     expected = prompt(fmap, torch.tensor([[0.4, 0.6]]))
     torch.testing.assert_close(torch.from_numpy(drawing.arrays[f"{TINY} 0"]), expected)
-    assert any(text.startswith(f"{TINY}, c2, upscaled ×2: ") for text in texts(drawing.figure))
-    sheet = draw_affinity(["scenes#3"], [TINY, OTHER], size=64, finer="shifted")
-    assert {f"{TINY}, shifted ×2", f"{OTHER}, shifted ×2"} <= texts(sheet.figure)
-    assert not any("×2" in text for text in texts(draw_affinity(["scenes#3"], [TINY, OTHER], size=64).figure))
+    assert any(text.startswith(f"{TINY}, c2, upscaled ×2: ") for text in said(drawing))
+    sheet = affinity(["scenes#3"], [TINY, OTHER], size=64, finer="shifted")
+    assert {f"{TINY}, shifted ×2", f"{OTHER}, shifted ×2"} <= said(sheet)
+    assert not any("×2" in text for text in said(affinity(["scenes#3"], [TINY, OTHER], size=64)))
 
 
 def test_an_exact_size(tmp_path):
     noise(96, 64).save(tmp_path / "p.png")
-    drawing = draw_affinity([str(tmp_path / "p.png")], [TINY], size=[80, 64])
+    drawing = affinity([str(tmp_path / "p.png")], [TINY], size=[80, 64])
     fmap = load_encoder(TINY).features(noise(96, 64), size=(80, 64))
     assert drawing.arrays[f"{TINY} 0"].shape == fmap.shape == (8, 10)
-    assert drawing.parameters["size"] == [80, 64]
-    with pytest.raises(ValueError, match=r"an input has a width and a height, .* not \[80, 64, 3\]"):
-        draw_affinity([str(tmp_path / "p.png")], [TINY], size=[80, 64, 3])
+    assert drawing.query.to_dict()["size"] == [80, 64]
 
 
 def test_a_long_folder_is_all_in_the_table_and_in_part_on_the_sheet(seeing, tmp_path):
@@ -238,36 +236,35 @@ def test_a_long_folder_is_all_in_the_table_and_in_part_on_the_sheet(seeing, tmp_
         ramp(16, 16).save(tmp_path / f"{i:02}.png")
     specs = [str(tmp_path / f"{i:02}.png") for i in range(15)]
     done = []
-    drawing = draw_affinity(specs, ["any"], [[0.2, 0.2]], size=16, progress=lambda *step: done.append(step))
-    assert [row["picture"] for row in drawing.rows] == specs
+    drawing = affinity(specs, ["any"], [[0.2, 0.2]], size=16, progress=lambda *step: done.append(step))
+    assert [row["image"] for row in drawing.rows] == specs
     assert {f"any {i}" for i in range(15)} <= set(drawing.arrays)
     pictures = [axes for axes in drawing.figure.axes if any(i.get_label() == "picture" for i in axes.images)]
     assert len(pictures) == 12
-    assert drawing.part == "12 of 15 pictures"
+    assert drawing.part == "12 of 15 images"
     points = [[0.2, i / 20] for i in range(15)]
-    assert draw_affinity(specs[:1], ["any", "other"], points, size=16).part == "12 of 15 maps"
-    assert draw_affinity(specs[:1], ["any"], points, size=16).part == ""  # a map a point
-    assert draw_affinity(specs[:12], ["any"], points[:1], size=16).part == ""
-    assert done == [("pictures", i, 15) for i in range(1, 16)]
-    assert "progress" not in drawing.parameters
+    assert affinity(specs[:1], ["any", "other"], points, size=16).part == "12 of 15 maps"
+    assert affinity(specs[:1], ["any"], points, size=16).part == ""  # a map a point
+    assert affinity(specs[:12], ["any"], points[:1], size=16).part == ""
+    assert done == [("images", i, 15) for i in range(1, 16)]
 
 
 def test_what_does_not_fit_together_is_refused(photos):
     picture = str(photos / "b.jpg")
     with pytest.raises(ValueError, match="--difference compares two checkpoints"):
-        draw_affinity([picture], [TINY], difference=True)
-    with pytest.raises(ValueError, match="name one picture before it"):
-        draw_affinity([picture, picture], [TINY], to=[picture])
+        affinity([picture], [TINY], difference=True)
+    with pytest.raises(ValueError, match="name one image before it"):
+        affinity([picture, picture], [TINY], to=[picture])
     with pytest.raises(ValueError, match="the point 97,2 lies outside b, which has 96 × 64 pixels"):
-        draw_affinity([picture], [TINY], [[97, 2, "px"]])
+        affinity([picture], [TINY], [[97, 2, "px"]])
     with pytest.raises(ValueError, match="name a checkpoint"):
-        draw_affinity([picture], [])
+        affinity([picture], [])
     with pytest.raises(
         ValueError, match=r"random:tiny sees b, at 8 × 8 pixels, as one cell, .*: give a --size of 16 or more"
     ):
-        draw_affinity([picture], [TINY], size=[8, 8])
+        affinity([picture], [TINY], size=[8, 8])
     with pytest.raises(ValueError, match="has no layer 'c9': it has c2, c3, projector"):
-        draw_affinity([picture], [TINY], layer="c9")
+        affinity([picture], [TINY], layer="c9")
 
 
 COARSE = "random:resnet18"  # 2 × 3 cells where the others have 8 × 12
@@ -276,15 +273,15 @@ COARSE = "random:resnet18"  # 2 × 3 cells where the others have 8 × 12
 def test_softmax_maps_of_different_strides_can_be_compared(photos):
     """Shares fall as cells grow in number: of 6 cells each has sixteen times that of 96."""
     how = {"points": [[0.4, 0.6]], "temperature": 1e6, "size": 64}  # so warm that all is even
-    both = draw_affinity([str(photos / "b.jpg")], [TINY, COARSE], **how)
+    both = affinity([str(photos / "b.jpg")], [TINY, COARSE], **how)
     shapes = {name: values.shape for name, values in both.arrays.items() if values.ndim == 2 and "random" in name}
     assert shapes == {f"{TINY} 0": (8, 12), f"{COARSE} 0": (2, 3)}
     for name in shapes:
         np.testing.assert_allclose(both.arrays[name], 1, atol=1e-3)
-    difference = draw_affinity([str(photos / "b.jpg")], [TINY, COARSE], difference=True, **how)
+    difference = affinity([str(photos / "b.jpg")], [TINY, COARSE], difference=True, **how)
     np.testing.assert_allclose(difference.arrays[f"{COARSE} − {TINY} 0"], 0, atol=1e-3)
     # Where it is not even: as much is added as is taken away.
-    cold = draw_affinity([str(photos / "b.jpg")], [TINY, COARSE], difference=True, **{**how, "temperature": 0.2})
+    cold = affinity([str(photos / "b.jpg")], [TINY, COARSE], difference=True, **{**how, "temperature": 0.2})
     values = cold.arrays[f"{COARSE} − {TINY} 0"]
     assert values.min() < -0.02 < 0.02 < values.max()
     assert abs(values.mean()) < 0.1 * values.max()
@@ -292,34 +289,34 @@ def test_softmax_maps_of_different_strides_can_be_compared(photos):
 
 def test_the_bar_says_that_a_softmax_is_a_density(photos):
     picture = str(photos / "b.jpg")
-    soft = draw_affinity([picture], [TINY, OTHER], temperature=0.1, size=64)
+    soft = affinity([picture], [TINY, OTHER], temperature=0.1, size=64)
     assert soft.scale.quantity == "density (even: 1)"
     values = np.concatenate([soft.arrays[f"{name} 0"].ravel() for name in (TINY, OTHER)])
     assert (soft.scale.low, soft.scale.high) == pytest.approx((values.min(), values.max()))
-    assert "density (even: 1)" in texts(soft.figure)
-    negatives = draw_affinity([picture], [TINY], [[0.1, 0.1]], [[0.9, 0.9]], temperature=0.1, size=64)
+    assert "density (even: 1)" in said(soft)
+    negatives = affinity([picture], [TINY], [[0.1, 0.1]], [[0.9, 0.9]], temperature=0.1, size=64)
     assert negatives.scale.quantity == "density (even: 1)"  # and not positive − negative
-    difference = draw_affinity([picture], [TINY, OTHER], temperature=0.1, difference=True, size=64)
+    difference = affinity([picture], [TINY, OTHER], temperature=0.1, difference=True, size=64)
     assert difference.scale.quantity == "density difference"
     assert difference.scale.low == -difference.scale.high
-    assert draw_affinity([picture], [TINY], size=64).scale.quantity == "cosine"
+    assert affinity([picture], [TINY], size=64).scale.quantity == "cosine"
 
 
 def test_of_a_softmax_half_is_where_half_of_it_lies(seeing, tmp_path):
     ramp(96, 64).save(tmp_path / "ramp.png")
-    drawing = draw_affinity([str(tmp_path / "ramp.png")], ["any"], [[0.3, 0.4]], temperature=0.05, size=64)
+    drawing = affinity([str(tmp_path / "ramp.png")], ["any"], [[0.3, 0.4]], temperature=0.05, size=64)
     values = np.sort(drawing.arrays["any 0"].ravel())[::-1].astype(float)
     cells = 1 + next(i for i in range(96) if values[: i + 1].sum() >= values.sum() / 2)
     assert 1 < cells < 48
     assert drawing.rows[0]["half"] == round(cells / 96, 4)
-    assert drawing.lines == [f"any: half of its softmax lies in {cells / 96:.1%} of the picture"]
+    assert drawing.lines == [f"any  half of the softmax in {cells / 96:.1%} of the image"]
 
 
 def test_headings_and_the_foot_say_what_is_drawn(photos):
     picture = str(photos / "b.jpg")
 
     def said(*checkpoints, **how):
-        return texts(draw_affinity([picture], checkpoints, size=64, **how).figure)
+        return said(affinity([picture], checkpoints, size=64, **how))
 
     assert "b · layer c3, input 96 × 64" in said(TINY)
     head = said(TINY, layer="projector")
@@ -331,17 +328,25 @@ def test_headings_and_the_foot_say_what_is_drawn(photos):
     two, off = [[0.1, 0.1], [0.2, 0.2]], [[0.9, 0.9], [0.8, 0.8], [0.7, 0.7]]
     assert "b · layer c3, input 96 × 64" in said(TINY, points=two)
     assert "b · layer c3, input 96 × 64 · maximum over 2 points" in said(TINY, points=two, together=True)
-    merged = "maximum over 2 points less that over 3 negative ones"
+    merged = "maximum over 2 points minus that over 3 negative ones"
     assert f"b · layer c3, input 96 × 64 · {merged}" in said(TINY, points=two, negatives=off)
-    several = draw_affinity([str(photos / name) for name in ("a.png", "b.jpg")], [TINY], size=64)
-    assert "a, b · layer c3, input's short side 64" in texts(several.figure)
+    several = affinity([str(photos / name) for name in ("a.png", "b.jpg")], [TINY], size=64)
+    assert "a, b · layer c3, input's short side 64" in said(several)
 
 
-def test_the_rows_of_a_heading_are_found_by_name():
-    drawing = draw_affinity(["scenes#3"], [TINY, OTHER], layer="c2", finer="shifted", size=64)
-    assert drawing.names == {f"{name}, c2, shifted ×2": name for name in (TINY, OTHER)}
-    assert list(drawing.names) == list(drawing.columns)
-    assert {row["network"] for row in drawing.rows} == set(drawing.names.values())
-    difference = draw_affinity(["scenes#3"], [TINY, OTHER], layer="c2", difference=True, size=64)
-    (network,) = difference.names.values()
-    assert [row["network"] for row in difference.rows] == [TINY, OTHER, network]
+def test_each_map_has_its_line_of_the_table():
+    how = {"layer": "c2", "finer": "shifted", "size": 64}
+    drawing = affinity(["scenes#3"], [TINY, OTHER], **how)
+    assert list(drawing.columns) == [f"{name}, c2, shifted ×2" for name in (TINY, OTHER)]
+    assert [answer.row for (answer,) in drawing.columns.values()] == drawing.rows
+    difference = affinity(["scenes#3"], [TINY, OTHER], difference=True, **how)
+    ((answer,),) = difference.columns.values()
+    assert [*drawing.rows, answer.row] == difference.rows
+
+
+def test_the_colours_have_the_range_of_all_maps_or_the_full_one():
+    shared, full = (affinity(["scenes#3"], [TINY, OTHER], size=64, colour_range=r) for r in ("shared", "full"))
+    values = np.concatenate([shared.arrays[f"{name} 0"].ravel() for name in (TINY, OTHER)])
+    assert (shared.scale.low, shared.scale.high) == pytest.approx((values.min(), values.max()))
+    assert (full.scale.low, full.scale.high) == (-1, 1)
+    assert all(np.array_equal(shared.arrays[name], full.arrays[name]) for name in shared.arrays)

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from plrc.analysis.scores import bootstrap
+from plrc.queries import Scores
 from plrc.views import Session, replay
-from plrc.views.score import draw_score
+from views.conftest import scores
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
-KINDS = {"score": draw_score}
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def data(masked, monkeypatch, tmp_path):
 
 
 def test_what_is_drawn(data):
-    drawing = draw_score(data, [TINY, OTHER], "c2", size=64, most=2, within=2)
+    drawing = scores(data, [TINY, OTHER], "c2", size=64, most=2, within=2)
     table = drawing.table
     assert table.columns == (TINY, OTHER, "Lab colour", "distance", "chance")
     assert (table.short_side, table.limit, table.within, table.path, table.data) == (64, 2, 2, data, data)
@@ -34,17 +34,14 @@ def test_what_is_drawn(data):
     assert drawing.lines[1].split() == ["layer", "c2", "c2", "–", "–", "–"]
     assert drawing.lines == table.lines()
     assert drawing.lines[-2] == "masked: 2 of 3 images with masks (images/, masks/)"
-    assert drawing.parameters == {
-        "dataset": data, "checkpoints": [TINY, OTHER], "layer": "c2", "branch": None, "size": 64, "most": 2,
-        "within": 2, "until": None, "device": "cpu",
-    }  # fmt: skip
+    assert drawing.query == Scores(dataset=data, checkpoints=[TINY, OTHER], layer="c2", size=64, most=2, within=2)
     assert drawing.inputs == {TINY: TINY, OTHER: OTHER, data: table.sha256}
     assert len(drawing.figure.axes) == len(table.rows) == 5
 
 
 def test_a_reader_can_compare_two_networks_in_pairs(data):
     """The difference of two columns, picture by picture, is that of their means."""
-    drawing = draw_score(data, [TINY, OTHER], size=64)
+    drawing = scores(data, [TINY, OTHER], size=64)
     for measure, (a, b, *_) in drawing.table.rows.items():
         values = [drawing.arrays[f"{measure}: {name}"] for name in (TINY, OTHER)]
         assert drawing.arrays[f"images of {measure}"].tolist() == [0, 1, 2]
@@ -54,7 +51,7 @@ def test_a_reader_can_compare_two_networks_in_pairs(data):
 
 
 def test_files(data, tmp_path):
-    drawing = draw_score(data, [TINY], size=64)
+    drawing = scores(data, [TINY], size=64)
     files = drawing.save(tmp_path / "out" / "s", ["png", "pdf"])
     assert [file.name for file in files] == ["s.png", "s.pdf", "s.npz", "s.json", "s.csv", "s.md"]
     assert sorted(files) == sorted((tmp_path / "out").iterdir())
@@ -63,7 +60,7 @@ def test_files(data, tmp_path):
     content = json.loads(files[3].read_text(encoding="utf-8"))
     auc = drawing.table.rows["distance-matched AUC"][0]
     assert content["rows"]["distance-matched AUC"][TINY] == vars(auc)
-    assert (content["format"], content["kind"], content["layout"]) == (
+    assert (content["format"], content["view"], content["layout"]) == (
         "plrc recipe", "score", "with masks (images/, masks/)",
     )  # fmt: skip
     with files[4].open(newline="", encoding="utf-8") as stream:
@@ -76,7 +73,7 @@ def test_files(data, tmp_path):
 
 
 def test_one_picture_is_written_without_an_interval(data, tmp_path):
-    files = draw_score(data, [TINY], size=64, most=1).save(tmp_path / "s")
+    files = scores(data, [TINY], size=64, most=1).save(tmp_path / "s")
     content = json.loads(files[2].read_text(encoding="utf-8"))
     assert content["rows"]["region purity"][TINY]["low"] is None
     with files[3].open(newline="", encoding="utf-8") as stream:
@@ -87,46 +84,46 @@ def test_names_of_any_bytes_are_written(data, tmp_path):
     for part in ("images", "masks"):
         (tmp_path / data / part / "p0.png").rename(tmp_path / data / part / "p\udce9.png")
     (tmp_path / data).rename(tmp_path / "caf\udce9")
-    _, arrays, recipe, rows, page = draw_score("caf\udce9", [TINY], size=64).save(tmp_path / "s")
+    _, arrays, recipe, rows, page = scores("caf\udce9", [TINY], size=64).save(tmp_path / "s")
     assert json.loads(recipe.read_text(encoding="utf-8"))["path"] == "caf\udce9"
     assert b"caf\xe9" in rows.read_bytes()
     assert page.read_bytes().startswith(b"| caf\xe9 | n |")
     with np.load(arrays) as stored:
         assert any("p\udce9.png" in name for name in stored["names of images of region purity"].tolist())
-    assert replay(recipe, KINDS)[1] == []
+    assert replay(recipe)[1] == []
 
 
 def test_a_replay_scores_again(data, tmp_path):
-    recipe = draw_score(data, [TINY], size=64).save(tmp_path / "s")[2]
-    again, changed = replay(recipe, KINDS)
+    recipe = scores(data, [TINY], size=64).save(tmp_path / "s")[2]
+    again, changed = replay(recipe)
     assert changed == []
     with np.load(tmp_path / "s.npz") as stored:
         assert all(np.array_equal(stored[name], again.arrays[name]) for name in stored)
     picture = tmp_path / data / "images" / "p1.png"
     with Image.open(picture) as image:
         image.rotate(180).save(picture)
-    changed = replay(recipe, KINDS)[1]
+    changed = replay(recipe)[1]
     assert changed[0] == f"{data} is not the same as then"
     assert any(line.startswith(f"the array distance-matched AUC: {TINY} differs, by at most 0") for line in changed)
     assert not any("images of" in line for line in changed)
 
 
 def test_what_was_scored_until_an_interrupt_is_replayed(data, tmp_path):
-    drawing = draw_score(data, [TINY], size=64, through=lambda numbers: numbers[:2])
-    assert drawing.parameters["until"] == drawing.table.interrupted_after == 2
+    drawing = scores(data, [TINY], size=64, progress=lambda what, done, total: done == 2)
+    assert drawing.query.until == drawing.table.interrupted_after == 2
     assert drawing.lines[0].startswith("masked (interrupted after 2 images)  n ")
-    assert replay(drawing.save(tmp_path / "s")[2], KINDS)[1] == []
+    assert replay(drawing.save(tmp_path / "s")[2])[1] == []
 
 
 def test_progress_says_what_the_data_set_was_taken_for(data):
     told = []
-    draw_score(data, [TINY], size=64, progress=lambda *step: told.append(step), session=Session())
+    scores(data, [TINY], size=64, progress=lambda *step: told.append(step), session=Session())
     assert told == [("pictures with masks (images/, masks/)", done, 3) for done in range(4)]
 
 
 def test_a_mistake_is_found_before_the_work(data, monkeypatch):
     monkeypatch.setattr("plrc.analysis.scores.scoring.picture_tensor", lambda *_: pytest.fail("work was done"))
     with pytest.raises(ValueError, match="has no layer 'c9'"):
-        draw_score(data, [TINY], "c9")
+        scores(data, [TINY], "c9")
     with pytest.raises(FileNotFoundError, match="gone does not exist"):
-        draw_score("gone", [TINY])
+        scores("gone", [TINY])

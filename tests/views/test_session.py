@@ -6,25 +6,28 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 
 import plrc
-from plrc.views import Session, draw_affinity, draw_correspondence
-from views.conftest import noise
+from plrc import config
+from plrc.checkpoint import save_checkpoint
+from plrc.model import PLRC
+from plrc.queries import Query
+from plrc.views import Session
+from views.conftest import affinity, correspondence, noise
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 
 
 def ask(session, picture="scenes#3", checkpoints=(TINY,), points=((0.3, 0.4),), **how):
-    return draw_affinity(
-        [picture], list(checkpoints), points=[list(p) for p in points], size=64, session=session, **how
-    )
+    return affinity([picture], list(checkpoints), points=[list(p) for p in points], size=64, session=session, **how)
 
 
 def test_another_click_runs_no_encoder():
     session = Session(megabytes=50)
     first = ask(session)
     assert session.encoded == 1
-    second = ask(session, points=[(0.8, 0.2)], negatives=[[0.1, 0.1]], auto_range=True)
+    second = ask(session, points=[(0.8, 0.2)], negatives=[[0.1, 0.1]], colour_range="full")
     assert session.encoded == 1
     assert not np.array_equal(first.arrays[f"{TINY} 0"], second.arrays[f"{TINY} 0"])
 
@@ -42,13 +45,13 @@ def test_what_makes_another_map_is_encoded(how):
 def test_drawings_are_those_of_no_desk():
     session = Session(megabytes=50)
     for _ in range(2):
-        for draw in (draw_affinity, draw_correspondence):
+        for draw in (affinity, correspondence):
             kept, alone = (draw(["scenes#3"], [TINY, OTHER], size=64, session=d) for d in (session, None))
             assert kept.recipe() == alone.recipe()
     assert session.encoded == 2 * 3  # the picture and its two views, by each network
 
 
-def test_nothing_is_kept_unless_asked_for():
+def test_nothing_is_kept_unminus_asked_for():
     session = Session()
     ask(session)
     assert session.kept == 0
@@ -65,8 +68,8 @@ def test_a_changed_file_is_read_again(tmp_path):
 
 
 def test_what_is_kept_stays_within_its_bound():
-    one = 2 * plrc.load_encoder(TINY).features(plrc.views.open_picture("scenes#0").image, size=64).features.nbytes
-    pictures = 5 * plrc.views.open_picture("scenes#0").pixels.nbytes
+    one = 2 * plrc.load_encoder(TINY).features(plrc.views.open_image("scenes#0").image, size=64).features.nbytes
+    pictures = 5 * plrc.views.open_image("scenes#0").pixels.nbytes
     session = Session(megabytes=(3 * one + pictures) / 1e6)
     for i in range(8):
         ask(session, f"scenes#{i}")
@@ -101,3 +104,39 @@ def test_many_who_ask_at_once_share_one_encoding():
     for user in range(8):
         alone = ask(None, points=[(user / 8 + 0.05, 0.5)]).arrays
         assert all(np.array_equal(found[user][name], array) for name, array in alone.items())
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run whose key encoder is another one than its query encoder."""
+    demo = config.load_config("demo")
+    torch.manual_seed(0)
+    model = PLRC.from_config(demo).state_dict()
+    key = [name for name in model if "key" in name and model[name].is_floating_point()]
+    assert key
+    for name in key:
+        model[name] = model[name] + 0.1 * torch.randn_like(model[name]).abs()
+    content = {"step": 1, "epoch": 1.0, "ranks": 1, "images": "", "config": demo.to_dict(), "optimizer": {}}
+    save_checkpoint(tmp_path / "demo/checkpoints/last.pt", {**content, "model": model})
+    return str(tmp_path / "demo")
+
+
+def networks(*checkpoints, **how):
+    return Session().networks(Query(checkpoints=checkpoints, **how))
+
+
+def test_names_are_different():
+    assert list(networks(TINY, OTHER, TINY)) == [TINY, OTHER, f"{TINY} (2)"]
+
+
+def test_a_branch_is_taken_and_named(run):
+    found = networks(run, run, branch="key")
+    assert list(found) == ["demo/last key", "demo/last key (2)"]
+    assert found["demo/last key"].origin.branch == "key"
+    query, key = (affinity(["scenes#1"], [run], size=64, branch=branch) for branch in (None, "key"))
+    assert key.lines[0].startswith("demo/last key  ")
+    assert abs(query.arrays["demo/last 0"] - key.arrays["demo/last key 0"]).max() > 1e-3
+    with pytest.raises(ValueError, match="random:tiny has no branch 'key'"):
+        networks(TINY, branch="key")
+    with pytest.raises(ValueError, match="name a checkpoint: a file, a run folder"):
+        networks()

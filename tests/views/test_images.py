@@ -1,4 +1,4 @@
-"""plrc.views.pictures: what a name on the command line stands for, upright, with its own objects."""
+"""plrc.views.images: what a name on the command line stands for, upright, with its own objects."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 
 from plrc.data.scenes import Scenes
-from plrc.views.pictures import (
+from plrc.options import Point
+from plrc.views.images import (
     SAMPLES,
     innermost,
     largest,
-    list_pictures,
+    list_images,
     mask_files,
-    open_picture,
+    open_image,
     points_in_frame,
     region_raster,
     spread,
@@ -26,13 +27,13 @@ from views.conftest import noise, ramp, save_on_its_side
 
 
 def test_samples_are_photographs_that_are_always_at_hand():
-    pictures = [open_picture(spec) for spec in SAMPLES]
+    pictures = [open_image(spec) for spec in SAMPLES]
     assert [picture.image.size for picture in pictures] == [(640, 427)] * 2
     assert [picture.name for picture in pictures] == ["china", "flower"]
 
 
 def test_a_file(photos):
-    picture = open_picture(str(photos / "b.jpg"))
+    picture = open_image(str(photos / "b.jpg"))
     assert (picture.name, picture.spec) == ("b", str(photos / "b.jpg"))
     assert picture.image.size == (96, 64)
     assert picture.pixels.shape == (64, 96, 3)
@@ -45,7 +46,7 @@ def test_a_file_on_its_side_stands_upright(tmp_path):
     save_on_its_side(upright, tmp_path / "side.jpg")
     with Image.open(tmp_path / "side.jpg") as stored:
         assert stored.size == (80, 48)
-    picture = open_picture(str(tmp_path / "side.jpg"))
+    picture = open_image(str(tmp_path / "side.jpg"))
     assert picture.image.size == (48, 80)
     np.testing.assert_allclose(picture.pixels[..., :2], np.asarray(upright)[..., :2], atol=4)
 
@@ -54,23 +55,23 @@ def test_the_hash_is_of_the_pixels_and_the_size(tmp_path):
     noise(8, 6).save(tmp_path / "a.png")
     noise(8, 6).save(tmp_path / "b.bmp")
     Image.fromarray(np.asarray(noise(8, 6)).reshape(8, 6, 3)).save(tmp_path / "c.png")
-    a, b, c = (open_picture(str(tmp_path / name)).sha256 for name in ("a.png", "b.bmp", "c.png"))
+    a, b, c = (open_image(str(tmp_path / name)).sha256 for name in ("a.png", "b.bmp", "c.png"))
     assert a == b != c
 
 
 def test_a_scene_has_its_objects():
-    picture, scenes = open_picture("scenes#3"), Scenes(n=4)
+    picture, scenes = open_image("scenes#3"), Scenes(n=4)
     assert picture.name == "scene 3"
     assert np.array_equal(picture.pixels, np.asarray(scenes.load(3)))
     assert np.array_equal(picture.masks, scenes.annotation(3).masks)
     assert picture.classes == scenes.annotation(3).classes
-    assert open_picture("scenes:4#3").sha256 == picture.sha256
-    assert open_picture("scenes:4@7#3").sha256 != picture.sha256
+    assert open_image("scenes:4#3").sha256 == picture.sha256
+    assert open_image("scenes:4@7#3").sha256 != picture.sha256
 
 
 @pytest.mark.parametrize("i", range(3))
 def test_a_picture_of_a_data_set_has_its_own_mask(masked, i):
-    picture = open_picture(f"{masked()}#{i}")
+    picture = open_image(f"{masked()}#{i}")
     assert picture.name == f"p{i}"
     assert np.array_equal(picture.pixels, np.asarray(noise(96, 64, i)))
     rows, columns = picture.masks[0].nonzero()
@@ -83,18 +84,18 @@ def test_what_is_no_picture_is_said(photos, masked):
     data = masked()
     (data / "masks" / "p1.png").write_bytes(b"")
     wrong = {
-        "nowhere.png": "nowhere.png: there is no such file; give a picture, a folder, scenes#0",
-        str(photos): "is a folder; one picture is wanted",
+        "nowhere.png": "nowhere.png: there is no such file; give an image, a folder, scenes#0",
+        str(photos): "is a folder: name one image here",
         str(photos / "text.jpg"): r"text\.jpg cannot be shown: not a JPEG",
-        "scenes:4#4": r"there are the pictures scenes:4#0 … scenes:4#3",
+        "scenes:4#4": r"there are the images scenes:4#0 … scenes:4#3",
         "nowhere#3": "nowhere#3: nowhere does not exist",
-        f"{data}#3": "there are the pictures",
+        f"{data}#3": "there are the images",
         f"{data}#1": r"masks/p1\.png\) cannot be shown: the file is empty",
         "scenes:0#0": "names no scenes",
     }
     for spec, message in wrong.items():
         with pytest.raises(ValueError, match=message):
-            open_picture(spec)
+            open_image(spec)
 
 
 def test_listing(photos, masked):
@@ -102,13 +103,13 @@ def test_listing(photos, masked):
     noise(9, 9).save(photos / "deep" / "d.webp")
     data = str(masked())
     files = [str(photos / name) for name in ("a.png", "b.jpg", "c.jpg", "deep/d.webp")]
-    assert list_pictures([str(photos)]) == files
-    assert list_pictures(["scenes:2", files[1], data, "scenes#7"]) == [
+    assert list_images([str(photos)]) == files
+    assert list_images(["scenes:2", files[1], data, "scenes#7"]) == [
         "scenes:2#0", "scenes:2#1", files[1], f"{data}#0", f"{data}#1", f"{data}#2", "scenes#7",
     ]  # fmt: skip
-    assert list_pictures([str(photos)], most=2) == [files[0], files[2]]
-    assert list_pictures(["scenes", files[0]], most=3) == ["scenes#0", "scenes#333", "scenes#666", files[0]]
-    assert all(open_picture(spec) for spec in list_pictures([str(photos), data]))
+    assert list_images([str(photos)], most=2) == [files[0], files[2]]
+    assert list_images(["scenes", files[0]], most=3) == ["scenes#0", "scenes#333", "scenes#666", files[0]]
+    assert all(open_image(spec) for spec in list_images([str(photos), data]))
 
 
 def test_a_picture_of_a_folder_that_is_broken_is_named_and_left_out(photos, masked, caplog):
@@ -117,24 +118,22 @@ def test_a_picture_of_a_folder_that_is_broken_is_named_and_left_out(photos, mask
     data = masked()
     (data / "images" / "p1.png").write_bytes(b"junk")
     with caplog.at_level(logging.WARNING):
-        assert list_pictures([str(photos)]) == [str(photos / "a.png"), str(photos / "c.jpg")]
-        assert list_pictures([str(data)]) == [f"{data}#0", f"{data}#2"]
+        assert list_images([str(photos)]) == [str(photos / "a.png"), str(photos / "c.jpg")]
+        assert list_images([str(data)]) == [f"{data}#0", f"{data}#2"]
     first, second = caplog.messages
-    assert "left out 2 pictures that cannot be decoded: b.jpg: " in first
+    assert "left out 2 images that cannot be decoded: b.jpg: " in first
     assert "empty.png: the file is empty" in first
     assert "images/p1.png: not a JPEG" in second
 
 
 def test_nothing_to_list_is_said(tmp_path):
     with pytest.raises(ValueError, match="holds no data set: looked for"):
-        list_pictures([str(tmp_path)])
-    with pytest.raises(ValueError, match="no picture to look at"):
-        list_pictures([])
-    with pytest.raises(ValueError, match="--most takes 1 picture or more of a folder, not 0"):
-        list_pictures(["scenes"], most=0)
+        list_images([str(tmp_path)])
+    with pytest.raises(ValueError, match="no image to look at"):
+        list_images([])
     (tmp_path / "a.png").touch()
-    with pytest.raises(ValueError, match=r"none of 1 pictures can be decoded, among them a\.png: the file is empty"):
-        list_pictures([str(tmp_path)])
+    with pytest.raises(ValueError, match=r"none of 1 images can be decoded, among them a\.png: the file is empty"):
+        list_images([str(tmp_path)])
 
 
 def test_spread():
@@ -160,25 +159,25 @@ def test_an_object_that_fills_the_picture_is_deepest_in_its_middle():
 
 def test_points_as_shares_and_as_pixels(tmp_path):
     noise(80, 40).save(tmp_path / "wide.png")
-    picture = open_picture(str(tmp_path / "wide.png"))
-    found = points_in_frame([[0.25, 0.5], [20.0, 20.0, "px"], [80, 40, "px"]], picture)
+    picture = open_image(str(tmp_path / "wide.png"))
+    found = points_in_frame([Point(0.25, 0.5), Point(20, 20, "px"), Point(80, 40, "px")], picture)
     assert found.tolist() == [[0.25, 0.5], [0.25, 0.5], [1, 1]]
     assert points_in_frame([], picture).shape == (0, 2)
-    for point in ([40, 41, "px"], [81, 2, "px"], [-1, 2, "px"], [0.5, 1.01], [-0.1, 0.5], [float("nan"), 0.5]):
+    for point in ((40, 41, "px"), (81, 2, "px"), (-1, 2, "px")):
         with pytest.raises(ValueError, match="lies outside wide, which has 80 × 40 pixels"):
-            points_in_frame([point], picture)
+            points_in_frame([Point(*point)], picture)
 
 
 def test_regions_of_a_picture(masked, tmp_path, monkeypatch):
     data = masked()
-    picture = open_picture(f"{data}#1")
+    picture = open_image(f"{data}#1")
     assert region_raster(picture, "grid:3").tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
     assert torch.equal(region_raster(picture, "objects") == 1, torch.from_numpy(picture.masks[0]))
     # The masks of a picture that is named by its number are those of its file.
     own = region_raster(picture, f"masks:{data / 'masks'}")
     assert torch.equal(own, region_raster(picture, "objects"))
     with pytest.raises(ValueError, match="its objects are not known; name other regions, such as grid:4"):
-        region_raster(open_picture(str(data / "images" / "p1.png")), "objects")
+        region_raster(open_image(str(data / "images" / "p1.png")), "objects")
     with pytest.raises(ValueError, match="'stripes' is not known: write grid:N, superpixels:K, masks:DIR or objects"):
         region_raster(picture, "stripes")
 
@@ -194,10 +193,10 @@ def test_masks_lie_in_folders_as_the_pictures_do(tmp_path):
         (photos / name).parent.mkdir(parents=True, exist_ok=True)
         noise(16, 8, i).save(photos / f"{name}.jpg")
         save_mask(masks / f"{name}.png", i)
-    specs, regions = list_pictures([str(photos)]), f"masks:{masks}"
+    specs, regions = list_images([str(photos)]), f"masks:{masks}"
     assert len(specs) == 3
     for spec, split in zip(sorted(specs), (3, 1, 2), strict=True):
-        assert int((region_raster(open_picture(spec), regions) == 0).sum()) == 4 * split
+        assert int((region_raster(open_image(spec), regions) == 0).sum()) == 4 * split
     found = mask_files(specs, regions)
     assert set(found) == {str(masks / f"{name}.png") for name in ("a/1", "b/1", "2")}
     assert len(set(found.values())) == 3
@@ -205,7 +204,7 @@ def test_masks_lie_in_folders_as_the_pictures_do(tmp_path):
     # The folder of the pictures may be any of those above.
     save_mask(masks / "photos" / "a" / "1.png", 7)
     assert str(masks / "photos/a/1.png") in mask_files(specs, regions)
-    assert int((region_raster(open_picture(str(photos / "a/1.jpg")), regions) == 0).sum()) == 28
+    assert int((region_raster(open_image(str(photos / "a/1.jpg")), regions) == 0).sum()) == 28
 
 
 def test_two_pictures_do_not_share_a_mask(tmp_path, masked):
@@ -219,14 +218,14 @@ def test_two_pictures_do_not_share_a_mask(tmp_path, masked):
         mask_files(specs, regions)
     noise(16, 8).save(tmp_path / "2.png")
     with pytest.raises(ValueError, match=r"masks/2\.png is missing"):
-        region_raster(open_picture(str(tmp_path / "2.png")), regions)
+        region_raster(open_image(str(tmp_path / "2.png")), regions)
     data = masked()  # a picture by its number and by its file is one
     assert len(mask_files([f"{data}#1", str(data / "images/p1.png")], f"masks:{data / 'masks'}")) == 1
 
 
 def test_what_a_recipe_notes_of_a_picture(masked, photos):
     data = masked()
-    one, other = open_picture(f"{data}#1"), open_picture(str(data / "images/p1.png"))
+    one, other = open_image(f"{data}#1"), open_image(str(data / "images/p1.png"))
     assert other.inputs == {other.spec: one.sha256}
     assert set(one.inputs) == {one.spec, f"{one.spec} (objects)"}
     changed = replace(one, masks=one.masks.copy())
@@ -240,13 +239,13 @@ def test_what_a_recipe_notes_of_a_picture(masked, photos):
 def test_superpixels_are_those_of_the_pixels(tmp_path, monkeypatch):
     """A picture that was changed in place does not get the superpixels of the one before."""
     pytest.importorskip("skimage")
-    monkeypatch.setattr("plrc.views.pictures.REGION_CACHE", tmp_path / "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     halves = np.zeros((40, 60, 3), np.uint8)
     halves[:, :20] = 255
     rasters = []
     for pixels in (halves, halves[:, ::-1]):
         Image.fromarray(pixels).save(tmp_path / "p.png")
-        rasters.append(region_raster(open_picture(str(tmp_path / "p.png")), "superpixels:6"))
+        rasters.append(region_raster(open_image(str(tmp_path / "p.png")), "superpixels:6"))
     assert not torch.equal(*rasters)
     assert len(list((tmp_path / "cache").rglob("*.png"))) == 2
 
@@ -258,7 +257,7 @@ def test_a_damaged_picture_is_one_sentence_with_a_remedy(tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     for name, reason in (("cut", "the image file is truncated"), ("empty", "the file is empty")):
         with pytest.raises(ValueError, match="cannot be shown") as caught:
-            open_picture(str(tmp_path / f"{name}.png"))
+            open_image(str(tmp_path / f"{name}.png"))
         assert str(caught.value) == (
-            f"{tmp_path}/{name}.png cannot be shown: {reason}; give another picture, or a whole copy of this one"
+            f"{tmp_path}/{name}.png cannot be shown: {reason}; give another image, or a whole copy of this one"
         )
