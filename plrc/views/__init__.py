@@ -10,7 +10,7 @@ import csv
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -243,13 +243,6 @@ def _written_together(folder: Path) -> Iterator[Path]:
 
 
 # --------------------------------------------------------------------------------------------------------------- words
-
-
-def aligned(numbers: Mapping[str, Iterable[str]]) -> list[str]:
-    """A line a name, with its numbers ("name value [interval] (chance …)") in columns."""
-    from plrc.analysis.scores import aligned as in_columns
-
-    return in_columns([[name, *values] for name, values in numbers.items()])
 
 
 def note_of(*parts: str) -> str:

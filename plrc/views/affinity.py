@@ -15,9 +15,10 @@ from torch import Tensor
 from plrc.analysis.affinity import density, map_difference, prompt
 from plrc.analysis.features import DenseEncoder, FeatureMap
 from plrc.analysis.scores import best_iou, point_auc, result
+from plrc.analysis.scores.table import aligned
 from plrc.geometry import cell_of
 from plrc.queries import Affinity
-from plrc.views import Drawing, Progress, aligned, few, note_of
+from plrc.views import Drawing, Progress, few, note_of
 from plrc.views.images import NamedImage, innermost, largest, points_in_frame, spread
 from plrc.views.session import Session, check_cells, heading, inputs_of, made_of
 
@@ -131,10 +132,10 @@ def affinity(query: Affinity, session: Session, progress: Progress) -> AffinityD
     rows = len(images) if many else maps_before
     named = few(answer.image.name for answer in next(iter(columns.values())))
     note = note_of(named, made, f"softmax at temperature {query.temperature:g}" if softmax else "", merged)
-    numbers = {name: _numbers(found[name], asked_for, softmax) for name in networks}
+    numbers = [[name, *_numbers(found[name], asked_for, softmax)] for name in networks]
     if query.difference:
         first, *_, last, own = found.values()
-        numbers[title] = _difference_numbers(own, first, last)
+        numbers.append([title, *_difference_numbers(own, first, last)])
     return AffinityDrawing(
         query=query,
         inputs=inputs,

@@ -16,6 +16,7 @@ from torch import Tensor
 from plrc.analysis.correspondence import Matches, chance, match_points, match_regions, match_views, region_affinity
 from plrc.analysis.features import DenseEncoder, FeatureMap, region_features, region_numbers
 from plrc.analysis.scores import result
+from plrc.analysis.scores.table import aligned
 from plrc.config import load_config
 from plrc.data.loader import view_sampler
 from plrc.data.photometric import apply
@@ -23,7 +24,7 @@ from plrc.data.views import cut
 from plrc.geometry import Crop
 from plrc.queries import Correspondence
 from plrc.regions import view_regions
-from plrc.views import Drawing, Progress, aligned, note_of
+from plrc.views import Drawing, Progress, note_of
 from plrc.views.images import mask_files, points_in_frame, region_raster, spread
 from plrc.views.session import Session, check_cells, heading, inputs_of, made_of
 
@@ -138,7 +139,7 @@ def correspondence(query: Correspondence, session: Session, progress: Progress) 
         inputs=inputs,
         arrays={f"{name} {part}": array for name, mine in parts.items() for part, array in _joined(mine).items()},
         draw=partial(_draw, shown, views, query.layer, how),
-        lines=aligned({name: _numbers(mine, query.mutual) for name, mine in rows.items()}),
+        lines=aligned([[name, *_numbers(mine, query.mutual)] for name, mine in rows.items()]),
         rows=[row for mine in rows.values() for row in mine],
         part=f"{len(chosen)} of {len(images)} images" if len(chosen) < len(images) else "",
         found=shown,

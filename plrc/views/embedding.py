@@ -26,9 +26,10 @@ from plrc.analysis.embedding import (
 )
 from plrc.analysis.features import DenseEncoder, FeatureMap
 from plrc.analysis.scores import result
+from plrc.analysis.scores.table import aligned
 from plrc.geometry import cell_of
 from plrc.queries import Embedding
-from plrc.views import Drawing, Progress, aligned, note_of
+from plrc.views import Drawing, Progress, note_of
 from plrc.views.images import NamedImage, mask_files, region_raster
 from plrc.views.session import Session, heading, inputs_of, made_of
 
@@ -69,7 +70,7 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
     clusters: dict[str, np.ndarray] = {}
     captions: dict[str, str] = {}
     shares: dict[str, list[float]] = {}
-    numbers: dict[str, list[str]] = {}
+    numbers: list[list[str]] = []
     method = "PCA"
     for name, network in networks.items():
         samples = seen.samples(name, network, labelled=first is None)
@@ -94,11 +95,11 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
             if query.perplexity > (len(samples) - 1) / 3:
                 how += f" ({query.perplexity:g} is more than a third of the others)"
         captions[head], quality = _quality(samples, planes[name])
-        numbers[name] = [f"{len(samples)} {samples.kind}", how, *quality]
+        numbers.append([name, f"{len(samples)} {samples.kind}", how, *quality])
         if query.clusters:
             centroids, cohesion = kmeans(samples.features, query.clusters, query.seed)
             clusters[name] = assign(samples.features, centroids)
-            numbers[name].append(f"cohesion of {query.clusters} clusters {cohesion:.3f}")
+            numbers[-1].append(f"cohesion of {query.clusters} clusters {cohesion:.3f}")
         del samples  # their features: the next network's are to come
     assert first is not None
     labels = first.labels if first.labels is not None and len(set(first.labels)) < len(first) else None

@@ -15,9 +15,11 @@ from PIL import Image
 
 from plrc.analysis.embedding import Basis, assign, kmeans, load_basis, pca_basis, save_basis, to_rgb
 from plrc.analysis.features import DenseEncoder, FeatureMap
+from plrc.analysis.scores import result
+from plrc.analysis.scores.table import aligned
 from plrc.files import written_whole
 from plrc.queries import Colours, ImageQuery, Segments
-from plrc.views import Drawing, Progress, aligned, few, note_of
+from plrc.views import Drawing, Progress, few, note_of
 from plrc.views.images import spread
 from plrc.views.session import Session, heading, inputs_of, made_of
 
@@ -68,7 +70,9 @@ def colours(query: Colours, session: Session, progress: Progress) -> Drawing:
         inputs=inputs,
         arrays=arrays,
         draw=partial(sheet.draw, "pca_rgb", {n: [m / 255 for m in maps] for n, maps in found.items()}, captions, how),
-        lines=aligned({n: [f"variance explained {share:.1%} (3 components{of})"] for n, share in shares.items()}),
+        lines=aligned(
+            [[n, result("variance explained", s, f"3 components{of}", style=".1%")] for n, s in shares.items()]
+        ),
         rows=rows,
         part=sheet.part,
     )
@@ -100,7 +104,7 @@ def segments(query: Segments, session: Session, progress: Progress) -> Drawing:
         inputs=sheet.inputs,
         arrays=arrays,
         draw=partial(sheet.draw, "segments", labels, captions, how),
-        lines=aligned({n: [f"cohesion {value:.3f} ({query.clusters} segments)"] for n, value in cohesion.items()}),
+        lines=aligned([[n, result("cohesion", c, f"{query.clusters} segments")] for n, c in cohesion.items()]),
         rows=rows,
         part=sheet.part,
     )

@@ -19,12 +19,13 @@ import yaml
 from PIL import Image
 
 from plrc import figures
+from plrc.analysis.scores.table import aligned
 from plrc.config import loss_tables
 from plrc.figures.charts import check_smooth
 from plrc.queries import Run
 from plrc.run import losses_of, read_log
 from plrc.schedules import scaled_steps
-from plrc.views import Drawing, Progress, aligned
+from plrc.views import Drawing, Progress
 from plrc.views.session import Session
 
 LAST = 10  # log lines that the newest means are of
@@ -127,7 +128,7 @@ def run(query: Run, session: Session, progress: Progress) -> RunDrawing:
     lines: list[str] = []
     for name, record in records.items():
         lines += ([""] * bool(lines) + [f"{name}:"]) * (len(records) > 1)
-        lines += aligned({what: [value] for what, value in _numbers(record, rows[name])})
+        lines += aligned(list(_numbers(record, rows[name])))
     return RunDrawing(
         query=query,
         inputs=inputs,

@@ -15,9 +15,8 @@ from plrc.cli import main
 from plrc.options import option
 from plrc.queries import VIEWS, Affinity
 from plrc.registry import Entry
-from plrc.views import Drawing, draw, read_recipe, replay
+from plrc.views import Drawing, digest, draw, read_recipe, replay
 from plrc.views import affinity as view
-from plrc.views import aligned, digest
 from plrc.views.images import _data_set
 from views.conftest import affinity, noise
 
