@@ -112,19 +112,8 @@ def option(
             tuple's members stand behind one flag. path: of a file or folder, whose ``~`` is the home folder.
         positional: without a flag on the command line.
     """
-    metadata = {
-        "help": help,
-        "unit": unit,
-        "low": low,
-        "high": high,
-        "above": above,
-        "choices": choices,
-        "source": source,
-        "resumable": resumable,
-        "each": each,
-        "path": path,
-        "positional": positional,
-    }
+    metadata = {"help": help, "unit": unit, "low": low, "high": high, "above": above, "choices": choices}
+    metadata |= {"source": source, "resumable": resumable, "each": each, "path": path, "positional": positional}
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -257,8 +246,8 @@ def help_of(field: dataclasses.Field[Any]) -> str:
     """A field's help with its unit, range, default and source."""
     about, default = field.metadata, _default(field)
     low, high, above = about["low"], about["high"], about["above"]
-    limits = f"{low:g} to {high:g}" if low is not None and high is not None else ""
-    limits = limits or (f"{low:g} or more" if low is not None else f"above {above:g}" if above is not None else "")
+    limited = not (low is None and high is None and above is None)
+    limits = f"{low:g} to {high:g}" if None not in (low, high) else _range(low, high, above) if limited else ""
     shown = "" if isinstance(default, dict) or default in (None, "", ()) else f"default {_shown(default)}"
     listed = not isinstance(about["choices"], tuple) and not isinstance(default, dict)  # a tuple's stand in the usage
     choices = ", ".join(about["choices"]) if listed else ""
@@ -356,8 +345,8 @@ def _check(field: dataclasses.Field[Any], value: Any) -> None:
 def _range(low: float | None, high: float | None, above: float | None) -> str:
     if low is not None and high is not None:
         return f"between {low:g} and {high:g}"
-    least = f"above {above:g}" if above is not None else f"at least {low:g}"
-    return f"{least} and at most {high:g}" if high is not None else least
+    limits = {"above": above, "at least": low, "at most": high}
+    return " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if limit is not None)
 
 
 def name_of(field: dataclasses.Field[Any]) -> str:
