@@ -48,6 +48,7 @@ def scores(query: Scores, session: Session, progress: Progress) -> ScoreDrawing:
         chosen,
         query.within,
         query.dataset,
+        query.measures,
     )
     return ScoreDrawing(
         query=replace(query, until=table.interrupted_after),

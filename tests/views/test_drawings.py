@@ -50,7 +50,9 @@ def test_a_field_of_a_query_is_in_the_shell_its_help_the_recipe_and_the_replay(m
     monkeypatch.setitem(VIEWS, "affinity", Entry(louder, "affinity, aloud", {"query": Louder}))
     with pytest.raises(SystemExit):
         main(["affinity", "--help"])
-    assert "--volume VOLUME how loud the answer is [decibels; at most 11; default 3]" in " ".join(capsys.readouterr().out.split())
+    assert "--volume VOLUME how loud the answer is [decibels; at most 11; default 3]" in " ".join(
+        capsys.readouterr().out.split()
+    )
     out = str(tmp_path / "x")
     assert main(["affinity", "scenes#3", "--size", "64", "--volume", "7", "--out", out]) == 0
     assert json.loads((tmp_path / "x.json").read_text())["query"]["volume"] == 7
@@ -60,13 +62,6 @@ def test_a_field_of_a_query_is_in_the_shell_its_help_the_recipe_and_the_replay(m
     assert "--volume must be at most 11, not 12" in capsys.readouterr().err
     with pytest.raises(ValueError, match="Affinity is no query of a view: give one of Louder, Correspondence"):
         draw(Affinity(images=("scenes#3",)))
-
-
-def test_numbers_stand_in_columns():
-    assert aligned({"a": ["x 1", "y 2"], "longer": ["x 10 [1, 2]"]}) == [
-        "a       x 1          y 2",
-        "longer  x 10 [1, 2]",
-    ]
 
 
 def test_files(tmp_path):

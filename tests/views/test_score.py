@@ -118,7 +118,7 @@ def test_what_was_scored_until_an_interrupt_is_replayed(data, tmp_path):
 def test_progress_says_what_the_data_set_was_taken_for(data):
     told = []
     scores(data, [TINY], size=64, progress=lambda *step: told.append(step), session=Session())
-    assert told == [("pictures with masks (images/, masks/)", done, 3) for done in range(4)]
+    assert told == [("images with masks (images/, masks/)", done, 3) for done in range(4)]
 
 
 def test_a_mistake_is_found_before_the_work(data, monkeypatch):
