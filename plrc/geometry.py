@@ -1,6 +1,6 @@
 """The one coordinate rule: points, cells and crops.
 
-A point is ``(x, y)`` in ``[0, 1] × [0, 1]`` of its frame, which is either the *image frame* (the whole upright picture)
+A point is ``(x, y)`` in ``[0, 1] × [0, 1]`` of its frame, which is either the *image frame* (the whole upright image)
 or a *view frame* (one crop of it, possibly mirrored). Pixels are areas: cell ``(row i, column j)`` of an ``h × w`` map
 has its centre at ``((j + 0.5) / w, (i + 0.5) / h)``. This is ``align_corners=False``, everywhere and always. Nothing
 else in the project converts between frames or to the coordinates of ``grid_sample``.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from plrc.options import Options, Point, Size, option
-from plrc.registry import LAYOUTS, Registry, region_specs
+from plrc.registry import LAYOUTS, SCORES, Registry, region_specs
 
 _IMAGES = (
     "an image file, a folder, DIR#12 for one image of a data set whose objects are known, scenes#12 or scenes:20 for "
@@ -130,7 +130,9 @@ class Scores(Query):
         positional=True,
         path=True,
     )
-    measures: tuple[str, ...] = option((), "only these scores; all that the data set allows if not given")
+    measures: tuple[str, ...] = option(
+        (), f"only these scores, of {', '.join(SCORES)}; all that the data set allows if not given"
+    )
     most: int | None = option(None, "at most so many images, evenly spread", low=1)
     within: int = option(1, "view match: right within so many cells of 32 pixels", unit="cells", low=0)
     until: int | None = option(None, "only the first so many of those images, as after an interrupt", low=1)

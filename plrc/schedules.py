@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-DETECTION_BATCH = 16  # pictures a step for which a detector's learning rate and iterations are given
+DETECTION_BATCH = 16  # images a step for which a detector's learning rate and iterations are given
 
 
 def cosine_learning_rate(step: int, total: int, peak: float) -> float:
@@ -34,5 +34,5 @@ def step_learning_rate(step: int, peak: float, milestones: Sequence[int], warmup
 
 
 def scaled_steps(count: float, batch_size: float) -> int:
-    """Steps with which a batch of this size sees as many pictures as ``count`` steps of Detectron2's 16."""
+    """Steps with which a batch of this size sees as many images as ``count`` steps of Detectron2's 16."""
     return round(count * DETECTION_BATCH / batch_size)

@@ -12,31 +12,14 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from plrc import report
+from plrc import report, run
 from plrc.checkpoint import save_checkpoint
 from plrc.config import Config
 from plrc.data.loader import Batch, Order, TwoViews, make_loader
 from plrc.distributed import World, all_mean, any_rank, world
 from plrc.model import PLRC
 from plrc.regions import open_regions
-from plrc.run import (
-    EXIT_DONE,
-    EXIT_PREEMPTED,
-    RunLog,
-    Stopwatch,
-    autocast,
-    check_agreement,
-    check_finite,
-    check_undecodable,
-    data_parallel,
-    fingerprint,
-    generator,
-    loading_processes,
-    open_source_once,
-    restore,
-    resume,
-    stop_signals,
-)
+from plrc.run import EXIT_DONE, EXIT_PREEMPTED, RunLog, Stopwatch
 from plrc.schedules import cosine_learning_rate, teacher_temperature
 
 
@@ -46,25 +29,25 @@ def pretrain(config: Config) -> int:
     Raises:
         ValueError, OSError: bad input, in one sentence that names what is wrong and the remedy.
     """
-    with world() as here, stop_signals() as stop:
-        check_agreement(config, here)
+    with world() as here, run.stop_signals() as stop:
+        run.check_agreement(config, here)
         torch.manual_seed(config.seed)
         torch.backends.cudnn.benchmark = True  # all batches have one shape
 
-        source = open_source_once(config.data)
+        source = run.open_source_once(config.data)
         regions = open_regions(config.regions, os.path.abspath(config.data))
         dataset = TwoViews(source, regions, config)
         model = PLRC.from_config(config).to(here.device).to(memory_format=torch.channels_last)
         optimizer = make_optimizer(model, config)
-        images = fingerprint(source)
-        first_step = restore(resume(config, here, images, config.data), model, optimizer)
+        images = run.fingerprint(source)
+        first_step = run.restore(run.resume(config, here, images, config.data), model, optimizer)
 
         order = Order(len(source), config, here.rank, here.size, first_step)
         per_epoch = order.steps_per_epoch
         steps = per_epoch * config.epochs
         _check_sizes(config, here, len(source), per_epoch)
-        parallel = data_parallel(model, here)
-        loader = iter(make_loader(dataset, order, loading_processes(config.workers), here.device))
+        parallel = run.data_parallel(model, here)
+        loader = iter(make_loader(dataset, order, run.loading_processes(config.workers), here.device))
         out = Path(config.out)
         undecodable: set[str] = set()
         named: set[str] = set()
@@ -109,8 +92,8 @@ def pretrain(config: Config) -> int:
                 undecodable |= batch.undecodable
                 if done % config.log_every == 0 or done == steps:
                     values = {name: float(all_mean(loss)) for name, loss in losses.items()}
-                    check_finite(values, done)
-                    named = check_undecodable(undecodable, named, len(source))
+                    run.check_finite(values, done)
+                    named = run.check_undecodable(undecodable, named, len(source))
                     if log:
                         epoch = round(done / per_epoch, 4)
                         log.write({"step": done, "epoch": epoch, **values, "lr": rate, **since.read(here.device)})
@@ -155,7 +138,7 @@ def train_step(
     weights = config.weights_at(epoch)
     terms = [name for name, weight in weights.items() if weight]
     temperature = teacher_temperature(epoch, *config.teacher_temperature, config.teacher_warmup)
-    points, shuffle = generator(config.seed, 1, step, here.rank), generator(config.seed, 2, step)
+    points, shuffle = run.generator(config.seed, 1, step, here.rank), run.generator(config.seed, 2, step)
 
     model.update_keys()
     sums: dict[str, Tensor] = {}
@@ -164,7 +147,7 @@ def train_step(
         views = part.coloured()
         last = i == len(parts) - 1
         with nullcontext() if last or parallel is model else parallel.no_sync():  # type: ignore[operator]
-            with autocast(config.precision, here.device):
+            with run.autocast(config.precision, here.device):
                 losses: dict[str, Tensor] = parallel(
                     views,
                     part.regions,

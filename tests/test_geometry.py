@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
@@ -142,21 +140,4 @@ def test_the_view_of_a_ramp_holds_the_image_points_that_the_crop_names(flip):
     centres = cell_centres(10, 18).view(1, -1, 2)
     torch.testing.assert_close(
         crop.to_image(centres), view.flatten(2).transpose(1, 2), rtol=0, atol=1e-6, msg="cells of the view"
-    )
-
-
-def test_a_place_seen_in_both_views_has_the_same_value_in_both():
-    image = ramp(40, 60)
-    first, second = image[:, :, 4:28, 6:42], image[:, :, 10:34, 18:54].flip(3)
-    crops = Crop(
-        torch.tensor([[6 / 60, 4 / 40, 42 / 60, 28 / 40], [18 / 60, 10 / 40, 54 / 60, 34 / 40]]),
-        torch.tensor([False, True]),
-    )
-    points = 0.05 + 0.9 * random_points(400)
-    there = crops[1:].to_view(crops[:1].to_image(points))
-    both = ((there > 0.05) & (there < 0.95)).all(dim=2)
-    assert both.sum() > 50
-    torch.testing.assert_close(sample(first, points)[both], sample(second, there)[both], rtol=0, atol=1e-6)
-    assert math.isclose(float(there[both][:, 0].mean()), 0.62, abs_tol=0.2), (
-        "mirrored: the left of one, the right of two"
     )

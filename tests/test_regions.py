@@ -61,16 +61,6 @@ def test_the_grid_is_numbered_row_by_row():
     assert raster.tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
 
 
-def test_the_whole_image_as_a_view_shows_the_grid_itself():
-    whole = view_regions(GridRegions(4).raster("any", no_picture), crop((0, 0, 1, 1)))
-    assert whole.shape == (1, VIEW_RASTER, VIEW_RASTER)
-    assert whole.dtype == torch.uint8
-    side = VIEW_RASTER // 4
-    assert torch.equal(
-        whole[0].long(), torch.arange(16).view(4, 4).repeat_interleave(side, 0).repeat_interleave(side, 1)
-    )
-
-
 def naive_view_regions(raster: Tensor, box: list[float], flip: bool) -> Tensor:
     """Every cell's centre taken into the image by hand, and looked up."""
     h, w = raster.shape
@@ -157,14 +147,6 @@ def test_points_are_spread_evenly_over_the_region():
         assert chisquare(torch.bincount(within, minlength=16).numpy()).pvalue > UNLIKELY
 
 
-def test_points_of_one_cell_fill_it():
-    points, _ = sample_points(patches(), 4, 5000, generator(2))
-    x, y = points[1, 1].unbind(-1)
-    for place, cells in ((x, 8), (y, 12)):
-        inside = (place * cells - (cells - 1)) * 10
-        assert chisquare(torch.bincount(inside.long().clamp(0, 9), minlength=10).numpy()).pvalue > UNLIKELY
-
-
 def test_points_are_a_function_of_the_generator_alone():
     labels = patches()
     first, again, other = (sample_points(labels, 4, 7, generator(seed))[0] for seed in (5, 5, 6))
@@ -179,12 +161,6 @@ def test_images_with_the_same_regions_get_points_of_their_own():
     labels = patches()[:1].repeat(2, 1, 1)
     points, _ = sample_points(labels, 3, 50, generator())
     assert (points[0] != points[1]).any(dim=-1).all()
-
-
-def test_the_global_generator_is_left_alone():
-    before = torch.get_rng_state()
-    sample_points(patches(), 4, 7, generator())
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_placeholders_of_missing_regions_are_points_too():

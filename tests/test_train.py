@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -123,19 +122,11 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_run_folder(uninterrupted):
     assert [line["step"] for line in read_log(uninterrupted)] == list(range(1, STEPS + 1))
     line = read_log(uninterrupted)[-1]
-    assert set(line) == {
-        "step",
-        "epoch",
-        "image",
-        "point",
-        "affinity",
-        "lr",
-        "images_per_second",
-        "data_wait",
-        "memory_mib",
-    }
+    names = ["image", "point", "affinity"]
+    assert list(line) == ["step", "epoch", *names, "lr", "images_per_second", "data_wait", "memory_mib"]
     assert line["epoch"] == 2
     assert load_config("demo", uninterrupted / "config.yaml") == small_config(uninterrupted)
+    assert "resume" not in (uninterrupted / "config.yaml").read_text()
     assert sorted(f.name for f in (uninterrupted / "checkpoints").iterdir()) == ["epoch_0002.pt", "last.pt"]
     assert list((uninterrupted / "tensorboard").iterdir())
     with Image.open(uninterrupted / "figures" / "before_after.png") as picture:
@@ -252,10 +243,6 @@ def test_resuming_with_other_images_says_so(uninterrupted):
         train.pretrain(small_config(uninterrupted, resume="auto", data="scenes:32"))
 
 
-def test_a_written_configuration_does_not_wish_to_resume(uninterrupted):
-    assert "resume" not in (uninterrupted / "config.yaml").read_text()
-
-
 def test_a_run_is_not_overwritten(uninterrupted):
     with pytest.raises(ValueError, match="already holds a run: go on with --resume auto"):
         train.pretrain(small_config(uninterrupted))
@@ -344,11 +331,6 @@ def test_stop_signals_are_put_back():
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.requested
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_log_lines_are_json(uninterrupted):
-    for text in (uninterrupted / "log.jsonl").read_text().splitlines():
-        assert json.loads(text)["step"] >= 1
 
 
 def test_a_step_follows_the_weighted_sum_of_the_three_gradients(tmp_path):

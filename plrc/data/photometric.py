@@ -2,7 +2,7 @@
 
 The recipe is MoCo v2's, as in the released code: colour jitter (brightness, contrast, saturation and hue in a random
 order), grey, Gaussian blur; `normalise` comes last. Every operation is defined as torchvision defines it for a float
-picture, and changes one view exactly as it would change that view alone (up to rounding of about 1e-7).
+image, and changes one view exactly as it would change that view alone (up to rounding of about 1e-7).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # three factors >= 0 (1: uncha
 ORDER = slice(4, 8)  # codes of the operations, first to last: a permutation of 0..3
 JITTERED = 8  # 1: apply the four operations, 0: do not
 GREYED = 9  # 1: make grey, 0: do not
-BLUR_SIGMA = 10  # standard deviation of the blur in pixels of the view; 0: no blur
+BLUR_SIGMA = 10  # std of the blur in pixels of the view; 0: no blur
 N_PARAMETERS = 11
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green, blue of pictures in [0, 1]; released code
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green, blue of images in [0, 1]; released code
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-LUMA = (0.2989, 0.587, 0.114)  # weights of red, green, blue in a grey picture; torchvision
+LUMA = (0.2989, 0.587, 0.114)  # weights of red, green, blue in a grey image; torchvision
 REACH = 5.5  # a Gaussian ends after so many sigmas, where its value, 3e-7 of the peak, is lost in float32; ours
 STRIPE = 32  # width in pixels of the stripes that a blur is computed in; ours, fastest of 28 to 224 on one CPU core
 CHUNK = 250_000  # numbers (3 H W a view) that one CPU core changes together, so that they stay in its cache; ours
@@ -45,7 +45,7 @@ class Photometric:
     jitter_p: probability that the four operations above are applied.
     grey_p: probability that the view is made grey.
     blur_p: probability that the view is blurred.
-    blur_sigma: (lowest, highest) standard deviation of the blur in pixels of the view, uniform; above 0.
+    blur_sigma: (lowest, highest) std of the blur in pixels of the view, uniform; above 0.
 
     Raises ValueError for a setting out of its range.
     """
@@ -123,16 +123,16 @@ def apply(views: Tensor, parameters: Tensor) -> Tensor:
     return result
 
 
-def normalise(pictures: Tensor) -> Tensor:
-    """Pictures (..., 3, H, W), float in [0, 1], to zero mean and unit variance over ImageNet; same shape and dtype."""
-    mean, std = _imagenet(pictures)
-    return (pictures - mean).div_(std)
+def normalise(images: Tensor) -> Tensor:
+    """Images (..., 3, H, W), float in [0, 1], to zero mean and unit variance over ImageNet; same shape and dtype."""
+    mean, std = _imagenet(images)
+    return (images - mean).div_(std)
 
 
-def denormalise(pictures: Tensor) -> Tensor:
-    """The inverse of `normalise`: pictures (..., 3, H, W) back to [0, 1]; not clamped."""
-    mean, std = _imagenet(pictures)
-    return (pictures * std).add_(mean)
+def denormalise(images: Tensor) -> Tensor:
+    """The inverse of `normalise`: images (..., 3, H, W) back to [0, 1]; not clamped."""
+    mean, std = _imagenet(images)
+    return (images * std).add_(mean)
 
 
 def _imagenet(like: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,7 +184,7 @@ def _on_rows(x: Tensor, rows: np.ndarray, change: Callable[[Tensor, Tensor], Non
 
 
 def _grey(x: Tensor) -> Tensor:
-    """(n, H, W): the grey picture."""
+    """(n, H, W): the grey image."""
     red, green, blue = x.unbind(1)
     return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
 
@@ -194,7 +194,7 @@ def _brighten(x: Tensor, factor: Tensor) -> None:
 
 
 def _contrast(x: Tensor, factor: Tensor) -> None:
-    # The mean of the grey picture is the grey of the mean colour, which needs no grey picture.
+    # The mean of the grey image is the grey of the mean colour, which needs no grey image.
     mean = _grey(x.mean((2, 3), keepdim=True)).unsqueeze(1)
     factor = factor.view(-1, 1, 1, 1)
     x.mul_(factor).add_(mean * (1 - factor)).clamp_(0, 1)
@@ -271,7 +271,7 @@ def _blur(x: Tensor, sigma: Tensor, reach: int) -> None:
     lines = x.view(n, 3 * height, width)
     half = torch.empty_like(x)
     half_lines = half.view(n, 3 * height, width)
-    # With out= a product never goes through autocast, whose half precision would show in the picture.
+    # With out= a product never goes through autocast, whose half precision would show in the image.
     for start in range(0, width, STRIPE):
         new = slice(start, start + STRIPE)
         old = slice(max(0, start - reach), start + STRIPE + reach)

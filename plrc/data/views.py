@@ -69,7 +69,7 @@ def pixels_needed(crops: Crop, side: int) -> tuple[int, int]:
 
 
 def cut(image: Image.Image, crops: Crop, side: int) -> torch.Tensor:
-    """The views ``(V, side, side, 3)`` uint8 of an RGB picture: each box resized with antialiasing, then mirrored.
+    """The views ``(V, side, side, 3)`` uint8 of an RGB image: each box resized with antialiasing, then mirrored.
 
     Box borders need not fall on pixels: a pixel is an area, and a part of it weighs by its share.
     """

@@ -229,6 +229,8 @@ def test_a_registered_score_is_a_row_of_plrc_score(tmp_path, capsys):
             Image.fromarray(np.full((96, 128), 255, np.uint8)).save(tmp_path / "data" / "masks" / f"{i}.png")
         data, out = tmp_path / "data", tmp_path / "s"
         cli.main(["score", str(data), "--checkpoint", "random:tiny", "--size", "64", "--out", str(out)])
+        cli.main(["score", str(data), "--measures", "brightness", "--size", "64", "--out", f"{out}-alone"])
+        assert list(json.loads((tmp_path / "s-alone.json").read_text())["rows"]) == ["mean value"]
         said = capsys.readouterr().out
         content = json.loads(out.with_suffix(".json").read_text())["rows"]["mean value"]
         with np.load(out.with_suffix(".npz")) as arrays:

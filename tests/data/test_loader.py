@@ -218,11 +218,6 @@ def test_a_batch_is_coloured_by_its_own_parameters():
             torch.testing.assert_close(coloured[v, i : i + 1], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_batch_moves_whole():
-    batch = dataset()[0, 1]
-    assert_same(batch.to(CPU), batch)
-
-
 # ---------------------------------------------------------------------------------------------------------- undecodable
 
 

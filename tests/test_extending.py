@@ -1,0 +1,81 @@
+"""A loss and a region source of one's own: one function or class and one line, through the real command."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from plrc import cli
+from plrc.losses import Direction
+from plrc.regions import LoadImage
+from plrc.registry import LOSSES, REGIONS
+
+SMALL = {
+    "preset": "demo", "data": "scenes:8", "image-size": 32, "batch-size": 4, "epochs": 1, "log-every": 1, "workers": 0,
+    "picture-every": 0, "queue-size": 8, "negatives": 8, "points-per-region": 2, "bn-groups": 2,
+}  # fmt: skip
+RUN = ["train", *(f"--{name}={value}" for name, value in SMALL.items()), "--out"]
+
+
+def spread(step: Direction) -> Tensor:
+    """Keep the points of a batch apart: the std of each channel should be at least 1 / √D."""
+    points = step.points.flatten(0, 2)
+    return (points.shape[1] ** -0.5 - points.std(dim=0)).clamp(min=0).mean()
+
+
+class Stripes:
+    """N vertical stripes."""
+
+    def __init__(self, argument: str, source: str) -> None:
+        self._raster = torch.arange(int(argument))[None]
+
+    def raster(self, name: str, load: LoadImage) -> Tensor:
+        return self._raster
+
+
+@pytest.fixture
+def extended() -> Iterator[None]:
+    LOSSES.add("spread", spread, "keeps points apart", weight=0.0)
+    REGIONS.add("stripes", Stripes, "N vertical stripes", argument="N", examples=["stripes:4"])
+    yield
+    del LOSSES["spread"], REGIONS["stripes"]
+
+
+def test_a_loss_of_ones_own(extended: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    help_ = " ".join(capsys.readouterr().out.split())
+    assert "the spread loss; 0 leaves it out [0 or more] (keeps points apart)" in help_
+
+    assert cli.main([*RUN, str(tmp_path), "--weight-spread", "0.5"]) == 0
+    assert "spread 0." in capsys.readouterr().out, "the report at the end"
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [list(line)[2:6] for line in lines] == [["image", "point", "affinity", "spread"]] * 2
+    assert all(0 < line["spread"] < 1 for line in lines)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert "spread" in events.Tags()["scalars"]
+
+    assert cli.main(["run", str(tmp_path), "--out", str(tmp_path / "look" / "curves"), "--format", "svg"]) == 0
+    assert re.search(r"spread.* 0\.0", capsys.readouterr().out)
+    assert "spread loss" in (tmp_path / "look" / "curves.svg").read_text()
+
+    assert cli.main([*RUN, str(tmp_path), "--resume", "auto"]) == 2
+    assert "--weight-spread is 0.0 now, but 0.5 in the saved run" in capsys.readouterr().err
+
+
+def test_regions_of_ones_own(extended: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*RUN, str(tmp_path / "a"), "--regions", "stripes:3"]) == 0
+    assert cli.main([*RUN, str(tmp_path / "b"), "--regions", "stripes:99"]) == 2
+    assert "an image has 99 regions; 64 at most are possible" in capsys.readouterr().err
+    assert cli.main([*RUN, str(tmp_path / "c"), "--regions", "strips:3"]) == 2
+    assert "write grid:N, superpixels:K, masks:DIR or stripes:N" in capsys.readouterr().err
+    out = ["--out", str(tmp_path / "look" / "regions"), "--size", "64"]
+    assert cli.main(["correspond", "scenes#3", "--regions", "stripes:4", *out]) == 0
