@@ -82,7 +82,7 @@ def test_a_log_as_it_should_be(run):
 def test_a_finished_run_says_so_and_where_its_losses_were_lowest(run):
     image = [5, 4, 3, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 9, 9, 9, 9, 9, 9]
     drawn = draw_run([str(run([line(20 * (i + 1), image=float(v)) for i, v in enumerate(image)]))])
-    assert drawn.lines[0].split() == "finished 400 steps, 10 epochs".split()
+    assert drawn.lines[0].split() == ["finished", "400", "steps,", "10", "epochs"]
     (row,) = [row for row in drawn.rows if row["loss"] == "image"]
     assert row == {"run": "mine", "loss": "image", "last": 5.8, "lowest": 1.0, "at step": 280}
     assert drawn.records["mine"].seconds_left == 0
