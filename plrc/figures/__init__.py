@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from plrc.figures.affinity import Example, affinity, affinity_sheet, pca_rgb, segments, views_and_affinity
 from plrc.figures.charts import curves, error_types, precision_recall, score_chart
 from plrc.figures.detections import DetectedPicture, detections
-from plrc.figures.grid import outlines
 from plrc.figures.matches import correspondence, correspondence_sheet, region_correspondence
 from plrc.figures.scatter import embedding
 from plrc.figures.style import Scale, save, scale_of
@@ -31,7 +30,6 @@ __all__ = [
     "detections",
     "embedding",
     "error_types",
-    "outlines",
     "pca_rgb",
     "precision_recall",
     "region_correspondence",

@@ -197,17 +197,6 @@ def outline(axes: Axes, mask: Values | None) -> None:
             axes.contour(x, y, inside, [0.5], colors=colour, linewidths=width)
 
 
-def outlines(pixels: np.ndarray, opacity: float = 0.5) -> np.ndarray:
-    """The strongest edges of a picture ``(H, W, 3)``, black ``(H, W, 4)`` uint8, the very strongest of that opacity."""
-    light = pixels @ np.array([0.299, 0.587, 0.114])
-    light = ndimage.gaussian_filter(light, max(light.shape) / 200)
-    edges = np.hypot(ndimage.sobel(light, axis=0), ndimage.sobel(light, axis=1))
-    low, high = np.percentile(edges, (75, 99))
-    black = np.zeros((*pixels.shape[:2], 4), dtype=np.uint8)
-    black[..., 3] = (255 * opacity * ((edges - low) / max(high - low, 1)).clip(0, 1)).round()
-    return black
-
-
 # --------------------------------------------------------------------------------------------------------- regions
 
 
