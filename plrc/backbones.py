@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model, resnet
 
 from plrc.registry import BACKBONES
 
@@ -108,17 +107,30 @@ class _Staged(Backbone):
 
 
 class ResNet(_Staged):
-    """torchvision's ResNet, wide ResNet or ResNeXt of that name without pooling and classifier.
+    """A ResNet, wide ResNet or ResNeXt as torchvision makes it, without pooling and classifier.
 
-    The last BatchNorm γ of each block starts at 0.
+    The trait ``form`` of its line in ``BACKBONES`` says all about it. Tensors have torchvision's names, and start as
+    torchvision's do with ``zero_init_residual``: the last BatchNorm γ of each block at 0. (torchvision's own classes
+    would cost every command the import of torchvision, which takes as long as that of torch.)
     """
 
     def __init__(self, name: str) -> None:
-        net = get_model(name, weights=None, zero_init_residual=True)
-        super().__init__(name, ("conv1", "bn1", "relu", "maxpool"), [net.fc.in_features >> i for i in (3, 2, 1, 0)])
-        for child, module in net.named_children():
-            if child not in ("avgpool", "fc"):
-                self.add_module(child, module)
+        form = re.fullmatch(r"([\d-]+) (\D+) of (\d+)(?: in (\d+) groups)?", BACKBONES[name].traits["form"])
+        assert form is not None, name
+        expansion = 4 if form[2] == "bottlenecks" else 1
+        super().__init__(name, ("conv1", "bn1", "relu", "maxpool"), [64 * expansion << i for i in range(4)])
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1, self.relu, self.maxpool = nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, padding=1)
+        inputs = 64
+        for i, count in enumerate(map(int, form[1].split("-"))):
+            inner = int(form[3]) << i if expansion == 4 else None
+            stage = _stage(inputs, inputs := 64 * expansion << i, count, 1 if i == 0 else 2, inner, int(form[4] or 1))
+            self.add_module(f"layer{i + 1}", stage)
+        nn.Linear(self.width, 1000)  # torchvision's classifier: its random numbers come before a projector's
+        _start(self)
+        for module in self.modules():
+            if isinstance(module, Block):
+                nn.init.zeros_(module.norms[-1].weight)
 
     @property
     def last_stage(self) -> nn.Module:  # type: ignore[override]
@@ -136,19 +148,55 @@ class Tiny(_Staged):
     def __init__(self, name: str = "tiny") -> None:
         super().__init__(name, ("conv1", "bn1", "relu"), [64, 128])
         self.conv1 = nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(32)
+        self.bn1, self.relu = nn.BatchNorm2d(32), nn.ReLU(inplace=True)
+        self.layer1 = _stage(32, 64, 1, stride=2)
+        self.layer2 = _stage(64, 128, 4, stride=2)
+        _start(self)
+
+
+class Block(nn.Module):
+    """A residual block: two 3×3 convolutions or, with ``inner`` channels, a bottleneck (1×1, 3×3 in groups, 1×1)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, inner: int | None = None, groups: int = 1) -> None:
+        super().__init__()
+        shortcut = None
+        if stride != 1 or inputs != outputs:
+            shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        plan = (
+            [(inner, 1, 1), (inner, 3, stride), (outputs, 1, 1)] if inner else [(outputs, 3, stride), (outputs, 3, 1)]
+        )
+        for i, (channels, kernel, step) in enumerate(plan, 1):
+            grouped = groups if inner and kernel == 3 else 1
+            convolution = nn.Conv2d(inputs, channels or 0, kernel, step, kernel // 2, groups=grouped, bias=False)
+            self.add_module(f"conv{i}", convolution)
+            self.add_module(f"bn{i}", nn.BatchNorm2d(channels or 0))
+            inputs = channels or 0
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = _stage(32, 64, blocks=1)
-        self.layer2 = _stage(64, 128, blocks=4)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.downsample = shortcut
+
+    @property
+    def norms(self) -> list[nn.BatchNorm2d]:
+        return [module for module in self.children() if isinstance(module, nn.BatchNorm2d)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for i in range(1, len(self.norms) + 1):
+            y = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(self.relu(y) if i > 1 else y))
+        sums: Tensor = self.relu(y + (x if self.downsample is None else self.downsample(x)))
+        return sums
 
 
-def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
-    shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=2, bias=False), nn.BatchNorm2d(outputs))
-    first = resnet.BasicBlock(inputs, outputs, stride=2, downsample=shortcut)
-    return nn.Sequential(first, *(resnet.BasicBlock(outputs, outputs) for _ in range(blocks - 1)))
+def _stage(
+    inputs: int, outputs: int, blocks: int, stride: int, inner: int | None = None, groups: int = 1
+) -> nn.Sequential:
+    first = Block(inputs, outputs, stride, inner, groups)
+    return nn.Sequential(first, *(Block(outputs, outputs, 1, inner, groups) for _ in range(blocks - 1)))
+
+
+def _start(net: nn.Module) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 class Timm(Backbone):

@@ -8,7 +8,6 @@ import pytest
 import torch
 import torchvision
 from torch import nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from plrc.backbones import Backbone, Encoder, build
 from plrc.registry import BACKBONES
@@ -107,7 +106,7 @@ def test_timms_models_see_images_with_their_own_mean_and_std():
     assert (same.shift == 0).all()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2"])
 def test_torchvisions_weights_give_torchvisions_features(name):
     torch.manual_seed(0)
     theirs = torchvision.models.get_model(name).eval()
@@ -121,16 +120,20 @@ def test_torchvisions_weights_give_torchvisions_features(name):
         torch.testing.assert_close(ours.last_stage(layers(images)), ours(images))
 
 
-@pytest.mark.parametrize("arch", ["tiny", "resnet18", "resnet50"])
-def test_the_blocks_of_a_resnet_start_as_their_shortcuts(arch):
-    """The last BatchNorm γ of each residual block starts at 0 (not in the small net), every other one at 1."""
-    backbone = build(arch)
-    blocks = [module for module in backbone.modules() if isinstance(module, BasicBlock | Bottleneck)]
-    last = {id(block.bn3 if isinstance(block, Bottleneck) else block.bn2) for block in blocks}
-    assert len(last) == {"tiny": 5, "resnet18": 8, "resnet50": 16}[arch]
-    for module in backbone.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert (module.weight == (0.0 if id(module) in last and arch != "tiny" else 1.0)).all()
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d"])
+def test_weights_start_as_torchvisions_do(name):
+    """To the bit: the last BatchNorm γ of each residual block at 0, and the same random numbers."""
+    torch.manual_seed(5)
+    theirs = torchvision.models.get_model(name, zero_init_residual=True).state_dict()
+    after = torch.rand(1)
+    torch.manual_seed(5)
+    ours = build(name).state_dict()
+    assert torch.rand(1) == after
+    assert all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items())
+
+
+def test_the_blocks_of_the_small_net_do_not_start_as_their_shortcuts():
+    assert all((m.weight == 1).all() for m in build("tiny").modules() if isinstance(m, nn.BatchNorm2d))
 
 
 # float64 sums of the weights that seed 3 has always given: an old run's seed gives the same network.
