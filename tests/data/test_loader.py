@@ -256,9 +256,9 @@ def test_where_nothing_can_be_decoded_the_run_stops_and_says_why():
 
 FAILING = """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path.insert(0, {root!r})
 import torch
-from test_loader import CPU, Order, Ramps, config, dataset, make_loader
+from tests.data.test_loader import CPU, Order, Ramps, config, dataset, make_loader
 
 source = Ramps(4, broken_pixels=(0, 1, 2, 3) if {where!r} == "worker" else ())
 batches = iter(make_loader(dataset(source), Order(4, config(epochs=50), 0, 1), 1, CPU))
@@ -270,7 +270,7 @@ raise ValueError("out of memory")
 @pytest.mark.parametrize(("where", "message"), [("worker", "4 files in a row"), ("training", "out of memory")])
 def test_an_error_ends_the_process_and_its_workers(where, message):
     """Not the message alone: a rank that hangs after its error is not seen by torchrun, and holds every other rank."""
-    script = FAILING.format(tests=str(Path(__file__).parent), where=where)
+    script = FAILING.format(root=str(ROOT), where=where)
     with subprocess.Popen(
         [sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:

@@ -11,12 +11,12 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from PIL import Image
-from readback import bar, box_of, labelled, marks, one, panels, picture, pixel, rendered, texts, words
 
 from plrc import figures
 from plrc.figures.grid import UNMATCHED, depth_in_region
 from plrc.figures.style import DIVERGING, LOOK, SEQUENTIAL, region_colours
 from plrc.geometry import Crop, cell_centres, cell_of
+from tests.figures.readback import bar, box_of, labelled, marks, one, panels, picture, pixel, rendered, texts, words
 
 POINT, AWAY = np.array([[0.5, 0.5]]), np.array([[3.0, 3.0]])
 

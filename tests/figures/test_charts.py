@@ -9,10 +9,10 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from readback import box_of, one, rendered, texts, words
 
 from plrc import figures
 from plrc.figures.charts import KINDS, running_mean
+from tests.figures.readback import box_of, one, rendered, texts, words
 
 NAN = float("nan")
 

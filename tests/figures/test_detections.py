@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
-from readback import panels, picture, rendered, texts, words
 
 from plrc import figures
 from plrc.figures import DetectedPicture
+from tests.figures.readback import panels, picture, rendered, texts, words
 
 KINDS = ("right", "false", "excused", "object", "missed", "uncounted")
 

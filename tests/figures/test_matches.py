@@ -11,12 +11,12 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from readback import bar, labelled, one, panels, picture, rendered, words
 
 from plrc import figures
 from plrc.figures.grid import UNMATCHED, enlarge
 from plrc.figures.matches import evenly
 from plrc.figures.style import LOOK, SEQUENTIAL
+from tests.figures.readback import bar, labelled, one, panels, picture, rendered, words
 
 LEFT_IMAGE, RIGHT_IMAGE = picture(40, 60), picture(30, 80)
 START = np.array([[0.1, 0.2], [0.5, 0.5], [0.9, 0.8], [0.3, 0.7]])

@@ -12,11 +12,11 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
-from readback import panels, picture, rendered, texts
-from test_affinity import BOXES, example
-from test_charts import COUNTS, LOST, MANY, MANY_AP, run
 
 from plrc import figures
+from tests.figures.readback import panels, picture, rendered, texts
+from tests.figures.test_affinity import BOXES, example
+from tests.figures.test_charts import COUNTS, LOST, MANY, MANY_AP, run
 
 LONG = "/folder/of/runs/a_very_long_run_name/checkpoints/epoch_0100 ($50$)"
 NOTE = "scene 77, china · layer c3 (demo/last), c5 (random:resnet50) · input's short side 448 · softmax at 0.1"

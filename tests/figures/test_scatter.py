@@ -12,9 +12,9 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox
-from readback import picture, words
 
 from plrc import figures
+from tests.figures.readback import picture, words
 
 XY = np.random.default_rng(0).normal(size=(60, 2))
 LABELS = np.array(["cat", "dog", "owl"])[np.random.default_rng(1).integers(3, size=60)]

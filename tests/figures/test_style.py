@@ -10,10 +10,10 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
-from readback import bar, picture
 
 from plrc import figures
 from plrc.figures.style import DIVERGING, LOOK, SEQUENTIAL, Scale, region_colours, scale_of
+from tests.figures.readback import bar, picture
 
 POINT = np.array([[0.5, 0.5]])
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from fabricated import CASES, FC, KEY, QUERY, WIDTH, at_every_position, mlp, tensors_of, under
 from torch import nn
 
 from plrc.pretrained import CheckpointError
 from plrc.pretrained.build import HeadNotUnderstood, arch_of, build_head, filled, skeleton
 from plrc.pretrained.formats import find
 from plrc.registry import BACKBONES
+from tests.pretrained.fabricated import CASES, FC, KEY, QUERY, WIDTH, at_every_position, mlp, tensors_of, under
 
 
 def built(content: Any, file: str = "dir/some.pth") -> str:

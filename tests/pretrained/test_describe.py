@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fabricated import CASES, FC, QUERY, under
 from PIL import Image
 
 from plrc.checkpoint import save_checkpoint
@@ -19,6 +18,7 @@ from plrc.model import PLRC
 from plrc.pretrained import CheckpointError
 from plrc.pretrained.describe import describe
 from plrc.pretrained.formats import FORMATS, Branch, Format
+from tests.pretrained.fabricated import CASES, FC, QUERY, under
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from fabricated import CASES, IMAGES, KEY, QUERY, alive, at_every_position, maps_of, network, tensors_of
 from torch import nn
 from torchvision.models import resnet18, resnet50, resnext50_32x4d, wide_resnet50_2
 
@@ -22,6 +21,17 @@ from plrc.checkpoint import load_checkpoint, save_checkpoint
 from plrc.config import load_config
 from plrc.model import PLRC
 from plrc.pretrained import Pretrained, load
+from tests.pretrained.fabricated import (
+    CASES,
+    IMAGES,
+    KEY,
+    QUERY,
+    alive,
+    at_every_position,
+    maps_of,
+    network,
+    tensors_of,
+)
 
 FACTS = Path(__file__).resolve().parents[3] / "shared" / "facts"
 

@@ -13,7 +13,7 @@ from plrc.analysis.affinity import prompt
 from plrc.analysis.features import load_encoder
 from plrc.analysis.scores import point_auc
 from plrc.views.images import NamedImage, innermost, open_image
-from views.conftest import affinity, noise, ramp, said, save_on_its_side
+from tests.views.conftest import affinity, noise, ramp, said, save_on_its_side
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 

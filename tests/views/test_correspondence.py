@@ -13,7 +13,7 @@ from plrc.analysis.features import load_encoder, region_numbers
 from plrc.config import load_config
 from plrc.data.loader import view_sampler
 from plrc.views.images import open_image
-from views.conftest import correspondence, noise, ramp, said
+from tests.views.conftest import correspondence, noise, ramp, said
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 

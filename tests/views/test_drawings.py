@@ -18,7 +18,7 @@ from plrc.registry import Entry
 from plrc.views import Drawing, digest, draw, read_recipe, replay
 from plrc.views import affinity as view
 from plrc.views.images import _data_set
-from views.conftest import affinity, noise
+from tests.views.conftest import affinity, noise
 
 TINY = "random:tiny"
 

@@ -12,7 +12,7 @@ import torch
 from plrc.analysis.embedding import gather, label_purity, neighbours_kept
 from plrc.analysis.features import load_encoder
 from plrc.views.images import open_image
-from views.conftest import embedding, noise, said
+from tests.views.conftest import embedding, noise, said
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 

@@ -12,7 +12,7 @@ from plrc.analysis.embedding import load_basis, to_rgb
 from plrc.analysis.features import load_encoder
 from plrc.views import feature_colours, session
 from plrc.views.images import open_image
-from views.conftest import colours, said, segments
+from tests.views.conftest import colours, said, segments
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 

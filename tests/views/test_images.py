@@ -23,7 +23,7 @@ from plrc.views.images import (
     region_raster,
     spread,
 )
-from views.conftest import noise, ramp, save_on_its_side
+from tests.views.conftest import noise, ramp, save_on_its_side
 
 
 def test_samples_are_photographs_that_are_always_at_hand():

@@ -13,7 +13,7 @@ from PIL import Image
 
 from plrc.views import replay
 from plrc.views.run import affinity_pictures, duration, nearest, read_run
-from views.conftest import draw_run
+from tests.views.conftest import draw_run
 
 SETTINGS = {
     "epochs": 10, "batch_size": 32, "weight_image": 0.7, "weight_point": 0.3, "weight_affinity": 0.5,

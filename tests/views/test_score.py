@@ -12,7 +12,7 @@ from PIL import Image
 from plrc.analysis.scores import bootstrap
 from plrc.queries import Scores
 from plrc.views import Session, replay
-from views.conftest import scores
+from tests.views.conftest import scores
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 

@@ -14,7 +14,7 @@ from plrc.checkpoint import save_checkpoint
 from plrc.model import PLRC
 from plrc.queries import Query
 from plrc.views import Session
-from views.conftest import affinity, correspondence, noise
+from tests.views.conftest import affinity, correspondence, noise
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 
@@ -42,7 +42,7 @@ def test_what_makes_another_map_is_encoded(how):
     assert session.encoded == 2
 
 
-def test_drawings_are_those_of_no_desk():
+def test_drawings_are_those_without_a_session():
     session = Session(megabytes=50)
     for _ in range(2):
         for draw in (affinity, correspondence):
@@ -51,7 +51,7 @@ def test_drawings_are_those_of_no_desk():
     assert session.encoded == 2 * 3  # the picture and its two views, by each network
 
 
-def test_nothing_is_kept_unminus_asked_for():
+def test_nothing_is_kept_unless_asked_for():
     session = Session()
     ask(session)
     assert session.kept == 0
