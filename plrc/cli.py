@@ -18,13 +18,26 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from plrc import cli_detect, config
-from plrc.options import Parser, add_arguments, given
+from plrc import config
+from plrc.detection import config as detection
+from plrc.options import Options, Parser, add_arguments, given
 from plrc.queries import CHECKPOINT, VIEWS, Query
 
 Handler = Callable[[argparse.Namespace], int | None]
 FORMATS = ("png", "pdf", "svg")
 _EVERY = 15.0  # seconds between two lines of progress where there is no terminal
+_DETECTION: dict[str, tuple[type[Options], tuple[str, str], str]] = {
+    "detect eval": (
+        detection.DetectEval,
+        ("plrc.detection.evaluate", "detect_eval"),
+        "measure a detector, or a file of results alone",
+    ),
+    "detect convert": (
+        detection.DetectConvert,
+        ("plrc.detection.files", "detect_convert"),
+        "write a detector or a backbone for Detectron2, or a detector back",
+    ),
+}
 _SMALLER = {
     "train": "--batch-size",
     "detect": "--batch-size, or smaller images with --short-sides or --short-side",
@@ -66,11 +79,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, handler: Handler, help: str) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = commands.add_parser(
-            name, help=help, description=help[0].upper() + help[1:] + ".", add_help=name != "app"
+    def command(name: str, handler: Handler, help: str, among: Any = commands) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = among.add_parser(
+            name.split()[-1], help=help, description=help[0].upper() + help[1:] + ".", add_help=name != "app"
         )
-        parser.set_defaults(handler=handler)
+        parser.set_defaults(handler=handler, command=name)
         return parser
 
     for name, view in VIEWS.items():
@@ -91,10 +104,18 @@ def build_parser() -> argparse.ArgumentParser:
     for parser in (info, export):
         parser.add_argument("--branch", help=Query.__dataclass_fields__["branch"].metadata["help"])
 
-    train = command("train", _train, "pre-train on unlabelled images; with torchrun: torchrun … -m plrc train …")
-    train.epilog = "Defaults are those of the imagenet preset, with the source of each where it is not ours."
+    run = "; with several processes: torchrun --nproc_per_node=8 -m plrc"
+    train = command("train", _train, f"pre-train on unlabelled images{run} train …")
     config.add_run_arguments(train, config.Config, config.PRESETS, "imagenet")
-    cli_detect.add_commands(commands)
+    about = "train, measure and convert object detectors"
+    detect = commands.add_parser("detect", help=about, description=f"{about.capitalize()}.")
+    detecting = detect.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    train = command(
+        "detect train", _train_detector, f"fine-tune a detector, and evaluate it{run} detect train …", detecting
+    )
+    config.add_run_arguments(train, detection.FinetuneConfig, detection.PRESETS, "voc-c4-24k")
+    for name, (kind, _, help) in _DETECTION.items():
+        add_arguments(command(name, _detect, help, detecting), kind)
     command("app", _app, "the workbench in a browser")
     return top
 
@@ -184,6 +205,20 @@ def _train(o: argparse.Namespace) -> int:
     from plrc.train import pretrain
 
     return pretrain(run)
+
+
+def _train_detector(o: argparse.Namespace) -> int:
+    run = config.read_run_arguments(o, detection.FinetuneConfig, detection.PRESETS)
+    from plrc.detection.train import finetune
+
+    return finetune(run)
+
+
+def _detect(o: argparse.Namespace) -> None:
+    kind, (module, name), _ = _DETECTION[o.command]
+    query = kind(**given(kind, o))
+    if lines := getattr(import_module(module), name)(query):
+        print("\n".join(lines))
 
 
 def _app(o: argparse.Namespace) -> int:

@@ -108,8 +108,9 @@ def option(
         low, high, above: range of a number, or of each number of a tuple: ``low ≤ x ≤ high``, ``above < x``.
         choices: what a text, or each text of a tuple, or each name of a table must be one of; a registry, too.
         source: where the default comes from. resumable: a resumed run may have another value.
-        each: the flag of one member of a tuple, to be repeated (``--point 0.4,0.6 --point 0.1,0.2``); without it a
-            tuple's members stand behind one flag. path: of a file or folder, whose ``~`` is the home folder.
+        each: the flag, if it is not the field's name; of a tuple's member, to be repeated (``--point 0.4,0.6 --point
+            0.1,0.2``): without it a tuple's members stand behind one flag. path: of a file or folder, whose ``~`` is
+            the home folder.
         positional: without a flag on the command line.
     """
     metadata = {"help": help, "unit": unit, "low": low, "high": high, "above": above, "choices": choices}
@@ -219,7 +220,7 @@ def add_arguments(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
         if isinstance(about["choices"], tuple) and about["choices"]:
             how["metavar"] = "{" + ",".join(about["choices"]) + "}"
         how["type"] = _reader(member)
-        if about["each"]:
+        if about["each"] and count != 1:
             how["action"] = "append"
         elif count != 1:
             how["nargs"] = count or "+"

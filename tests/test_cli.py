@@ -39,6 +39,7 @@ def noise(width, height, seed=0):
 def place(tmp_path, monkeypatch):
     """A working folder with pictures, one of which lies on its side, and a data set with masks."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("plrc.cli._EVERY", 1e9)  # on a busy machine, too
     (tmp_path / "photos").mkdir()
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -159,7 +160,7 @@ def test_a_broken_picture_of_a_folder_is_named_and_passed_over(place, caplog):
     with caplog.at_level(logging.WARNING):
         assert main(["affinity", "photos", *NETWORK, "--out", "x"]) == 0
     assert "photos: left out 1 images that cannot be decoded: broken.png" in caplog.text
-    assert [row["picture"] for row in table("x.csv")] == ["photos/a.png", "photos/b.jpg"]
+    assert [row["image"] for row in table("x.csv")] == ["photos/a.png", "photos/b.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,7 @@ def test_formats(place, words, files):
 
 FAILURES = {
     "no such picture": (["affinity", "gone.png"], r"gone\.png: there is no such file; give an image, a folder"),
-    "an empty folder": (["embed", "empty"], r"empty holds no data set: looked for images/ and masks/"),
+    "an empty folder": (["embed", "empty"], r"empty holds no data set: looked for .*images/ and masks/"),
     "no such data set": (["score", "gone"], r"gone does not exist: give a data set's folder or 'scenes:N'"),
     "no such layer": (["affinity", "photos", "--layer", "c9"], r"random:tiny has no layer 'c9': it has c2, c3, proj"),
     "no such device": (
@@ -184,9 +185,9 @@ FAILURES = {
         r"--device cuda cannot be used here \(.+\): leave it",
     ),
     "no device at all": (["score", "data", "--device", "toaster"], r"--device toaster cannot be used here"),
-    "an old recipe": (["replay", "old.json"], r"old\\.json is a recipe of version 1, and .* version 2: draw it anew"),
+    "an old recipe": (["replay", "old.json"], r"old.json is a recipe of version 1, and .* version 2: draw it anew"),
     "a number out of range": (["embed", "photos", "--clusters", "-1"], r"--clusters must be at least 0, not -1"),
-    "a run that is none": (["run", "photos"], r"photos/log\\.jsonl: there is no such file; name a run folder"),
+    "a run that is none": (["run", "photos"], r"photos/log.jsonl: there is no such file; name a run folder"),
     "no such regions": (
         ["correspond", "scenes#1", "--regions", "knots"],
         r"--regions 'knots' is not known: write grid:N, superpixels:K, masks:DIR or objects",
@@ -316,7 +317,7 @@ def test_score(place, capsys):
     assert "| layer |  | c2 | c2 | – | – | – |" in (place / "out/s.md").read_text(encoding="utf-8")
     assert said.err == ""
     assert lines[-2:] == [
-        "data: 3 pictures with masks (images/, masks/)",
+        "data: 3 images with masks (images/, masks/)",
         "not scored: PCK (no keypoints); k-NN (fewer than two class folders)",
     ]
     assert {file.name for file in (place / "out").iterdir()} == {
@@ -342,7 +343,7 @@ def test_score_takes_some_of_the_scenes(place, capsys):
     assert main(["score", "scenes:4", "--most", "2", *NETWORK]) == 0
     names = sorted(file.name for file in (place / "runs/look").iterdir())
     assert names == [f"score.{end}" for end in ("csv", "json", "md", "npz", "png")]
-    assert "\nscenes:4: 2 of 4 pictures with masks (rendered)\n" in capsys.readouterr().out
+    assert "\nscenes:4: 2 of 4 images with masks (rendered)\n" in capsys.readouterr().out
     rows = table("runs/look/score.csv")
     assert {(row["n"], row["limit"]) for row in rows if row["measure"] == "region purity"} == {("2", "2")}
 
@@ -358,7 +359,7 @@ def test_an_interrupted_score_is_kept(place, capsys, monkeypatch):
     monkeypatch.setattr(Scenes, "load", interrupted)
     assert main(["score", "scenes:3", *NETWORK, "--out", "s"]) == 130
     said = capsys.readouterr()
-    assert "\nscenes:3 (interrupted after 1 pictures)" in said.out
+    assert "\nscenes:3 (interrupted after 1 images)" in said.out
     assert said.err.endswith("plrc: interrupted\n")
     assert json.loads((place / "s.json").read_text())["interrupted_after"] == 1
     assert signal.getsignal(signal.SIGINT) is before
@@ -379,8 +380,8 @@ def test_a_score_is_replayed(place, capsys):
     (place / "data/masks/p0.png").replace(place / "data/masks/p1.png")
     assert main(["replay", "s.json"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("plrc replay: not the same as s.json: data is not the same as then; the array pictures of")
-    assert "a line is 'data: 2 pictures with masks (images/, masks/)' now" in said
+    assert said.startswith("plrc replay: not the same as s.json: data is not the same as then; the array images of")
+    assert "a line is 'data: 2 images with masks (images/, masks/)' now" in said
 
 
 def test_who_looks_sees_a_bar(place, capsys, monkeypatch):
