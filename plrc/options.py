@@ -379,7 +379,8 @@ def _plain(value: Any) -> Any:
 
 def _shown(value: Any) -> str:
     several = isinstance(value, tuple | list) and not isinstance(value, Size | Point)
-    return " ".join(map(str, value)) if several else str(value)
+    text = " ".join(map(str, value)) if several else str(value)
+    return text if len(text) < 80 else f"{text[:77]}…"
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:

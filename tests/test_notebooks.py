@@ -10,10 +10,10 @@ import shutil
 import subprocess
 import sys
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 if not os.environ.get("CI"):
@@ -22,11 +22,11 @@ if not os.environ.get("CI"):
 import nbformat
 from nbconvert import HTMLExporter
 
-import plrc
-from notebooks.clicking import Click, click
+from notebooks.clicking import Click
 from notebooks.execute import WIDGET, clean, execute
-from plrc.analysis import DenseEncoder
-from plrc.views import open_image
+from plrc.options import Point
+from plrc.queries import Affinity
+from plrc.views import draw
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -130,14 +130,11 @@ def test_runs_from_a_fresh_clone(file, clone):
 # --------------------------------------------------------------------------------------------------------- the widget
 
 
-@pytest.fixture(scope="module")
-def networks() -> list[DenseEncoder]:
-    return [plrc.load_encoder("plrc:tiny"), plrc.load_encoder("random:resnet18")]
-
-
 @pytest.fixture
-def widget(networks) -> Click:
-    return click(open_image("scenes#12").image, networks, size=128)
+def widget() -> Click:
+    return Click(
+        Affinity(images=["scenes#12"], checkpoints=["plrc:tiny", "random:resnet18"], size=128, points=[(0.5, 0.5)])
+    )
 
 
 def ask(widget: Click, *points: tuple[float, float, int]) -> None:
@@ -157,61 +154,39 @@ def test_a_click_is_answered_by_every_network_with_a_peak_in_its_cell(widget):
         peak = max(range(h * w), key=lambda i: cells["values"][i])
         assert divmod(peak, w) == (int(0.62 * h), int(0.71 * w))
         low, high = min(cells["values"]), max(cells["values"])
-        assert panel["caption"] == f"{low:.2f} to {high:.2f}".replace("-", "−")
-        assert (panel["scale"]["low"], panel["scale"]["high"]) == (-1, 1)
+        assert re.match(rf"AUC 0...|{low:.2f} to {high:.2f}".replace("-", "−"), panel["caption"])
+        assert panel["scale"] == answers[0]["scale"]  # one for all, so that they can be compared
     assert widget.scene["points"] == [{"x": 0.71, "y": 0.62, "negative": False}]
 
 
-def test_no_network_runs_for_a_click(widget, networks):
-    runs = []
-    hooks = [network.backbone.register_forward_pre_hook(lambda *_: runs.append(1)) for network in networks]
-    hooks += [network.backbone.conv1.register_forward_pre_hook(lambda *_: runs.append(1)) for network in networks]
-    try:
-        ask(widget, (0.2, 0.3, 1))
-        assert not runs
-        click(open_image("scenes#12").image, networks, size=64)
-        assert runs  # else the hooks tell nothing
-    finally:
-        for hook in hooks:
-            hook.remove()
+def test_no_network_runs_for_a_click(widget):
+    before = widget._session.encoded
+    ask(widget, (0.2, 0.3, 1))
+    assert widget._session.encoded == before == 2  # an image by two networks
 
 
-def test_points_are_all_asked_at_once(widget):
+def test_points_are_one_query_that_its_drawing_answers(widget):
     ask(widget, (0.2, 0.3, 1), (0.6, 0.3, 1), (0.9, 0.9, -1))
-    assert widget.points == [[0.2, 0.3, 1], [0.6, 0.3, 1], [0.9, 0.9, -1]]
-    assert widget.scene["points"][2] == {"x": 0.9, "y": 0.9, "negative": True}
-    fmap = widget.fmaps["plrc:tiny"]
-    expected = plrc.analysis.prompt(fmap, torch.tensor([[0.2, 0.3], [0.6, 0.3]]), torch.tensor([[0.9, 0.9]]))
-    torch.testing.assert_close(widget.maps["plrc:tiny"], expected)
+    assert widget.query.points == (Point(0.2, 0.3), Point(0.6, 0.3))
+    assert widget.query.negatives == (Point(0.9, 0.9),)
+    assert widget.scene["points"][2] == pytest.approx({"x": 0.9, "y": 0.9, "negative": True})
     assert widget.scene["panels"][1]["scale"]["quantity"] == "positive − negative"
-    assert widget.scene["panels"][1]["scale"]["low"] == -2
-    ask(widget)
-    assert widget.points == []
-    assert [panel["map"] for panel in widget.scene["panels"]] == [None] * 3  # nothing moves on the page
-    assert "image/png" not in widget._repr_mimebundle_()[0]
-    with pytest.raises(ValueError, match="without a point"):
-        widget.figure()
-
-
-def test_negative_points_alone_ask_nothing(widget):
-    ask(widget, (0.5, 0.5, -1))
-    assert widget.maps == {}
-    assert widget.scene["points"] == [{"x": 0.5, "y": 0.5, "negative": True}]
-
-
-def test_a_range_of_its_own(widget):
-    widget.auto_range = True
-    scales = [panel["scale"] for panel in widget.scene["panels"][1:]]
-    values = torch.cat([values.flatten() for values in widget.maps.values()])
-    assert [scales[0][end] for end in ("low", "high")] == pytest.approx([float(values.min()), float(values.max())])
-    assert scales[0] == scales[1]  # one for all, so that they can be compared
+    alone = draw(replace(widget.query, together=True))
+    assert widget.drawing.recipe() == alone.recipe()
+    widget.query = replace(widget.query, colour_range="full", negatives=())
+    assert (widget.drawing.scale.low, widget.drawing.scale.high) == (-1, 1)
+    ask(widget)  # all taken back: the object's innermost point stands
+    assert widget.query.points == ()
+    assert len(widget.scene["points"]) == 1
+    with pytest.raises(ValueError, match="one image is clicked, not 2: name one"):
+        Click(Affinity(images=["scenes:2"], size=64))
 
 
 def test_a_picture_stands_beside_the_widget(widget):
     bundle, _ = widget._repr_mimebundle_()
     assert WIDGET in bundle
     assert Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).width > 300
-    assert repr(widget) == "Click(a picture of 160 × 128 pixels by plrc:tiny, random:resnet18)"
+    assert repr(widget) == "Click(scenes#12 by plrc:tiny, random:resnet18)"
 
 
 def test_what_is_written_back_has_the_picture_and_no_view_of_a_kernel_that_is_gone(widget):

@@ -315,21 +315,21 @@ def test_of_a_softmax_half_is_where_half_of_it_lies(seeing, tmp_path):
 def test_headings_and_the_foot_say_what_is_drawn(photos):
     picture = str(photos / "b.jpg")
 
-    def said(*checkpoints, **how):
+    def texts(*checkpoints, **how):
         return said(affinity([picture], checkpoints, size=64, **how))
 
-    assert "b · layer c3, input 96 × 64" in said(TINY)
-    head = said(TINY, layer="projector")
+    assert "b · layer c3, input 96 × 64" in texts(TINY)
+    head = texts(TINY, layer="projector")
     assert any(text.startswith(f"{TINY}, projector: ") for text in head)
     assert "b · layer projector, input 96 × 64" in head
-    assert {f"{TINY}, c2", f"{OTHER}, c2"} <= said(TINY, OTHER, layer="c2")
-    assert f"b · layer c3 ({TINY}), c5 ({COARSE}), input 96 × 64" in said(TINY, COARSE)
-    assert "b · layer c3, input 96 × 64 · softmax at temperature 0.25" in said(TINY, temperature=0.25)
+    assert {f"{TINY}, c2", f"{OTHER}, c2"} <= texts(TINY, OTHER, layer="c2")
+    assert f"b · layer c3 ({TINY}), c5 ({COARSE}), input 96 × 64" in texts(TINY, COARSE)
+    assert "b · layer c3, input 96 × 64 · softmax at temperature 0.25" in texts(TINY, temperature=0.25)
     two, off = [[0.1, 0.1], [0.2, 0.2]], [[0.9, 0.9], [0.8, 0.8], [0.7, 0.7]]
-    assert "b · layer c3, input 96 × 64" in said(TINY, points=two)
-    assert "b · layer c3, input 96 × 64 · maximum over 2 points" in said(TINY, points=two, together=True)
+    assert "b · layer c3, input 96 × 64" in texts(TINY, points=two)
+    assert "b · layer c3, input 96 × 64 · maximum over 2 points" in texts(TINY, points=two, together=True)
     merged = "maximum over 2 points minus that over 3 negative ones"
-    assert f"b · layer c3, input 96 × 64 · {merged}" in said(TINY, points=two, negatives=off)
+    assert f"b · layer c3, input 96 × 64 · {merged}" in texts(TINY, points=two, negatives=off)
     several = affinity([str(photos / name) for name in ("a.png", "b.jpg")], [TINY], size=64)
     assert "a, b · layer c3, input's short side 64" in said(several)
 
