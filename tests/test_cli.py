@@ -218,10 +218,11 @@ def test_bad_input_is_one_sentence(place, capsys, what):
     (place / "broken.png").write_text("no picture")
     (place / "empty").mkdir()
     (place / "old.json").write_text('{"format": "plrc recipe", "version": 1}')
+    if words[0] in VIEWS:
+        words = words if "--out" in words else [*words, "--out", "x"]
     if words[0] in VIEWS and words[0] != "run":
         words = words if "--checkpoint" in words else [*words, "--checkpoint", TINY]
         words = words if "--size" in words else [*words, "--size", "64"]
-        words = words if "--out" in words else [*words, "--out", "x"]
     before = sorted(place.rglob("*"))
     assert main(words) == 2
     said = capsys.readouterr()
@@ -339,15 +340,6 @@ def test_score(place, capsys):
     assert content["networks"][OTHER].items() >= {"checkpoint": OTHER, "layer": "c2", "arch": "tiny"}.items()
 
 
-def test_score_takes_some_of_the_scenes(place, capsys):
-    assert main(["score", "scenes:4", "--most", "2", *NETWORK]) == 0
-    names = sorted(file.name for file in (place / "runs/look").iterdir())
-    assert names == [f"score.{end}" for end in ("csv", "json", "md", "npz", "png")]
-    assert "\nscenes:4: 2 of 4 images with masks (rendered)\n" in capsys.readouterr().out
-    rows = table("runs/look/score.csv")
-    assert {(row["n"], row["limit"]) for row in rows if row["measure"] == "region purity"} == {("2", "2")}
-
-
 def test_an_interrupted_score_is_kept(place, capsys, monkeypatch):
     """Ctrl-C during the first picture."""
     load, before = Scenes.load, signal.getsignal(signal.SIGINT)
@@ -367,21 +359,6 @@ def test_an_interrupted_score_is_kept(place, capsys, monkeypatch):
     monkeypatch.chdir(place)
     assert main(["replay", "s.json"]) == 0  # what there was until then
     assert "all 24 arrays are those of s.json" in capsys.readouterr().out
-
-
-def test_a_score_is_replayed(place, capsys):
-    assert main(["score", "data", *BOTH, "--out", "s"]) == 0
-    capsys.readouterr()
-    assert main(["replay", "s.json"]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("written: s-replayed.png, s-replayed.npz, s-replayed.json, s-replayed.csv, s-replayed.md\n")
-    assert out.endswith("all 35 arrays are those of s.json, to the last bit\n")
-    assert (place / "s-replayed.npz").read_bytes() == (place / "s.npz").read_bytes()
-    (place / "data/masks/p0.png").replace(place / "data/masks/p1.png")
-    assert main(["replay", "s.json"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("plrc replay: not the same as s.json: data is not the same as then; the array images of")
-    assert "a line is 'data: 2 images with masks (images/, masks/)' now" in said
 
 
 def test_who_looks_sees_a_bar(place, capsys, monkeypatch):
@@ -427,7 +404,7 @@ def test_no_display_and_no_home_is_needed(place):
     code = f"import sys; from plrc.cli import main; sys.exit(main({words}))"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    assert (done.stderr, (place / "x.png").exists()) == ("", True)
+    assert (place / "x.png").exists()
 
 
 @pytest.mark.parametrize("command", ["affinity photos/a.png", "embed data", "score data"])

@@ -36,15 +36,6 @@ def test_the_map_peaks_in_the_cell_that_was_pointed_at(seeing, tmp_path, size):
         assert drawing.arrays[f"positive {i}"] == pytest.approx(np.array([[x, y]]))
 
 
-def test_pixels_and_shares_are_the_same_point(tmp_path):
-    noise(64, 64).save(tmp_path / "p.png")
-    shares, pixels = (
-        affinity([str(tmp_path / "p.png")], [TINY], [point], size=64).arrays
-        for point in ([0.5, 0.25], [32.0, 16.0, "px"])
-    )
-    assert all(np.array_equal(shares[name], pixels[name]) for name in shares)
-
-
 def test_pixels_are_those_of_the_upright_picture(seeing, tmp_path):
     save_on_its_side(ramp(48, 96), tmp_path / "side.jpg")
     drawing = affinity([str(tmp_path / "side.jpg")], ["any"], [[40.0, 12.0, "px"]], size=48)
@@ -223,14 +214,6 @@ def test_a_finer_map_of_another_layer():
     assert not any("×2" in text for text in said(affinity(["scenes#3"], [TINY, OTHER], size=64)))
 
 
-def test_an_exact_size(tmp_path):
-    noise(96, 64).save(tmp_path / "p.png")
-    drawing = affinity([str(tmp_path / "p.png")], [TINY], size=[80, 64])
-    fmap = load_encoder(TINY).features(noise(96, 64), size=(80, 64))
-    assert drawing.arrays[f"{TINY} 0"].shape == fmap.shape == (8, 10)
-    assert drawing.query.to_dict()["size"] == [80, 64]
-
-
 def test_a_long_folder_is_all_in_the_table_and_in_part_on_the_sheet(seeing, tmp_path):
     for i in range(15):
         ramp(16, 16).save(tmp_path / f"{i:02}.png")
@@ -285,21 +268,6 @@ def test_softmax_maps_of_different_strides_can_be_compared(photos):
     values = cold.arrays[f"{COARSE} − {TINY} 0"]
     assert values.min() < -0.02 < 0.02 < values.max()
     assert abs(values.mean()) < 0.1 * values.max()
-
-
-def test_the_bar_says_that_a_softmax_is_a_density(photos):
-    picture = str(photos / "b.jpg")
-    soft = affinity([picture], [TINY, OTHER], temperature=0.1, size=64)
-    assert soft.scale.quantity == "density (even: 1)"
-    values = np.concatenate([soft.arrays[f"{name} 0"].ravel() for name in (TINY, OTHER)])
-    assert (soft.scale.low, soft.scale.high) == pytest.approx((values.min(), values.max()))
-    assert "density (even: 1)" in said(soft)
-    negatives = affinity([picture], [TINY], [[0.1, 0.1]], [[0.9, 0.9]], temperature=0.1, size=64)
-    assert negatives.scale.quantity == "density (even: 1)"  # and not positive − negative
-    difference = affinity([picture], [TINY, OTHER], temperature=0.1, difference=True, size=64)
-    assert difference.scale.quantity == "density difference"
-    assert difference.scale.low == -difference.scale.high
-    assert affinity([picture], [TINY], size=64).scale.quantity == "cosine"
 
 
 def test_of_a_softmax_half_is_where_half_of_it_lies(seeing, tmp_path):

@@ -182,18 +182,6 @@ def test_chance_is_of_the_matches_that_are_kept():
     assert "cycle" not in mutual.lines[0]
 
 
-def test_headings_say_that_maps_are_finer():
-    def headings(*networks, **how):
-        return said(correspondence(["scenes#3"], networks, size=64, **how))
-
-    assert "view 1, shifted ×2" in headings(TINY, finer="shifted")
-    assert "view 1, upscaled ×2" in headings(TINY, finer="upscaled", regions="grid:2")
-    assert "view 1" in headings(TINY)
-    assert {f"{name}, shifted ×2" for name in (TINY, OTHER)} <= {
-        " ".join(text.split()) for text in headings(TINY, OTHER, finer="shifted")
-    }
-
-
 def test_masks_of_a_folder_are_inputs(masked):
     data = masked()
     specs, regions = [f"{data}#0", f"{data}#1"], f"masks:{data / 'masks'}"
@@ -256,16 +244,6 @@ def test_the_figure_of_regions_counts_and_marks_those_that_are_kept(keep):
     assert headline.startswith(f"{row['right']} of {row['visible']} regions find themselves")
     assert any(text.endswith(f"{row['matches']} of {row['asked']} matches are kept") for text in said(part))
     assert not any("are kept" in text for text in said(whole))
-
-
-def test_of_two_pictures_too():
-    drawing = correspondence(["scenes#3"], [TINY], "scenes#4", regions="grid:3", size=64, ratio=0.8)
-    whole = correspondence(["scenes#3"], [TINY], "scenes#4", regions="grid:3", size=64)
-    arrays = {name.removeprefix(f"{TINY} "): values for name, values in whole.arrays.items()}
-    kept = arrays["ratio"] < 0.8
-    assert 0 < (kept & arrays["mutual"]).sum() < arrays["mutual"].sum()
-    assert f"{(kept & arrays['mutual']).sum()} of 9 regions have a mutual best match" in said(drawing)
-    assert marked(drawing.figure) == np.flatnonzero(kept).tolist()
 
 
 def test_unlike_tasks_have_their_own_chance_under_them():

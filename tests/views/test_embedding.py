@@ -210,14 +210,6 @@ def test_points_are_the_same_for_all_networks(monkeypatch):
         embedding(["scenes#3"], [TINY, "random:resnet18"], "points", "pca", size=64)
 
 
-def test_finer_maps_are_said_to_be():
-    drawing = embedding(["scenes#3"], [TINY, OTHER], method="pca", size=64, finer="shifted")
-    texts = said(drawing)
-    assert {f"{TINY}, shifted ×2", f"{OTHER}, shifted ×2"} <= texts
-    assert any(text.startswith("neighbours kept") for text in texts)
-    assert any(text.startswith("PC 1") for text in texts)
-
-
 def test_the_foot_says_how_the_plane_was_made():
     drawing = embedding(["scenes#3"], [TINY], regions="grid:3", size=64, seed=4, perplexity=2.0, layer="c2")
     (foot,) = [text for text in said(drawing) if text.startswith("t-SNE (openTSNE")]

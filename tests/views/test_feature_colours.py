@@ -126,19 +126,6 @@ def test_a_basis_of_another_network_is_refused(tmp_path):
         colours(["scenes#3"], [TINY], basis=file, size=64)
 
 
-@pytest.mark.parametrize("draw", [colours, segments])
-def test_finer_maps_are_said_to_be(draw):
-    drawing = draw(["scenes#3"], [TINY, OTHER], size=64, finer="upscaled")
-    for name in (TINY, OTHER):
-        assert any(text.startswith(f"{name}, upscaled ×2") for text in said(drawing))
-
-
-def test_the_sheet_says_what_it_leaves_out():
-    drawing = colours([f"scenes#{i}" for i in range(25)], [TINY], size=32)
-    assert drawing.part == "24 of 25 images"
-    assert len(drawing.rows) == 25
-
-
 @pytest.mark.parametrize(
     ("draw", "how"),
     [

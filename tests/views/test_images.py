@@ -13,7 +13,6 @@ from PIL import Image
 from plrc.data.scenes import Scenes
 from plrc.options import Point
 from plrc.views.images import (
-    SAMPLES,
     innermost,
     largest,
     list_images,
@@ -24,21 +23,6 @@ from plrc.views.images import (
     spread,
 )
 from tests.views.conftest import noise, ramp, save_on_its_side
-
-
-def test_samples_are_photographs_that_are_always_at_hand():
-    pictures = [open_image(spec) for spec in SAMPLES]
-    assert [picture.image.size for picture in pictures] == [(640, 427)] * 2
-    assert [picture.name for picture in pictures] == ["china", "flower"]
-
-
-def test_a_file(photos):
-    picture = open_image(str(photos / "b.jpg"))
-    assert (picture.name, picture.spec) == ("b", str(photos / "b.jpg"))
-    assert picture.image.size == (96, 64)
-    assert picture.pixels.shape == (64, 96, 3)
-    assert picture.masks is None
-    assert picture.classes is None
 
 
 def test_a_file_on_its_side_stands_upright(tmp_path):
@@ -153,10 +137,6 @@ def test_the_innermost_point_lies_deepest_in_the_largest_object():
     assert 60.5 / 100 <= x <= 80.5 / 100
 
 
-def test_an_object_that_fills_the_picture_is_deepest_in_its_middle():
-    assert innermost(np.ones((5, 9), bool))[1] == pytest.approx(0.5)
-
-
 def test_points_as_shares_and_as_pixels(tmp_path):
     noise(80, 40).save(tmp_path / "wide.png")
     picture = open_image(str(tmp_path / "wide.png"))
@@ -248,16 +228,3 @@ def test_superpixels_are_those_of_the_pixels(tmp_path, monkeypatch):
         rasters.append(region_raster(open_image(str(tmp_path / "p.png")), "superpixels:6"))
     assert not torch.equal(*rasters)
     assert len(list((tmp_path / "cache").rglob("*.png"))) == 2
-
-
-def test_a_damaged_picture_is_one_sentence_with_a_remedy(tmp_path):
-    whole = tmp_path / "whole.png"
-    noise(64, 64).save(whole)
-    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:-2000])
-    (tmp_path / "empty.png").write_bytes(b"")
-    for name, reason in (("cut", "the image file is truncated"), ("empty", "the file is empty")):
-        with pytest.raises(ValueError, match="cannot be shown") as caught:
-            open_image(str(tmp_path / f"{name}.png"))
-        assert str(caught.value) == (
-            f"{tmp_path}/{name}.png cannot be shown: {reason}; give another image, or a whole copy of this one"
-        )

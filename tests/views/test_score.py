@@ -50,28 +50,6 @@ def test_a_reader_can_compare_two_networks_in_pairs(data):
         assert bootstrap(values[1]) == b
 
 
-def test_files(data, tmp_path):
-    drawing = scores(data, [TINY], size=64)
-    files = drawing.save(tmp_path / "out" / "s", ["png", "pdf"])
-    assert [file.name for file in files] == ["s.png", "s.pdf", "s.npz", "s.json", "s.csv", "s.md"]
-    assert sorted(files) == sorted((tmp_path / "out").iterdir())
-    with np.load(files[2]) as stored:
-        assert stored.keys() == drawing.arrays.keys()
-    content = json.loads(files[3].read_text(encoding="utf-8"))
-    auc = drawing.table.rows["distance-matched AUC"][0]
-    assert content["rows"]["distance-matched AUC"][TINY] == vars(auc)
-    assert (content["format"], content["view"], content["layout"]) == (
-        "plrc recipe", "score", "with masks (images/, masks/)",
-    )  # fmt: skip
-    with files[4].open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    assert [(row["measure"], row["column"], float(row["mean"]), row["n"]) for row in rows[:1]] == [
-        ("distance-matched AUC", TINY, auc.mean, "3")
-    ]
-    assert rows[-1].items() >= {"measure": "seconds an image", "low": "", "high": "", "n": "", "data": data}.items()
-    assert files[5].read_text(encoding="utf-8") == drawing.table.to_markdown() + "\n"
-
-
 def test_one_picture_is_written_without_an_interval(data, tmp_path):
     files = scores(data, [TINY], size=64, most=1).save(tmp_path / "s")
     content = json.loads(files[2].read_text(encoding="utf-8"))
