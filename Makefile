@@ -25,7 +25,7 @@ demo: $(VENV)/.installed-core
 	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node=2 train_ddp.py --preset demo --out runs/demo --resume auto
 
 app: $(VENV)/.installed-app
-	$(BIN)/python -m app $(ARGS)
+	$(BIN)/python -m plrc app $(ARGS)
 
 lab: $(VENV)/.installed-notebooks
 	$(BIN)/jupyter lab --notebook-dir=. --LabApp.news_url= --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks/01_point_affinity.ipynb $(ARGS)

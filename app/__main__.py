@@ -41,7 +41,7 @@ def _serve(o: argparse.Namespace, place: Path) -> None:
     import gradio as gr
 
     from . import page
-    from .viewer import head
+    from .scenes import head
     from .workbench import Workbench
 
     built = page.build(Workbench(o.checkpoints, o.images, o.runs, o.cache, place))

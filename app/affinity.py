@@ -11,8 +11,7 @@ from plrc.options import Point
 from plrc.queries import Affinity
 
 from .scenes import affinity_scene, image_of
-from .tab import QUIET, Tab, lines, said
-from .viewer import showing, viewer
+from .tab import QUIET, Tab, lines, said, showing, viewer
 
 
 class AffinityTab(Tab):

@@ -12,8 +12,7 @@ from plrc.options import Point
 from plrc.queries import Correspondence
 
 from .scenes import matches_scene
-from .tab import QUIET, Tab, lines
-from .viewer import showing, viewer
+from .tab import QUIET, Tab, lines, showing, viewer
 
 _MOST_POINTS = 16384  # of a network: more of them a page cannot show
 _GEOMETRY = ("images", "other", "seed", "scale")  # a chosen point means something only while these stay

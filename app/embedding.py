@@ -14,8 +14,7 @@ from plrc.queries import Embedding
 from plrc.views import Drawing
 
 from .scenes import scatter_scene
-from .tab import QUIET, Tab, lines, said
-from .viewer import showing, viewer
+from .tab import QUIET, Tab, lines, said, showing, viewer
 from .workbench import MOST_IMAGES
 
 _KEPT = 4  # drawings: what is exported is what is seen, without drawing it again

@@ -50,7 +50,7 @@ def build(bench: Workbench) -> gr.Blocks:
                     _share(tabs[kind.name])
         _open_link(page, views, tabs, items)
 
-        def offered() -> dict:  # type: ignore[type-arg]
+        def offered() -> dict[str, list[str]]:
             """The checkpoints and images of this server."""
             return {"checkpoints": bench.checkpoints(), "images": bench.images, "devices": bench.devices}
 

@@ -57,6 +57,11 @@ def style() -> str:
     return (STATIC / "viewers.css").read_text(encoding="utf-8")
 
 
+def head() -> str:
+    """All of it, to be put into the page itself: nothing is fetched."""
+    return f"<style>\n{style()}</style>\n<script>\n{script()}</script>\n"
+
+
 def image_of(image: Image.Image, longest: int = SIDE) -> dict[str, Any]:
     """``src``, a JPEG of at most so many pixels a side, and the image's own ``width`` and ``height``."""
     small = image.convert("RGB")

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import html
 import inspect
+import json
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,14 @@ from .workbench import MOST, Workbench
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 _STEP = 0.05  # of a slider of shares
+# `scene` is what changes with each click, `still` the image, which is large and changes seldom.
+_ON_LOAD = """
+const view = plrc.%s(element.querySelector(".plrc-root"), (event) => { props.value = event; trigger("select"); });
+const read = (text) => text ? JSON.parse(text) : null;
+const show = () => { const scene = read(props.scene); view.show(scene && {...scene, ...read(props.still)}); };
+show();
+watch(["scene", "still"], show);
+"""
 
 
 def said(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -240,6 +249,22 @@ class Tab:
             if name in self._fields:
                 said[name] = texts if typing.get_origin(self._types[name][0]) is tuple else texts[-1]
         return self.kind.from_dict(said | dict(self.fixed), "the link") if said else self.first
+
+
+def viewer(name: str, elem_id: str, scene: dict[str, Any] | None = None) -> gr.HTML:
+    """A drawing surface of ``static/``: shows a scene with ``plrc.NAME``; its value is the last event."""
+    how: dict[str, Any] = {"html_template": '<div class="plrc-root"></div>', "js_on_load": _ON_LOAD % name}
+    return gr.HTML(None, **how, elem_id=elem_id, apply_default_css=False, scene=_packed(scene), still="")
+
+
+def showing(scene: dict[str, Any] | None, still: dict[str, Any] | None = None) -> gr.HTML:
+    """The update of a viewer that shows this; what was ``still`` stays where it is not given."""
+    return gr.HTML(scene=_packed(scene)) if still is None else gr.HTML(scene=_packed(scene), still=_packed(still))
+
+
+def _packed(scene: dict[str, Any] | None) -> str:
+    """One string: Gradio looks into every list that it sends for files, and a map has thousands of numbers."""
+    return "" if scene is None else json.dumps(scene)
 
 
 def lines(drawing: Drawing) -> str:

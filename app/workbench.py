@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from plrc.data.images import SUFFIXES
 from plrc.options import Options
 from plrc.pretrained.loading import SHIPPED, run_checkpoint
 from plrc.queries import Query
@@ -27,7 +26,6 @@ MOST = 3  # checkpoints or runs side by side
 MOST_IMAGES = 200  # of one query; of a folder so many are listed, evenly spread, and any other can be named in a link
 _SIZES = ("64", "112", "224", "320", "448", "640", "896")  # of an input, pixels
 _REGIONS = re.compile(r"objects|grid:[0-9]{1,2}|superpixels:[0-9]{1,3}")
-_UPLOAD = 50_000_000  # bytes
 _LONGEST = 8  # times the shorter side
 
 
@@ -150,12 +148,8 @@ class Workbench:
         """An image that was uploaded, decoded.
 
         Raises:
-            ValueError: it is too large, or no image.
+            ValueError: it is no image, or far too long. (Gradio refuses what is too large.)
         """
-        if file.suffix.lower() not in SUFFIXES:
-            raise ValueError(f"{file.name} is no image that is read here: give one of {', '.join(SUFFIXES)}")
-        if file.stat().st_size > _UPLOAD:
-            raise ValueError(f"{file.name} has {file.stat().st_size / 1e6:.0f} MB; {_UPLOAD / 1e6:.0f} MB are taken")
         try:
             image = self.session.image(str(file))
         except ValueError as error:  # not where it lies on the server

@@ -1,8 +1,8 @@
-"""How long a click takes in the app, from the pointer to the new picture, in a real browser (Chromium, headless).
+"""How long a click takes in the app, from the pointer to the new maps, in a real browser (Chromium, headless).
 
 ``python -m benchmarks.clicks`` starts a server for each set of checkpoints, opens the page, clicks twenty times at
 random places, and prints medians: *browser*, from the press of the pointer until the panels are drawn anew; *server*,
-the handler's own part of it, measured in this process at the same places. Pictures: an embedded scene, and a
+the handler's own part of it, measured in this process at the same places. Images: an embedded scene, and a
 photograph of 640 × 427 pixels that scikit-learn ships.
 """
 
@@ -16,14 +16,17 @@ import sys
 import time
 import urllib.request
 
+import gradio as gr
 from playwright.sync_api import Page, sync_playwright
 
-from app import affinity
+from app.affinity import AffinityTab
 from app.workbench import Workbench
+from plrc.options import Point
+from plrc.queries import Affinity
 
 CLICKS = 20
 PORT = 7899
-PANELS = "#affinity-panels .plrc-canvas"
+PANELS = "#affinity-viewer .plrc-canvas"
 CASES = (
     (["plrc:tiny"], "scenes#12", 448),
     (["plrc:tiny", "random:tiny"], "sample:china", 448),
@@ -34,27 +37,27 @@ CASES = (
 
 
 def main() -> None:
-    print("| checkpoints | picture | input | first view, s | click: server, ms | click: browser, ms (longest) |")
+    print("| checkpoints | image | input | first view, s | click: server, ms | click: browser, ms (longest) |")
     print("|---|---|---|---|---|---|")
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        for checkpoints, picture, size in CASES:
-            opened, clicks = _in_browser(browser.new_page(), checkpoints, picture, size)
-            server = _on_server(checkpoints, picture, size)
+        for checkpoints, image, size in CASES:
+            opened, clicks = _in_browser(browser.new_page(), checkpoints, image, size)
+            server = _on_server(checkpoints, image, size)
             numbers = (
                 f"{opened:.1f} | {statistics.median(server):.0f} | {statistics.median(clicks):.0f} ({max(clicks):.0f})"
             )
-            print(f"| {', '.join(checkpoints)} | {picture} | {size} | {numbers} |", flush=True)
+            print(f"| {', '.join(checkpoints)} | {image} | {size} | {numbers} |", flush=True)
 
 
-def _in_browser(page: Page, checkpoints: list[str], picture: str, size: int) -> tuple[float, list[float]]:
-    named = [f"--checkpoint={checkpoint}" for checkpoint in checkpoints]
-    server = subprocess.Popen([sys.executable, "-m", "app", f"--port={PORT}", *named], stdout=subprocess.DEVNULL)
+def _in_browser(page: Page, checkpoints: list[str], image: str, size: int) -> tuple[float, list[float]]:
+    command = [sys.executable, "-m", "plrc", "app", f"--port={PORT}", *(f"--checkpoint={name}" for name in checkpoints)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         _wait_for(f"http://127.0.0.1:{PORT}/")
         start = time.perf_counter()
         shown = "&".join(f"checkpoints={checkpoint}" for checkpoint in checkpoints)
-        page.goto(f"http://127.0.0.1:{PORT}/?picture={picture.replace('#', '%23')}&size={size}&{shown}")
+        page.goto(f"http://127.0.0.1:{PORT}/?images={image.replace('#', '%23')}&size={size}&{shown}")
         page.wait_for_function(
             f"document.querySelectorAll('{PANELS}').length === {len(checkpoints) + 1} && "
             f"[...document.querySelectorAll('{PANELS}')].every((c) => c.dataset.drawn) && "
@@ -96,24 +99,16 @@ def _click(page: Page) -> float:
     return float(page.evaluate("window.took"))
 
 
-def _on_server(checkpoints: list[str], picture: str, size: int) -> list[float]:
+def _on_server(checkpoints: list[str], image: str, size: int) -> list[float]:
     bench = Workbench(checkpoints)
+    with gr.Blocks():
+        tab = AffinityTab(bench)
     took = []
     for i in range(CLICKS + 1):
-        state = {
-            "picture": picture,
-            "checkpoints": checkpoints,
-            "points": f"[[{random.random()}, {random.random()}, 1]]",
-            "layer": affinity.LAST,
-            "size": size,
-            "finer": next(iter(affinity.FINER)),
-            "softmax": 0,
-            "difference": False,
-            "automatic": False,
-            "strength": 0.85,
-        }
+        points = (Point(random.random(), random.random()),)
+        query = Affinity(images=(image,), checkpoints=tuple(checkpoints), points=points, size=size)
         start = time.perf_counter()
-        affinity.answer(bench, state)
+        tab.show(query, still=False)
         if i:  # the first one encodes
             took.append(1000 * (time.perf_counter() - start))
     return took

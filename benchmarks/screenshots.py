@@ -1,4 +1,4 @@
-"""The pictures of docs/app.md: ``python -m benchmarks.screenshots``, after ``make demo``.
+"""The images of docs/app.md: ``python -m benchmarks.screenshots``, after ``make demo``.
 
 Starts the app as it opens by itself, does in each view what a user would, and writes ``docs/images/app_*.png`` at 1280
 and 390 pixels of width.
@@ -22,26 +22,26 @@ SHOWN = "checkpoints=random:tiny&checkpoints=runs/demo"
 
 
 def affinity(page: Page) -> None:
-    page.goto(f"{URL}?view=affinity&picture=sample:flower&difference=1&points=[[0.5,0.5,1]]&{SHOWN}")
-    page.wait_for_selector("#affinity-panels .plrc-canvas >> nth=3")
+    page.goto(f"{URL}?view=affinity&images=sample:flower&difference=1&points=0.5,0.5&{SHOWN}")
+    page.wait_for_selector("#affinity-viewer .plrc-canvas >> nth=3")
     page.wait_for_timeout(1500)
-    panel = page.locator("#affinity-panels .plrc-canvas").nth(2)
+    panel = page.locator("#affinity-viewer .plrc-canvas").nth(2)
     box = panel.bounding_box()
     assert box is not None
     panel.hover(position={"x": box["width"] * 0.44, "y": box["height"] * 0.42})
 
 
 def correspondence(page: Page) -> None:
-    page.goto(f"{URL}?view=correspondence&picture=sample:china&size=224&seed=3&{SHOWN}")
-    page.wait_for_selector("#correspondence-pairs canvas")
+    page.goto(f"{URL}?view=correspond&images=sample:china&size=224&seed=3&{SHOWN}")
+    page.wait_for_selector("#correspond-viewer canvas")
     page.wait_for_timeout(1500)
 
 
 def embedding(page: Page) -> None:
-    page.goto(f"{URL}?view=embedding&most=60&{SHOWN}")
+    page.goto(f"{URL}?view=embed&images=scenes&most=60&size=224&regions=objects&clusters=8&{SHOWN}")
     page.get_by_text("neighbours kept").first.wait_for(timeout=120_000)
     page.wait_for_timeout(1000)
-    plane = page.locator("#embedding-dots canvas").first
+    plane = page.locator("#embed-viewer canvas").first
     box = plane.bounding_box()
     assert box is not None
     corners = ((0.42, 0.02), (0.68, 0.02), (0.66, 0.2), (0.44, 0.2), (0.42, 0.02))
@@ -54,13 +54,13 @@ def embedding(page: Page) -> None:
 
 
 def training(page: Page) -> None:
-    page.goto(f"{URL}?view=training&runs=runs/demo")
-    page.wait_for_selector("#training-strip img")
+    page.goto(f"{URL}?view=run&runs=runs/demo")
+    page.wait_for_selector("#run-images img")
     page.wait_for_timeout(1500)
 
 
 def main() -> None:
-    server = subprocess.Popen([sys.executable, "-m", "app", f"--port={PORT}"])
+    server = subprocess.Popen([sys.executable, "-m", "plrc", "app", f"--port={PORT}"])
     try:
         while True:
             try:

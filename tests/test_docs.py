@@ -44,6 +44,9 @@ def of_plrc(words: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("words", [of_plrc(w) for _, w in ALL if of_plrc(w)], ids=" ".join)
 def test_plrc_takes_the_commands_of_the_docs(words):
+    if words[0] == "app":  # which reads its own
+        assert app.parse(words[1:]).port
+        return
     assert cli.build_parser().parse_args(words).command.split()[0] == words[0]
 
 
@@ -65,8 +68,6 @@ def test_scripts_of_the_docs_are_there(words):
         assert place.with_suffix(".py").is_file() or (place / "__main__.py").is_file()
     else:
         assert (ROOT / words[1]).is_file()
-    if words[1:3] == ["-m", "app"]:
-        app.parse(words[3:])
 
 
 @pytest.mark.parametrize("words", [w for _, w in ALL if w[0] == "make"], ids=" ".join)

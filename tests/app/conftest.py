@@ -45,10 +45,10 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 400  # many wait for few cores
         while True:
             try:
-                urllib.request.urlopen(self.url, timeout=5).close()
+                urllib.request.urlopen(self.url, timeout=20).close()
                 return
             except OSError:
                 assert self.process.poll() is None, self.log.read_text()
