@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 import gradio as gr
@@ -119,22 +120,28 @@ def _open_link(page: gr.Blocks, views: gr.Tabs, tabs: Mapping[str, Tab], items: 
         """Updates of the components of one view; those of the others are skipped."""
         return [u for name, of in components.items() for u in (updates if name == view else [gr.skip()] * len(of))]
 
-    @said
-    def restore(request: gr.Request) -> Any:
-        asked: dict[str, list[str]] = {}
+    def asked(request: gr.Request) -> tuple[Tab, Any]:
+        said: dict[str, list[str]] = {}
         for name, value in request.query_params.multi_items():
-            asked.setdefault(name, []).append(value)
-        view = asked.get("view", list(tabs))[0]
+            said.setdefault(name, []).append(value)
+        view = said.get("view", list(tabs))[0]
         if view not in tabs:
             raise ValueError(f"the link's view={view} is none of {', '.join(tabs)}")
-        tab = tabs[view]
-        query = tab.read(asked)
-        yield [gr.Tabs(selected=view), [view], *only(view, inputs, tab.values(query)), *only("", outputs, [])]
-        # Drawn from the link itself: the page's components may not have its values yet.
-        yield [gr.skip(), gr.skip(), *only("", inputs, []), *only(view, outputs, tab.show(query))]
+        return tabs[view], tabs[view].read(said)
 
-    all_of_them = [component for of in (*inputs.values(), *outputs.values()) for component in of]
-    page.load(restore, None, [views, opened, *all_of_them], **QUIET)
+    @said
+    def restore(request: gr.Request) -> list[Any]:
+        tab, query = asked(request)
+        return [gr.Tabs(selected=tab.name), [tab.name], *only(tab.name, inputs, tab.values(query))]
+
+    @said
+    def show(request: gr.Request) -> list[Any]:
+        """Draws from the link itself: the page's components may not have its values yet."""
+        tab, query = asked(request)
+        return only(tab.name, outputs, tab.show(query))
+
+    restored = page.load(restore, None, [views, opened, *chain(*inputs.values())], **QUIET)
+    restored.success(show, None, list(chain(*outputs.values())), **QUIET)
     for name, tab in tabs.items():
         items[name].select(_at_first_sight(tab), [opened, *inputs[name]], [opened, *outputs[name]], **QUIET)
 

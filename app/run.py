@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import gradio as gr
 from PIL import Image
 
 from plrc.queries import Run
-from plrc.views.run import RunDrawing, affinity_pictures, named, nearest
+from plrc.views.run import RunDrawing, affinity_pictures, nearest
 
 from .scenes import data_uri
 from .tab import QUIET, Tab, lines, said
@@ -83,8 +83,7 @@ class RunTab(Tab):
             self.bench.check(chosen)
             stamp = _stamp(chosen.runs)  # before reading: what comes in between is seen at the next look
             drawn: Any = self.bench.draw(chosen)
-            found = {name: record.pictures for name, record in drawn.records.items()}
-            shown = [lines(drawn), _curves(drawn), *_over_training(found, query.affinity_at)]
+            shown = [lines(drawn), _curves(drawn), *_over_training(drawn, query.affinity_at)]
             going = not all(record.finished for record in drawn.records.values())
         except ValueError as error:
             sentence = f'<p class="sentence" role="alert">{html.escape(str(error))}</p>'
@@ -101,9 +100,7 @@ class RunTab(Tab):
 
     def _turn(self, *values: Any) -> list[Any]:
         query = self.query(values)
-        self.bench.check(query)
-        found = {name: affinity_pictures(Path(run)) for name, run in named(query.runs).items()}
-        return _over_training(found, query.affinity_at)
+        return _over_training(self.drawings(query)[0], query.affinity_at)
 
     def _look(self, stamp: tuple[Any, ...] | None, *values: Any) -> Any:
         """What has come since; nothing is sent if that is nothing."""
@@ -137,34 +134,34 @@ def _curves(drawn: RunDrawing) -> str:
     return _figure("", f"Training curves of {', '.join(drawn.records)}", Image.open(stream))
 
 
-def _over_training(found: Mapping[str, Mapping[int, Path]], at: int | None) -> list[Any]:
+def _over_training(drawn: RunDrawing, at: int | None) -> list[Any]:
     """The slider over steps, thumbnails of the first run that has affinity maps, and each run's maps nearest to a step.
 
     Args:
-        found: name of a run → step → file. at: the step; None for the newest.
+        at: the step; None for the newest.
     """
-    every = sorted({step for of in found.values() for step in of})
+    having = {name: record.pictures for name, record in drawn.records.items() if record.pictures}
+    every = sorted({step for of in having.values() for step in of})
     if not every:
         nothing = "There are no affinity maps yet: a run draws them every --picture-every steps."
         return [gr.Slider(visible=False), gr.Gallery(visible=False), nothing]
     at = nearest(every, at) if at else every[-1]
-    slider = gr.Slider(
-        minimum=every[0],
-        maximum=max(every[-1], every[0] + 1),  # a slider has a range, also where it is not seen
-        step=math.gcd(*(step - every[0] for step in every)) or 1,
-        value=at,
-        visible=len(every) > 1,
-    )
-    having = {name: of for name, of in found.items() if of}
+    apart = math.gcd(*(step - every[0] for step in every)) or 1
+    ends: dict[str, Any] = {
+        "minimum": every[0],
+        "maximum": max(every[-1], every[0] + 1),
+    }  # a range, also where it is not seen
     first = next(iter(having.values()))
     chosen = sorted({list(first)[round(i * (len(first) - 1) / (_THUMBNAILS - 1))] for i in range(_THUMBNAILS)})
-    thumbnails = [(_opened(first[step], 130), str(step)) for step in chosen]
-    shown = [(name, nearest(of, at), of) for name, of in having.items()]
-    figures = [
-        _figure(f"{name}, step {step}", f"affinity maps of {name} at step {step}", _opened(of[step]))
-        for name, step, of in shown
+    figures = ""
+    for name, of in having.items():
+        step = nearest(of, at)
+        figures += _figure(f"{name}, step {step}", f"affinity maps of {name} at step {step}", _opened(of[step]))
+    return [
+        gr.Slider(**ends, step=apart, value=at, visible=len(every) > 1),
+        gr.Gallery([(_opened(first[step], 130), str(step)) for step in chosen], visible=len(chosen) > 1),
+        figures,
     ]
-    return [slider, gr.Gallery(thumbnails, visible=len(chosen) > 1), "".join(figures)]
 
 
 def _opened(file: Path, longest: int = 4096) -> Image.Image:
@@ -174,9 +171,9 @@ def _opened(file: Path, longest: int = 4096) -> Image.Image:
     except OSError as error:
         raise ValueError(f"{file} is no image ({error}): remove it, the run draws others") from error
     rgba.thumbnail((longest, longest))
-    white = Image.new("RGB", rgba.size, "white")
-    white.paste(rgba, mask=rgba)
-    return white
+    white = Image.new("RGBA", rgba.size, "white")
+    white.alpha_composite(rgba)
+    return white.convert("RGB")
 
 
 def _figure(caption: str, alt: str, image: Image.Image) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import html
-import inspect
 import json
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,25 +38,16 @@ watch(["scene", "still"], show);
 def said(handler: Callable[..., Any]) -> Callable[..., Any]:
     """A handler of an event whose ValueError is shown in the page; anything else is a fault of ours, and logged."""
 
-    def told(error: ValueError) -> gr.Error:
-        text = html.escape(str(error), quote=False).rstrip(".")  # a file may be called <b>
-        return gr.Error(f"{text}.", duration=None, title="This cannot be shown", print_exception=False)
-
     @functools.wraps(handler)
     def wrapped(*args: Any) -> Any:
         try:
             return handler(*args)
         except ValueError as error:
-            raise told(error) from error
+            text = html.escape(str(error), quote=False).rstrip(".")  # a file may be called <b>
+            title = "This cannot be shown"
+            raise gr.Error(f"{text}.", duration=None, title=title, print_exception=False) from error
 
-    @functools.wraps(handler)
-    def generating(*args: Any) -> Any:
-        try:
-            yield from handler(*args)
-        except ValueError as error:
-            raise told(error) from error
-
-    return generating if inspect.isgeneratorfunction(handler) else wrapped
+    return wrapped
 
 
 class Tab:

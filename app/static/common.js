@@ -140,7 +140,7 @@
     const [low, between, high] = ["low", "between", "high"].map((name) => make(ends, "span", `plrc-${name}`));
     let scale = null;
     const point = (value) => {
-      here.hidden = !scale || !Number.isFinite(value);
+      here.hidden = !Number.isFinite(value);
       if (!here.hidden) here.style.left = `${100 * share(value, scale)}%`;
     };
     const fill = (next) => {

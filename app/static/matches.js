@@ -126,7 +126,7 @@
       else drawMark(context, [17, 7], 4.9, look(state), mutual);
       span.append(words);
     };
-    if (known) [["right", "right"], ["wrong", "wrong"]].forEach(([words, state]) => entry(words, state, true, true));
+    if (known) ["right", "wrong"].forEach((state) => entry(state, state, true, true));
     else entry("match (not known which are right)", "unknown", true, true);
     if (known) entry(`not in ${scene.right.name}`, "hidden", false, true);
     entry("filled: mutual", known ? "right" : "unknown", false, true);
@@ -187,13 +187,10 @@
       else return;
       event.preventDefault();
     };
-    return {
-      draw,
-      show(region) {
-        if (rows.indexOf(region) === row) return; // the pointer moves over the images
-        row = rows.indexOf(region);
-        draw();
-      },
+    return (region, anew) => {
+      if (rows.indexOf(region) === row && !anew) return; // the pointer moves over the images
+      row = rows.indexOf(region);
+      draw();
     };
   };
 
@@ -247,10 +244,9 @@
       canvas.ariaLabel = `${network.name}: matches of ${scene.mode}, ${network.caption}. ` +
         "Arrow keys go from one to the next, Enter chooses, Escape shows all.";
       if (network.matrix) {
-        row.matrix = heatMap(make(figure, "div", "matrix"), scene, network.matrix, (region) => {
-          const index = network.matches.region.findIndex((pair) => pair[0] === region);
-          if (index >= 0) choose(number, index);
-        });
+        const indexOf = (region) => network.matches.region.findIndex((pair) => pair[0] === region);
+        const rowChosen = (region) => indexOf(region) >= 0 && choose(number, indexOf(region));
+        row.matrix = heatMap(make(figure, "div", "matrix"), scene, network.matrix, rowChosen);
       }
       const show = (index) => ((preview = index < 0 ? null : start[index]), draw());
       on("pointermove", (event) => event.pointerType === "mouse" && show(meant(row, placeIn(canvas, event))));
@@ -321,9 +317,8 @@
       }
       const { w, h } = layout.left, size = clamp(0.26 * Math.sqrt((w * h) / matches.start.length), 1.5, 4.5);
       context.globalAlpha = scene.chosen ? 0.4 : 1; // so that one stands out
-      if (points) {
-        matches.start.forEach((start, i) =>
-          drawMark(context, at(layout.left, start), size, look(stateOf(matches, i)), matches.mutual[i]));
+      for (const [i, start] of points ? matches.start.entries() : []) {
+        drawMark(context, at(layout.left, start), size, look(stateOf(matches, i)), matches.mutual[i]);
       }
       context.globalAlpha = 0.75;
       if (!scene.chosen) for (const i of overview) drawMatch(context, row, i, false);
@@ -342,11 +337,8 @@
     const drawRow = (row) => {
       const { network, canvas, base, said } = row, width = root.clientWidth;
       const key = [width, devicePixelRatio, getComputedStyle(root).color, Boolean(scene.chosen)].join();
-      if (row.drawn !== key) {
-        [row.layout, row.drawn] = [layoutOf(width), key];
-        drawBase(row);
-        if (row.matrix) row.matrix.draw();
-      }
+      const anew = row.drawn !== key;
+      if (anew) ([row.layout, row.drawn] = [layoutOf(width), key], drawBase(row));
       const { layout } = row, context = sized(canvas, layout.width, layout.height);
       context.drawImage(base, 0, 0, layout.width, layout.height);
       const chosen = matchAt(network, scene.chosen), hovered = matchAt(network, preview);
@@ -356,7 +348,7 @@
       for (const i of new Set([chosen, hovered])) if (i >= 0) drawMatch(context, row, i, true);
       write(said, marked >= 0 ? sentence(scene, network.matches, marked)
         : preview || scene.chosen ? "No match is kept here." : "");
-      if (row.matrix) row.matrix.show(region ? region[0] : null);
+      if (row.matrix) row.matrix(region ? region[0] : null, anew);
     };
 
     /** The whole image, with where the two views lie in it, and the chosen place. */

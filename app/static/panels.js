@@ -112,10 +112,7 @@
       return [clamp(x / surface.offsetWidth), clamp(y / surface.offsetHeight)];
     };
 
-    const pointTo = (at) => {
-      [hover, keys] = [at, false];
-      point();
-    };
+    const pointTo = (at) => (([hover, keys] = [at, false]), point());
 
     const click = (panel, event, negative) => {
       cross = placeOf(panel, event); // the keyboard goes on from there
@@ -159,11 +156,7 @@
         point();
         if (keys) say(panel);
       });
-      on("blur", () => {
-        keys = false;
-        write(aloud, "");
-        point();
-      });
+      on("blur", () => ((keys = false), write(aloud, ""), point()));
     };
 
     // ---- Panels
@@ -202,9 +195,8 @@
     // ---- Scenes
 
     const blank = (text) => {
-      scene = null;
+      [scene, grid.hidden, empty.hidden] = [null, true, false];
       write(empty, text);
-      [grid.hidden, empty.hidden] = [true, false];
     };
 
     /** All at once, when the image is there: until then the last scene stays. */

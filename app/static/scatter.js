@@ -103,10 +103,7 @@
         const name = others > 1 && i === marks - 1 ? `${others} others` : grouping.names[i];
         make(button, "span", "name", { textContent: name, title: name });
         make(button, "span", "number", { textContent: sizes.get(i) || 0 });
-        button.onclick = () => {
-          if (!only.delete(i)) only.add(i);
-          recolour();
-        };
+        button.onclick = () => (only.delete(i) || only.add(i), recolour());
       });
       const hint = (textContent) => make(legend, "div", "hint", { textContent });
       if (others > 1) hint(`${marks - 1} of ${grouping.names.length} have their own mark; the others share one.`);
@@ -125,10 +122,8 @@
       emit({ indices: [...selected].sort((i, j) => i - j) });
     };
 
-    const toggle = (sample) => {
-      const others = [...selected].filter((i) => i !== sample);
-      select(others.length < selected.size ? others : [...others, sample]);
-    };
+    const toggle = (sample) => select(selected.has(sample) ? [...selected].filter((i) => i !== sample)
+      : [...selected, sample]);
 
     const hover = (sample, plane = null, speak = false) => {
       if (sample !== hovered) {
@@ -155,10 +150,10 @@
         : `${count(n, scene.kind)}. ${scene.note || ""}`);
       strip.replaceChildren();
       for (const [k, size] of images.slice(0, MOST)) {
-        const figure = make(strip, "figure", "", { k }), whole = scene.kind === "images";
+        const figure = make(strip, "figure", "", { k }), { name } = scene.images[k];
         make(figure, "canvas");
-        const name = scene.images[k].name + (whole ? "" : `: ${size} of ${membersOf(k).length}`);
-        make(figure, "figcaption", "", { textContent: name });
+        const textContent = scene.kind === "images" ? name : `${name}: ${size} of ${membersOf(k).length}`;
+        make(figure, "figcaption", "", { textContent });
       }
       const more = images.length - MOST;
       if (more > 0) make(strip, "p", "hint", { textContent: `and ${count(more, "images")} more` });
@@ -210,11 +205,10 @@
       const cost = (i) => {
         const [x0, y0, x1, y1] = scene.samples.box[i];
         if (x0 * w <= x && x < x1 * w && y0 * h <= y && y < y1 * h) return (x1 - x0) * (y1 - y0); // at most 1
-        const far = Math.hypot(((x0 + x1) * w) / 2 - x, ((y0 + y1) * h) / 2 - y);
-        return far < FRAME ? 1 + far : Infinity;
+        return 1 + Math.hypot(((x0 + x1) * w) / 2 - x, ((y0 + y1) * h) / 2 - y);
       };
       const [best] = membersOf(figure.k).sort((i, j) => cost(i) - cost(j));
-      return cost(best) < Infinity ? best : -1;
+      return cost(best) < 1 + FRAME ? best : -1;
     };
     strip.onpointermove = (event) => hover(sampleAt(event));
     strip.onpointerleave = () => hover(-1);
@@ -269,9 +263,9 @@
         half = Math.ceil(1.4 * radius + 4);
         const looks = [[radius, look.paper, 0.6], [1.25 * radius + 0.5, look.ink, 1.2]];
         sprites = look.styles.map((style) => looks.map((how) => {
-          const canvas = document.createElement("canvas");
-          drawDot(sized(canvas, 2 * half, 2 * half), style, [half, half], ...how);
-          return canvas;
+          const context = sized(document.createElement("canvas"), 2 * half, 2 * half);
+          drawDot(context, style, [half, half], ...how);
+          return context.canvas;
         }));
         const context = sized(base, width, height);
         for (const i of look.order) stamp(context, i, 0, look.shown[i] ? 1 : 0.07);
@@ -333,9 +327,8 @@
         const moved = [now[0] - before[0], now[1] - before[1]];
         const other = [...fingers].find(([id]) => id !== event.pointerId)?.[1];
         if (other) {
-          const far = ([x, y]) => Math.hypot(x - other[0], y - other[1]);
-          const middle = [(now[0] + other[0]) / 2, (now[1] + other[1]) / 2];
-          enlarge(far(now) / Math.max(1, far(before)), middle, moved.map((v) => v / 2));
+          const far = ([x, y]) => Math.max(1, Math.hypot(x - other[0], y - other[1]));
+          enlarge(far(now) / far(before), now.map((v, k) => (v + other[k]) / 2), moved.map((v) => v / 2));
         } else if (held) enlarge(1, now, moved);
         else if (lasso && (lasso.length > 1 || Math.hypot(now[0] - lasso[0][0], now[1] - lasso[0][1]) >= STILL)) {
           lasso.push(now);
@@ -377,10 +370,8 @@
       });
       on("keyup", (event) => event.key === " " && (held = false));
 
-      over.at = (sample) => { // where its dot is in the window
-        const box = over.getBoundingClientRect();
-        return { x: box.left + at[sample][0], y: box.top + at[sample][1] };
-      };
+      const box = () => over.getBoundingClientRect();
+      over.at = (sample) => ({ x: box().left + at[sample][0], y: box().top + at[sample][1] }); // in the window
       const plane = { over, draw, mark };
       planes.push(plane);
     };
@@ -401,23 +392,20 @@
       make(markAll, "option", "", { textContent: "an image …", value: "" });
       scene.images.forEach(({ name }, k) => make(markAll, "option", "", { textContent: name, value: k }));
       // All planes are as high as the one that needs most, but no square is exceeded; as in the printed figure.
-      const flat = scene.planes.map(({ coordinates }) => {
-        const [across, up] = spans(coordinates).map(([low, high]) => high - low);
-        return across > 0 ? clamp(up / across, 0.4, 1) : 1;
-      });
-      scene.planes.forEach((plane) => addPlane(plane, Math.max(...flat)));
+      const sides = scene.planes.map(({ coordinates }) => spans(coordinates).map(([low, high]) => high - low));
+      const flatness = Math.max(...sides.map(([across, up]) => (across > 0 ? clamp(up / across, 0.4, 1) : 1)));
+      scene.planes.forEach((plane) => addPlane(plane, flatness));
       recolour();
     };
 
+    const failed = () => change({ note: "An image could not be read: choose others." }, []);
     const show = (next) => {
       if (scene && next?.key && next.key === scene.key) return; // the view was left and is back: marks stay
-      const failed = () => change({ note: "An image could not be read: choose others." }, []);
       load((next?.images || []).map(({ src }) => src), (decoded) => change(next, decoded), failed);
     };
 
     colourBy.onchange = () => {
-      grouping = scene.groupings.find((g) => g.name === colourBy.value);
-      only = new Set();
+      [grouping, only] = [scene.groupings.find((g) => g.name === colourBy.value), new Set()];
       recolour();
     };
     markAll.onchange = () => {
