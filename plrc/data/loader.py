@@ -10,9 +10,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -169,7 +170,13 @@ class Order(Sampler[list[tuple[int, int]]]):
             yield [(epoch, int(i)) for i in permutation[start : start + self._share]]
 
 
-def make_loader(dataset: TwoViews, order: Order, workers: int, device: torch.device) -> DataLoader[Batch]:
+def make_loader(
+    dataset: Dataset[Any],
+    order: Iterable[list[tuple[int, int]]],
+    workers: int,
+    device: torch.device,
+    collate: Callable[[list[Any]], Any] = collate,
+) -> DataLoader[Any]:
     """Batches of this rank in order, prepared by ``workers`` processes (none: in this one)."""
     return DataLoader(
         dataset,

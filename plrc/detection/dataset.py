@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from plrc.data.images import UndecodableImage
-from plrc.data.loader import start_worker
 from plrc.data.sources import first_decodable
 from plrc.detection.data import DetectionData, Objects
 from plrc.detection.types import Target
@@ -151,21 +150,6 @@ def _resized(image: Image.Image, size: tuple[int, int], mirrored: bool) -> Tenso
     """``(channels, H, W)`` uint8, bilinear with the support that Pillow gives it, as in Detectron2."""
     pixels: Tensor = pil_to_tensor(image.resize(size, Image.Resampling.BILINEAR))
     return pixels.flip(-1) if mirrored else pixels
-
-
-def make_loader(
-    samples: Samples, batches: Iterable[list[tuple[int, int]]], workers: int, device: torch.device
-) -> DataLoader[list[Sample]]:
-    """Batches of this rank, of (draw, index), prepared by ``workers`` processes (none: in this one)."""
-    return DataLoader(
-        samples,  # type: ignore[arg-type]  # a batch is another type than an element
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=list,
-        pin_memory=device.type == "cuda",
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=start_worker if workers else None,
-    )
 
 
 class TrainingSampler(Sampler[list[tuple[int, int]]]):

@@ -16,11 +16,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from plrc import figures
+from plrc.data.loader import make_loader
 from plrc.data.sources import read_json
 from plrc.detection import metrics
 from plrc.detection.config import DetectEval
 from plrc.detection.data import DetectionData, open_detection_data, truth_of_json
-from plrc.detection.dataset import Samples, make_loader
+from plrc.detection.dataset import Samples
 from plrc.detection.detector import Detector
 from plrc.detection.files import load_detector
 from plrc.distributed import World, from_main, gather_objects, world
@@ -111,7 +112,9 @@ def predict(
         short_side, longest: of the input, pixels. workers: loading processes of this rank.
     """
     samples = Samples(data, [short_side], longest, training=False)
-    loader = make_loader(samples, [[(0, i)] for i in range(here.rank, len(data), here.size)], workers, here.device)
+    loader = make_loader(
+        samples, [[(0, i)] for i in range(here.rank, len(data), here.size)], workers, here.device, list
+    )
     detector.eval()
     mine: dict[int, list[dict[str, Any]]] = {}
     hidden = None if here.is_main else True  # None: where there is no terminal

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from plrc import run
 from plrc.checkpoint import DETECTOR, save_checkpoint
+from plrc.data.loader import make_loader
 from plrc.detection.config import FinetuneConfig
 from plrc.detection.data import open_detection_data
-from plrc.detection.dataset import Sample, Samples, TrainingSampler, make_loader
+from plrc.detection.dataset import Sample, Samples, TrainingSampler
 from plrc.detection.detector import Detector
 from plrc.detection.evaluate import predict, report, save_results
 from plrc.detection.files import architecture_for, architecture_of
@@ -123,7 +124,7 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
         nn.SyncBatchNorm.convert_sync_batchnorm(detector)
     parallel = run.data_parallel(detector, here)
     # Of a finished run nothing more is loaded.
-    loader = iter(make_loader(samples, batches, 0 if precise else workers, here.device))
+    loader = iter(make_loader(samples, batches, 0 if precise else workers, here.device, list))
     out = Path(config.out)
     undecodable: set[str] = set()
     named: set[str] = set()

@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from plrc.data.loader import make_loader
 from plrc.detection.data import DetectionData, open_detection_data
-from plrc.detection.dataset import Sample, Samples, TrainingSampler, input_size, make_loader
+from plrc.detection.dataset import Sample, Samples, TrainingSampler, input_size
 
 SIZES = [(97, 61), (64, 64), (50, 83), (200, 31)]
 SHORT_SIDES = (24, 40, 61, 90, 128)
@@ -206,7 +207,7 @@ def test_the_loader_gives_the_batches_of_the_order(tmp_path, workers):
     data = painted(tmp_path)
     samples = Samples(data, SHORT_SIDES, training=True, seed=5)
     order = TrainingSampler(data.trainable(), data.landscape(), 3, 4, seed=5)
-    loaded = list(make_loader(samples, order, workers, torch.device("cpu")))
+    loaded = list(make_loader(samples, order, workers, torch.device("cpu"), list))
     assert [[sample.index for sample in batch] for batch in loaded] == [[i for _, i in batch] for batch in order]
     for batch, numbers in zip(loaded, order, strict=True):
         for sample, number in zip(batch, numbers, strict=True):

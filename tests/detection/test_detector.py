@@ -18,6 +18,7 @@ ARCHITECTURES = {
     "tiny-mask": Architecture(arch="tiny", neck="fpn", classes=CLASSES, masks=True, head_norm=True, roi_per_image=8),
     "c4-mask": Architecture(arch="resnet18", neck="c4", classes=CLASSES, masks=True, roi_per_image=8),
     "fpn": Architecture(arch="resnet18", neck="fpn", classes=CLASSES, roi_per_image=8),
+    "timm": Architecture(arch="timm:convnext_atto", neck="fpn", classes=CLASSES, roi_per_image=8),
 }
 TERMS = {"rpn_objectness", "rpn_box", "box_class", "box_regression"}
 
@@ -232,3 +233,16 @@ def test_input_that_cannot_be_trained_on_is_an_error() -> None:
     masked = detector(ARCHITECTURES["tiny-mask"])
     with pytest.raises(ValueError, match="without masks"):
         masked([image], [Target(target.boxes, target.labels)])
+
+
+@pytest.mark.parametrize(
+    ("arch", "neck", "message"),
+    [
+        ("tiny", "c4", "tiny has no fifth stage to be C4's head: choose the neck fpn, or a ResNet"),
+        ("timm:vit_tiny_patch16_224", "fpn", "a feature pyramid needs maps at strides 4, 8"),
+        ("resnet19", "fpn", "unknown backbone 'resnet19'"),
+    ],
+)
+def test_a_backbone_without_the_maps_of_the_neck_is_an_error(arch: str, neck: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Detector(Architecture(arch=arch, neck=neck, classes=CLASSES))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.models.detection import _utils
 from torchvision.ops import box_iou
 
 from plrc.detection.stages import (
@@ -364,3 +366,17 @@ def test_no_region_gives_no_detection() -> None:
     found = detections(torch.zeros(0, CLASSES + 1), torch.zeros(0, 4 * CLASSES), torch.zeros(0, 4), (50, 50))
     assert found.boxes.shape == (0, 4)
     assert len(found.scores) == len(found.labels) == 0
+
+
+def test_the_private_parts_of_torchvision_are_as_they_are_used_here() -> None:
+    """``torchvision.models.detection._utils`` may change without notice."""
+    used = {
+        _utils.BoxCoder: ["weights"],
+        _utils.Matcher: ["high_threshold", "low_threshold", "allow_low_quality_matches"],
+        _utils.BalancedPositiveNegativeSampler: ["batch_size_per_image", "positive_fraction"],
+        _utils.BoxCoder.encode_single: ["self", "reference_boxes", "proposals"],
+        _utils.BoxCoder.decode_single: ["self", "rel_codes", "boxes"],
+    }
+    for part, names in used.items():
+        assert list(inspect.signature(part).parameters)[: len(names)] == names
+    assert (_utils.Matcher.BELOW_LOW_THRESHOLD, _utils.Matcher.BETWEEN_THRESHOLDS) == (-1, -2)
