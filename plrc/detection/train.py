@@ -158,9 +158,7 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
             if late := " and ".join(str(m) for m in milestones if m >= steps):
                 log.say(f"the learning rate does not drop at {late}, the run ends at step {steps}: set --milestones")
             if here.size > 1 and here.device.type == "cpu":
-                log.say(
-                    "BatchNorm is not synchronised on CPUs: each rank normalises its own images, one process all of them"
-                )
+                log.say("BatchNorm is not synchronised on CPUs: each rank normalises its own images alone")
         detector.train()
         since = Stopwatch()
         for step in range(first_step, steps):
