@@ -195,7 +195,7 @@ def _stage(
 
 def _start(net: nn.Module) -> None:
     for module in net.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:  # there torch would load its compiler to draw
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 

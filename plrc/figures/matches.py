@@ -14,7 +14,6 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
-from scipy.optimize import linear_sum_assignment
 
 from plrc.figures import grid
 from plrc.figures.grid import UNMATCHED, Picture, Values, as_array, as_pixels, aspect, cut, finish, fold, frame, page
@@ -342,6 +341,8 @@ def _same_points(row: Sequence[Parts], lined: Sequence[np.ndarray], most: int) -
 
     The network with the fewest matches chooses first, so that it can show what the others show.
     """
+    from scipy.optimize import linear_sum_assignment  # a fifth of a second
+
     chosen, targets = [np.zeros(0, dtype=int)] * len(row), np.zeros((0, 2))
     for k in sorted(range(len(row)), key=lambda k: lined[k].sum()):
         may = np.flatnonzero(lined[k])

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from plrc.analysis.descriptors import Descriptor, picture_tensor
 from plrc.analysis.scores.table import Score, Values, bootstrap
@@ -399,4 +398,6 @@ def boxes_around(affinity: np.ndarray, cell: int, levels: np.ndarray) -> np.ndar
 
 def _iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Intersection over union ``(t,)`` of boxes ``(t, 4)`` and a box ``(4,)``."""
+    from torchvision.ops import box_iou  # takes as long to import as torch
+
     return box_iou(torch.from_numpy(boxes), torch.from_numpy(box[None]).double())[:, 0].numpy()
