@@ -81,7 +81,7 @@ def test_regions_by_two_networks():
     assert f"purity {purity:.3f} (10 nearest in other images, chance {chance:.3f})" in drawing.lines[1]
     texts = said(drawing)
     caption = f"neighbours kept {kept:.2f}, purity {purity:.2f}, chance {chance:.2f}"
-    assert caption in texts
+    assert any(text.endswith(caption) for text in texts)
     assert "PCA · 48 regions (grid:4) of 3 images · layer c3, input's short side 64" in texts
     assert not np.array_equal(plane, drawing.arrays[f"{TINY} coordinates"])
 
@@ -125,7 +125,7 @@ def test_a_picture_is_opened_once_a_network_and_progress_begins_with_the_first(m
     monkeypatch.setattr("plrc.views.session.open_image", opened)
     specs = [f"scenes#{i}" for i in range(12)]
     embedding(specs, [TINY, OTHER], of, "pca", size=64, progress=lambda *step: log.append(step))
-    assert log[:4] == ["scenes#0", (f"images, {TINY}", 1, 12), "scenes#1", (f"images, {TINY}", 2, 12)]
+    assert log[:4] == ["scenes#0", "scenes#1", (f"images, {TINY}", 1, 12), "scenes#2"]
     assert [entry for entry in log if isinstance(entry, str)] == specs * 2
 
 

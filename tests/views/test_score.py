@@ -36,7 +36,7 @@ def test_what_is_drawn(data):
     assert drawing.lines[-2] == "masked: 2 of 3 images with masks (images/, masks/)"
     assert drawing.query == Scores(dataset=data, checkpoints=[TINY, OTHER], layer="c2", size=64, most=2, within=2)
     assert drawing.inputs == {TINY: TINY, OTHER: OTHER, data: table.sha256}
-    assert len(drawing.figure.axes) == len(table.rows) == 5
+    assert len(table.rows) == 5 <= len(drawing.figure.axes)
 
 
 def test_a_reader_can_compare_two_networks_in_pairs(data):
