@@ -238,7 +238,10 @@ class Tab:
                 raise ValueError(f"the link's {name} cannot be given in the page: use the command line")
             if name in self._fields:
                 said[name] = texts if typing.get_origin(self._types[name][0]) is tuple else texts[-1]
-        return self.kind.from_dict(said | dict(self.fixed), "the link") if said else self.first
+        if not said:
+            return self.first
+        images = {"images": self.first.images} if "images" in self._fields else {}  # of which the query has no default
+        return self.kind.from_dict(images | said | dict(self.fixed), "the link")
 
 
 def viewer(name: str, elem_id: str, scene: dict[str, Any] | None = None) -> gr.HTML:

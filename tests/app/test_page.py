@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -128,7 +129,7 @@ def test_points_are_added_taken_back_and_cleared_and_the_keyboard_asks(visit):
         answered(page, before)
         assert list(map(len, points(page))) == number
     assert points(page)[0] == [pytest.approx(first, abs=1e-4)], "none asks about the first one again"
-    page.get_by_label("this place").check()
+    page.get_by_role("radio", name="this place").check()
     page.locator(PANELS).nth(1).focus()
     before = told(page)
     for key in ("ArrowRight", "ArrowDown", "ArrowDown", "Enter"):
@@ -351,9 +352,8 @@ def test_the_wheel_has_the_app(tmp_path):
         if "__pycache__" not in file.parts:
             assert (tmp_path / "installed" / "plrc" / file.relative_to(ROOT)).is_file()
     run = [sys.executable, "-m", "plrc", "app", "--images", "nowhere"]
-    ended = subprocess.run(
-        run, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "installed")}, capture_output=True, text=True, check=False
-    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}
+    ended = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert ended.stderr.strip() == "plrc app: nowhere is no folder: --images takes one with images in it"
 
 
