@@ -133,6 +133,14 @@ def test_run_folder(uninterrupted):
         assert min(picture.size) > 300
 
 
+def test_a_backbone_of_timm_is_trained_by_the_command(tmp_path):
+    given = flags(tmp_path, arch="convnext_atto", image_size=64, data="scenes:16", epochs=1, batch_size=8)
+    code, output = finish(start(["train_ddp.py"], given))
+    assert code == 0, output
+    assert [line["step"] for line in read_log(tmp_path)] == [1, 2]
+    assert any("stages.3.blocks" in name for name in state(tmp_path)["model"])
+
+
 def test_training_lowers_the_losses(tmp_path):
     """On views that differ little, so that a hundred small steps show something."""
     easy = {"crop_scale": (0.6, 1.0), "jitter_p": 0.0, "grey_p": 0.0, "blur_p": 0.0, "weights": {"affinity": 0.0}}
@@ -156,6 +164,11 @@ def test_sigterm_saves_and_the_resumed_run_is_the_same_bit_for_bit(stop_after, u
     assert train.pretrain(small_config(tmp_path, save_every=1000)) == train.EXIT_PREEMPTED
     assert state(tmp_path)["step"] == stop_after
     monkeypatch.setattr(train, "train_step", step_of)
+    if stop_after == 2:  # as until 0.1, when the backbone was called so
+        last = tmp_path / "checkpoints" / "last.pt"
+        saved = state(tmp_path)
+        saved["model"] = {name.replace(".backbone.", ".trunk."): tensor for name, tensor in saved["model"].items()}
+        torch.save(saved, last)
     torch.rand(7)  # the state of the global generator must not matter
     assert train.pretrain(small_config(tmp_path, resume="auto", workers=1)) == train.EXIT_DONE
     assert losses(tmp_path) == losses(uninterrupted)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +117,18 @@ def photo(tmp_path: Path) -> Path:
     noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "photo.png")
     return tmp_path / "photo.png"
+
+
+def test_a_look_loads_neither_torchvision_nor_a_compiler(tmp_path: Path, photo: Path) -> None:
+    """They take longer to import than torch itself."""
+    code = (
+        "import sys; from plrc.cli import main\n"
+        "assert main(['info', 'plrc:tiny']) == 0\n"
+        f"assert main(['affinity', {str(photo)!r}, '--out', {str(tmp_path / 'x')!r}]) == 0\n"
+        "print('heavy:', {'torchvision', 'torch._dynamo', 'sklearn', 'scipy.optimize', 'timm'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("heavy: set()\n")
 
 
 def test_a_format_and_a_backbone_of_ones_own(tmp_path: Path, photo: Path, monkeypatch, capsys) -> None:
