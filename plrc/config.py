@@ -178,6 +178,8 @@ class Config(RunOptions):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{flag(name)} must be the least and then the most, not {low} {high}")
+        if self.jitter[3] > 0.5:
+            raise ValueError(f"{flag('jitter')} turns hues by 0.5, half the circle, at most, not {self.jitter[3]}")
         if not any(self.weights.values()):
             raise ValueError("there is nothing to learn: all loss weights are 0")
         if not any(self.weights_at(0).values()):

@@ -8,7 +8,6 @@ else in the project converts between frames or to the coordinates of ``grid_samp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,12 +42,8 @@ class Crop:
         y = (points[..., 1] - y0) / (y1 - y0)
         return torch.stack((x, y), dim=-1)
 
-    @staticmethod
-    def stack(crops: Sequence[Crop]) -> Crop:
-        """Several crops as one with a leading batch dimension."""
-        return Crop(torch.stack([c.box for c in crops]), torch.stack([c.flip for c in crops]))
-
     def __getitem__(self, index: int | slice | Tensor) -> Crop:
+        """Those of the batch that the index takes of both tensors."""
         return Crop(self.box[index], self.flip[index])
 
 

@@ -64,18 +64,9 @@ class PLRC(nn.Module):
     @classmethod
     def from_config(cls, config: Config) -> PLRC:
         """The model of a configuration for this rank, with weights from the global generator."""
-        return cls(
-            config.arch,
-            dim=config.dim,
-            queue_size=config.queue_size,
-            key_momentum=config.key_momentum,
-            temperature=config.temperature,
-            student_temperature=config.student_temperature,
-            points_per_region=config.points_per_region,
-            negatives=config.negatives,
-            bn_groups=config.bn_groups_of_a_part(world_size()),
-            symmetric=config.symmetric,
-        )
+        names = ("dim", "queue_size", "key_momentum", "temperature", "student_temperature", "points_per_region")
+        settings = {name: getattr(config, name) for name in (*names, "negatives", "symmetric")}
+        return cls(config.arch, bn_groups=config.bn_groups_of_a_part(world_size()), **settings)
 
     def forward(
         self,

@@ -10,8 +10,7 @@ A region source is a class like those below, registered by one line in ``plrc.re
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -114,12 +113,13 @@ class MaskRegions:
             raise ValueError(
                 f"{file} is missing: masks:DIR needs one label PNG for every image, under the image's name"
             )
-        with _label_file(file) as labels:
-            if labels.mode not in ("1", "L", "P", "I", "I;16"):
-                raise ValueError(
-                    f"{file} is a colour image ({labels.mode}): a label PNG has one channel of region numbers"
-                )
-            regions = _dense(np.array(labels))
+        try:
+            with Image.open(file) as labels:
+                mode, regions = labels.mode, _dense(np.array(labels))
+        except (OSError, SyntaxError) as error:  # Pillow's two ways to say that a PNG is damaged
+            raise ValueError(f"{file} cannot be read as a PNG: {error}") from error
+        if mode not in ("1", "L", "P", "I", "I;16"):
+            raise ValueError(f"{file} is a colour image ({mode}): a label PNG has one channel of region numbers")
         if (count := int(regions.max()) + 1) > MAX_REGIONS:
             raise ValueError(f"{file} has {count} regions; an image may have {MAX_REGIONS} at most")
         return torch.from_numpy(regions).long()
@@ -150,16 +150,6 @@ def _whole_number(kind: str, argument: int | str) -> int:
 def _check_count(spec: str, count: int) -> None:
     if not 2 <= count <= MAX_REGIONS:
         raise ValueError(f"--regions {spec} makes {count} regions an image; between 2 and {MAX_REGIONS} are possible")
-
-
-@contextmanager
-def _label_file(file: Path) -> Iterator[Image.Image]:
-    try:
-        with Image.open(file) as labels:
-            labels.load()
-            yield labels
-    except (OSError, SyntaxError) as error:  # Pillow's two ways to say that a PNG is damaged
-        raise ValueError(f"{file} cannot be read as a PNG: {error}") from error
 
 
 def _dense(labels: np.ndarray) -> np.ndarray:

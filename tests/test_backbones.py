@@ -150,10 +150,6 @@ def test_the_weights_of_a_seed_stay(arch, backbone, projector):
     assert sums == pytest.approx([backbone, projector], rel=1e-9)
 
 
-def test_the_small_net_has_about_a_million_parameters():
-    assert 0.8e6 < sum(p.numel() for p in Encoder("tiny").parameters()) < 1.4e6
-
-
 @pytest.mark.parametrize(("arch", "dim"), [("tiny", 128), ("tiny", 32), ("convnext_atto", 64)])
 def test_the_projector_works_at_every_position(arch, dim):
     torch.manual_seed(0)

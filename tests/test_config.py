@@ -90,6 +90,7 @@ def test_a_loss_has_its_weight_from_where_it_sets_in():
         ("crop_scale: 0.5", "--crop-scale should be 2 numbers"),
         ("crop_scale: [0.5, 0.1]", "--crop-scale must be the least and then the most"),
         ("flip_p: 2", "--flip-p must be between 0 and 1"),
+        ("jitter: [0.4, 0.4, 0.4, 0.6]", "--jitter turns hues by 0.5, half the circle, at most, not 0.6"),
         ("weights: {images: 1}", "weights has an unknown name 'images': choose from image, point, affinity"),
         ("weights: {image: 0, point: 0, affinity: 0}", "nothing to learn: all loss weights are 0"),
         ("{weights: {image: 0, point: 0}, affinity_start: 2}", "nothing to learn at first: --start-NAME is above 0"),

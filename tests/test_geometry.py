@@ -117,17 +117,6 @@ def test_a_batch_of_crops_does_what_each_crop_does():
             assert torch.equal(crops.to_view(points)[i, j], one.to_view(points[i, j]))
 
 
-def test_stacked_crops_come_out_again():
-    crops = [random_crops(seed=seed) for seed in range(4)]
-    stacked = Crop.stack(crops)
-    assert stacked.box.shape == (4, 4)
-    assert stacked.flip.shape == (4,)
-    for i, crop in enumerate(crops):
-        assert torch.equal(stacked[i].box, crop.box)
-        assert torch.equal(stacked[i].flip, crop.flip)
-    assert torch.equal(stacked[1:3].box, stacked.box[1:3])
-
-
 @pytest.mark.parametrize("flip", [False, True])
 def test_the_view_of_a_ramp_holds_the_image_points_that_the_crop_names(flip):
     """A view is cut from a non-square ramp by slicing and mirroring its cells: the crop must say the same."""

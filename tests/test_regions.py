@@ -212,24 +212,6 @@ def test_superpixels_do_not_depend_on_the_resolution_that_training_decodes(tmp_p
     assert asked == [(regions.SUPERPIXEL_SIDE, regions.SUPERPIXEL_SIDE)]
 
 
-def test_a_superpixel_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A kill while the file is written leaves nothing that is taken for a file; the next try succeeds."""
-
-    def killed(self, file, **kwargs):
-        Path(file).write_bytes(b"half a PNG")
-        raise KeyboardInterrupt
-
-    superpixels = SuperpixelRegions(16, "source")
-    with monkeypatch.context() as patch:
-        patch.setattr(Image.Image, "save", killed)
-        with pytest.raises(KeyboardInterrupt):
-            superpixels.raster("a.jpg", lambda at_least: picture())
-    assert list(tmp_path.rglob("*.png")) == []
-    computed = superpixels.raster("a.jpg", lambda at_least: picture())
-    assert len(list(tmp_path.rglob("*.png"))) == 1
-    assert torch.equal(superpixels.raster("a.jpg", no_picture), computed)
-
-
 def test_names_that_are_not_text_have_superpixels_too(tmp_path: Path):
     name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
     SuperpixelRegions(4, "source").raster(name, lambda at_least: picture())
@@ -268,17 +250,11 @@ def test_masks_of_every_one_channel_mode(tmp_path: Path):
     assert MaskRegions(tmp_path).raster("two.jpg", no_picture).tolist() == [[0, 1], [1, 1]]
 
 
-def test_a_missing_mask_is_named(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"b\.png is missing"):
-        MaskRegions(tmp_path).raster("train/b.jpg", no_picture)
-
-
-def test_a_missing_folder_is_named(tmp_path: Path):
-    with pytest.raises(ValueError, match="no such folder"):
-        MaskRegions(tmp_path / "nowhere")
-
-
-def test_a_mask_of_too_many_regions_is_refused(tmp_path: Path):
+def test_masks_that_are_refused(tmp_path: Path):
+    write(tmp_path / "rgb.png", np.zeros((2, 2, 3), dtype=np.uint8))
+    for name, message in (("b", r"b\.png is missing"), ("rgb", r"rgb\.png is a colour image \(RGB\)")):
+        with pytest.raises(ValueError, match=message):
+            MaskRegions(tmp_path).raster(f"{name}.jpg", no_picture)
     write(tmp_path / "most.png", np.arange(MAX_REGIONS, dtype=np.uint8).reshape(8, -1))
     write(tmp_path / "more.png", np.arange(MAX_REGIONS + 1, dtype=np.uint8)[None])
     assert MaskRegions(tmp_path).raster("most.jpg", no_picture).max() == MAX_REGIONS - 1
@@ -286,21 +262,7 @@ def test_a_mask_of_too_many_regions_is_refused(tmp_path: Path):
         MaskRegions(tmp_path).raster("more.jpg", no_picture)
 
 
-def test_a_colour_picture_is_no_mask(tmp_path: Path):
-    write(tmp_path / "a.png", np.zeros((2, 2, 3), dtype=np.uint8))
-    with pytest.raises(ValueError, match=r"a\.png is a colour image \(RGB\)"):
-        MaskRegions(tmp_path).raster("a.jpg", no_picture)
-
-
 # ------------------------------------------------------------------------------------------------------- specification
-
-
-def test_specifications_that_are_known(tmp_path: Path):
-    grid = open_regions("grid:8", "source")
-    assert isinstance(grid, GridRegions)
-    assert grid.raster("any", no_picture).shape == (8, 8)
-    assert isinstance(open_regions("superpixels:40", "source"), SuperpixelRegions)
-    assert isinstance(open_regions(f"masks:{tmp_path}", "source"), MaskRegions)
 
 
 @pytest.mark.parametrize(

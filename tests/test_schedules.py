@@ -19,20 +19,8 @@ def test_the_learning_rate_is_half_a_cosine():
     assert all(a + b == pytest.approx(0.03) for a, b in zip(rates, rates[::-1], strict=True)), "point-symmetric"
 
 
-def test_the_last_step_still_learns():
-    assert cosine_learning_rate(9, 10, 1.0) > 0.02
-
-
-@pytest.mark.parametrize(
-    ("epoch", "expected"), [(0, 0.04), (10, 0.05), (15.5, 0.0555), (30, 0.07), (30.01, 0.07), (100, 0.07), (1e6, 0.07)]
-)
+@pytest.mark.parametrize(("epoch", "expected"), [(0, 0.04), (10, 0.05), (15.5, 0.0555), (30, 0.07), (30.01, 0.07)])
 def test_the_teachers_temperature_rises_and_stays(epoch, expected):
     assert teacher_temperature(epoch, 0.04, 0.07, 30) == pytest.approx(expected)
-
-
-def test_without_a_warm_up_the_last_temperature_holds_from_the_start():
-    assert teacher_temperature(0, 0.04, 0.07, 0) == 0.07
-
-
-def test_a_temperature_may_fall():
-    assert teacher_temperature(5, 0.08, 0.04, 10) == pytest.approx(0.06)
+    assert teacher_temperature(epoch, 0.04, 0.07, 0) == 0.07
+    assert teacher_temperature(5, 0.08, 0.04, 10) == pytest.approx(0.06), "it may fall"

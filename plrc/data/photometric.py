@@ -46,8 +46,6 @@ class Photometric:
     grey_p: probability that the view is made grey.
     blur_p: probability that the view is blurred.
     blur_sigma: (lowest, highest) std of the blur in pixels of the view, uniform; above 0.
-
-    Raises ValueError for a setting out of its range.
     """
 
     brightness: float
@@ -58,19 +56,6 @@ class Photometric:
     grey_p: float
     blur_p: float
     blur_sigma: tuple[float, float]
-
-    def __post_init__(self) -> None:
-        for name in ("brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
-        if not 0 <= self.hue <= 0.5:
-            raise ValueError(f"hue must lie in [0, 0.5], got {self.hue}")
-        for name in ("jitter_p", "grey_p", "blur_p"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        lowest, highest = self.blur_sigma
-        if not 0 < lowest <= highest < math.inf:
-            raise ValueError(f"blur_sigma must be (lowest, highest) with 0 < lowest <= highest, got {self.blur_sigma}")
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """Parameters of one view, (N_PARAMETERS,) float32, laid out as the constants of this module say.

@@ -78,7 +78,11 @@ def export(pretrained: Pretrained, to: str, file: Path) -> list[str]:
         stream.write(safetensors.torch.save(tensors, metadata={key: value for key, value in about.items() if value}))
     else:
         torch.save(tensors, stream)
-    write_whole(file, stream.getvalue())
+    try:
+        with written_whole(file, durable=True) as unfinished:
+            unfinished.write_bytes(stream.getvalue())
+    except OSError as error:
+        raise ValueError(f"{file} cannot be written ({error.strerror}): give another place") from error
     lines = [f"{file}: {written} tensors of {what}, {len(stream.getvalue()) / 1e6:.1f} MB"]
     if written < len(tensors):
         lines.append(f"left out: {len(tensors) - written} counters of BatchNorm ({_COUNTER})")
@@ -135,12 +139,3 @@ def _how_to_load(to: str, arch: str, file: Path) -> list[str]:
         f"  MODEL.WEIGHTS {file} MODEL.RESNETS.DEPTH {depth}{settings} MODEL.RESNETS.STRIDE_IN_1X1 False",
         '  INPUT.FORMAT RGB MODEL.PIXEL_MEAN "[123.675,116.28,103.53]" MODEL.PIXEL_STD "[58.395,57.12,57.375]"',
     ]
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """``written_whole``, with a sentence where it cannot be."""
-    try:
-        with written_whole(file, durable=True) as unfinished:
-            unfinished.write_bytes(content)
-    except OSError as error:
-        raise ValueError(f"{file} cannot be written ({error.strerror}): give another place") from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from torch import Tensor, nn
@@ -64,50 +64,47 @@ PLRC_RUN = "PLRC run"
 _PREFIXES = ("", "backbone.", "backbone.body.", "encoder.", "model.", "net.", "features.")
 
 
-def _released(encoder: str) -> dict[str, Head]:
-    return {"projector": Head(f"{encoder}fcs."), "head256": Head(f"{encoder}fcs_2.mlp.", normalised=True)}
-
-
-def _pair(query: str, key: str, heads: Callable[[str], dict[str, Head]]) -> tuple[Branch, Branch]:
-    """Two encoders, each with its heads behind it."""
-    return Branch("query", query, heads(query)), Branch("key", key, heads(key))
-
-
-def _fc(encoder: str) -> dict[str, Head]:
-    return {"projector": Head(f"{encoder}fc.")}
-
-
-def _neck(encoder: str) -> dict[str, Head]:
-    """Of OpenMMLab's: the backbone is the encoder's part 0, the neck its part 1."""
-    neck = encoder.removesuffix("0.") + "1." if encoder.endswith("0.") else "neck."
-    return {"projector": Head(f"{neck}mlp."), "dense_projector": Head(f"{neck}mlp2.")}
-
-
-def _pixpro(encoder: str) -> dict[str, Head]:
-    prefix = f"{encoder.replace('encoder', 'projector')}"
-    return {"projector": Head(prefix, slots=("linear1", "bn1", "", "linear2"))}
-
-
-def _ours(encoder: str) -> dict[str, Head]:
-    return {"projector": Head(f"{encoder.removesuffix('backbone.')}projector.")}
+def _pair(query: str, key: str, backbone: str, **heads: Head) -> tuple[Branch, Branch]:
+    """Two encoders, each with its heads; ``{}`` stands for what differs."""
+    one, two = (
+        Branch(name, backbone.format(own), {n: replace(h, prefix=h.prefix.format(own)) for n, h in heads.items()})
+        for name, own in (("query", query), ("key", key))
+    )
+    return one, two
 
 
 def _dino(place: str) -> Branch:
     return Branch(place, "backbone.", {"projector": Head("head.mlp.", nn.GELU)}, place=place)
 
 
+def _neck(prefix: str) -> dict[str, Head]:
+    """OpenMMLab's."""
+    return {"projector": Head(f"{prefix}mlp."), "dense_projector": Head(f"{prefix}mlp2.")}
+
+
+_FC = Head("{}.fc.")
+_PIXPRO = Head("projector{}.", slots=("linear1", "bn1", "", "linear2"))
+_RELEASED = {"projector": Head("{}.enc.fcs."), "head256": Head("{}.enc.fcs_2.mlp.", normalised=True)}
 FORMATS: list[Format] = [
-    Format(PLRC_RUN, _pair("query_encoder.backbone.", "key_encoder.backbone.", _ours)),
+    Format(PLRC_RUN, _pair("query", "key", "{}_encoder.backbone.", projector=Head("{}_encoder.projector."))),
     Format("PLRC detector", (Branch("", "backbone."),), sign=r"rpn\.head\."),
-    Format("released PLRC", _pair("encoder_q.enc.", "encoder_k.enc.", _released)),
-    Format("MoCo v1", _pair("encoder_q.", "encoder_k.", _fc), sign=r"encoder_[qk]\.fc\.(weight|bias)"),
-    Format("MoCo v2", _pair("encoder_q.", "encoder_k.", _fc)),
-    Format("MoCo v3", _pair("base_encoder.", "momentum_encoder.", _fc)),
-    Format("DenseCL", _pair("encoder_q.0.", "encoder_k.0.", _neck), sign=r"encoder_[qk]\.1\.mlp2\."),
-    Format("OpenSelfSup", _pair("encoder_q.0.", "encoder_k.0.", _neck)),
-    Format("OpenSelfSup BYOL", _pair("online_net.0.", "target_net.0.", _neck)),
-    Format("MMSelfSup", _pair("backbone.", "encoder_k.0.", _neck), sign=r"neck\."),
-    Format("PixPro", _pair("encoder.", "encoder_k.", _pixpro), sign=r"projector(_k)?\.linear[12]\.|encoder_k\."),
+    Format("released PLRC", _pair("encoder_q", "encoder_k", "{}.enc.", **_RELEASED)),
+    Format("MoCo v1", _pair("encoder_q", "encoder_k", "{}.", projector=_FC), sign=r"encoder_[qk]\.fc\.(weight|bias)"),
+    Format("MoCo v2", _pair("encoder_q", "encoder_k", "{}.", projector=_FC)),
+    Format("MoCo v3", _pair("base_encoder", "momentum_encoder", "{}.", projector=_FC)),
+    Format("DenseCL", _pair("encoder_q", "encoder_k", "{}.0.", **_neck("{}.1.")), sign=r"encoder_[qk]\.1\.mlp2\."),
+    Format("OpenSelfSup", _pair("encoder_q", "encoder_k", "{}.0.", **_neck("{}.1."))),
+    Format("OpenSelfSup BYOL", _pair("online_net", "target_net", "{}.0.", **_neck("{}.1."))),
+    Format(
+        "MMSelfSup",
+        (Branch("query", "backbone.", _neck("neck.")), Branch("key", "encoder_k.0.", _neck("encoder_k.1."))),
+        sign=r"neck\.",
+    ),
+    Format(
+        "PixPro",
+        _pair("", "_k", "encoder{}.", projector=_PIXPRO),
+        sign=r"projector(_k)?\.linear[12]\.|encoder_k\.",
+    ),
     Format("DINO", (_dino("teacher"), _dino("student"))),
     Format("SwAV", (Branch("", "", {"projector": Head("projection_head.")}),), sign=r"projection_head\.|prototypes"),
     Format(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -52,12 +53,12 @@ class CheckpointInfo:
     """
 
     name: str
-    path: Path | None
-    format: str
-    branch: str
-    arch: str
-    sha256: str | None
-    note: str
+    path: Path | None = None
+    format: str = ""
+    branch: str = ""
+    arch: str = ""
+    sha256: str | None = None
+    note: str = ""
     others: tuple[str, ...] = ()
     run: Mapping[str, Any] = field(default_factory=dict)
 
@@ -102,7 +103,7 @@ def load(
     if isinstance(source, nn.Module):
         return _from_module(source, branch, arch)
     if isinstance(source, Mapping):
-        return _from_content(source, "the state dict", _unknown("state dict"), branch, arch)
+        return _from_content(source, "the state dict", CheckpointInfo("state dict"), branch, arch)
     if not isinstance(source, str | Path):
         raise CheckpointError(
             f"a network cannot be had from a {type(source).__name__}: give a path, a name or a module"
@@ -157,7 +158,8 @@ def _from_file(file: Path, branch: str | None, arch: str | None = None) -> Pretr
     if arch is None and beside.is_file():
         with suppress(ValueError, KeyError, TypeError):  # of another program
             content = {"arch": json.loads(beside.read_text())["architecture"], **content}
-    origin = _unknown(_short_name(file), file, _sha256(file))
+    sha256 = hashlib.sha256(np.memmap(file, mode="r")).hexdigest()  # without room in memory for all of it
+    origin = CheckpointInfo(_short_name(file), file, sha256=sha256)
     return _from_content(content, str(file), origin, branch, arch)
 
 
@@ -207,11 +209,6 @@ def _from_content(
     return Pretrained(backbone, heads, origin)
 
 
-def _unknown(name: str, path: Path | None = None, sha256: str | None = None) -> CheckpointInfo:
-    """To be filled in when the network is there."""
-    return CheckpointInfo(name, path, "", "", "", sha256, "")
-
-
 def _arch_beside(content: Any) -> str | None:
     """The backbone that a file names, if its tensors alone would not tell: of our runs, exports, timm's training."""
     for place in ("config", "metadata", "args", ""):
@@ -230,9 +227,9 @@ def _from_module(module: nn.Module, branch: str | None, arch: str | None) -> Pre
     backbone = module.backbone if isinstance(module, Encoder) else module
     if isinstance(backbone, Backbone):
         heads: dict[str, nn.Module] = {"projector": module.projector} if isinstance(module, Encoder) else {}
-        return Pretrained(backbone, heads, replace(_unknown(name), format="module", arch=backbone.name))
+        return Pretrained(backbone, heads, CheckpointInfo(name, format="module", arch=backbone.name))
     arch = arch or (getattr(module, "pretrained_cfg", None) or {}).get("architecture")  # timm's
-    return _from_content(module.state_dict(), f"the module {name}", _unknown(name), branch, arch)
+    return _from_content(module.state_dict(), f"the module {name}", CheckpointInfo(name), branch, arch)
 
 
 def _heads(found: Found, width: int) -> tuple[dict[str, nn.Module], list[str]]:
@@ -253,12 +250,10 @@ def _heads(found: Found, width: int) -> tuple[dict[str, nn.Module], list[str]]:
 def _progress(content: Mapping[str, Any]) -> list[str]:
     """How far a run of ours was, from what its checkpoint says."""
     step, epoch, config = content.get("step"), content.get("epoch"), content.get("config")
-    if not isinstance(step, int):
-        return []
     epochs = config.get("epochs") if isinstance(config, dict) else None
-    if step and isinstance(epoch, float) and isinstance(epochs, int):
+    if isinstance(step, int) and step and isinstance(epoch, float) and isinstance(epochs, int):
         return [f"step {step} of {round(step / epoch) * epochs}"]
-    return [f"step {step}"]
+    return [f"step {step}"] if isinstance(step, int) else []
 
 
 def _short_name(file: Path) -> str:
@@ -267,14 +262,6 @@ def _short_name(file: Path) -> str:
         stem = Path(stem).stem
     run = file.absolute().parent
     return f"{run.parent.name}/{stem}" if run.name == "checkpoints" else stem
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _from_torchvision(arch: str) -> Pretrained:
@@ -292,7 +279,7 @@ def _from_torchvision(arch: str) -> Pretrained:
             f"{name} could not be downloaded from {weights.url} ({error}): go online once, or fetch the file elsewhere "
             "and give its path"
         ) from error
-    found = _from_content(tensors, name, _unknown(name), None)
+    found = _from_content(tensors, name, CheckpointInfo(name), None)
     note = "; ".join([str(weights), found.origin.note])
     return replace(found, origin=replace(found.origin, format="torchvision name", note=note))
 
@@ -311,7 +298,7 @@ def _from_timm(model: str) -> Pretrained:
             f"give {name}@FILE, or look into random:{name}, the untrained network"
         ) from error
     note = str(backbone.net.pretrained_cfg.get("hf_hub_id") or backbone.net.pretrained_cfg.get("url") or "")
-    return Pretrained(backbone, {}, replace(_unknown(name), format="timm name", arch=backbone.name, note=note))
+    return Pretrained(backbone, {}, CheckpointInfo(name, format="timm name", arch=backbone.name, note=note))
 
 
 def _from_seed(arch_and_seed: str) -> Pretrained:
@@ -328,5 +315,5 @@ def _from_seed(arch_and_seed: str) -> Pretrained:
     except ValueError as error:
         raise CheckpointError(f"{name} is not known: {error}") from error
     note = f"seed {seed}, untrained"
-    origin = replace(_unknown(name), format="random", arch=encoder.backbone.name, note=note)
+    origin = CheckpointInfo(name, format="random", arch=encoder.backbone.name, note=note)
     return Pretrained(encoder.backbone, {"projector": encoder.projector}, origin)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 
 _PARTS = {"s": r"(?P<s>\d)", "b": r"(?P<b>0|[1-9]\d*)", "k": r"(?P<k>\d)"}
 _PARTS["t"] = r"(?P<t>weight|bias|running_mean|running_var|num_batches_tracked)"
-Parsed = tuple[int, dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -33,37 +32,29 @@ class Naming:
     conv: int = 1
     prefix: str = ""
 
-    @cached_property
-    def _patterns(self) -> list[re.Pattern[str]]:
-        escaped = (re.sub(r"\\{(\w)\\}", lambda part: _PARTS[part[1]], re.escape(t)) for t in self.templates)
-        return [re.compile(f"(?:{self.prefix}){pattern}") for pattern in escaped]
-
-    def parse(self, name: str) -> Parsed | None:
-        """Which tensor of a ResNet it is; None for whatever is none, a classifier or a feature pyramid for instance."""
-        for i, pattern in enumerate(self._patterns):
-            found = pattern.fullmatch(name)
-            if found is not None:
-                parts = found.groupdict()
-                stage, conv = int(parts.get("s", self.stage)) - self.stage, int(parts.get("k", self.conv)) - self.conv
-                if stage in range(4) and conv in range(3):
-                    return i, parts | {"s": str(stage), "k": str(conv)}
-        return None
-
-    def spell(self, tensor: Parsed) -> str:
-        """The name, without a prefix."""
-        i, parts = tensor
-        numbers = {"s": int(parts["s"]) + self.stage, "k": int(parts["k"]) + self.conv}
-        return self.templates[i].format(**{**parts, **numbers})
-
     def to_torchvision(self, name: str) -> str | None:
-        """Torchvision's name of a tensor of the backbone; None for whatever is not of it."""
-        tensor = self.parse(name)
-        return TORCHVISION.spell(tensor) if tensor else None
+        """Torchvision's name of a tensor of the backbone; None for whatever is not of it, a classifier for instance."""
+        return _renamed(name, self, TORCHVISION)
 
     def from_torchvision(self, name: str) -> str | None:
         """The name here, without a prefix, of a tensor that torchvision calls so; None for others (``fc.*``)."""
-        tensor = TORCHVISION.parse(name)
-        return self.spell(tensor) if tensor else None
+        return _renamed(name, TORCHVISION, self)
+
+
+@cache
+def _pattern(prefix: str, template: str) -> re.Pattern[str]:
+    escaped = re.sub(r"\\{(\w)\\}", lambda part: _PARTS[part[1]], re.escape(template))
+    return re.compile(f"(?:{prefix}){escaped}")
+
+
+def _renamed(name: str, one: Naming, other: Naming) -> str | None:
+    for given, template in zip(one.templates, other.templates, strict=True):
+        if found := _pattern(one.prefix, given).fullmatch(name):
+            parts = found.groupdict()
+            stage, conv = int(parts.get("s", one.stage)) - one.stage, int(parts.get("k", one.conv)) - one.conv
+            if stage in range(4) and conv in range(3):
+                return template.format(**{**parts, "s": stage + other.stage, "k": conv + other.conv})
+    return None
 
 
 def _blocks(block: str, conv: str, norm: str, shortcut: str, shortcut_norm: str) -> tuple[str, ...]:
@@ -71,8 +62,9 @@ def _blocks(block: str, conv: str, norm: str, shortcut: str, shortcut_norm: str)
     return tuple(f"{block}.{part}" for part in parts)
 
 
+_OURS = ("conv{k}", "bn{k}", "downsample.0", "downsample.1")
 TORCHVISION = Naming(
-    ("conv1.weight", "bn1.{t}", *_blocks("layer{s}.{b}", "conv{k}", "bn{k}", "downsample.0", "downsample.1")),
+    ("conv1.weight", "bn1.{t}", *_blocks("layer{s}.{b}", *_OURS)),
     place=r"(?:conv1|bn1|layer\d+)\.",
 )
 DETECTRON2 = Naming(
@@ -85,24 +77,19 @@ DETECTRON2 = Naming(
     stage=2,
     prefix=r"backbone\.(?:bottom_up\.)?|roi_heads\.(?=res5\.)|",
 )
+_THEIRS = ("layer.{k}.convolution", "layer.{k}.normalization", "shortcut.convolution", "shortcut.normalization")
 HUGGING_FACE = Naming(
     (
         "embedder.embedder.convolution.weight",
         "embedder.embedder.normalization.{t}",
-        *_blocks(
-            "encoder.stages.{s}.layers.{b}",
-            "layer.{k}.convolution",
-            "layer.{k}.normalization",
-            "shortcut.convolution",
-            "shortcut.normalization",
-        ),
+        *_blocks("encoder.stages.{s}.layers.{b}", *_THEIRS),
     ),
     place=r"embedder\.|encoder\.stages\.",
     stage=0,
     conv=0,
 )
 SEQUENTIAL = Naming(  # nn.Sequential(*resnet.children())
-    ("0.weight", "1.{t}", *_blocks("{s}.{b}", "conv{k}", "bn{k}", "downsample.0", "downsample.1")),
+    ("0.weight", "1.{t}", *_blocks("{s}.{b}", *_OURS)),
     place=r"[014567]\.",
     stage=4,
 )

@@ -255,7 +255,9 @@ def test_regions_of_two_views_find_their_own_name(kind, first, second):
     raster = grid if kind == "grid" else ragged
     crops = crop_of(*first), crop_of(*second)
     a, b = seen(raster, crops[0], 112, 84, 16), seen(raster, crops[1], 97, 130, 16)
-    raster_a, raster_b = view_regions(raster, Crop.stack(crops))
+    raster_a, raster_b = view_regions(
+        raster, Crop(torch.stack([c.box for c in crops]), torch.stack([c.flip for c in crops]))
+    )
     matches = match_regions(a, raster_a, b, raster_b, named_alike=True)
     assert len(matches) == len(raster_a.unique())
     assert matches.recall() == 1

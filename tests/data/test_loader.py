@@ -101,6 +101,7 @@ def test_each_epoch_is_a_permutation_of_its_own():
 def test_the_order_is_a_function_of_the_seed():
     assert order(13) == order(13)
     assert order(13) != order(13, seed=1)
+    assert Order(3, config(), 0, 1).steps_per_epoch == len(order(3)) == 0
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
@@ -117,12 +118,6 @@ def test_a_resumed_order_continues(first_step):
     resumed = Order(13, config(), 0, 1, first_step)
     assert list(resumed) == order(13)[first_step:]
     assert len(resumed) == 9 - first_step
-
-
-def test_steps_of_an_epoch():
-    assert Order(13, config(), 0, 1).steps_per_epoch == 3
-    assert Order(3, config(), 0, 1).steps_per_epoch == 0
-    assert list(Order(3, config(), 0, 1)) == []
 
 
 # ------------------------------------------------------------------------------------------------------------- samples
@@ -189,14 +184,6 @@ def test_the_number_of_workers_changes_nothing():
     assert len(inline) == len(workers) == 6
     for ours, theirs in zip(inline, workers, strict=True):
         assert_same(ours, theirs)
-
-
-def test_two_ranks_load_what_one_loads():
-    samples = dataset()
-    alone = [*make_loader(samples, Order(12, config(), 0, 1), 0, CPU)]
-    ranks = [[*make_loader(samples, Order(12, config(), rank, 2), 0, CPU)] for rank in range(2)]
-    for whole, first, second in zip(alone, *ranks, strict=True):
-        assert_same(collate([first, second]), whole)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 4])

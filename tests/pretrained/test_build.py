@@ -46,16 +46,6 @@ def test_a_trunk_that_is_not_whole_fails_by_name(name, damage, lost):
     assert all(part in str(error.value) for part in expected), str(error.value)
 
 
-@pytest.mark.parametrize(
-    "lost", ["bn1.weight", "layer2.0.conv1.weight", "layer3.0.bn1.bias", "layer4.0.bn2.running_mean"]
-)
-def test_wherever_the_tensor_is(lost):
-    state = under("backbone.", QUERY)
-    state["backbone.layer4.0.misnamed"] = state.pop(f"backbone.{lost}")
-    with pytest.raises(CheckpointError, match=rf"lacks backbone\.{lost}; it has backbone\.layer4\.0\.misnamed"):
-        built(state)
-
-
 def test_what_is_lacking_is_counted():
     state = {name: t for name, t in QUERY.state_dict().items() if not name.startswith("layer3.0")}
     with pytest.raises(CheckpointError, match=r"residual network of 1-1-1 basic blocks of 8, .*small; .*timm:NAME@F"):
@@ -158,27 +148,18 @@ def test_one_layer_and_layers_with_names():
     torch.testing.assert_close(built(MAPS), at_every_position(head, MAPS), rtol=1e-5, atol=1e-5)
 
 
-def test_the_weights_of_a_head_are_copies():
-    state = mlp("LRL").state_dict()
-    built = build_head(state, WIDTH)
-    state["0.weight"].zero_()
-    assert built[0].weight.abs().sum() > 0
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"0.weight": None}, "0 has bias, which is no linear layer"),
         ({"0.weight": (48, 65)}, r"0 has a weight of \(48, 65\), which does not fit 64 channels"),
         ({"0.weight": (48, WIDTH, 3, 3)}, r"0 has a weight of \(48, 64, 3, 3\), which is no linear layer"),
-        ({"0.bias": (47,)}, "0 has a weight of .* which does not fit"),
         ({"1.running_mean": (47,)}, "1 is a BatchNorm that does not fit 48 channels"),
         ({"1.bias": None}, "1 has .*, which is no BatchNorm"),
         ({"1.running_var": None}, "1 has .*, which is no BatchNorm"),
         ({"3.weight_g": (32, 1)}, "3 has bias, weight, weight_g, which is no linear layer"),
         ({"last.weight": (3, 32)}, "last has no place in an order of layers"),
         ({"6.weight": (3, 32), "6.bias": (3,)}, "layers without tensors come first, or two in a row"),
-        ({"0.weight": None, "0.bias": None}, "layers without tensors come first, or two in a row"),
         (dict.fromkeys(("0.weight", "0.bias", "3.weight", "3.bias")), "layers without tensors come first"),
     ],
 )
@@ -193,23 +174,14 @@ def test_what_is_not_understood_is_not_guessed(changes, reason):
         build_head(state, WIDTH)
 
 
-def test_named_layers_must_all_be_there():
-    with pytest.raises(HeadNotUnderstood, match="linear2 is missing"):
-        build_head({"linear1.weight": torch.zeros(4, WIDTH)}, WIDTH, slots=("linear1", "", "linear2"))
-    with pytest.raises(HeadNotUnderstood, match="linear3 is not known"):
-        build_head(
-            {"linear1.weight": torch.zeros(4, WIDTH), "linear3.weight": torch.zeros(2, 4)}, WIDTH, slots=("linear1",)
-        )
-
-
-def test_norms_alone_are_no_head():
-    norm = nn.BatchNorm1d(WIDTH).state_dict()
-    with pytest.raises(HeadNotUnderstood, match="it has no linear layer"):
-        build_head(norm, WIDTH)
-
-
-def test_a_diverged_head_is_no_head():
-    state = mlp("LBRL").state_dict()
-    state["3.weight"][0, 0] = torch.nan
-    with pytest.raises(HeadNotUnderstood, match="its weight has infinite or undefined values"):
-        build_head(state, WIDTH)
+def test_heads_with_names_without_a_layer_and_diverged_are_not_understood():
+    one = {"linear1.weight": torch.zeros(4, WIDTH)}
+    two = one | {"linear3.weight": torch.zeros(2, 4)}
+    for state, slots, reason in (
+        (one, ("linear1", "", "linear2"), "linear2 is missing"),
+        (two, ("linear1",), "linear3 is not known"),
+        (nn.BatchNorm1d(WIDTH).state_dict(), (), "it has no linear layer"),
+        ({"0.weight": torch.full((4, WIDTH), torch.nan)}, (), "its weight has infinite or undefined values"),
+    ):
+        with pytest.raises(HeadNotUnderstood, match=reason):
+            build_head(state, WIDTH, slots=slots)

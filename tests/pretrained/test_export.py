@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import pickle
-import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import torchvision
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from plrc.backbones import Encoder, ResNet, Tiny
+from plrc.backbones import Encoder, Tiny
 from plrc.pretrained import CheckpointInfo, Pretrained, load
 from plrc.pretrained.export import SUFFIXES, _how_to_load, export
 from plrc.pretrained.names import DETECTRON2
@@ -65,22 +64,17 @@ def assert_same(read: dict[str, Any], expected: dict[str, Tensor]) -> None:
 
 
 class PlainReader(pickle.Unpickler):
-    """Lets in arrays and nothing else."""
+    """Lets in arrays and nothing else: no name that NumPy before 1.26 lacks."""
 
     def find_class(self, module: str, name: str) -> Any:
         allowed: dict[tuple[str, str], Any] = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
         return allowed[module, name]
 
 
-def test_torch_file_holds_the_backbone_and_nothing_else(tmp_path: Path) -> None:
-    net = pretrained()
-    export(net, "torchvision", tmp_path / "out.pth")
-    assert_same(torch.load(tmp_path / "out.pth", weights_only=True), tensors_of(net.backbone))
-
-
 def test_torchvisions_own_network_misses_the_classifier_only(tmp_path: Path) -> None:
     net, file = pretrained(), tmp_path / "out.pth"
     lines = export(net, "torchvision", file)
+    assert_same(torch.load(file, weights_only=True), tensors_of(net.backbone))
     model = torchvision.models.resnet18()
     code = next(line.strip() for line in lines if "load_state_dict" in line)
     result = eval(code, {"model": model, "torch": torch})  # the line that a user is told to write
@@ -115,14 +109,10 @@ def test_safetensors_file_says_what_it_holds(arch: str, tmp_path: Path) -> None:
             "origin": f"{arch} of demo/last (PLRC run, query)",
             "sha256": "0" * 64,
         }
-
-
-def test_safetensors_of_a_network_from_no_file_has_no_hash(tmp_path: Path) -> None:
-    net = pretrained("tiny")
-    origin = CheckpointInfo("random:tiny", None, "random", "", "tiny", None, "")
-    export(Pretrained(net.backbone, {}, origin), "safetensors", tmp_path / "out.safetensors")
+    assert load(tmp_path / "out.safetensors").origin.arch == arch
+    export(load(f"random:{arch}"), "safetensors", tmp_path / "out.safetensors")
     with safe_open(tmp_path / "out.safetensors", framework="pt") as stored:
-        assert stored.metadata() == {"format": "pt", "arch": "tiny", "origin": "tiny of random:tiny (random)"}
+        assert stored.metadata() == {"format": "pt", "arch": arch, "origin": f"{arch} of random:{arch} (random)"}
 
 
 def test_detectron2_file_is_as_mocos_converter_writes_it(tmp_path: Path) -> None:
@@ -140,19 +130,6 @@ def test_detectron2_file_is_as_mocos_converter_writes_it(tmp_path: Path) -> None
     }
     assert_same(model, expected)
     assert model["res2.0.conv1.norm.weight"].tolist() == net.backbone.state_dict()["layer1.0.bn1.weight"].tolist()
-    bias = net.backbone.state_dict()["layer2.0.downsample.1.bias"]
-    assert model["res3.0.shortcut.norm.bias"].tolist() == bias.tolist()
-
-
-def test_detectron2_file_names_nothing_that_an_older_numpy_lacks(tmp_path: Path) -> None:
-    export(pretrained(), "detectron2", tmp_path / "out.pkl")
-    texts = [
-        argument
-        for opcode, argument, _ in pickletools.genops((tmp_path / "out.pkl").read_bytes())
-        if opcode.name in ("SHORT_BINUNICODE", "BINUNICODE")
-    ]
-    assert {"numpy", "ndarray"} <= set(texts)
-    assert not [text for text in texts if "_core" in text]
 
 
 @pytest.mark.parametrize("to", ["torchvision", "detectron2", "safetensors"])
@@ -203,21 +180,6 @@ def test_lines_say_how_many_what_is_left_out_and_how_to_load(to: str, tmp_path: 
     assert "RGB" in rest
 
 
-@pytest.mark.parametrize("to", ["torchvision", "detectron2", "safetensors"])  # timm's file is torchvision's
-def test_feature_maps_survive(to: str, tmp_path: Path) -> None:
-    net, file = pretrained(), target_file(to, tmp_path)
-    export(net, to, file)
-    back = load(file)
-    assert isinstance(back.backbone, ResNet)
-    images = torch.rand(1, 3, 64, 96)
-    with torch.no_grad():
-        there, here = back.backbone.eval().maps(images), net.backbone.eval().maps(images)
-    assert list(there) == ["c2", "c3", "c4", "c5"]
-    for name, map_ in here.items():
-        assert map_.std() > 0
-        torch.testing.assert_close(there[name], map_, rtol=0, atol=1e-6)
-
-
 @pytest.mark.parametrize("to", ["torchvision", "timm", "detectron2"])
 def test_tiny_is_a_network_of_ours_alone(to: str, tmp_path: Path) -> None:
     net = pretrained("tiny")
@@ -239,21 +201,16 @@ def test_tensor_without_a_name_in_detectron2_is_named(tmp_path: Path) -> None:
     ("to", "name", "right"),
     [
         ("torchvision", "out.pkl", ".pth or .pt"),
-        ("timm", "out.safetensors", ".pth or .pt"),
         ("detectron2", "out.pth", ".pkl"),
-        ("safetensors", "out.pt", ".safetensors"),
         ("safetensors", "out", ".safetensors"),
     ],
 )
 def test_wrong_suffix_is_an_error_that_names_the_right_one(to: str, name: str, right: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"{name} is no name of a file for {to}: let it end with {right}$"):
         export(pretrained("tiny"), to, tmp_path / name)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_unknown_target_is_an_error_that_names_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'onnx': choose one of torchvision, timm, detectron2, safetensors"):
-        export(pretrained("tiny"), "onnx", tmp_path / "out.onnx")
+        export(pretrained("tiny"), "onnx", tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_folders_are_made_and_an_older_file_is_replaced(tmp_path: Path) -> None:
@@ -265,6 +222,8 @@ def test_folders_are_made_and_an_older_file_is_replaced(tmp_path: Path) -> None:
         assert reader.read() == first, "whoever reads the older file goes on reading it"
     assert file.read_bytes() != first
     assert list(file.parent.iterdir()) == [file]
+    with pytest.raises(ValueError, match=r"cannot be written .*: give another place"):
+        export(pretrained("tiny"), "safetensors", file / "out.safetensors")
 
 
 def test_checkpoint_is_not_replaced_by_its_own_backbone(tmp_path: Path) -> None:
@@ -273,19 +232,3 @@ def test_checkpoint_is_not_replaced_by_its_own_backbone(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"last\.pt is the checkpoint itself"):
         export(pretrained(path=file), "torchvision", tmp_path / "." / "last.pt")
     assert file.read_bytes() == b"with an optimizer"
-
-
-def test_a_file_where_a_folder_should_be_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("")
-    with pytest.raises(ValueError, match=r"cannot be written .*: give another place"):
-        export(pretrained("tiny"), "safetensors", tmp_path / "taken" / "out.safetensors")
-
-
-def test_the_tiny_network_comes_back_from_its_export(tmp_path: Path) -> None:
-    net = pretrained("tiny")
-    export(net, "safetensors", tmp_path / "out.safetensors")
-    back = load(tmp_path / "out.safetensors")
-    assert back.origin.arch == "tiny"
-    for name, tensor in net.backbone.state_dict().items():
-        if not name.endswith("num_batches_tracked"):  # nobody uses it: it starts anew
-            assert torch.equal(back.backbone.state_dict()[name], tensor), name

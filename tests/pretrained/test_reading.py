@@ -147,17 +147,14 @@ def test_safetensors_under_any_name(tmp_path):
 
 
 def test_structures_that_contain_themselves(tmp_path):
-    content: dict = {"w": WEIGHTS}
+    content: dict = {"w": nn.Parameter(WEIGHTS), "m": WEIGHTS.to("meta")}
     content["self"] = [content]
     plain = read(torch_file(tmp_path, content))
     assert plain["self"][0] is plain
+    assert plain["m"] is None, "it has no values"
+    assert not plain["w"].requires_grad
     with pytest.raises(CheckpointError, match="holds no network"):
         load(tmp_path / "a.pth")
-
-
-def test_tensors_without_plain_values_are_none(tmp_path):
-    assert read(torch_file(tmp_path, {"m": WEIGHTS.to("meta"), "p": nn.Parameter(WEIGHTS)}))["m"] is None
-    assert not read(tmp_path / "a.pth")["p"].requires_grad
 
 
 # ------------------------------------------------------------------------------------------------- nothing is executed
