@@ -158,7 +158,7 @@ def _from_file(file: Path, branch: str | None, arch: str | None = None) -> Pretr
     if arch is None and beside.is_file():
         with suppress(ValueError, KeyError, TypeError):  # of another program
             content = {"arch": json.loads(beside.read_text())["architecture"], **content}
-    sha256 = hashlib.sha256(np.memmap(file, mode="r")).hexdigest()  # without room in memory for all of it
+    sha256 = hashlib.sha256(np.memmap(file, mode="r").data).hexdigest()  # without room in memory for all of it
     origin = CheckpointInfo(_short_name(file), file, sha256=sha256)
     return _from_content(content, str(file), origin, branch, arch)
 
