@@ -57,8 +57,8 @@ def test_training_takes_the_commands_of_the_docs(words, tmp_path, monkeypatch):
     saved.parent.mkdir(parents=True)
     saved.write_text("arch: resnet50\n")
     flags = words[words.index("train_ddp.py") + 1 :]
-    parsed = config.parse_arguments([flag for flag in flags if flag != "…"])
-    assert parsed.out
+    options = cli.build_parser().parse_args(["train", *(flag for flag in flags if flag != "…")])
+    assert config.read_run_arguments(options, config.Config, config.PRESETS).out
 
 
 @pytest.mark.parametrize("words", [w for _, w in ALL if w[0] == "python" and "train_ddp.py" not in w], ids=" ".join)

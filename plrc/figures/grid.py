@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,11 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from plrc.data.images import as_image
 from plrc.figures.style import GREY, LOOK, PAGE, Scale, line
 from plrc.geometry import cell_centres, cell_of
 
-Picture = np.ndarray | Image.Image
+Picture = str | Path | Image.Image | np.ndarray | Tensor  # whatever ``as_image`` takes
 Values = np.ndarray | Tensor
 Extent = np.ndarray | Tensor | Sequence[float]  # how far right and down a map reaches, the picture being 1
 WHOLE = (1.0, 1.0)
@@ -41,7 +43,8 @@ def as_array(values: Values | Sequence[float]) -> np.ndarray:
 
 
 def as_pixels(image: Picture) -> np.ndarray:
-    return np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+    """``(H, W, 3)`` uint8 of a path, a PIL image, an array or a tensor; see ``plrc.data.images.as_image``."""
+    return np.asarray(as_image(image))
 
 
 def aspect(pixels: np.ndarray) -> float:
