@@ -5,8 +5,8 @@
 
 Each run is ``train_ddp.py --preset demo`` with one thread and the overrides of ``VARIANTS``; ``--jobs`` run side by
 side. Runs that are finished are not repeated, interrupted ones are resumed. ``--variants`` and ``--seeds`` choose some.
-Of each network two maps are scored: the trunk's last one, which a detector inherits, and the projected one, ``z``, to
-which the losses are applied. Writes ``DIR/<name>.json`` and prints the table, in Markdown.
+Of each network two maps are scored: the backbone's last one, which a detector inherits, and the projected one, ``z``,
+to which the losses are applied. Writes ``DIR/<name>.json`` and prints the table, in Markdown.
 """
 
 from __future__ import annotations
@@ -18,18 +18,22 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from plrc.analysis import descriptors, scores
+from plrc.analysis.scores import ScoredImage
 from plrc.backbones import Encoder
 from plrc.checkpoint import load_checkpoint
 from plrc.config import Config, load_config
+from plrc.data.annotated import open_annotated
 from plrc.data.loader import view_sampler
-from plrc.data.sources import Source, decode, open_source
+from plrc.data.sources import Annotation, Source, first_decodable, open_source
 from plrc.model import PLRC
+from plrc.registry import SCORES
 
 ROOT = Path(__file__).parent.parent
 # What is varied, as flags of train_ddp.py over the demo preset.
@@ -48,7 +52,7 @@ VARIANTS: dict[str, list[str]] = {
     "queue 4096": ["--weight-point=0", "--weight-affinity=0", "--queue-size=4096"],
 }
 SHORT_SIDE = 128  # at which objects are scored, pixels
-MEASURES = ("trunk view match", "trunk AUC", "z view match", "z AUC")
+MEASURES = ("backbone view match", "backbone AUC", "z view match", "z AUC")
 HELD_OUT = "scenes:300@7"  # scenes that no run was trained on
 
 
@@ -108,18 +112,28 @@ def train(arguments: argparse.Namespace, variant: str, seed: int) -> None:
 
 
 def table(arguments: argparse.Namespace) -> None:
-    """Score every run (once), print one line a variant: mean and deviation over seeds, then the baselines."""
+    """Score every run (once), print one line a variant: mean and std over seeds, then the baselines."""
     config = load_config("demo")
     source: Source = open_source(HELD_OUT if arguments.name == "scenes" else arguments.data)
     images = range(0, len(source), max(1, len(source) // 300))
-    pairs = scores.draw_view_pairs(source, view_sampler(config), config.image_size, images)
     objects = load_objects(arguments, source)
+    how: dict[str, Any] = {
+        "short_side": SHORT_SIDE,
+        "cell": 8,
+        "sampler": view_sampler(config),
+        "side": config.image_size,
+    }
 
-    def score(descriptor: descriptors.Descriptor, of: str) -> dict[str, scores.Score]:
-        return {
-            f"{of} view match": scores.view_match(pairs, descriptor),
-            f"{of} AUC": scores.distance_matched_auc(objects, descriptor, SHORT_SIDE, 8),
-        }
+    def score(networks: dict[str, descriptors.Descriptor]) -> dict[str, scores.Score]:
+        described = list(networks.values())
+        with_objects = (ScoredImage(k, image, described, known, **how) for k, (image, known) in enumerate(objects))
+        loaded = ((i, first_decodable(source, i, source.load)[0]) for i in images)
+        whole = (ScoredImage(i, image, described, **how) for i, image in loaded)
+        found = {}
+        for name, measure, scored in (("view match", "views", whole), ("AUC", "auc", with_objects)):
+            (values,) = scores.values_of(SCORES[measure].load(), scored).values()
+            found |= {f"{of} {name}": score for of, score in zip([*networks, "chance"], values.scores(), strict=True)}
+        return found
 
     print("| | seed | " + " | ".join(MEASURES) + " |\n|---|---|---|---|---|---|")
     results = []
@@ -130,8 +144,8 @@ def table(arguments: argparse.Namespace) -> None:
             file = out / "scores.json"
             if not file.exists():
                 encoder = load_query_encoder(out, variant, config, seed)
-                found = score(descriptors.network(variant, encoder.backbone), "trunk")
-                found |= score(descriptors.network(variant, encoder), "z")
+                maps = {"backbone": encoder.backbone, "z": encoder}
+                found = score({of: descriptors.network(of, module) for of, module in maps.items()})
                 out.mkdir(parents=True, exist_ok=True)
                 file.write_text(json.dumps({name: vars(value) for name, value in found.items()}))
             values = {name: scores.Score(**value) for name, value in json.loads(file.read_text()).items()}
@@ -140,13 +154,13 @@ def table(arguments: argparse.Namespace) -> None:
             results.append({"variant": variant, "seed": seed, **{name: vars(value) for name, value in values.items()}})
         if len(means) > 1:
             spread = zip(np.mean(means, axis=0), np.std(means, axis=0, ddof=1), strict=True)
-            print(f"| **{variant}** | mean ± sd | " + " | ".join(f"{m:.3f} ± {sd:.3f}" for m, sd in spread) + " |")
-    for descriptor in (descriptors.lab_colour(8), descriptors.absolute_position(8)):
-        values = score(descriptor, "trunk")
-        print(f"| {descriptor.name} | | " + " | ".join(str(value) for value in values.values()) + " | | |")
-        results.append({"variant": descriptor.name, **{name: vars(value) for name, value in values.items()}})
-    cells = config.image_size // 8
-    print(f"| blind guess | | {scores.view_match_by_chance(pairs, cells, cells)} | 0.5 | | |")
+            print(f"| **{variant}** | mean ± std | " + " | ".join(f"{m:.3f} ± {sd:.3f}" for m, sd in spread) + " |")
+    baselines = {d.name: d for d in (descriptors.lab_colour(8), descriptors.absolute_position(8))}
+    found = score(baselines)
+    for name in [*baselines, "chance"]:
+        values = {measure: found[f"{name} {measure}"] for measure in ("view match", "AUC")}
+        print(f"| {name} | | " + " | ".join(str(value) for value in values.values()) + " | | |")
+        results.append({"variant": name, **{measure: vars(value) for measure, value in values.items()}})
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / f"{arguments.name}.json").write_text(json.dumps(results, indent=1))
 
@@ -162,20 +176,11 @@ def load_query_encoder(out: Path, variant: str, config: Config, seed: int) -> En
     return model.query_encoder
 
 
-def load_objects(arguments: argparse.Namespace, source: Source) -> list[tuple[Image.Image, np.ndarray]]:
-    objects = []
-    if arguments.name == "scenes":
-        for i in range(len(source)):
-            annotation = source.annotation(i)
-            assert annotation is not None
-            assert annotation.masks is not None
-            objects.append((source.load(i), annotation.masks))
-        return objects
-    for file in sorted((arguments.masks / "images").iterdir()):
-        with Image.open(arguments.masks / "masks" / f"{file.stem}.png") as mask:
-            inside = np.asarray(mask.convert("L")) > 127
-        objects.append((decode(file), inside[None]))
-    return objects
+def load_objects(arguments: argparse.Namespace, source: Source) -> list[tuple[Image.Image, Annotation]]:
+    if arguments.name == "photos":
+        source = open_annotated(str(arguments.masks))
+    known = ((source.load(i), source.annotation(i)) for i in range(len(source)))
+    return [(image, annotation) for image, annotation in known if annotation is not None]
 
 
 if __name__ == "__main__":

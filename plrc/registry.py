@@ -114,7 +114,7 @@ def region_examples() -> list[str]:
 SCORES = Registry("score")
 """Measures of ``plrc score``, in the order of its rows. Each is a function of a ``plrc.analysis.scores.ScoredImage``
 that returns a value for each of its descriptors and, last, the one by chance, or a text: why this image has none. One
-that needs more than one image is a class, see ``plrc.analysis.scores.scoring``. Traits: ``title``, of its
+that needs more than one image is a class, see ``plrc.analysis.scores.table``. Traits: ``title``, of its
 row; ``needs``, what must be known of an image: "masks", "objects" (or boxes), "keypoints", "classes"; nothing: "".
 """
 SCORES.add("auc", "plrc.analysis.scores.objects:auc", "objects, by masks", title="distance-matched AUC", needs="masks")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +18,11 @@ from plrc.analysis.features import FeatureMap
 from plrc.config import Config
 from plrc.data.loader import TwoViews, view_sampler
 from plrc.data.photometric import apply
-from plrc.data.sources import Source, first_decodable
+from plrc.data.sources import Annotation, Source, first_decodable
 from plrc.geometry import cell_centres
 from plrc.model import PLRC
 from plrc.regions import RegionMaps, sample_points
+from plrc.registry import SCORES
 from plrc.run import losses_of, read_log
 
 _EXAMPLES = 3  # images in the figure
@@ -49,26 +51,40 @@ def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: C
     file = out / "figures" / "before_after.png"
     figures.save(figures.views_and_affinity(examples), file)
 
-    pairs = scores.draw_view_pairs(source, view_sampler(config), config.image_size, _spread(source, _SCORED))
-    cells = -(-config.image_size // stride)
-    chance = scores.view_match_by_chance(pairs, cells, cells).mean
-    match = [scores.view_match(pairs, d) for d in (before, after)]
-    lines = [
-        _losses_line(out, config),
-        f"view match {_OF}: {match[1]} of points find their place in the other view within one cell "
-        f"(before training {match[0].mean:.3f}, chance {chance:.3f})",
-    ]
-    if chance > _TOO_EASY:
-        lines[1] = (
+    lines = [_losses_line(out, config)]
+    how: dict[str, Any] = {
+        "short_side": side,
+        "cell": stride,
+        "sampler": view_sampler(config),
+        "side": config.image_size,
+    }
+    loaded = ((i, first_decodable(source, i, source.load)[0]) for i in _spread(source, _SCORED))
+    images = (scores.ScoredImage(i, image, (before, after), **how) for i, image in loaded)
+    (match,) = scores.values_of(SCORES["views"].load(), images).values()
+    if not match.images:
+        lines.append(f"view match: {match.why}")
+    elif (chance := float(np.mean(match.columns[-1]))) > _TOO_EASY:
+        cells = -(-config.image_size // stride)
+        lines.append(
             f"view match: says nothing on a map of {cells} × {cells} cells, where chance is right in {chance:.0%}"
         )
-    objects = _objects(source)
-    if objects:
-        described = (before, after, descriptors.lab_colour(stride), descriptors.absolute_position(stride))
-        auc = [scores.distance_matched_auc(objects, d, side, stride) for d in described]
+    else:
+        first, last, _ = match.scores()
+        lines.append(
+            f"view match {_OF}: {last} of points find their place in the other view within one cell "
+            f"(before training {first.mean:.3f}, chance {chance:.3f})"
+        )
+    described = (before, after, descriptors.lab_colour(stride), descriptors.absolute_position(stride))
+    known = (
+        scores.ScoredImage(k, source.load(i), described, source.annotation(i), **how)
+        for k, i in enumerate(i for i in _spread(source, _SCORED) if _has_masks(source.annotation(i)))
+    )
+    (auc,) = scores.values_of(SCORES["auc"].load(), known).values()
+    if auc.images:
+        first, last, lab, distance, _ = auc.scores()
         lines.append(
             f"objects {_OF}: affinity ranks a pixel of a point's object above one outside, equally far, "
-            f"{auc[1]} of the time (before {auc[0].mean:.3f}, Lab colour {auc[2].mean:.3f}, distance {auc[3].mean:.3f})"
+            f"{last} of the time (before {first.mean:.3f}, Lab colour {lab.mean:.3f}, distance {distance.mean:.3f})"
         )
     return [*lines, f"figure: {file}"]
 
@@ -131,7 +147,7 @@ def _query(source: Source, index: int, boxes: Tensor) -> Tensor:
     low, high = boxes[:, :2].amax(dim=0), boxes[:, 2:].amin(dim=0)
     middle = ((low + high) / 2).clamp(0, 1)[None]
     annotation = source.annotation(index)
-    if annotation is None or annotation.masks is None or not len(annotation.masks):
+    if not _has_masks(annotation):
         return middle
     centres = cell_centres(*annotation.masks.shape[1:])
     shared = ((centres >= low) & (centres < high)).all(dim=-1)
@@ -166,13 +182,8 @@ def _small(image: Image.Image) -> Image.Image:
     return copy
 
 
-def _objects(source: Source) -> list[tuple[Image.Image, np.ndarray]]:
-    found = []
-    for i in _spread(source, _SCORED):
-        annotation = source.annotation(i)
-        if annotation is not None and annotation.masks is not None and len(annotation.masks):
-            found.append((source.load(i), annotation.masks))
-    return found
+def _has_masks(annotation: Annotation | None) -> bool:
+    return annotation is not None and annotation.masks is not None and len(annotation.masks) > 0
 
 
 def _losses_line(out: Path, config: Config) -> str:

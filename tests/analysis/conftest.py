@@ -10,8 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from plrc.analysis.descriptors import Descriptor, cosine
-from plrc.analysis.scores import ScoredImage, Values
-from plrc.analysis.scores.scoring import PerImage
+from plrc.analysis.scores import ScoredImage, Values, values_of
 
 
 @pytest.fixture
@@ -34,12 +33,4 @@ def scored() -> Callable[..., ScoredImage]:
 
 @pytest.fixture
 def values() -> Callable[[Any, Iterable[ScoredImage]], dict[str, Values]]:
-    """``values(score, images)``: as ``score_table`` takes them, a row's name → values; "" the one row of a function."""
-
-    def take(score: Any, images: Iterable[ScoredImage]) -> dict[str, Values]:
-        taker = score() if isinstance(score, type) else PerImage(score)
-        for image in images:
-            taker.add(image)
-        return dict(taker.values())
-
-    return take
+    return values_of

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from plrc.analysis import descriptors
 from plrc.analysis.descriptors import Descriptor
-from plrc.analysis.scores import ScoredImage, ViewPairs, draw_view_pairs, matching, view_match, view_match_by_chance
-from plrc.analysis.scores.matching import ALPHAS, PCK, best_match, views
+from plrc.analysis.scores import ScoredImage, matching
+from plrc.analysis.scores.matching import ALPHAS, PCK, best_match, view_pair, views
 from plrc.data.photometric import Photometric
 from plrc.data.views import ViewParameters, ViewSampler
 from plrc.geometry import Crop, cell_centres, cell_of, sample
@@ -25,30 +25,10 @@ PLAIN = Photometric(
 SAMPLER = ViewSampler((0.3, 1.0), 0.5, PLAIN)
 
 
-class Ramps:
-    """A source of pictures that say where they are: red is x, green is y."""
-
-    def __init__(self, n: int, size: tuple[int, int] = (320, 240)) -> None:
-        self._n, self._size = n, size
-
-    def __len__(self) -> int:
-        return self._n
-
-    def name(self, i: int) -> str:
-        return str(i)
-
-    def size(self, i: int) -> tuple[int, int]:
-        return self._size
-
-    def load(self, i: int, at_least: tuple[int, int] | None = None) -> Image.Image:
-        width, height = self._size
-        pixels = np.full((height, width, 3), 128, dtype=np.uint8)
-        pixels[..., 0] = np.rint((np.arange(width) + 0.5) / width * 255)
-        pixels[..., 1] = np.rint((np.arange(height) + 0.5) / height * 255)[:, None]
-        return Image.fromarray(pixels)
-
-    def annotation(self, i: int) -> None:
-        return None
+def ramp(width: int = 320, height: int = 240) -> Image.Image:
+    """An image that says where it is: red is x, green is y."""
+    channels = (cell_centres(height, width) * 255).round().byte().numpy()
+    return Image.fromarray(np.dstack((channels, np.full_like(channels[..., :1], 128))))
 
 
 def nearest(a: Tensor, b: Tensor) -> Tensor:
@@ -69,69 +49,27 @@ def noise(cell: int) -> Descriptor:
     return Descriptor("noise", maps, descriptors.cosine)
 
 
-def test_pairs_of_points_show_the_same_place():
-    pairs = draw_view_pairs(Ramps(20), SAMPLER, 64, range(20), points=12)
-    n = pairs.points.shape[0]
-    assert 15 <= n <= 20
-    assert pairs.views.shape == (2, n, 3, 64, 64)
-    assert pairs.points.shape == pairs.targets.shape == (n, 12, 2)
-    assert ((pairs.targets >= 0) & (pairs.targets < 1)).all()
-    inner = ((pairs.points - 0.5).abs() < 0.45).all(2) & ((pairs.targets - 0.5).abs() < 0.45).all(2)
-    here, there = sample(pairs.views[0, :, :2], pairs.points), sample(pairs.views[1, :, :2], pairs.targets)
-    torch.testing.assert_close(here[inner], there[inner], rtol=0, atol=0.01)
-    assert inner.sum() > 100
+def images(n: int, described: list[Descriptor], sampler: object = SAMPLER, **options: int) -> list[ScoredImage]:
+    return [ScoredImage(i, ramp(), described, sampler=sampler, **options) for i in range(n)]
 
 
-def test_pairs_are_the_views_that_training_would_draw():
-    pairs = draw_view_pairs(Ramps(4), SAMPLER, 32, [3])
-    crops = SAMPLER.draw(12345, 0, 3, (320, 240)).crops
-    expected = crops[1].to_view(crops[0].to_image(pairs.points[0]))
-    torch.testing.assert_close(pairs.targets[0], expected)
-    again = draw_view_pairs(Ramps(4), SAMPLER, 32, range(4))
-    assert torch.equal(again.views[:, -1], pairs.views[:, 0]), "whichever other images are scored"
-
-
-def test_perfect_features_find_every_place():
-    pairs = draw_view_pairs(Ramps(30), SAMPLER, 64, range(30))
-    score = view_match(pairs, where_in_image(8))
-    assert score.mean == 1.0
-    assert (score.low, score.high) == (1.0, 1.0)
-    assert score.n == len(pairs.points)
-
-
-@pytest.mark.parametrize("within", [0, 1, 2])
-def test_a_match_may_be_so_many_cells_off(within):
-    """Features that are shifted by one cell to the right are right for 1 and wrong for 0."""
-    n, k, side = 3, 10, 8
-    centres = cell_centres(side, side)
-    points = (centres[1:-1, 1:-1].flatten(0, 1))[torch.randperm(36)[:k]].expand(n, k, 2)
-    pairs = ViewPairs(torch.zeros(2, n, 3, 64, 64), points, points)
-    first = centres.permute(2, 0, 1).expand(n, -1, -1, -1)
-    maps = iter([first, first - torch.tensor([1 / side, 0]).view(1, 2, 1, 1)])
-    shifted = Descriptor("shifted", lambda views: next(maps), nearest)
-    assert view_match(pairs, shifted, within).mean == (1.0 if within else 0.0)
-
-
-@pytest.mark.parametrize(("h", "w", "within"), [(4, 7, 1), (5, 5, 2), (6, 3, 0), (2, 2, 1)])
-def test_chance_counts_the_cells_that_are_right(h, w, within):
-    points = torch.rand(5, 6, 2, generator=torch.Generator().manual_seed(0))
-    pairs = ViewPairs(torch.zeros(2, 5, 3, 8, 8), points, points)
-    shares = []
-    for image in points.tolist():
-        for x, y in image:
-            row, column = int(y * h), int(x * w)
-            right = sum(abs(i - row) <= within and abs(j - column) <= within for i in range(h) for j in range(w))
-            shares.append(right / (h * w))
-    assert view_match_by_chance(pairs, h, w, within).mean == pytest.approx(np.mean(shares))
-
-
-# ---------------------------------------------------------------------------------- the score of several descriptors
-
-
-def places(n: int) -> Descriptor:
-    """Features that are the place in the view itself."""
-    maps = cell_centres(n, n).permute(2, 0, 1)
-    return Descriptor(str(n), lambda views: maps.expand(len(views), -1, -1, -1), nearest)
+def test_pairs_are_the_views_that_training_would_draw_and_show_the_same_places():
+    found = [view_pair(ramp(), i, SAMPLER, 64) for i in range(20)]
+    assert sum(pair is not None for pair in found) >= 15
+    inside = 0
+    for i, pair in enumerate(found):
+        if pair is None:
+            continue
+        pixels, here, there = pair
+        assert (pixels.shape, here.shape, there.shape) == ((2, 3, 64, 64), (16, 2), (16, 2))
+        assert ((there >= 0) & (there < 1)).all()
+        crops = SAMPLER.draw(12345, 0, i, (320, 240)).crops
+        torch.testing.assert_close(there, crops[1].to_view(crops[0].to_image(here)))
+        inner = ((here - 0.5).abs() < 0.45).all(1) & ((there - 0.5).abs() < 0.45).all(1)
+        first, second = (sample(pixels[k : k + 1, :2], p[None])[0] for k, p in enumerate((here, there)))
+        torch.testing.assert_close(first[inner], second[inner], rtol=0, atol=0.01)
+        inside += int(inner.sum())
+    assert inside > 100
 
 
 class Still:
@@ -142,28 +80,54 @@ class Still:
         return replace(SAMPLER.draw(12345, 0, 0, (320, 240)), crops=whole)
 
 
-def images(n: int, described: list[Descriptor], sampler: object = SAMPLER, **options: int) -> list[ScoredImage]:
-    source = Ramps(n)
-    return [ScoredImage(i, source.load(i), described, sampler=sampler, **options) for i in range(n)]
+def places(n: int, shift: float = 0.0) -> Descriptor:
+    """Features that are the place in the view itself; in the second view so many cells farther right."""
+    maps = cell_centres(n, n).permute(2, 0, 1)
+    moved = maps - torch.tensor([shift / n, 0]).view(2, 1, 1)
+    return Descriptor(f"{n} {shift}", lambda views: torch.stack((maps, moved)), nearest)
+
+
+def test_perfect_features_find_every_place(values):
+    ((name, found),) = values(views, images(30, [where_in_image(8)], cell=8, side=64)).items()
+    assert name == "view match (±1 of 8×8 cells)"
+    assert set(found.columns[0]) == {1.0}
+    assert len(found.images) > 20
+
+
+@pytest.mark.parametrize("within", [0, 1, 2])
+def test_a_match_may_be_so_many_cells_off(values, within):
+    """Features that are shifted by one cell to the right are right for 1 and, but at the border, wrong for 0."""
+    (found,) = values(views, images(1, [places(7, 1.0)], Still(), within=within)).values()
+    assert found.columns[0][0] == 1.0 if within else found.columns[0][0] < 0.3
+
+
+@pytest.mark.parametrize(("side", "within"), [(224, 1), (160, 2), (192, 0), (64, 1)])
+def test_chance_counts_the_cells_that_are_right(values, side, within):
+    (found,) = values(views, images(5, [], within=within, side=side)).values()
+    n, expected = side // 32, []
+    for i in found.images:
+        shares = []
+        for x, y in view_pair(ramp(), i, SAMPLER, side)[2].tolist():
+            row, column = int(y * n), int(x * n)
+            near = sum(abs(k - row) <= within and abs(m - column) <= within for k in range(n) for m in range(n))
+            shares.append(near / n**2)
+        expected.append(np.mean(shares))
+    assert found.columns[0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("cells", [7, 14, 28])
 def test_perfect_features_of_any_fineness_hit_the_coarse_cell_itself(values, cells):
-    ((name, found),) = values(views, images(1, [places(cells)], Still(), within=0)).items()
-    assert name == "view match (±0 of 7×7 cells)"
+    (found,) = values(views, images(1, [places(cells)], Still(), within=0)).values()
     assert found.columns[0][0] > 0.9  # a point on a border may round to either side
 
 
 def test_fine_and_coarse_maps_are_judged_alike_by_cells_of_32_pixels(values):
-    """Blind matches of a finer map are right as often as those of the coarse one; alone as beside another."""
+    """Random matches of a finer map are right as often as those of the coarse one; alone as beside another."""
     ((name, found),) = values(views, images(60, [noise(32), noise(8)])).items()
     coarse, fine, chance = (score.mean for score in found.scores())
     assert name == "view match (±1 of 7×7 cells)"
     assert abs(coarse - chance) < 0.035
     assert abs(fine - chance) < 0.035
-    pairs = draw_view_pairs(Ramps(60), SAMPLER, 224, range(60))
-    assert coarse == pytest.approx(view_match(pairs, noise(32)).mean, abs=0.03)
-    assert chance == pytest.approx(view_match_by_chance(pairs, 7, 7).mean)
     ((_, alone),) = values(views, images(8, [places(28)])).items()
     ((_, beside),) = values(views, images(8, [places(7), places(28)])).items()
     assert alone.columns[0] == beside.columns[1]
@@ -209,7 +173,7 @@ def test_pck_is_that_of_a_loop_over_pairs(scored, values, seed):
         for points, size in images:
             points[rng.random(len(points)) < 0.2] = np.nan
             maps.append(torch.from_numpy(rng.random((1, 3, int(rng.integers(6, 12)), 9)).astype(np.float32)))
-            taken.append(scored(0, [maps[-1]], [nearest], size, keypoints=points, group=name))
+            taken.append(scored(len(taken), [maps[-1]], [nearest], size, keypoints=points, group=name))
         for s, (source, _) in enumerate(images):
             shares = []
             for t, (target, (width, height)) in enumerate(images):
@@ -252,7 +216,7 @@ def test_perfect_features_of_any_stride_find_the_keypoints(scored, values, strid
     for corner in rng.uniform(0.1, 0.4, (4, 2)):
         features = cell_centres(448 // stride, 448 // stride) - torch.tensor(corner, dtype=torch.float32)
         keypoints, maps = (corner + on_object).astype(np.float32), features.permute(2, 0, 1)[None]
-        taken.append(scored(0, [maps], [nearest], (448, 448), keypoints=keypoints))
+        taken.append(scored(len(taken), [maps], [nearest], (448, 448), keypoints=keypoints))
     assert values(PCK, taken)[NAMES[0]].columns[0] == [1.0] * 4
 
 
@@ -263,7 +227,7 @@ def test_what_is_right_depends_on_the_box_of_the_targets_keypoints(scored, value
         source = np.array([[x, y], [np.nan, np.nan]], dtype=np.float32)
         target = np.array([[x + 0.04, y], [x + 0.04 - width / 200, y]], dtype=np.float32)
         fine = cell_centres(50, 100).permute(2, 0, 1)[None]
-        taken = [scored(0, [fine], [nearest], (200, 100), keypoints=points) for points in (source, target)]
+        taken = [scored(i, [fine], [nearest], (200, 100), keypoints=p) for i, p in enumerate((source, target))]
         # As a source the second image is 8 pixels off too, but the first has one point only: no box.
         assert values(PCK, taken)[NAMES[1]].columns[0] == [right]
 
@@ -271,8 +235,8 @@ def test_what_is_right_depends_on_the_box_of_the_targets_keypoints(scored, value
 def test_random_features_find_as_many_keypoints_as_chance(scored, values):
     generator = torch.Generator().manual_seed(0)
     taken = [
-        scored(0, [torch.randn(1, 8, 24, 30, generator=generator)], size=size, keypoints=points)
-        for points, size in folder(24, k=10)
+        scored(i, [torch.randn(1, 8, 24, 30, generator=generator)], size=size, keypoints=points)
+        for i, (points, size) in enumerate(folder(24, k=10))
     ]
     for found in values(PCK, taken).values():
         assert abs(np.mean(found.columns[0]) - np.mean(found.columns[1])) < 0.02
@@ -284,7 +248,7 @@ def test_the_same_relative_position_is_a_strong_baseline_in_images_of_any_propor
     taken = []
     for width in (160, 320, 96):
         maps = position.maps(torch.zeros(1, 3, 160, width))
-        taken.append(scored(0, [maps], [position.similarity], (width, 160), keypoints=points))
+        taken.append(scored(width, [maps], [position.similarity], (width, 160), keypoints=points))
     assert [found.columns[0] for found in values(PCK, taken).values()][1:] == [[1.0] * 3] * 2
 
 

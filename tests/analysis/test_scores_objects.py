@@ -9,26 +9,24 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from plrc.analysis import descriptors
-from plrc.analysis.descriptors import Descriptor, picture_tensor
-from plrc.analysis.scores import Values, best_iou, distance_matched_auc, objects, point_auc
+from plrc.analysis.descriptors import Descriptor
+from plrc.analysis.scores import ScoredImage, Values, best_iou, objects, point_auc, values_of
 from plrc.analysis.scores.objects import (
     CorLoc,
     MaskIoU,
     RasterObject,
     auc,
     boxes_around,
-    boxes_right,
     leave_half_out,
-    object_auc,
     objects_of,
-    overlaps,
     purity,
     region_purity,
+    ring_auc,
 )
+from plrc.data.annotated import open_annotated
 from plrc.data.images import boxes_of
 from plrc.data.sources import Annotation
 from plrc.geometry import sample
@@ -106,7 +104,8 @@ def test_overlaps_are_those_of_counting(seed):
         )
         for t in levels
     ]
-    np.testing.assert_allclose(overlaps(similar, inside, levels), expected)
+    thing = RasterObject(inside, torch.zeros(3).long(), np.zeros(4))
+    np.testing.assert_allclose(MaskIoU().at_levels(similar, thing, levels), expected)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -131,7 +130,7 @@ def test_a_box_is_right_from_an_overlap_of_one_half():
     inside = torch.zeros(4, 10, dtype=torch.bool)
     for width, right in ((7.9, 1.0), (8.1, 0.0)):
         thing = RasterObject(inside, torch.tensor([0, 2]), np.array([0, 0, width / 10, 0.25]))
-        np.testing.assert_array_equal(boxes_right(affinity, thing, np.array([0.5, 2.0])), [right, 0.0])
+        np.testing.assert_array_equal(CorLoc().at_levels(affinity, thing, np.array([0.5, 2.0])), [right, 0.0])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -251,20 +250,10 @@ def test_distance_scores_more_than_a_half_for_the_width_of_the_rings_alone(monke
     found = []
     for width in (1.0, 0.5, 0.25, 1e-3):
         monkeypatch.setattr(objects, "_RING", width)
-        found.append(object_auc(-thing.distances(), thing))
+        found.append(ring_auc(-thing.distances(), thing.inside, thing.distances()))
     assert found == sorted(found, reverse=True)
     assert found[0] > 0.51
     assert found[-1] == pytest.approx(0.5)
-
-
-def test_the_auc_is_that_of_distance_matched_auc(score):
-    masks = ellipses(6)
-    rng = np.random.default_rng(0)
-    images = [Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)) for _ in masks]
-    lab = descriptors.lab_colour(8)
-    expected = distance_matched_auc(zip(images, masks, strict=True), lab, 64, 8)
-    maps = [[lab.maps(picture_tensor(image, 64, 8))] for image in images]
-    assert score(maps, list(map(annotation, masks)), [lab.similarity], ["AUC"])["AUC"].scores()[0] == expected
 
 
 def test_of_boxes_corloc_and_purity_are_scored(score):
@@ -312,50 +301,34 @@ def test_the_values_are_of_the_images_with_objects_that_count(score):
 # ------------------------------------------------------------------------------------------------------------- the AUC
 
 
-def noisy(n: int = 12) -> list[tuple[Image.Image, np.ndarray]]:
-    """Images of noise with one or two ellipses, which only the masks know of."""
-    rng = np.random.default_rng(0)
-    masks = [np.concatenate(ellipses(1 + i % 2, seed=i)) for i in range(n)]
-    return [(Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)), m) for m in masks]
-
-
-CONSTANT = Descriptor(
-    "constant", lambda p: torch.full((1, 16, p.shape[2] // 8, p.shape[3] // 8), 0.3), descriptors.cosine
-)
-
-
-def test_features_that_prefer_the_other_side_score_nothing_and_constant_ones_a_half():
-    images = [item for item in noisy() if len(item[1]) == 1]
-    masks = iter([mask for _, mask in images])
-    wrong = Descriptor("mask", lambda _: knows(next(masks)), lambda a, b: -descriptors.cosine(a, b))
-    found = distance_matched_auc(images, wrong, 64, 8)
-    assert (found.mean, found.n) == (pytest.approx(0.0, abs=1e-6), len(images))
-    found = distance_matched_auc(noisy(), CONSTANT, 64, 8)
-    assert (found.mean, found.n) == (0.5, 12)
-    coarse = [(image.resize((48, 32)), masks) for image, masks in noisy(6)]
-    assert distance_matched_auc(coarse, CONSTANT, 64, 8).mean == 0.5, "masks of another resolution than the image"
+def test_features_that_prefer_the_other_side_score_nothing_and_constant_ones_a_half(score):
+    masks = [np.concatenate(ellipses(1 + i % 2, seed=i)) for i in range(12)]
+    known = list(map(annotation, masks))
+    opposite = [lambda a, b: -descriptors.cosine(a, b)]
+    wrong = score([[knows(m)] for m in masks[::2]], known[::2], opposite, ["AUC"])["AUC"]
+    assert wrong.columns[0] == pytest.approx([0.0] * 6, abs=1e-6)
+    coarse = [annotation(m[:, ::2, ::2]) for m in masks]  # of another resolution than the image
+    for given in (known, coarse):
+        assert score([[torch.full((1, 16, 8, 12), 0.3)]] * 12, given, which=["AUC"])["AUC"].columns[0] == [0.5] * 12
 
 
 def test_distance_earns_nothing_on_photos(shared_data):
-    folder = shared_data("ecssd-mini")
-    images = []
-    for file in sorted((folder / "masks").glob("*.png"))[:40]:
-        with Image.open(file) as mask, Image.open(folder / "images" / f"{file.stem}.jpg") as image:
-            images.append((image.convert("RGB"), np.asarray(mask.convert("L"))[None] > 127))
-    found = distance_matched_auc(images, descriptors.absolute_position(8), 128, 8)
+    source, position = open_annotated(str(shared_data("ecssd-mini"))), descriptors.absolute_position(8)
+    images = [
+        ScoredImage(i, source.load(i), [position], source.annotation(i), short_side=128, cell=8) for i in range(40)
+    ]
+    (found,) = values_of(auc, images)[""].scores()[:1]
     assert found.n >= 35
     assert 0.45 < found.mean < 0.56
 
 
-def test_objects_that_are_tiny_or_nearly_everything_are_left_out():
+def test_objects_that_are_tiny_or_nearly_everything_are_left_out(score):
     masks = np.zeros((3, HEIGHT, WIDTH), dtype=bool)
     masks[0, 10:12, 10:12] = True
     masks[1] = True
-    item = (Image.new("RGB", (WIDTH, HEIGHT)), masks)
-    with pytest.raises(ValueError, match="no image to score"):
-        distance_matched_auc([item], CONSTANT, 64, 8)
     masks[2, 16:48, 24:60] = True
-    assert distance_matched_auc([item, noisy(1)[0]], CONSTANT, 64, 8).n == 2
+    known, maps = [annotation(masks[:2]), annotation(masks)], [[torch.rand(1, 4, 8, 12)]] * 2
+    assert score(maps, known, which=["AUC"])["AUC"].images == [1]
 
 
 def test_the_auc_of_one_point():
@@ -408,4 +381,5 @@ def test_the_auc_of_one_point_is_that_of_the_scores():
         aucs.append(point_auc(values, torch.ones(2), torch.from_numpy(mask), point))
     assert len({round(auc, 3) for auc in aucs}) > 2
     alike = Descriptor("random", lambda p: p, descriptors.cosine)
-    assert np.mean(aucs) == pytest.approx(object_auc(thing.affinities(alike, maps), thing), abs=1e-4)
+    similar = thing.affinities(alike, maps)
+    assert np.mean(aucs) == pytest.approx(ring_auc(similar, thing.inside, thing.distances()), abs=1e-4)

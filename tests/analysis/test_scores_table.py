@@ -188,9 +188,7 @@ def test_a_limit_is_spread_over_the_set_and_progress_is_told():
     ("options", "message"),
     [
         ({"descriptors": []}, "name a checkpoint"),
-        ({"limit": 0}, "takes 1 image or more of a data set, not 0"),
-        ({"short_side": 0}, "takes 1 pixel or more, not 0"),
-        ({"within": -1}, "takes 0 cells or more, not -1"),
+        ({"short_side": 0}, "sides of 1 pixel or more, not 0"),
         ({"descriptors": [pooled(), pooled()]}, "a name of its own, not pooled, pooled, Lab"),
         ({"descriptors": [pooled("chance")]}, "a name of its own"),
     ],

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from plrc.analysis.descriptors import Descriptor
-from plrc.analysis.scores.table import Values
-
-if TYPE_CHECKING:
-    from plrc.analysis.scores.scoring import ScoredImage
+from plrc.analysis.scores.table import ScoredImage, Values
 
 _NEIGHBOURS = 20  # as in DINO's protocol, which weights the votes
 _CHUNK = 1000  # images that are compared with all others at once
@@ -39,35 +35,30 @@ class NearestNeighbours:
 
     def __init__(self) -> None:
         self._descriptors: Sequence[Descriptor] = ()
-        self._means: list[list[Tensor]] = []  # of each image, of each descriptor
-        self._labels: list[str] = []
-        self._numbers: list[int] = []
+        self._taken: list[tuple[int, str, list[Tensor]]] = []  # an image's number, class, and mean by each descriptor
 
     def add(self, image: ScoredImage) -> None:
         """Take up one image."""
         self._descriptors = image.descriptors
-        self._numbers.append(image.number)
-        self._labels.append(image.label or "")
-        self._means.append([features[0].mean(dim=(1, 2)) for features in image.maps])
+        self._taken.append((image.number, image.label or "", [maps[0].mean(dim=(1, 2)) for maps in image.maps]))
 
     def values(self) -> dict[str, Values]:
         """1 or 0 an image; by chance, whether it is of the most frequent class."""
-        every = Counter(self._labels)
+        every = Counter(label for _, label, _ in self._taken)
         counts = {label: n for label, n in every.items() if n > 1}
-        why = "an image alone in its class"
+        asked, why = len(self._taken), "an image alone in its class"
         if len(counts) < 2:
             why = "one class only" if len(every) == 1 else f"{'only one' if counts else 'no'} class has two images"
-            return {"k-NN accuracy": Values([], [[] for _ in (*self._descriptors, None)], len(self._labels), why)}
-        kept = [i for i, label in enumerate(self._labels) if label in counts]
-        labels = [self._labels[i] for i in kept]
+            return {"k-NN accuracy": Values([], [[] for _ in (*self._descriptors, None)], asked, why)}
+        numbers, labels, means = zip(*(one for one in self._taken if one[1] in counts), strict=True)
         k = min(_NEIGHBOURS, min(counts.values()) - 1)
-        columns: list[list[float]] = []
-        for d, descriptor in enumerate(self._descriptors):
-            means = torch.stack([self._means[i][d] for i in kept])
-            columns.append(nearest_neighbour_hits(means, labels, descriptor.similarity, k) if descriptor.pooled else [])
+        columns = [
+            nearest_neighbour_hits(torch.stack(mine), labels, descriptor.similarity, k) if descriptor.pooled else []
+            for descriptor, mine in zip(self._descriptors, zip(*means, strict=True), strict=True)
+        ]
         most = max(counts, key=lambda label: counts[label])
         columns.append([float(label == most) for label in labels])
-        return {f"{k}-NN accuracy": Values([self._numbers[i] for i in kept], columns, len(self._labels), why)}
+        return {f"{k}-NN accuracy": Values(list(numbers), columns, asked, why)}
 
 
 def nearest_neighbour_hits(

@@ -6,23 +6,17 @@ every cell. Difficult and crowd objects are left out, and those under 1 % or ove
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
-from plrc.analysis.descriptors import Descriptor, picture_tensor
-from plrc.analysis.scores.table import Score, Values, bootstrap
+from plrc.analysis.descriptors import Descriptor
+from plrc.analysis.scores.table import ScoredImage, Values
 from plrc.geometry import cell_centres, sample
-
-if TYPE_CHECKING:
-    from plrc.analysis.scores.scoring import ScoredImage
 
 _RASTER = 48  # cells of the longer side of the raster on which affinities and masks are compared
 _RING = 1.0  # width of a ring of "the same distance", cells of that raster
@@ -132,36 +126,32 @@ def auc(image: ScoredImage) -> list[float] | str:
     """
     if not (asked := _asked(image)):
         return _NO_OBJECT
-    values = [_known_mean([object_auc(*one) for one in mine]) for mine in asked]
+    values = [_known_mean([ring_auc(a, one.inside, one.distances()) for a, one in mine]) for mine in asked]
     return _NO_PAIR if np.isnan(values).all() else [*values, 0.5]
 
 
-def object_auc(similar: Tensor, thing: RasterObject) -> float:
-    """Mean over the points of the distance-matched AUC of ``similar (p, h * w)``; not a number if none has a pair."""
-    rings, inside = (thing.distances() / _RING).long().numpy(), thing.inside.flatten().numpy()
-    return _known_mean([_ring_auc(similar[i].numpy(), inside, rings[i]) for i in range(len(similar))])
-
-
-def distance_matched_auc(
-    images: Iterable[tuple[Image.Image, np.ndarray]],
-    descriptor: Descriptor,
-    short_side: int,
-    multiple: int,
-    points: int = POINTS,
-) -> Score:
-    """The score ``auc`` of one descriptor.
+def ring_auc(similar: Tensor, inside: Tensor, distances: Tensor) -> float:
+    """Mean over points of the share of (inside, outside) pairs within rings that are ranked rightly.
 
     Args:
-        images: an image, and the masks ``(n, H, W)`` bool of its objects, at any resolution over the same frame.
-        short_side: pixels to which its shorter side is resized for the descriptor, in steps of ``multiple``.
-        points: points an object.
+        similar, distances: ``(p, h * w)``, from each point to each cell. inside: ``(h, w)`` bool, the object.
+
+    Returns:
+        In [0, 1]; not a number where no point has a pair.
     """
-    values = []
-    for number, (image, masks) in enumerate(images):
-        maps = descriptor.maps(picture_tensor(image, short_side, multiple))
-        objects = objects_of(masks, np.zeros((len(masks), 4), np.float32), image.size, number, points)  # no box needed
-        values.append(_known_mean([object_auc(thing.affinities(descriptor, maps), thing) for thing in objects]))
-    return bootstrap([value for value in values if not np.isnan(value)])
+    from scipy.stats import rankdata
+
+    mask, shares = inside.flatten().numpy(), []
+    for values, rings in zip(similar.numpy(), (distances / _RING).long().numpy(), strict=True):
+        order = np.argsort(rings, kind="stable")
+        won, pairs = 0.0, 0
+        for ring in np.split(order, np.flatnonzero(np.diff(rings[order])) + 1):
+            n_in = int(mask[ring].sum())
+            if n_in and (n_out := len(ring) - n_in):
+                won += float(rankdata(values[ring])[mask[ring]].sum()) - n_in * (n_in + 1) / 2
+                pairs += n_in * n_out
+        shares.append(won / pairs if pairs else float("nan"))
+    return _known_mean(shares)
 
 
 def point_auc(values: Tensor, extent: Tensor, mask: Tensor, point: Tensor) -> float:
@@ -175,8 +165,8 @@ def point_auc(values: Tensor, extent: Tensor, mask: Tensor, point: Tensor) -> fl
     Returns:
         In [0, 1]; not a number where no ring has cells on both sides.
     """
-    similar, inside, (h, w) = _on_raster(values, extent, mask)
-    return _ring_auc(similar.numpy(), inside.numpy(), (_distances(point[None], h, w)[0] / _RING).long().numpy())
+    similar, inside = _on_raster(values, extent, mask)
+    return ring_auc(similar[None], inside, _distances(point[None], *inside.shape))
 
 
 def best_iou(values: Tensor, extent: Tensor, mask: Tensor) -> tuple[float, float]:
@@ -188,40 +178,26 @@ def best_iou(values: Tensor, extent: Tensor, mask: Tensor) -> tuple[float, float
     Returns:
         The intersection over union, in [0, 1], and the threshold: cells with that value or a higher one.
     """
-    similar, inside, _ = _on_raster(values, extent, mask)
+    similar, inside = _on_raster(values, extent, mask)
     ranked, order = similar.sort(descending=True, stable=True)
-    hits = inside[order].cumsum(dim=0)
+    hits = inside.flatten()[order].cumsum(dim=0)
     iou = hits / (torch.arange(1, len(hits) + 1) + inside.sum() - hits)
     iou[:-1][ranked[:-1] == ranked[1:]] = 0  # a threshold takes all cells of one value or none
     best = int(iou.argmax())
     return float(iou[best]), float(ranked[best])
 
 
-def _on_raster(values: Tensor, extent: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    """A map's values ``(h * w,)`` and the object's cells ``(h * w,)`` on the raster, and its shape."""
+def _on_raster(values: Tensor, extent: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """A map's values ``(h * w,)`` and the object's cells ``(h, w)`` on the raster."""
     h, w = raster_of((mask.shape[1], mask.shape[0]))
     similar = sample(values[None, None], (cell_centres(h, w).flatten(0, 1) / extent)[None])[0, :, 0]
-    return similar, F.interpolate(mask.float()[None, None], (h, w), mode="area").flatten() > 0.5, (h, w)
+    return similar, F.interpolate(mask.float()[None, None], (h, w), mode="area")[0, 0] > 0.5
 
 
 def _distances(points: Tensor, h: int, w: int) -> Tensor:
     """``(p, h * w)``, from points ``(p, 2)`` to the centres of ``h × w`` cells, in cells, to a thousandth."""
     exact = ((cell_centres(h, w).flatten(0, 1) - points[:, None]) * torch.tensor([w, h])).norm(dim=2)
     return exact.round(decimals=3)  # 3 cells are 3, not a hair less: whole numbers part the rings
-
-
-def _ring_auc(similar: np.ndarray, inside: np.ndarray, rings: np.ndarray) -> float:
-    """Share of (inside, outside) pairs within rings that are ranked rightly; not a number where there is no pair."""
-    from scipy.stats import rankdata
-
-    order = np.argsort(rings, kind="stable")
-    won, pairs = 0.0, 0
-    for ring in np.split(order, np.flatnonzero(np.diff(rings[order])) + 1):
-        n_in = int(inside[ring].sum())
-        if n_in and (n_out := len(ring) - n_in):
-            won += float(rankdata(similar[ring])[inside[ring]].sum()) - n_in * (n_in + 1) / 2
-            pairs += n_in * n_out
-    return won / pairs if pairs else float("nan")
 
 
 def _known_mean(values: list[float]) -> float:
@@ -232,7 +208,8 @@ def _known_mean(values: list[float]) -> float:
 def region_purity(image: ScoredImage) -> list[float] | str:
     """Share of the 10 cells most like a point that lie in its object; by chance, the share of all cells that do.
 
-    See ``purity``. Mean over an object's points, then over an image's objects.
+    In both, cells at most 6 cells of the raster (an eighth of the image's longer side) from the point are left out.
+    Mean over an object's points, but for those that have fewer than 10 of its cells farther away, then over objects.
     """
     if not (asked := _asked(image)):
         return _NO_OBJECT
@@ -243,15 +220,7 @@ def region_purity(image: ScoredImage) -> list[float] | str:
 
 
 def purity(similar: Tensor, thing: RasterObject) -> tuple[float, float]:
-    """Share of the 10 most alike cells that lie in the object, and the share of all cells that do.
-
-    Cells at most 6 cells of the raster (an eighth of the image's longer side) from the point are left out, in both
-    numbers: the second is chance. Mean over the points; those whose object has fewer than 10 cells farther away are
-    left out. Not a number where none is left.
-
-    Args:
-        similar: affinities ``(p, h * w)`` of the object's points.
-    """
+    """The two shares of ``region_purity`` of affinities ``(p, h * w)``; not a number where no point is left."""
     inside, far = thing.inside.flatten().numpy(), (thing.distances() > _AROUND).numpy()
     pure, share = [], []
     for affinity, away in zip(similar.numpy(), far, strict=True):
@@ -263,7 +232,7 @@ def purity(similar: Tensor, thing: RasterObject) -> tuple[float, float]:
         best = shuffled[np.argsort(-affinity[shuffled], kind="stable")[:_MOST_ALIKE]]
         pure.append(inside[best].mean())
         share.append(inside[away].mean())
-    return (float(np.mean(pure)), float(np.mean(share))) if pure else (float("nan"), float("nan"))
+    return _known_mean(pure), _known_mean(share)
 
 
 class MaskIoU:
@@ -304,7 +273,13 @@ class MaskIoU:
 
     def at_levels(self, similar: Tensor, thing: RasterObject, levels: np.ndarray) -> np.ndarray:
         """``(t,)``, the measure of an object at each threshold, by its points' affinities ``(p, h * w)``."""
-        return overlaps(similar, thing.inside, levels)
+        mask, ious = thing.inside.flatten().numpy(), []
+        for affinity in similar.numpy():
+            # Cells at or above a level: all but those that sort before it.
+            above = len(affinity) - np.searchsorted(np.sort(affinity), levels)
+            both = mask.sum() - np.searchsorted(np.sort(affinity[mask]), levels)
+            ious.append(both / (above + mask.sum() - both))
+        return np.mean(ious, axis=0)
 
     def of_whole_image(self, thing: RasterObject) -> float:
         """The measure of an object where all of the image is foreground."""
@@ -333,10 +308,17 @@ class CorLoc(MaskIoU):
     row = "CorLoc"
 
     def at_levels(self, similar: Tensor, thing: RasterObject, levels: np.ndarray) -> np.ndarray:
-        return boxes_right(similar, thing, levels)
+        maps = similar.view(-1, *thing.inside.shape).numpy()
+        boxes = [boxes_around(affinity, int(cell), levels) for affinity, cell in zip(maps, thing.cells, strict=True)]
+        return np.mean([self._found(of_point, thing) for of_point in boxes], axis=0)
 
     def of_whole_image(self, thing: RasterObject) -> float:
-        return float(_iou(np.array([[0.0, 0.0, 1.0, 1.0]]), thing.box)[0] >= _OVERLAP)
+        return float(self._found(np.array([[0.0, 0.0, 1.0, 1.0]]), thing)[0])
+
+    def _found(self, boxes: np.ndarray, thing: RasterObject) -> np.ndarray:
+        from torchvision.ops import box_iou  # takes as long to import as torch
+
+        return box_iou(torch.from_numpy(boxes), torch.from_numpy(thing.box[None]).double())[:, 0].numpy() >= _OVERLAP
 
 
 def leave_half_out(values: list[np.ndarray]) -> list[float]:
@@ -349,29 +331,6 @@ def leave_half_out(values: list[np.ndarray]) -> list[float]:
     table = np.stack(values)
     best = [table[1 - half :: 2].mean(axis=0).argmax() for half in (0, 1)]  # for the even, for the odd ones
     return [float(row[best[i % 2]]) for i, row in enumerate(table)]
-
-
-def overlaps(similar: Tensor, inside: Tensor, levels: np.ndarray) -> np.ndarray:
-    """Intersection over union ``(t,)`` of cells with ``similar >= level`` and the object; mean over the points.
-
-    Args:
-        similar: ``(p, h * w)``. inside: ``(h, w)`` bool. levels: ``(t,)``.
-    """
-    mask = inside.flatten().numpy()
-    ious = []
-    for affinity in similar.numpy():
-        # Cells at or above a level: all but those that sort before it.
-        above = len(affinity) - np.searchsorted(np.sort(affinity), levels)
-        both = mask.sum() - np.searchsorted(np.sort(affinity[mask]), levels)
-        ious.append(both / (above + mask.sum() - both))
-    return np.mean(ious, axis=0)
-
-
-def boxes_right(similar: Tensor, thing: RasterObject, levels: np.ndarray) -> np.ndarray:
-    """Share ``(t,)`` of the points whose box at each level overlaps the object's box by at least a half."""
-    maps = similar.view(-1, *thing.inside.shape).numpy()
-    boxes = [boxes_around(affinity, int(cell), levels) for affinity, cell in zip(maps, thing.cells, strict=True)]
-    return np.mean([_iou(of_point, thing.box) >= _OVERLAP for of_point in boxes], axis=0)
 
 
 def boxes_around(affinity: np.ndarray, cell: int, levels: np.ndarray) -> np.ndarray:
@@ -394,10 +353,3 @@ def boxes_around(affinity: np.ndarray, cell: int, levels: np.ndarray) -> np.ndar
     left, top = columns.argmax(axis=1) / w, rows.argmax(axis=1) / h
     right, bottom = (w - columns[:, ::-1].argmax(axis=1)) / w, (h - rows[:, ::-1].argmax(axis=1)) / h
     return np.where((of_cell > 0)[:, None], np.stack((left, top, right, bottom), axis=1), 0.0)
-
-
-def _iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Intersection over union ``(t,)`` of boxes ``(t, 4)`` and a box ``(4,)``."""
-    from torchvision.ops import box_iou  # takes as long to import as torch
-
-    return box_iou(torch.from_numpy(boxes), torch.from_numpy(box[None]).double())[:, 0].numpy()
