@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import plrc
-from plrc.analysis.affinity import affinity, unit_cells
+from plrc.analysis.affinity import affinity
 from plrc.analysis.features import FeatureMap
 from plrc.run import peak_memory
 
@@ -35,7 +35,7 @@ def main() -> None:
         fmap = FeatureMap(torch.randn(2048, cells, cells), size, size, 32, "c5")
         what = f"affinity of a point, {cells} × {cells} × 2048"
         start = time.perf_counter()
-        unit_cells(fmap)
+        fmap.unit_cells  # noqa: B018
         print(f"| {what}: once a map | {1000 * (time.perf_counter() - start):.1f} |")
         points = torch.rand(1, 2)
         report(what, lambda fmap=fmap, points=points: affinity(fmap, points), repeats)

@@ -14,7 +14,7 @@ from torch import Tensor
 from plrc import figures
 from plrc.analysis import descriptors, scores
 from plrc.analysis.affinity import affinity
-from plrc.analysis.features import FeatureMap
+from plrc.analysis.features import FeatureMap, as_tensor, input_size
 from plrc.config import Config
 from plrc.data.loader import TwoViews, view_sampler
 from plrc.data.photometric import apply
@@ -160,9 +160,8 @@ def _query(source: Source, index: int, boxes: Tensor) -> Tensor:
 
 def _map(network: descriptors.Descriptor, image: Image.Image, point: Tensor, side: int, stride: int) -> np.ndarray:
     """Affinity ``(h, w)`` of a point ``(1, 2)`` of the image frame."""
-    picture = descriptors.picture_tensor(image, side, stride)
-    input_size = (picture.shape[3], picture.shape[2])
-    fmap = FeatureMap(network.maps(picture)[0], image.size, input_size, stride, "projector")
+    size = input_size(image.size, side, stride)
+    fmap = FeatureMap(network.maps(as_tensor(image, size))[0], image.size, size, stride, "projector")
     return affinity(fmap, point)[0].numpy()
 
 

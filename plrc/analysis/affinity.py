@@ -1,14 +1,12 @@
 """Point affinity: how alike each cell of a map is to a point (paper figure 2).
 
-A question is one matrix product of the points' features with the map's normalised cells, which are kept for as long as
-the map lives; no encoder runs.
+A question is one matrix product of the points' features with the map's normalised cells; no encoder runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,18 +15,10 @@ from torch import Tensor
 from plrc.analysis.features import FeatureMap, Points, as_points, point_features
 from plrc.geometry import sample
 
-_UNIT_CELLS: WeakKeyDictionary[FeatureMap, Tensor] = WeakKeyDictionary()
 
-
-@overload
-def affinity(fmap: FeatureMap, points: Points, *, temperature: float | None = None) -> Tensor: ...
-@overload
-def affinity(
-    fmap: FeatureMap, points: Points, *, to: Sequence[FeatureMap], temperature: float | None = None
-) -> list[Tensor]: ...
 def affinity(
     fmap: FeatureMap, points: Points, *, to: Sequence[FeatureMap] | None = None, temperature: float | None = None
-) -> Tensor | list[Tensor]:
+) -> Any:
     """Cosine of the feature at each point with every cell's, of the same image or of others.
 
     Args:
@@ -48,24 +38,10 @@ def affinity(
         ValueError: the points are no points, ``to`` is empty or of another layer, or the temperature is not positive.
     """
     asked = [fmap] if to is None else list(to)
-    maps = [_cosines(point_features(fmap, points), other) for other in asked]
-    shares = _softmax(maps, temperature)
+    shares = _softmax([_cosines(point_features(fmap, points), other) for other in asked], temperature)
     return shares[0] if to is None else shares
 
 
-@overload
-def prompt(
-    fmap: FeatureMap, positive: Points, negative: Points | None = None, *, temperature: float | None = None
-) -> Tensor: ...
-@overload
-def prompt(
-    fmap: FeatureMap,
-    positive: Points,
-    negative: Points | None = None,
-    *,
-    to: Sequence[FeatureMap],
-    temperature: float | None = None,
-) -> list[Tensor]: ...
 def prompt(
     fmap: FeatureMap,
     positive: Points,
@@ -73,7 +49,7 @@ def prompt(
     *,
     to: Sequence[FeatureMap] | None = None,
     temperature: float | None = None,
-) -> Tensor | list[Tensor]:
+) -> Any:
     """Several points as one question: how much more alike a cell is to what is meant than to what is not (ours).
 
     A cell's value is its cosine with the positive point most like it, minus that with the negative point most like it.
@@ -156,14 +132,6 @@ def _at_cells(maps: Tensor, fmap: FeatureMap, grid: FeatureMap) -> Tensor:
     return sample(maps[None], there[None])[0].T.reshape(-1, *grid.shape)
 
 
-def unit_cells(fmap: FeatureMap) -> Tensor:
-    """The features of a map's cells, row by row, each divided by its length: ``(h·w, C)``; computed once a map."""
-    cells = _UNIT_CELLS.get(fmap)
-    if cells is None:
-        cells = _UNIT_CELLS[fmap] = F.normalize(fmap.features.flatten(1).T, dim=1).contiguous()
-    return cells
-
-
 def check_same_features(queries: Tensor, fmap: FeatureMap) -> None:
     """Raise a ValueError if the queries ``(n, C)`` cannot be compared with the map's cells."""
     if queries.shape[1] != fmap.features.shape[0]:
@@ -176,7 +144,7 @@ def check_same_features(queries: Tensor, fmap: FeatureMap) -> None:
 def _cosines(queries: Tensor, fmap: FeatureMap) -> Tensor:
     """Cosines ``(n, h, w)`` of features ``(n, C)`` with a map's cells."""
     check_same_features(queries, fmap)
-    cells = unit_cells(fmap)
+    cells = fmap.unit_cells
     cosines = F.normalize(queries.to(cells.device), dim=1) @ cells.T
     return cosines.clamp(-1, 1).view(-1, *fmap.shape)  # rounding makes a cosine 1.0000001
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
-from plrc.analysis.features import DenseEncoder, as_tensor, input_size
+from plrc.analysis.features import DenseEncoder
 from plrc.data.photometric import normalise
 from plrc.geometry import cell_centres
 from plrc.pretrained import CheckpointInfo
@@ -60,9 +59,8 @@ def dense(encoder: DenseEncoder, layer: str | None = None, name: str | None = No
         ValueError: there is no such layer.
     """
     encoder.stride(layer)  # raises where there is none
-    called = name or (f"{encoder.origin.name} {layer}" if layer else encoder.origin.name)
-    used = layer or encoder.last
-    multiple = encoder.backbone.multiple
+    called = name or " ".join(filter(None, (encoder.origin.name, layer)))
+    used, multiple = layer or encoder.last, encoder.backbone.multiple
 
     def maps(images: Tensor) -> Tensor:
         sides = [max(1, round(side / multiple)) * multiple for side in images.shape[2:]]
@@ -79,28 +77,30 @@ def lab_colour(stride: int) -> Descriptor:
     def maps(images: Tensor) -> Tensor:
         return F.avg_pool2d(rgb_to_lab(images), stride, ceil_mode=True)
 
-    return Descriptor("Lab colour", maps, lambda a, b: -torch.cdist(a, b))
+    return Descriptor("Lab colour", maps, _nearness)
 
 
 def absolute_position(stride: int) -> Descriptor:
     """Baseline: where a cell lies in its image, compared by distance. For view matching: "nothing has moved"."""
-
-    def maps(images: Tensor) -> Tensor:
-        b, _, h, w = images.shape
-        centres = cell_centres(-(-h // stride), -(-w // stride)) * torch.tensor([w / h, 1.0])
-        return centres.permute(2, 0, 1).expand(b, -1, -1, -1)
-
-    return Descriptor("distance", maps, lambda a, b: -torch.cdist(a, b), pooled=False)
+    return _position("distance", stride, lambda h, w: torch.tensor([w / h, 1.0]))
 
 
 def relative_position(stride: int) -> Descriptor:
     """Baseline for matching images of different proportions: the same place relative to the image's sides."""
+    return _position("same place", stride, lambda h, w: torch.ones(2))
 
+
+def _position(name: str, stride: int, sides: Callable[[int, int], Tensor]) -> Descriptor:
     def maps(images: Tensor) -> Tensor:
         b, _, h, w = images.shape
-        return cell_centres(-(-h // stride), -(-w // stride)).permute(2, 0, 1).expand(b, -1, -1, -1)
+        centres = cell_centres(-(-h // stride), -(-w // stride)) * sides(h, w)
+        return centres.permute(2, 0, 1).expand(b, -1, -1, -1)
 
-    return Descriptor("same place", maps, lambda a, b: -torch.cdist(a, b), pooled=False)
+    return Descriptor(name, maps, _nearness, pooled=False)
+
+
+def _nearness(a: Tensor, b: Tensor) -> Tensor:
+    return -torch.cdist(a, b)
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -119,11 +119,3 @@ def rgb_to_lab(images: Tensor) -> Tensor:
     f = torch.where(xyz > (6 / 29) ** 3, xyz.clamp(min=1e-8) ** (1 / 3), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
     x, y, z = f.unbind(1)
     return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), dim=1)
-
-
-def picture_tensor(image: Image.Image, short_side: int, multiple: int) -> Tensor:
-    """An RGB image resized to a short side of about ``short_side``, both sides multiples: ``(1, 3, H, W)`` in [0, 1].
-
-    The frame stays the whole image; its proportions change by less than half a ``multiple``.
-    """
-    return as_tensor(image, input_size(image.size, short_side, multiple))

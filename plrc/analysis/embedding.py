@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence, Set
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
-from plrc.analysis.features import FeatureMap, image_feature, region_features, region_numbers, region_points
-from plrc.geometry import cell_of
+from plrc.analysis.features import FeatureMap, region_features, region_numbers, region_points
 
 Features = np.ndarray | Tensor  # (n, C)
 Labeller = Callable[[np.ndarray, np.ndarray], Sequence[str]]
@@ -36,6 +36,8 @@ _TSNE_COMPONENTS = 50  # principal components that t-SNE sees (van der Maaten an
 _SPREAD = 1e-4  # std of t-SNE's start along the first axis (openTSNE's)
 _JITTER = 0.01  # of that spread. Equal features, or features on a line, could otherwise never part
 _EARLY_STEPS, _STEPS = 250, 500  # with attraction exaggerated, and after (openTSNE's)
+# With several threads the order of sums is the libraries' to choose. Holds those that are imported before its start.
+one_thread = partial(threadpool_limits, limits=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,15 +97,16 @@ def gather(
         own = dict(zip(columns, row, strict=True))
         if ended := [name for name, value in own.items() if value is end]:
             raise ValueError(f"there are {i} {ended[0]}, and more {', '.join(n for n in own if n not in ended)}")
-        fmap, raster, label = own["maps"], own.get("rasters"), own.get("labels")
+        fmap, label = own["maps"], own.get("labels")
         layers.add(_layer_of(fmap))
         _check_one(layers)
         if kind == "points":
-            features, points, regions = _draw_points(fmap, raster, per_image, np.random.default_rng((seed, i)))
-        elif kind == "regions" and raster is not None:
-            features, points, regions = region_features(fmap, raster), region_points(raster), region_numbers(raster)
+            features, points = _draw_points(fmap, per_image, np.random.default_rng((seed, i)))
+        elif kind == "regions":
+            features, points = region_features(fmap, own["rasters"]), region_points(own["rasters"])
         else:
-            features, points, regions = image_feature(fmap)[None], torch.full((1, 2), torch.nan), torch.tensor([-1])
+            features, points = region_features(fmap, torch.zeros(1, 1).long()), torch.full((1, 2), torch.nan)
+        regions = region_numbers(own["rasters"]) if kind == "regions" else torch.full((len(points),), -1)
         parts.append((features.cpu().numpy(), points.numpy(), regions.numpy()))
         texts += label(*parts[-1][1:]) if callable(label) else [str(label)] * len(points)
     if not parts:
@@ -113,18 +116,12 @@ def gather(
     return Samples(kind, values, image, point, region, None if labels is None else np.array(texts))
 
 
-def _draw_points(
-    fmap: FeatureMap, raster: Tensor | None, count: int, rng: np.random.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
+def _draw_points(fmap: FeatureMap, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     centres = fmap.centres().flatten(0, 1)
     inside = (centres < 1).all(dim=1).nonzero().flatten().numpy()  # the map may reach beyond the image
     pool = inside if len(inside) else np.arange(len(centres))
     cells = torch.from_numpy(np.sort(rng.choice(pool, min(count, len(pool)), replace=False)))
-    regions = torch.full((len(cells),), -1)
-    if raster is not None:
-        row, column = cell_of(centres[cells], *raster.shape)
-        regions = raster.cpu()[row, column].long()
-    return fmap.features.flatten(1).T.cpu()[cells], centres[cells], regions
+    return fmap.features.flatten(1).T.cpu()[cells], centres[cells]
 
 
 def unit_rows(features: Features) -> np.ndarray:
@@ -173,16 +170,6 @@ def _check_one(layers: Set[tuple[str, int]]) -> None:
     if len(layers) > 1:
         found = " and ".join(f"{layer} ({channels} channels)" for layer, channels in sorted(layers))
         raise ValueError(f"the maps are of layers {found}: take all from one layer of one network")
-
-
-def one_thread() -> AbstractContextManager[object]:
-    """Inside, libraries run on one thread: with several, the order of their sums is theirs to choose.
-
-    Import what brings a library of its own (SciPy, scikit-learn) before: one that is loaded inside is not held.
-    """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    return threadpool_limits(limits=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,7 +292,7 @@ def load_basis(file: str | Path) -> Basis:
     """
     file = Path(file)
     if not file.is_file():
-        raise ValueError(f"there is no PCA basis {file}: plrc embed --method rgb --keep-basis {file} makes one")
+        raise ValueError(f"there is no PCA basis {file}: plrc colours IMAGES --keep-basis {file} makes one")
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays: dict[str, Any] = {name: np.asarray(stored[name], dtype=np.float32) for name in _ARRAYS}

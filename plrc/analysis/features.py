@@ -1,7 +1,6 @@
 """Dense features: an image is encoded once, and many questions are asked of its map.
 
-A ``DenseEncoder`` gives a ``FeatureMap``; below it are the features of points, of regions and of a whole image from one
-map, none of them normalised.
+A ``DenseEncoder`` gives a ``FeatureMap``; below it are the features of points and of regions, none of them normalised.
 """
 
 from __future__ import annotations
@@ -9,11 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -88,6 +91,11 @@ class FeatureMap:
         """Features ``(n, C)`` at image points ``(n, 2)``: bilinear samples."""
         return sample(self.features[None], self.to_map(points.to(self.features))[None])[0]
 
+    @cached_property
+    def unit_cells(self) -> Tensor:
+        """The features of the cells, row by row, each divided by its length: ``(h·w, C)``; kept with the map."""
+        return F.normalize(self.features.flatten(1).T, dim=1).contiguous()
+
     def numpy(self) -> np.ndarray:
         """The features ``(C, h, w)`` as an array."""
         return self.features.cpu().numpy()
@@ -156,14 +164,6 @@ class DenseEncoder:
             return list(self.batch(images, layer, **how))
         return self.features(images, layer, **how)
 
-    @overload
-    def features(
-        self, image: Picture, layer: str | None = None, size: Size = ..., finer: str | None = None, factor: int = 2
-    ) -> FeatureMap: ...
-    @overload
-    def features(
-        self, image: Picture, layer: Layers, size: Size = ..., finer: str | None = None, factor: int = 2
-    ) -> dict[str, FeatureMap]: ...
     def features(
         self,
         image: Picture,
@@ -214,35 +214,27 @@ class DenseEncoder:
         if finer == "upscaled" and factor < 2:
             raise ValueError(f"an input can be enlarged 2 times or more, not {factor}")
         label = f"{finer} ×{factor}" if finer else ""
+        larger, multiple = factor if finer == "upscaled" else 1, math.lcm(self.backbone.stride, self.backbone.multiple)
 
-        def encoded(waiting: list[Image.Image], to: tuple[int, int]) -> Iterator[Any]:
-            pixels = torch.cat([as_tensor(image, to) for image in waiting])
-            if offsets:
-                maps = {name: self._shifted(pixels, name, offsets[name], factor) for name in names}
-            else:
-                maps = self._maps(pixels, names)
-            for i, image in enumerate(waiting):
-                found = {
-                    n: FeatureMap(maps[n][i], image.size, to, s // factor if offsets else s, n, label)
-                    for n, s in strides.items()
-                }
-                yield found[names[0]] if layer is None or isinstance(layer, str) else found
+        def sized() -> Iterator[tuple[tuple[int, int], Image.Image]]:
+            for image in map(as_image, images):
+                width, height = input_size(image.size, size, multiple)
+                yield (width * larger, height * larger), image
 
-        waiting: list[Image.Image] = []
-        sides = (0, 0)
-        for given in images:
-            image = as_image(given)
-            wanted = input_size(image.size, size, math.lcm(self.backbone.stride, self.backbone.multiple))
-            if finer == "upscaled":
-                wanted = (wanted[0] * factor, wanted[1] * factor)
-            full = len(waiting) == at_once or (len(waiting) + 1) * wanted[0] * wanted[1] > MAX_PIXELS
-            if waiting and (wanted != sides or full):
-                yield from encoded(waiting, sides)
-                waiting = []
-            waiting.append(image)
-            sides = wanted
-        if waiting:
-            yield from encoded(waiting, sides)
+        for to, group in groupby(sized(), key=itemgetter(0)):
+            together = max(1, min(at_once, MAX_PIXELS // (to[0] * to[1])))
+            while part := [image for _, image in islice(group, together)]:
+                pixels = torch.cat([as_tensor(image, to) for image in part])
+                if offsets:
+                    maps = {name: self._shifted(pixels, name, offsets[name], factor) for name in names}
+                else:
+                    maps = self._maps(pixels, names)
+                for i, image in enumerate(part):
+                    found = {
+                        n: FeatureMap(maps[n][i], image.size, to, s // factor if offsets else s, n, label)
+                        for n, s in strides.items()
+                    }
+                    yield found[names[0]] if layer is None or isinstance(layer, str) else found
 
     def encode(self, images: Tensor, layer: str | None = None) -> Tensor:
         """Maps ``(B, C, h, w)`` fp32 of images ``(B, 3, H, W)`` RGB in [0, 1], of any size, in tiles if need be."""
@@ -280,7 +272,7 @@ class DenseEncoder:
     def _shifted(self, images: Tensor, layer: str, offsets: list[int], factor: int) -> Tensor:
         """The mean of the maps of all shifts of the input, each sampled at the centres of finer cells."""
         stride, reach = self.stride(layer), max(offsets)
-        padded = nn.functional.pad(images, (reach, reach, reach, reach), mode="replicate")
+        padded = F.pad(images, (reach, reach, reach, reach), mode="replicate")
         height, width = images.shape[2:]
         h, w = -(-height // stride), -(-width // stride)
         centres = cell_centres(h * factor, w * factor).flatten(0, 1)
@@ -385,16 +377,10 @@ def point_features(fmap: FeatureMap, points: Points) -> Tensor:
     return fmap.at(points)
 
 
-def image_feature(fmap: FeatureMap) -> Tensor:
-    """The mean feature ``(C,)`` of the image: cells weigh as much as they show of it."""
-    raster = torch.zeros((1, 1), dtype=torch.long)
-    return region_features(fmap, raster)[0]
-
-
 def region_features(fmap: FeatureMap, raster: Tensor) -> Tensor:
-    """The mean feature of each region: cells weigh as much as they show of the region.
+    """The mean feature of each region, not normalised: cells weigh as much as they show of the region.
 
-    The raw mean, which a cosine normalises. A region smaller than a cell has that cell's feature.
+    A region smaller than a cell has that cell's feature. Of the whole image: ``raster = torch.zeros(1, 1).long()``.
 
     Args:
         raster: ``(h′, w′)`` integer, of any resolution over the whole image: which region each point belongs to, as
@@ -461,14 +447,7 @@ def region_points(raster: Tensor) -> Tensor:
 
 
 def _pieces(cell: float, cells: int, raster: int) -> tuple[Tensor, Tensor, Tensor]:
-    """One axis of the image, [0, 1], cut at the edges of the map's cells and of the raster's.
-
-    Args:
-        cell: length of one of ``cells`` cells. raster: number of equal parts.
-
-    Returns:
-        For each piece its length, in cells, and the cell and the part of the raster in which it lies.
-    """
+    """An axis cut at the edges of cells and raster: lengths of the pieces, in cells; their cells; their parts of it."""
     of_cells = torch.arange(1, cells, dtype=torch.float64) * cell
     of_raster = torch.arange(raster + 1, dtype=torch.float64) / raster
     edges = torch.cat((of_cells[of_cells < 1], of_raster)).sort().values

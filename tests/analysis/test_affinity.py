@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plrc.analysis.affinity import _UNIT_CELLS, affinity, affinity_difference, density, prompt, unit_cells
+from plrc.analysis.affinity import affinity, affinity_difference, density, prompt
 from plrc.analysis.features import FeatureMap
 from plrc.geometry import Crop
 
@@ -195,18 +195,14 @@ def test_the_difference_of_maps_of_two_strides_is_at_the_finer_cells(width, heig
     assert found[:, 3 : h - 5, 3 : w - 5].abs().max() < 0.01
 
 
-# ----------------------------------------------------------------------------------------------------- cache and errors
+# ------------------------------------------------------------------------------------------- cells, points and errors
 
 
-def test_cells_are_normalised_once_and_forgotten_with_the_map():
-    before = len(_UNIT_CELLS)
+def test_cells_are_normalised_once():
     fmap = random_map(5, 3, 4)
-    cells = unit_cells(fmap)
-    assert unit_cells(fmap) is cells
+    cells = fmap.unit_cells
+    assert fmap.unit_cells is cells
     torch.testing.assert_close(cells[1 * 4 + 2], F.normalize(fmap.features[:, 1, 2], dim=0))
-    assert len(_UNIT_CELLS) == before + 1
-    del fmap
-    assert len(_UNIT_CELLS) == before
 
 
 @pytest.mark.parametrize(

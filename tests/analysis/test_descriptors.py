@@ -10,8 +10,8 @@ from skimage.color import rgb2lab
 from torch import nn
 
 from plrc.analysis import descriptors
-from plrc.analysis.descriptors import picture_tensor, rgb_to_lab
-from plrc.analysis.features import DenseEncoder
+from plrc.analysis.descriptors import rgb_to_lab
+from plrc.analysis.features import DenseEncoder, as_tensor, input_size
 from plrc.backbones import build
 from plrc.geometry import cell_centres, sample
 from plrc.pretrained import CheckpointInfo, Pretrained
@@ -56,7 +56,7 @@ def test_a_network_is_described_in_evaluation_mode_on_normalised_images():
 @pytest.mark.parametrize("size", [(500, 375), (200, 633), (64, 64)])
 def test_images_are_resized_to_whole_cells(size):
     ramp = (cell_centres(size[1], size[0]) * 255).round().byte().numpy()
-    picture = picture_tensor(Image.fromarray(np.dstack((ramp, ramp[..., :1]))), 128, 16)
+    picture = as_tensor(Image.fromarray(np.dstack((ramp, ramp[..., :1]))), input_size(size, 128, 16))
     height, width = picture.shape[2:]
     assert picture.shape[:2] == (1, 3)
     assert height % 16 == width % 16 == 0

@@ -281,7 +281,7 @@ class Touch:
 
 def test_files_that_are_no_basis_are_named_and_not_executed(tmp_path):
     good, bad, mark = tmp_path / "good.npz", tmp_path / "bad.npz", tmp_path / "executed"
-    missing = r"no PCA basis .*missing\.npz: plrc embed .*--keep-basis .*missing\.npz makes one"
+    missing = r"no PCA basis .*missing\.npz: plrc colours .*--keep-basis .*missing\.npz makes one"
     with pytest.raises(ValueError, match=missing):
         load_basis(tmp_path / "missing.npz")
     save_basis(pca_basis(textured(1)), good)
@@ -368,14 +368,12 @@ def coordinates_map(h: int, w: int, image: int = 0) -> FeatureMap:
 
 
 def test_points_lie_where_their_features_are_from():
-    raster = torch.arange(4).reshape(2, 2)
-    samples = gather((coordinates_map(4, 6, i) for i in range(3)), rasters=[raster] * 3, per_image=5)
+    samples = gather((coordinates_map(4, 6, i) for i in range(3)), per_image=5)
     assert (len(samples), samples.kind) == (15, "points")
     np.testing.assert_array_equal(samples.features[:, :2], samples.point)
     np.testing.assert_array_equal(samples.features[:, 2], samples.image)
     assert samples.image.tolist() == [0] * 5 + [1] * 5 + [2] * 5
     assert len(np.unique(samples.point[:5], axis=0)) == 5
-    np.testing.assert_array_equal(samples.region, (samples.point[:, 0] > 0.5) + 2 * (samples.point[:, 1] > 0.5))
     assert not np.array_equal(samples.point[:5], samples.point[5:10])
     alone = gather([coordinates_map(4, 6)], per_image=5)
     np.testing.assert_array_equal(alone.point, samples.point[:5])

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from plrc.analysis.features import (
     FeatureMap,
-    image_feature,
     point_features,
     region_features,
     region_numbers,
@@ -65,7 +64,7 @@ def test_what_the_map_sees_beyond_the_picture_counts_for_nothing():
     features = torch.full((1, 3, 3), 100.0)  # rows of 8 pixels, of a picture of 20 × 8: only the first shows any of it
     features[0, 0] = torch.tensor([1.0, 2.0, 7.0])
     fmap = FeatureMap(features, (20, 8), (20, 8), 8, "c5", "shifted ×4")
-    assert image_feature(fmap).item() == pytest.approx((1 + 2 + 7 / 2) / 2.5)
+    assert region_features(fmap, torch.zeros(1, 1).long()).item() == pytest.approx((1 + 2 + 7 / 2) / 2.5)
     assert region_weights(fmap, torch.tensor([[0]]))[0].tolist() == [pytest.approx([1, 1, 0.5]), [0, 0, 0], [0, 0, 0]]
 
 

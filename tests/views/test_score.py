@@ -100,7 +100,7 @@ def test_progress_says_what_the_data_set_was_taken_for(data):
 
 
 def test_a_mistake_is_found_before_the_work(data, monkeypatch):
-    monkeypatch.setattr("plrc.analysis.scores.table.picture_tensor", lambda *_: pytest.fail("work was done"))
+    monkeypatch.setattr("plrc.analysis.scores.table.as_tensor", lambda *_: pytest.fail("work was done"))
     with pytest.raises(ValueError, match="has no layer 'c9'"):
         scores(data, [TINY], "c9")
     with pytest.raises(FileNotFoundError, match="gone does not exist"):

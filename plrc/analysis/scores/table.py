@@ -21,7 +21,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from plrc.analysis.descriptors import Descriptor, absolute_position, lab_colour, picture_tensor, relative_position
+from plrc.analysis.descriptors import Descriptor, absolute_position, lab_colour, relative_position
+from plrc.analysis.features import as_tensor, input_size
 from plrc.config import load_config
 from plrc.data.annotated import KeypointSource, LabelledSource, layout_of
 from plrc.data.images import UndecodableImage
@@ -138,11 +139,10 @@ class ScoredImage:
     @cached_property
     def maps(self) -> list[Tensor]:
         """Of each descriptor ``(1, C, h, w)``, over the whole image; made when first asked for."""
-        picture = picture_tensor(self.image, self.short_side, self.cell)
-        maps = []
+        pixels, maps = as_tensor(self.image, input_size(self.image.size, self.short_side, self.cell)), []
         for descriptor in self.descriptors:
             start = time.perf_counter()
-            maps.append(descriptor.maps(picture))
+            maps.append(descriptor.maps(pixels))
             self.seconds.setdefault(descriptor.name, []).append(time.perf_counter() - start)
         return maps
 
