@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from analysis.maps import coded, map_of, random_map
 from plrc.analysis.affinity import affinity, affinity_difference, density, prompt
 from plrc.analysis.features import FeatureMap
 from plrc.geometry import Crop
 
 SIZES = [(224, 224), (96, 64), (65, 97), (101, 63), (33, 224), (31, 31)]
 STRIDES = [4, 8, 16, 32]
-
-
-def waves(points: Tensor) -> Tensor:
-    """(..., 2) → (4, ...): features coded with coordinates, so that the nearest place is the most alike."""
-    x, y = (points * math.pi / 2).unbind(-1)
-    return torch.stack((x.sin(), x.cos(), y.sin(), y.cos()))
-
-
-def blank(width: int, height: int, stride: int) -> FeatureMap:
-    """A map of a picture that the network saw pixel for pixel; it reaches beyond where the sides are no multiples."""
-    h, w = -(-height // stride), -(-width // stride)
-    return FeatureMap(torch.zeros(1, h, w), (width, height), (width, height), stride, "c5")
-
-
-def coded(width: int, height: int, stride: int, crop: Crop | None = None) -> FeatureMap:
-    """Cells coded with their places in the picture, or in the image of which it is a view."""
-    fmap = blank(width, height, stride)
-    places = fmap.centres() if crop is None else crop.to_image(fmap.centres())
-    return FeatureMap(waves(places), (width, height), (width, height), stride, "c5")
-
-
-def random_map(c: int, h: int, w: int, seed: int = 0, stride: int = 8) -> FeatureMap:
-    features = torch.randn(c, h, w, generator=torch.Generator().manual_seed(seed))
-    return FeatureMap(features, (w * stride, h * stride), (w * stride, h * stride), stride, "c5")
 
 
 def clicks(fmap: FeatureMap, per_cell: float = 0.45) -> tuple[Tensor, list[int]]:
@@ -105,22 +80,11 @@ def test_cosines_never_leave_their_range():
     maps = affinity(fmap, fmap.centres().flatten(0, 1))
     assert maps.max() <= 1
     assert (-maps).max() <= 1
-    flipped = FeatureMap(-fmap.features, fmap.image_size, fmap.input_size, fmap.stride, fmap.layer)
+    flipped = map_of(-fmap.features, *fmap.image_size, fmap.stride)
     assert affinity(fmap, fmap.centres().flatten(0, 1), to=[flipped])[0].min() >= -1
 
 
 # ------------------------------------------------------------------------------------------------------------- softmax
-
-
-def test_softmax_over_the_cells_of_one_image():
-    fmap = random_map(5, 3, 4)
-    points = torch.tensor([[0.2, 0.7], [0.9, 0.1]])
-    shares = affinity(fmap, points, temperature=0.1)
-    cosines = affinity(fmap, points).double()
-    for n in range(2):
-        weights = [[math.exp(v / 0.1) for v in row] for row in cosines[n].tolist()]
-        total = sum(map(sum, weights))
-        torch.testing.assert_close(shares[n], torch.tensor(weights) / total)
 
 
 def test_softmax_over_the_cells_of_all_images():
@@ -134,6 +98,9 @@ def test_softmax_over_the_cells_of_all_images():
         scale = share / (cosine / 0.05).exp()
         torch.testing.assert_close(scale, scale[:, :1, :1].expand_as(scale), rtol=1e-4, atol=0)
         torch.testing.assert_close(scale[:, 0, 0], (shares[0] / (cosines[0] / 0.05).exp())[:, 0, 0], rtol=1e-4, atol=0)
+    assert torch.equal(
+        affinity(maps[0], points, temperature=0.05), affinity(maps[0], points, to=maps[:1], temperature=0.05)[0]
+    )
 
 
 def test_a_lower_temperature_is_sharper_and_never_overflows():
@@ -147,7 +114,7 @@ def test_a_lower_temperature_is_sharper_and_never_overflows():
 # -------------------------------------------------------------------------------------------------------------- prompts
 
 
-def test_a_prompt_is_the_nearest_positive_less_the_nearest_negative():
+def test_a_prompt_is_the_nearest_positive_minus_the_nearest_negative():
     fmap, other = random_map(5, 3, 4), random_map(5, 2, 6, seed=1)
     positive, negative = torch.tensor([[0.1, 0.2], [0.9, 0.6]]), torch.tensor([[0.5, 0.5], [0.2, 0.9], [0.7, 0.1]])
     for found, asked in zip(prompt(fmap, positive, negative, to=[fmap, other]), (fmap, other), strict=True):
@@ -239,13 +206,10 @@ def test_points_may_be_lists_and_arrays() -> None:
 
 def test_densities_of_maps_of_any_number_of_cells_are_alike() -> None:
     """Two maps of one scene, one with four times the cells: shares differ fourfold, densities do not."""
-    coarse = torch.rand(1, 3, 4, generator=torch.Generator().manual_seed(0))
-    fine = coarse.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
-    shares = [m.flatten().softmax(0).reshape(m.shape) for m in (coarse, fine)]
-    assert [float(share.sum()) for share in shares] == pytest.approx([1, 1])
-    (first,), (second,) = density(shares[:1]), density(shares[1:])
+    coarse = torch.rand(1, 3, 4, generator=torch.Generator().manual_seed(0)).flatten().softmax(0).view(1, 3, 4)
+    fine = coarse.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2) / 4
+    (first,), (second,) = density([coarse]), density([fine])
     torch.testing.assert_close(second, first.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2))
     assert float(first.mean()) == pytest.approx(1)
-    both = torch.cat([m.flatten() for m in (coarse, fine)]).softmax(0).split([12, 48])
-    together = density([part.reshape(m.shape) for part, m in zip(both, (coarse, fine), strict=True)])
-    assert float(torch.cat([m.flatten() for m in together]).mean()) == pytest.approx(1)  # of all pictures together
+    together = torch.cat([m.flatten() for m in density([coarse / 2, fine / 2])])
+    assert float(together.mean()) == pytest.approx(1)  # of all images together

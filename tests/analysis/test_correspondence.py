@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from analysis.maps import blank, coded, map_of, random_map
 from plrc.analysis import correspondence as module
 from plrc.analysis.correspondence import chance, match_points, match_regions, match_views, region_affinity
 from plrc.analysis.features import FeatureMap, region_features, region_points
@@ -28,27 +28,6 @@ CROPS = [
 
 def crop_of(box: tuple[float, ...], flip: bool) -> Crop:
     return Crop(torch.tensor(box), torch.tensor(flip))
-
-
-def waves(points: Tensor) -> Tensor:
-    """(..., 2) → (4, ...): features coded with coordinates, so that the nearest place is the most alike."""
-    x, y = (points * math.pi / 2).unbind(-1)
-    return torch.stack((x.sin(), x.cos(), y.sin(), y.cos()))
-
-
-def map_of(features: Tensor, width: int, height: int, stride: int) -> FeatureMap:
-    """A map of a picture that the network saw pixel for pixel; it reaches beyond where the sides are no multiples."""
-    return FeatureMap(features, (width, height), (width, height), stride, "c5")
-
-
-def coded(width: int, height: int, stride: int, crop: Crop) -> FeatureMap:
-    """A view whose cells are coded with their places in the image."""
-    blank = map_of(torch.zeros(1, -(-height // stride), -(-width // stride)), width, height, stride)
-    return map_of(waves(crop.to_image(blank.centres())), width, height, stride)
-
-
-def random_map(c: int, h: int, w: int, seed: int = 0) -> FeatureMap:
-    return map_of(torch.randn(c, h, w, generator=torch.Generator().manual_seed(seed)), 8 * w, 8 * h, 8)
 
 
 # -------------------------------------------------------------------------------------------------------- known places
@@ -119,7 +98,7 @@ def test_what_the_other_view_does_not_show_is_neither_right_nor_wrong():
 
 
 def test_chance_is_the_share_of_the_cells_that_would_be_right():
-    fmap = FeatureMap(torch.ones(1, 4, 6), (40, 17), (40, 17), 8, "c5", "shifted ×2")  # 3 × 5 cells show any of it
+    fmap = map_of(torch.ones(1, 4, 6), 40, 17, 8)  # 3 × 5 cells show any of it
     truth = torch.tensor([[0.5, 0.7], [0.01, 0.01], [0.99, 0.99], [1.2, 0.5]])  # beside 9, 4, 4 cells; and out of sight
     matches = match_points(fmap, fmap, torch.full((4, 2), 0.5), truth)
     assert chance(matches, fmap) == pytest.approx((9 + 4 + 4) / 3 / 15)
@@ -133,12 +112,11 @@ def test_chance_is_the_share_of_the_cells_that_would_be_right():
 def test_cells_beyond_the_picture_are_never_matched(finer):
     stride = 32 // finer
     h, w = finer * 3, finer * 4  # of 65 × 97 pixels, as maps made finer by shifts are: some cells show nothing
-    blank = FeatureMap(torch.zeros(1, h, w), (97, 65), (97, 65), stride, "c5", f"shifted ×{finer}")
     shown = ((torch.arange(h) * stride < 65)[:, None] & (torch.arange(w) * stride < 97)).flatten()
     features = torch.randn(2, 16, h * w, generator=torch.Generator().manual_seed(0))
     for k in (0, 1):  # out of sight in either map is the very feature that a cell of the other looks for
         features[k][:, ~shown] = features[1 - k][:, shown][:, : int((~shown).sum())]
-    a, b = (replace(blank, features=f.view(16, h, w)) for f in features)
+    a, b = (map_of(f.view(16, h, w), 97, 65, stride) for f in features)
     matches = match_points(a, b)
     assert len(matches) == shown.sum()
     assert (~shown).any()
@@ -204,21 +182,14 @@ def test_a_repeated_pattern_has_the_ratio_one_and_a_single_place_none():
     assert unique.ratio.max() < 0.01
 
 
-def test_some_matches_are_kept():
-    crop_a, crop_b = crop_of(*CROPS[0][0]), crop_of(*CROPS[0][1])
-    matches = match_views(coded(64, 64, 8, crop_a), coded(64, 64, 8, crop_b), crop_a, crop_b)
+def test_some_matches_are_kept_and_no_point_is_no_match():
+    fmap = random_map(5, 4, 6)
+    matches = match_points(fmap, fmap, truth=fmap.centres().flatten(0, 1) + 0.5)
     kept = matches[matches.visible]
-    assert len(kept) == matches.visible.sum()
-    assert kept.visible.all()
-    torch.testing.assert_close(kept.truth, matches.truth[matches.visible])
-    assert len(matches[:3]) == 3
-    plain = match_points(random_map(5, 4, 6), random_map(5, 4, 6))[1:2]
-    assert len(plain) == 1
-    assert plain.truth is None
-
-
-def test_no_point_is_no_match():
-    assert len(match_points(random_map(5, 4, 6), random_map(5, 3, 3), torch.empty(0, 2))) == 0
+    assert 0 < len(kept) == matches.visible.sum() < len(matches)
+    assert torch.equal(kept.truth, matches.truth[matches.visible])
+    assert match_points(fmap, fmap)[1:2].truth is None
+    assert len(match_points(fmap, random_map(5, 3, 3), torch.empty(0, 2))) == 0
 
 
 @pytest.mark.parametrize(
@@ -241,8 +212,7 @@ def test_bad_questions_are_refused(ask, message):
 
 def seen(raster: Tensor, crop: Crop, width: int, height: int, count: int) -> FeatureMap:
     """A view, at four pixels a cell, whose cells say which region of the image they show."""
-    blank = map_of(torch.zeros(1, -(-height // 4), -(-width // 4)), width, height, 4)
-    row, column = cell_of(crop.to_image(blank.centres()), *raster.shape)
+    row, column = cell_of(crop.to_image(blank(width, height, 4).centres()), *raster.shape)
     return map_of(F.one_hot(raster[row, column], count).permute(2, 0, 1).float(), width, height, 4)
 
 
@@ -276,8 +246,10 @@ def test_matches_of_regions_are_the_naive_loop():
     a, b = random_map(6, 8, 12), random_map(6, 10, 7, seed=1)
     raster_a, raster_b = torch.arange(12).reshape(3, 4), torch.arange(10).reshape(5, 2)
     matches = match_regions(a, raster_a, b, raster_b)
-    cosines = region_affinity(region_features(a, raster_a), region_features(b, raster_b))
-    assert cosines.shape == (12, 10)
+    features = region_features(a, raster_a), region_features(b, raster_b)
+    cosines = F.cosine_similarity(features[0][:, None], features[1], dim=2)
+    torch.testing.assert_close(region_affinity(*features), cosines)
+    assert region_affinity(features[0], features[0]).max() <= 1
     places = region_points(raster_a)
     for i in range(12):
         row = cosines[i].tolist()
@@ -292,12 +264,3 @@ def test_matches_of_regions_are_the_naive_loop():
         assert matches.cycle[i].item() == pytest.approx(gone.norm().item(), abs=1e-6)
     assert 0 < matches.mutual.sum() < 12
     assert matches.right is None
-
-
-def test_region_affinity_is_the_matrix_of_cosines():
-    a, b = (torch.randn(n, 5, generator=torch.Generator().manual_seed(n)) for n in (3, 4))
-    found = region_affinity(a, b)
-    for i in range(3):
-        for j in range(4):
-            assert found[i, j].item() == pytest.approx(F.cosine_similarity(a[i], b[j], dim=0).item(), abs=1e-6)
-    assert region_affinity(a, a).max() <= 1

@@ -85,14 +85,8 @@ def test_tsne_is_the_same_for_any_number_of_threads_and_tells_its_steps(monkeypa
     np.testing.assert_array_equal(*found)
     assert not np.array_equal(found[0], tsne(features, 4, perplexity=5)[0])
     assert neighbours_kept(features, found[0]) > 0.1  # random coordinates keep 0.01
-
-
-def test_progress_can_end_the_work():
-    def stop(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        tsne(clusters(each=5)[0], progress=stop)
+    with pytest.raises(ZeroDivisionError):
+        tsne(features[:20], progress=lambda *_: 1 / 0)
 
 
 @pytest.mark.parametrize(("n", "asked", "used"), [(4, 30, 1), (31, 30, 10), (31, 5, 5)])
@@ -233,15 +227,8 @@ def test_a_stored_basis_gives_the_same_colours_alone_and_in_company(tmp_path):
         assert (colours.shape, colours.dtype) == ((6, 7, 3), np.uint8)
         np.testing.assert_array_equal(colours, to_rgb(fmap, pca_basis(maps)))
         np.testing.assert_array_equal(colours[:, 2:5], to_rgb(fmap_of(fmap.features[:, :, 2:5]), basis))
-
-
-def test_colours_go_from_low_to_high():
-    (fmap,) = textured(1)
-    basis = pca_basis([fmap])
-    values, colours = project(fmap, basis), to_rgb(fmap, basis).reshape(-1, 3)
-    expected = ((values - basis.low) / (basis.high - basis.low)).clip(0, 1) * 255
-    np.testing.assert_allclose(colours, expected, atol=0.51)
-    assert (colours.min(), colours.max()) == (0, 255)
+        expected = ((project(fmap, basis) - basis.low) / (basis.high - basis.low)).clip(0, 1) * 255
+        np.testing.assert_allclose(colours.reshape(-1, 3), expected, atol=0.51)
 
 
 def test_a_component_of_nothing_is_grey_and_not_noise():

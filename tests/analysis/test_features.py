@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from analysis.maps import blank, map_of
 from plrc.analysis import features as module
 from plrc.analysis.descriptors import dense
-from plrc.analysis.features import DenseEncoder, FeatureMap
+from plrc.analysis.features import DenseEncoder
 from plrc.backbones import Backbone, Encoder
 from plrc.geometry import cell_centres
 from plrc.pretrained import CheckpointInfo, Pretrained
@@ -26,8 +25,20 @@ def encoder_of(arch: str, seed: int = 0) -> DenseEncoder:
             if isinstance(part, nn.BatchNorm2d):
                 nn.init.uniform_(part.weight, 0.5, 1.0)
                 part.running_mean.uniform_(-0.2, 0.2)
-    origin = CheckpointInfo(name="test", path=None, format="random", branch="", arch=arch, sha256=None, note="")
-    return DenseEncoder(Pretrained(backbone=whole.backbone, heads={"projector": whole.projector}, origin=origin))
+    return pretrained(whole.backbone, {"projector": whole.projector}, arch)
+
+
+def pretrained(backbone: nn.Module, heads: dict[str, nn.Module], arch: str, **origin: str) -> DenseEncoder:
+    known = {
+        "name": "test",
+        "path": None,
+        "format": "",
+        "branch": "",
+        "arch": arch,
+        "sha256": None,
+        "note": "",
+    } | origin
+    return DenseEncoder(Pretrained(backbone=backbone, heads=heads, origin=CheckpointInfo(arch=arch, **known)))
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +54,6 @@ def resnet18() -> DenseEncoder:
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
-
-
-def blank(width: int, height: int, stride: int, channels: int = 1) -> FeatureMap:
-    """A map of a picture that the network saw pixel for pixel."""
-    h, w = -(-height // stride), -(-width // stride)
-    return FeatureMap(torch.zeros(channels, h, w), (width, height), (width, height), stride, "c5")
 
 
 SIZES = [(64, 64), (96, 64), (64, 128), (65, 97), (101, 63), (33, 224), (31, 31)]
@@ -75,7 +80,7 @@ def test_pixel_to_cell_to_pixel_is_the_identity_on_centres(width, height, stride
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_features_that_are_coordinates_come_out_as_the_point(width, height, stride):
     fmap = blank(width, height, stride)
-    fmap = FeatureMap(fmap.centres().permute(2, 0, 1), fmap.image_size, fmap.input_size, stride, "c5")
+    fmap = map_of(fmap.centres().permute(2, 0, 1), width, height, stride)
     inner = fmap.centres()[:-1, :-1].reshape(-1, 2) + 0.3 * torch.tensor([stride / width, stride / height])
     torch.testing.assert_close(fmap.at(inner), inner)
 
@@ -96,7 +101,7 @@ def test_layers_and_strides(resnet18, tiny):
     assert resnet18.layers == ("c2", "c3", "c4", "c5", "projector")
     assert tiny.layers == ("c2", "c3", "projector")
     assert (resnet18.last, tiny.last) == ("c5", "c3")
-    picture = noise(70, 90)
+    image = noise(70, 90)
     for layer, stride, channels in (
         ("c2", 4, 64),
         ("c3", 8, 128),
@@ -104,75 +109,73 @@ def test_layers_and_strides(resnet18, tiny):
         ("c5", 32, 512),
         ("projector", 32, 128),
     ):
-        fmap = resnet18.features(picture, layer, size=96)
+        fmap = resnet18.features(image, layer, size=96)
         assert (fmap.features.shape[0], fmap.shape) == (channels, (128 // stride, 96 // stride))
         assert (fmap.stride, fmap.layer, fmap.image_size, fmap.input_size) == (stride, layer, (70, 90), (96, 128))
-    assert resnet18.features(picture, size=96).layer == "c5"
+    assert resnet18.features(image, size=96).layer == "c5"
     with pytest.raises(ValueError, match="'c6': it has c2, c3, c4, c5, projector"):
-        resnet18.features(picture, "c6")
+        resnet18.features(image, "c6")
 
 
 def test_features_are_those_of_the_network(resnet18):
     """Resized, normalised, in evaluation mode: by hand."""
-    picture = noise(64, 96)
-    x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
+    image = noise(64, 96)
+    x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
     with torch.no_grad():
         c5 = resnet18.backbone((x - mean) / std)
         z = resnet18.heads["projector"](c5)
-    torch.testing.assert_close(resnet18.features(picture, size=None).features, c5[0], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(resnet18.features(picture, "projector", None).features, z[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(resnet18.features(image, size=None).features, c5[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(resnet18.features(image, "projector", None).features, z[0], rtol=1e-4, atol=1e-5)
 
 
 def test_a_batch_is_in_order_and_as_one_by_one(tiny):
-    pictures = [noise(64, 64, 1), noise(64, 64, 2), noise(96, 64, 3), noise(64, 64, 4)]
-    maps = list(tiny.batch(pictures, size=64, at_once=3))
-    assert [m.image_size for m in maps] == [p.size for p in pictures]
-    for picture, fmap in zip(pictures, maps, strict=True):
-        torch.testing.assert_close(fmap.features, tiny.features(picture, size=64).features, rtol=1e-4, atol=1e-5)
+    images = [noise(64, 64, 1), noise(64, 64, 2), noise(96, 64, 3), noise(64, 64, 4)]
+    maps = list(tiny.batch(images, size=64, at_once=3))
+    assert [m.image_size for m in maps] == [p.size for p in images]
+    for image, fmap in zip(images, maps, strict=True):
+        torch.testing.assert_close(fmap.features, tiny.features(image, size=64).features, rtol=1e-4, atol=1e-5)
 
 
 def test_files_come_out_upright(tiny, tmp_path):
-    picture = noise(64, 96)
-    turned = picture.transpose(Image.Transpose.ROTATE_90)
+    image = noise(64, 96)
+    turned = image.transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned clockwise
     turned.save(tmp_path / "turned.png", exif=exif)
     fmap = tiny.features(tmp_path / "turned.png", size=None)
     assert fmap.image_size == (64, 96)
-    torch.testing.assert_close(fmap.features, tiny.features(picture, size=None).features)
+    torch.testing.assert_close(fmap.features, tiny.features(image, size=None).features)
 
 
-def check_tiling(encoder: DenseEncoder, layer: str, width: int, height: int, limit: int, monkeypatch) -> int:
-    picture = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
-    whole = encoder.encode(picture, layer)
-    seen = []
-    real = encoder._encode
-    monkeypatch.setattr(module, "MAX_PIXELS", limit)
+TILED = [
+    ("tiny", "c3", 520, 400, 344, 2),
+    ("tiny", "projector", 403, 337, 344, 2),
+    ("tiny", "c2", 300, 611, 344, 2),
+    ("resnet18", "c5", 900, 700, 672, 4),
+]
+
+
+@pytest.mark.parametrize(("arch", "layer", "width", "height", "side", "tiles"), TILED)
+def test_tiles_give_the_map_of_the_whole(arch, layer, width, height, side, tiles, monkeypatch):
+    encoder, seen = encoder_of(arch), []
+    pixels = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    whole, real = encoder.encode(pixels, layer), encoder._encode
+    monkeypatch.setattr(module, "MAX_PIXELS", side**2)
     monkeypatch.setattr(encoder, "_encode", lambda x, names: seen.append(x.shape[2] * x.shape[3]) or real(x, names))
-    tiled = encoder.encode(picture, layer)
-    torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-4)
-    assert max(seen) <= limit
-    return len(seen)
-
-
-@pytest.mark.parametrize(("layer", "width", "height"), [("c3", 520, 400), ("projector", 403, 337), ("c2", 300, 611)])
-def test_tiles_give_the_map_of_the_whole(layer, width, height, monkeypatch):
-    assert check_tiling(encoder_of("tiny"), layer, width, height, 344**2, monkeypatch) >= 2
-
-
-def test_tiles_of_a_resnet(monkeypatch):
-    assert check_tiling(encoder_of("resnet18"), "c5", 900, 700, 672**2, monkeypatch) >= 4
+    torch.testing.assert_close(encoder.encode(pixels, layer), whole, rtol=1e-4, atol=1e-4)
+    assert max(seen) <= side**2
+    assert len(seen) >= tiles
 
 
 @pytest.mark.parametrize("arch", ["tiny", "resnet18"])
 def test_reach_is_how_far_a_cell_sees(arch):
-    """A change of the picture farther off changes nothing, a nearer one does."""
+    """A change of the image farther off changes nothing, a nearer one does."""
     encoder = encoder_of(arch)
     radius, stride = encoder.backbone.reach, encoder.backbone.stride
     cell = -(-radius // stride)
     width = 2 * (cell + 1) * stride
-    picture = torch.rand(1, 3, stride, width, generator=torch.Generator().manual_seed(0)).double()
+    image = torch.rand(1, 3, stride, width, generator=torch.Generator().manual_seed(0)).double()
     encoder.backbone.double()
     first = cell * stride  # the cell's first pixel
 
@@ -180,9 +183,9 @@ def test_reach_is_how_far_a_cell_sees(arch):
         with torch.no_grad():
             return encoder.backbone(x)[0, :, 0, cell]
 
-    here = seen(picture)
+    here = seen(image)
     for away, expected in ((radius, False), (radius + 1, True)):
-        changed = picture.clone()
+        changed = image.clone()
         changed[..., first + away :] += 1e3
         changed[..., : first - away + 1] += 1e3 if away > radius else 0
         assert torch.equal(seen(changed), here) == expected, away
@@ -209,11 +212,10 @@ class Ramp(Backbone):
 @pytest.mark.parametrize(("finer", "factor"), [("shifted", 2), ("shifted", 4), ("upscaled", 3)])
 def test_finer_maps_have_their_cells_in_place(finer, factor, monkeypatch):
     monkeypatch.setattr(module, "normalise", lambda x: x)
-    origin = CheckpointInfo(name="ramp", path=None, format="random", branch="", arch="ramp", sha256=None, note="")
-    encoder = DenseEncoder(Pretrained(backbone=Ramp(), heads={}, origin=origin))
+    encoder = pretrained(Ramp(), {}, "ramp")
     ramp = (cell_centres(64, 96) * 255).round().byte().numpy()
-    picture = Image.fromarray(np.dstack((ramp, np.zeros_like(ramp[..., :1]))))
-    fmap = encoder.features(picture, size=64, finer=finer, factor=factor)
+    image = Image.fromarray(np.dstack((ramp, np.zeros_like(ramp[..., :1]))))
+    fmap = encoder.features(image, size=64, finer=finer, factor=factor)
     assert fmap.shape == (8 * factor, 12 * factor)
     assert fmap.finer == f"{finer} ×{factor}"
     assert fmap.extent.tolist() == [1, 1]
@@ -235,28 +237,27 @@ class Patches(Ramp):
 def test_patches_of_14_pixels(monkeypatch):
     monkeypatch.setattr(module, "normalise", lambda x: x)
     monkeypatch.setattr(module, "MAX_PIXELS", 1000)  # no tiles where a cell sees the whole
-    origin = CheckpointInfo(name="vit", path=None, format="random", branch="", arch="vit", sha256=None, note="")
-    encoder = DenseEncoder(Pretrained(backbone=Patches(), heads={}, origin=origin))
-    picture = Image.fromarray(np.dstack([(cell_centres(64, 96) * 255).round().byte().numpy()] * 2)[..., :3])
-    assert encoder.features(picture, size=64).shape == (5, 7)
-    pixels = module.as_tensor(picture, (96, 64))
+    encoder = pretrained(Patches(), {}, "vit")
+    image = Image.fromarray(np.dstack([(cell_centres(64, 96) * 255).round().byte().numpy()] * 2)[..., :3])
+    assert encoder.features(image, size=64).shape == (5, 7)
+    pixels = module.as_tensor(image, (96, 64))
     maps = dense(encoder).maps(pixels)
     assert maps.shape == (1, 3, 5, 7)
     torch.testing.assert_close(maps[0, :2], cell_centres(5, 7).permute(2, 0, 1), rtol=0, atol=0.01)
 
 
 def test_images_may_be_anything_and_several_at_once(tiny, tmp_path):
-    picture = noise(64, 96)
-    picture.save(tmp_path / "a.png")
-    array = np.asarray(picture)
+    image = noise(64, 96)
+    image.save(tmp_path / "a.png")
+    array = np.asarray(image)
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
-    expected = tiny.features(picture, size=64).features
+    expected = tiny.features(image, size=64).features
     for image in (tmp_path / "a.png", str(tmp_path / "a.png"), array, tensor, tensor.float() / 255):
         assert torch.equal(tiny.features(image, size=64).features, expected)
         assert torch.equal(tiny(image, size=64).features, expected)
-    for images in (torch.stack((tensor, tensor)), [picture, array]):
+    for images in (torch.stack((tensor, tensor)), [image, array]):
         assert [fmap.image_size for fmap in tiny(images, size=64)] == [(64, 96)] * 2
-    np.testing.assert_array_equal(tiny(picture, size=64).numpy(), expected.numpy())
+    np.testing.assert_array_equal(tiny(image, size=64).numpy(), expected.numpy())
     with pytest.raises(ValueError, match="an image is a path, a PIL image"):
         tiny(3)
 
@@ -289,13 +290,8 @@ def test_what_cannot_be_made_finer_is_refused(tiny):
         tiny.features(noise(64, 64), finer="upscaled", factor=1)
 
 
-def test_a_map_says_in_a_line_what_it_is(tiny):
+def test_maps_and_encoders_tell_what_they_are(tiny):
     fmap = tiny.features(noise(64, 96), size=64, finer="shifted")
-    assert repr(fmap) == ("FeatureMap(c3, shifted ×2: 128 channels, 24 × 16 cells of an image of 64 × 96 pixels)")
-
-
-def test_an_encoder_tells_what_it_is(tiny):
-    assert re.fullmatch(r"DenseEncoder\(.+: tiny.*, layers c2, c3.*, on cpu\)", repr(tiny))
-    origin = CheckpointInfo(name="demo/last", path=None, format="", branch="key", arch="tiny", sha256=None, note="")
-    keyed = DenseEncoder(Pretrained(backbone=tiny.backbone, heads={"projector": torch.nn.Identity()}, origin=origin))
+    assert repr(fmap) == "FeatureMap(c3, shifted ×2: 128 channels, 24 × 16 cells of an image of 64 × 96 pixels)"
+    keyed = pretrained(tiny.backbone, {"projector": nn.Identity()}, "tiny", name="demo/last", branch="key")
     assert repr(keyed) == "DenseEncoder(demo/last: tiny key, layers c2, c3, projector, on cpu)"

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from analysis.maps import map_of, random_map
 from plrc.analysis.features import (
     FeatureMap,
     point_features,
@@ -16,11 +17,8 @@ from plrc.analysis.features import (
 )
 
 
-def random_map(width: int, height: int, stride: int, channels: int = 3) -> FeatureMap:
-    """A map of a picture that the network saw pixel for pixel; it reaches beyond where the sides are no multiples."""
-    shape = (channels, -(-height // stride), -(-width // stride))
-    features = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    return FeatureMap(features, (width, height), (width, height), stride, "c5")
+def sized_map(width: int, height: int, stride: int) -> FeatureMap:
+    return map_of(random_map(3, -(-height // stride), -(-width // stride)).features, width, height, stride)
 
 
 def naive_weights(fmap: FeatureMap, raster: Tensor, count: int) -> Tensor:
@@ -43,7 +41,7 @@ def naive_weights(fmap: FeatureMap, raster: Tensor, count: int) -> Tensor:
 @pytest.mark.parametrize(("width", "height", "stride"), [(32, 32, 8), (24, 40, 8), (37, 21, 8), (9, 30, 16)])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (3, 5), (11, 7)])
 def test_weights_are_the_overlaps_of_the_rectangles(width, height, stride, shape):
-    fmap = random_map(width, height, stride)
+    fmap = sized_map(width, height, stride)
     raster = torch.randint(0, 4, shape, generator=torch.Generator().manual_seed(1))
     raster = raster.unique(return_inverse=True)[1]
     count = int(raster.max()) + 1
@@ -54,23 +52,23 @@ def test_weights_are_the_overlaps_of_the_rectangles(width, height, stride, shape
 
 
 def test_a_region_smaller_than_a_cell_has_the_feature_of_its_cell():
-    fmap = random_map(64, 64, 32)
+    fmap = sized_map(64, 64, 32)
     raster = torch.zeros(100, 100, dtype=torch.long)
     raster[10, 77] = 1  # a five-hundredth of a cell
     torch.testing.assert_close(region_features(fmap, raster)[1], fmap.features[:, 0, 1])
 
 
-def test_what_the_map_sees_beyond_the_picture_counts_for_nothing():
-    features = torch.full((1, 3, 3), 100.0)  # rows of 8 pixels, of a picture of 20 × 8: only the first shows any of it
+def test_what_the_map_sees_beyond_the_image_counts_for_nothing():
+    features = torch.full((1, 3, 3), 100.0)  # rows of 8 pixels, of a image of 20 × 8: only the first shows any of it
     features[0, 0] = torch.tensor([1.0, 2.0, 7.0])
-    fmap = FeatureMap(features, (20, 8), (20, 8), 8, "c5", "shifted ×4")
+    fmap = map_of(features, 20, 8, 8)
     assert region_features(fmap, torch.zeros(1, 1).long()).item() == pytest.approx((1 + 2 + 7 / 2) / 2.5)
     assert region_weights(fmap, torch.tensor([[0]]))[0].tolist() == [pytest.approx([1, 1, 0.5]), [0, 0, 0], [0, 0, 0]]
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
 def test_numbers_may_have_gaps_and_negative_ones_are_no_region(dtype):
-    fmap = random_map(16, 16, 8)
+    fmap = sized_map(16, 16, 8)
     raster = torch.tensor([[2, 7], [40, 40]], dtype=dtype)
     assert region_numbers(raster).tolist() == [2, 7, 40]
     f = fmap.features
@@ -93,7 +91,7 @@ def test_region_points_lie_in_their_regions():
 
 
 def test_point_features_are_bilinear_samples():
-    fmap = random_map(24, 40, 8)
+    fmap = sized_map(24, 40, 8)
     f = fmap.features
     points = torch.tensor([[0.5, 0.1], [1 / 3, 0.1], [1 / 3, 0.2]])
     expected = torch.stack((f[:, 0, 1], (f[:, 0, 0] + f[:, 0, 1]) / 2, f[:, :2, :2].mean(dim=(1, 2))))
@@ -111,14 +109,14 @@ def test_point_features_are_bilinear_samples():
 )
 def test_what_is_no_raster_is_refused(raster, message):
     with pytest.raises(ValueError, match=message):
-        region_features(random_map(16, 16, 8), raster)
+        region_features(sized_map(16, 16, 8), raster)
     with pytest.raises(ValueError, match=r"shape \(n, 2\)"):
-        point_features(random_map(16, 16, 8), torch.zeros(3))
+        point_features(sized_map(16, 16, 8), torch.zeros(3))
 
 
 @pytest.mark.parametrize("point", [(1.2, 0.5), (0.5, -0.01), (40.0, 30.0)])
 def test_a_point_outside_is_refused(point):
-    """Pixels instead of shares, most often; a map that reaches beyond its picture may be asked there."""
+    """Pixels instead of shares, most often; a map that reaches beyond its image may be asked there."""
     with pytest.raises(ValueError, match=r"\(.*\) lies outside"):
-        point_features(random_map(64, 64, 8), torch.tensor([[0.5, 0.5], point]))
-    assert point_features(random_map(33, 33, 32), torch.tensor([[1.5, 1.5]])).shape == (1, 3)
+        point_features(sized_map(64, 64, 8), torch.tensor([[0.5, 0.5], point]))
+    assert point_features(sized_map(33, 33, 32), torch.tensor([[1.5, 1.5]])).shape == (1, 3)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from plrc.analysis import descriptors
 from plrc.analysis.descriptors import Descriptor
-from plrc.analysis.scores import ScoredImage, Values, best_iou, objects, point_auc, values_of
+from plrc.analysis.scores import Values, best_iou, objects, point_auc
 from plrc.analysis.scores.objects import (
     CorLoc,
     MaskIoU,
@@ -26,7 +26,6 @@ from plrc.analysis.scores.objects import (
     region_purity,
     ring_auc,
 )
-from plrc.data.annotated import open_annotated
 from plrc.data.images import boxes_of
 from plrc.data.sources import Annotation
 from plrc.geometry import sample
@@ -312,16 +311,6 @@ def test_features_that_prefer_the_other_side_score_nothing_and_constant_ones_a_h
         assert score([[torch.full((1, 16, 8, 12), 0.3)]] * 12, given, which=["AUC"])["AUC"].columns[0] == [0.5] * 12
 
 
-def test_distance_earns_nothing_on_photos(shared_data):
-    source, position = open_annotated(str(shared_data("ecssd-mini"))), descriptors.absolute_position(8)
-    images = [
-        ScoredImage(i, source.load(i), [position], source.annotation(i), short_side=128, cell=8) for i in range(40)
-    ]
-    (found,) = values_of(auc, images)[""].scores()[:1]
-    assert found.n >= 35
-    assert 0.45 < found.mean < 0.56
-
-
 def test_objects_that_are_tiny_or_nearly_everything_are_left_out(score):
     masks = np.zeros((3, HEIGHT, WIDTH), dtype=bool)
     masks[0, 10:12, 10:12] = True
@@ -336,9 +325,6 @@ def test_the_auc_of_one_point():
     ys, xs = mask.nonzero().T
     point = torch.stack((xs.float().mean() / WIDTH, ys.float().mean() / HEIGHT))
     whole = torch.ones(2)
-    assert point_auc(mask.float(), whole, mask, point) == pytest.approx(1.0, abs=0.02)
-    assert point_auc(-mask.float(), whole, mask, point) == pytest.approx(0.0, abs=0.02)
-    assert point_auc(torch.zeros(HEIGHT, WIDTH), whole, mask, point) == 0.5
     assert np.isnan(point_auc(mask.float(), whole, torch.ones(HEIGHT, WIDTH, dtype=torch.bool), point))
     # On a raster of 48 × 32, cell by cell.
     affinity = torch.rand(32, 48, generator=torch.Generator().manual_seed(0))
