@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from analysis.maps import coded, map_of, random_map
 from plrc.analysis.affinity import affinity, affinity_difference, density, prompt
 from plrc.analysis.features import FeatureMap
 from plrc.geometry import Crop
+from tests.analysis.maps import coded, map_of, random_map
 
 SIZES = [(224, 224), (96, 64), (65, 97), (101, 63), (33, 224), (31, 31)]
 STRIDES = [4, 8, 16, 32]

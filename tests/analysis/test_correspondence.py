@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from analysis.maps import blank, coded, map_of, random_map
 from plrc.analysis import correspondence as module
 from plrc.analysis.correspondence import chance, match_points, match_regions, match_views, region_affinity
 from plrc.analysis.features import FeatureMap, region_features, region_points
 from plrc.geometry import Crop, cell_centres, cell_of
 from plrc.regions import view_regions
+from tests.analysis.maps import blank, coded, map_of, random_map
 
 SIZES = [(128, 128), (96, 64), (65, 97), (101, 63), (33, 224)]
 WHOLE = ((0.0, 0.0, 1.0, 1.0), False)

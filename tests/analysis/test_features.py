@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from analysis.maps import blank, map_of
 from plrc.analysis import features as module
 from plrc.analysis.descriptors import dense
 from plrc.analysis.features import DenseEncoder
 from plrc.backbones import Backbone, Encoder
 from plrc.geometry import cell_centres
 from plrc.pretrained import CheckpointInfo, Pretrained
+from tests.analysis.maps import blank, map_of
 
 
 def encoder_of(arch: str, seed: int = 0) -> DenseEncoder:

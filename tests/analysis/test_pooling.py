@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.maps import map_of, random_map
 from plrc.analysis.features import (
     FeatureMap,
     point_features,
@@ -15,6 +14,7 @@ from plrc.analysis.features import (
     region_points,
     region_weights,
 )
+from tests.analysis.maps import map_of, random_map
 
 
 def sized_map(width: int, height: int, stride: int) -> FeatureMap:

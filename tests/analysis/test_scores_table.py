@@ -82,7 +82,7 @@ def masked(
     (folder / "masks").mkdir(parents=True, exist_ok=True)
     for i, (left, top, right, bottom) in enumerate(boxes):
         photo(folder / "images" / f"{name}{i}.png", seed + i)
-        mask = np.zeros((96, width), np.uint8)
+        mask = np.zeros((96, 128), np.uint8)
         mask[top:bottom, left:right] = 255
         Image.fromarray(mask).save(folder / "masks" / f"{name}{i}.png")
     return folder
@@ -395,7 +395,7 @@ def test_a_table_is_drawn():
     assert len(figure.axes) == 2
     dots = [[line.get_label() for line in axes.lines if line.get_marker() == "o"] for axes in figure.axes]
     assert dots == [["net"], ["net"]]
-    assert "AUC, n = 12" in {text.get_text() for text in figure.findobj(Text)}
+    assert "AUC, n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}12" in {text.get_text() for text in figure.findobj(Text)}
     chance = [line for line in figure.axes[0].lines if line.get_label() == "chance"]
     assert chance[0].get_xdata().tolist() == [0.5]
     assert {"a, b", "layer c5; short side 448 px"} <= {text.get_text() for text in figure.findobj(Text)}
