@@ -197,7 +197,7 @@ def _regions(fmap: FeatureMap, raster: Tensor) -> _Candidates:
 def _matched(
     start: Tensor, home: Tensor, queries: Tensor, a: _Candidates, b: _Candidates, image_size: tuple[int, int]
 ) -> tuple[Matches, Tensor]:
-    """Matches of the queries ``(n, C)`` from ``start (n, 2)``, in the candidates ``home (n,)``; and their numbers."""
+    """Matches of queries ``(n, C)`` at ``start (n, 2)``, which candidates ``home (n,)`` hold; and the numbers found."""
     best, similarity, rival = _nearest(queries, b)
     there, way = best.unique(return_inverse=True)
     back = _nearest(b.units[there.to(b.units.device)], a)[0][way]

@@ -1,9 +1,8 @@
 """Embedding: features of points, regions or whole images in the plane, as colours, as segments; and numbers for it.
 
 Everything here divides features by their lengths first, so that it is about the cosine, as the losses and the affinity
-are. On one machine, with the same library versions, the same features give the same bits on every run, for any number
-of threads: linear algebra and k-means run on one, t-SNE does not depend on how many. That begins at the features: a
-network's forward may differ in the last bit between numbers of threads, and t-SNE enlarges that.
+are. The same features give the same bits on every run, on one machine with the same library versions, for any number of
+threads. (A network's forward may differ in the last bit between numbers of threads, and t-SNE enlarges that.)
 """
 
 from __future__ import annotations
@@ -205,11 +204,8 @@ class Basis:
 def pca_basis(features: Features | Sequence[FeatureMap], k: int = 3, origin: str = "", network: str = "") -> Basis:
     """The k directions along which features of length 1 vary most, each with a sign that is a rule's and not chance's.
 
-    A component's loadings have a sum of 0 or more (ours). Measured on six networks (c3 of five trained tiny ones, c5 of
-    a random ResNet-18) and 60 photos: to leave out half of the photos flips 6 % of the first three components under
-    this rule, 21 % where the sign is that of the skewness, 27 % where it is that of the largest loading; to leave out
-    one photo flips 1, 3 and 3 %. No rule is immune, and components of nearly the same variance change places: colours
-    that must stay are those of a stored basis.
+    A component's loadings have a sum of 0 or more (ours): with half of 60 photos left out that flips 6 % of the signs,
+    the skewness's sign 21 %, the largest loading's 27 %. Colours that must stay are those of a stored basis.
 
     Args:
         features: ``(n, C)``, or maps of images, of which every cell counts once (of very many, those that are drawn).
@@ -310,10 +306,9 @@ def tsne(
 ) -> tuple[np.ndarray, str]:
     """t-SNE of features by cosine: of length 1, on their first 50 principal components, starting from the first two.
 
-    In it neighbours by cosine are neighbours; distances and sizes beyond that mean little. Made by openTSNE: measured
-    beside scikit-learn's on two cores, 2,000 × 128 features take 3.2 s (6.3 s), 10,000 × 128 take 30 s (46 s), and as
-    many neighbours are kept. On a busy machine ``OMP_WAIT_POLICY=PASSIVE``, set before Python starts, is several times
-    faster.
+    In it neighbours by cosine are neighbours; distances and sizes beyond that mean little. By openTSNE, which takes
+    about half as long as scikit-learn's: 10,000 × 128 features 30 s on two cores. On a busy machine
+    ``OMP_WAIT_POLICY=PASSIVE``, set before Python starts, is several times faster.
 
     Args:
         features: ``(n, C)``, n ≥ 4. seed: another seed, a slightly different start: what stays is in the features.
@@ -418,10 +413,10 @@ def neighbours_kept(features: Features, coordinates: np.ndarray, k: int = 10) ->
     In [0, 1]; random coordinates get k / (n − 1). Low: what lies together in the plane need not be alike.
 
     Args:
-        features: ``(n, C)``. coordinates: ``(n, d)``, of ``tsne`` or ``project``.
+        features: ``(n, C)``, n > k. coordinates: ``(n, d)``, of ``tsne`` or ``project``.
 
     Raises:
-        ValueError: there are not more than k samples, or not as many coordinates.
+        ValueError: there are too few samples, or not as many coordinates.
     """
     rows = unit_rows(features)
     if len(coordinates) != len(rows):
@@ -437,8 +432,8 @@ def label_purity(
 
     Args:
         features: ``(n, C)``, compared by cosine. labels: ``(n,)`` of any kind.
-        image: ``(n,)``, the image of each sample. Samples of its own image are then no neighbours of it, as they should
-            not be: the next point of one image is alike because it is the next, and says nothing about the label.
+        image: ``(n,)``, the image of each sample. Others of its own image are then no neighbours of it: the next point
+            of an image is alike because it is the next, and says nothing about the label.
 
     Raises:
         ValueError: there are not more than k samples, not as many labels, or just one image.

@@ -75,9 +75,7 @@ def photo(file: Path, seed: int, hue: int = 0) -> None:
     Image.fromarray(pixels).resize((128, 96)).save(file)
 
 
-def masked(
-    folder: Path, boxes: list[tuple[int, int, int, int]], name: str = "", seed: int = 0, width: int = 128
-) -> Path:
+def masked(folder: Path, boxes: list[tuple[int, int, int, int]], name: str = "", seed: int = 0) -> Path:
     """A folder with an image for each box of its mask: left, top, right, bottom."""
     (folder / "masks").mkdir(parents=True, exist_ok=True)
     for i, (left, top, right, bottom) in enumerate(boxes):

@@ -118,11 +118,9 @@ def auc(image: ScoredImage) -> list[float] | str:
 
     For random points in each object: the raster's cells are grouped in rings around the point, one cell wide; all pairs
     of a cell inside and a cell outside the object *of one ring* are counted, ties as a half. An ordinary ROC area would
-    reward "near things are alike"; here that earns little. Distance itself scores a little more than 0.5 (0.52 to 0.56
-    on ECSSD and on the scenes), since a ring is not infinitely thin: an object lies around its points, so that of a
-    ring's cells too the nearer ones are more often its own. The thinner the rings, the less; where only equal distances
-    are compared it is exactly 0.5, and few pairs are left. Mean over an object's points, then over an image's objects.
-    By chance: 0.5.
+    reward "near things are alike"; here that earns little: distance itself scores 0.52 to 0.56 on ECSSD and on the
+    scenes, since of a ring's cells, too, the nearer ones are more often the object's. Mean over an object's points,
+    then over an image's objects. By chance: 0.5.
     """
     if not (asked := _asked(image)):
         return _NO_OBJECT
