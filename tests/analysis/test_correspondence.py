@@ -75,13 +75,12 @@ def test_right_is_within_so_many_cells_in_row_and_column(within):
     h, w = 5, 7
     b = map_of(torch.eye(h * w).view(h * w, h, w), 8 * w, 8 * h, 8)
     start = b.centres().flatten(0, 1)
+    row, column = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
     for i in range(h):
         for j in range(w):
             truth = start.new_tensor([(j + 0.5) / w, (i + 0.5) / h]).expand(h * w, 2)
             right = match_points(b, b, start, truth, within).right.view(h, w)
-            for k in range(h):
-                for m in range(w):
-                    assert right[k, m].item() == (abs(k - i) <= within and abs(m - j) <= within)
+            assert torch.equal(right, ((row - i).abs() <= within) & ((column - j).abs() <= within))
 
 
 def test_what_the_other_view_does_not_show_is_neither_right_nor_wrong():

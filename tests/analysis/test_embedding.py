@@ -173,23 +173,17 @@ def test_bad_questions_are_refused(ask, message):
 # ------------------------------------------------------------------------------------------------------------------ PCA
 
 
-@pytest.mark.parametrize("repeats", [1, 5])  # fewer and more features than channels, as the solver depends on it
-def test_principal_components_by_hand(repeats):
-    # Unit vectors in the planes around (1, 1, 0): they vary along z most, then along (1, -1, 0).
-    a, b = 0.3, 0.1
-    main, side, up = np.array([1, 1, 0, 0, 0]) / math.sqrt(2), np.array([1, -1, 0, 0, 0]) / math.sqrt(2), np.eye(5)[2]
-    features = [math.cos(a) * main + s * math.sin(a) * up for s in (1, -1)]
-    features += [math.cos(b) * main + s * math.sin(b) * side for s in (1, -1)]
-    features = np.array(features * repeats)
-    basis = pca_basis(features * np.arange(1, len(features) + 1)[:, None], k=2)
-    mean = main * (math.cos(a) + math.cos(b)) / 2
-    np.testing.assert_allclose(basis.mean, mean, atol=1e-6)
-    np.testing.assert_allclose(basis.components[0], up, atol=1e-6)  # and not its opposite: its sum is positive
-    np.testing.assert_allclose(np.abs(basis.components[1]), np.abs(side), atol=1e-5)
-    along = ((math.cos(a) - math.cos(b)) / 2) ** 2
-    total = math.sin(a) ** 2 / 2 + math.sin(b) ** 2 / 2 + along
-    np.testing.assert_allclose(basis.explained, [math.sin(a) ** 2 / 2 / total, math.sin(b) ** 2 / 2 / total], rtol=1e-4)
-    np.testing.assert_allclose(project(features[:4], basis)[:, 0], [math.sin(a), -math.sin(a), 0, 0], atol=1e-6)
+@pytest.mark.parametrize("n", [8, 60])  # fewer and more features than channels, as the solver depends on it
+def test_principal_components_against_a_singular_value_decomposition(n):
+    features = np.random.default_rng(0).standard_normal((n, 12)) * 0.7 ** np.arange(12)
+    basis = pca_basis(features * np.arange(1, n + 1)[:, None])
+    rows = features / np.linalg.norm(features, axis=1, keepdims=True)
+    _, sizes, axes = np.linalg.svd(rows - rows.mean(axis=0))
+    axes = axes[:3] * np.sign(axes[:3].sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(basis.mean, rows.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(basis.components, axes, atol=1e-4)
+    np.testing.assert_allclose(basis.explained, (sizes**2 / (sizes**2).sum())[:3], rtol=1e-4)
+    np.testing.assert_allclose(project(features, basis), (rows - rows.mean(axis=0)) @ axes.T, atol=1e-4)
 
 
 def test_a_basis_of_maps_is_that_of_their_cells_and_their_order_is_nothing():

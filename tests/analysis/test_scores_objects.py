@@ -94,15 +94,8 @@ def test_overlaps_are_those_of_counting(seed):
     similar = torch.from_numpy(rng.integers(0, 9, (3, 70)).astype(np.float32))  # many ties
     inside = torch.from_numpy(rng.random((7, 10)) < 0.3)
     levels = np.array([-1, 0, 3, 3.5, 8, 9], dtype=np.float32)
-    expected = [
-        np.mean(
-            [
-                ((s >= t) & inside.flatten().numpy()).sum() / ((s >= t) | inside.flatten().numpy()).sum()
-                for s in similar.numpy()
-            ]
-        )
-        for t in levels
-    ]
+    mask = inside.flatten().numpy()
+    expected = [np.mean([((s >= t) & mask).sum() / ((s >= t) | mask).sum() for s in similar.numpy()]) for t in levels]
     thing = RasterObject(inside, torch.zeros(3).long(), np.zeros(4))
     np.testing.assert_allclose(MaskIoU().at_levels(similar, thing, levels), expected)
 
