@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image
 
 from plrc import report, run, train
@@ -277,7 +278,7 @@ def test_a_report_says_of_which_map_and_which_pictures_it_is_and_measures_every_
     assert re.search(r"^view match \(projector, training images\): [01]\.\d{3} ", out, re.MULTILINE)
     objects = re.search(r"^objects \(projector, training images\): .*, distance (0\.\d{3})\)$", out, re.MULTILINE)
     assert 0.45 < float(objects[1]) < 0.65
-    headings = {" ".join(text.get_text().split()) for text in drawn[0].texts}
+    headings = {" ".join(text.get_text().split()) for text in drawn[0].findobj(Text)}
     assert {f"affinity {when} (projector, training images)" for when in ("before", "after")} <= headings
 
 
