@@ -96,8 +96,8 @@ def test_overlaps_are_those_of_counting(seed):
     levels = np.array([-1, 0, 3, 3.5, 8, 9], dtype=np.float32)
     mask = inside.flatten().numpy()
     expected = [np.mean([((s >= t) & mask).sum() / ((s >= t) | mask).sum() for s in similar.numpy()]) for t in levels]
-    thing = RasterObject(inside, torch.zeros(3).long(), np.zeros(4))
-    np.testing.assert_allclose(MaskIoU().at_levels(similar, thing, levels), expected)
+    obj = RasterObject(inside, torch.zeros(3).long(), np.zeros(4))
+    np.testing.assert_allclose(MaskIoU().at_levels(similar, obj, levels), expected)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -121,8 +121,8 @@ def test_a_box_is_right_from_an_overlap_of_one_half():
     affinity[:, :4] = 1.0  # the upper row of 10 cells: four of them
     inside = torch.zeros(4, 10, dtype=torch.bool)
     for width, right in ((7.9, 1.0), (8.1, 0.0)):
-        thing = RasterObject(inside, torch.tensor([0, 2]), np.array([0, 0, width / 10, 0.25]))
-        np.testing.assert_array_equal(CorLoc().at_levels(affinity, thing, np.array([0.5, 2.0])), [right, 0.0])
+        obj = RasterObject(inside, torch.tensor([0, 2]), np.array([0, 0, width / 10, 0.25]))
+        np.testing.assert_array_equal(CorLoc().at_levels(affinity, obj, np.array([0.5, 2.0])), [right, 0.0])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -132,14 +132,14 @@ def test_purity_is_that_of_sorting(seed):
     mask[6:26, 10:40] = True
     cells = torch.from_numpy(rng.choice(np.flatnonzero(mask.flatten()), 4))
     similar = torch.from_numpy(rng.random((4, 32 * 48)).astype(np.float32))
-    thing = RasterObject(mask, cells, np.zeros(4))
+    obj = RasterObject(mask, cells, np.zeros(4))
     pure, share = [], []
     for s, cell in zip(similar.numpy(), cells.tolist(), strict=True):
         far = [k for k in range(32 * 48) if np.hypot(k // 48 - cell // 48, k % 48 - cell % 48) > 6]
         best = sorted(far, key=lambda k, s=s: -s[k])[:10]
         pure.append(np.mean([bool(mask[k // 48, k % 48]) for k in best]))
         share.append(np.mean([bool(mask[k // 48, k % 48]) for k in far]))
-    np.testing.assert_allclose(purity(similar, thing), (np.mean(pure), np.mean(share)))
+    np.testing.assert_allclose(purity(similar, obj), (np.mean(pure), np.mean(share)))
 
 
 # ------------------------------------------------------------------------------------------------------- the threshold
@@ -158,8 +158,8 @@ def test_one_threshold_serves_all_images(scored, count, monkeypatch):
     masks, shift = ellipses(count), [0.0]
 
     def asked(image):
-        (thing,) = objects_of(masks[image.number], boxes_of(masks[image.number]), (WIDTH, HEIGHT), image.number)
-        return [[(thing.inside.flatten().float().expand(4, -1) + shift[0] * (image.number // 2 % 2), thing)]]
+        (obj,) = objects_of(masks[image.number], boxes_of(masks[image.number]), (WIDTH, HEIGHT), image.number)
+        return [[(obj.inside.flatten().float().expand(4, -1) + shift[0] * (image.number // 2 % 2), obj)]]
 
     monkeypatch.setattr(objects, "_asked", asked)
     found = []
@@ -188,9 +188,9 @@ def test_points_lie_in_their_object_and_depend_on_the_image_alone():
 
 def test_points_of_a_box_are_of_its_middle():
     box = np.array([[0.25, 0.25, 0.75, 1.0]], dtype=np.float32)
-    (thing,) = objects_of(None, box, (WIDTH, HEIGHT), 0, points=200)
-    assert float(thing.inside.float().mean()) == pytest.approx(0.375)
-    x, y = thing.points.T
+    (obj,) = objects_of(None, box, (WIDTH, HEIGHT), 0, points=200)
+    assert float(obj.inside.float().mean()) == pytest.approx(0.375)
+    x, y = obj.points.T
     assert 0.375 <= x.min() < 0.4 < 0.6 < x.max() < 0.625
     assert 0.4375 <= y.min() < 0.5 < 0.75 < y.max() < 0.8125
     assert objects_of(None, np.array([[0, 0, 1, 1], [0, 0, 0.05, 0.05]], dtype=np.float32), (WIDTH, HEIGHT), 0) == []
@@ -238,11 +238,11 @@ def test_distance_scores_more_than_a_half_for_the_width_of_the_rings_alone(monke
     """What docs/looking.md says of it."""
     i, j = np.indices((36, 48))
     mask = (j - 24) ** 2 + (i - 18) ** 2 < 10**2
-    (thing,) = objects_of(mask[None], boxes_of(mask[None]), (48, 36), 0, points=40)
+    (obj,) = objects_of(mask[None], boxes_of(mask[None]), (48, 36), 0, points=40)
     found = []
     for width in (1.0, 0.5, 0.25, 1e-3):
         monkeypatch.setattr(objects, "_RING", width)
-        found.append(ring_auc(-thing.distances(), thing.inside, thing.distances()))
+        found.append(ring_auc(-obj.distances(), obj.inside, obj.distances()))
     assert found == sorted(found, reverse=True)
     assert found[0] > 0.51
     assert found[-1] == pytest.approx(0.5)
@@ -353,12 +353,12 @@ def test_the_auc_of_one_point_is_that_of_the_scores():
     mask = drawn[0].repeat(10, axis=0).repeat(10, axis=1)
     maps = torch.rand(1, 6, 7, 11, generator=torch.Generator().manual_seed(0))
     nowhere = np.zeros((1, 4), np.float32)
-    (thing,) = objects_of(mask[None], nowhere, (10 * WIDTH, 10 * HEIGHT), 3, points=8)
+    (obj,) = objects_of(mask[None], nowhere, (10 * WIDTH, 10 * HEIGHT), 3, points=8)
     aucs = []
-    for point, query in zip(thing.points, sample(maps, thing.points[None])[0], strict=True):
+    for point, query in zip(obj.points, sample(maps, obj.points[None])[0], strict=True):
         values = descriptors.cosine(query[None], maps[0].flatten(1).T).view(7, 11)
         aucs.append(point_auc(values, torch.ones(2), torch.from_numpy(mask), point))
     assert len({round(auc, 3) for auc in aucs}) > 2
     alike = Descriptor("random", lambda p: p, descriptors.cosine)
-    similar = thing.affinities(alike, maps)
-    assert np.mean(aucs) == pytest.approx(ring_auc(similar, thing.inside, thing.distances()), abs=1e-4)
+    similar = obj.affinities(alike, maps)
+    assert np.mean(aucs) == pytest.approx(ring_auc(similar, obj.inside, obj.distances()), abs=1e-4)

@@ -103,7 +103,7 @@ def _asked(image: ScoredImage) -> list[list[tuple[Tensor, RasterObject]]]:
     if not (objects := objects_of(masks, known.boxes[kept], image.image.size, image.number)):
         return []
     described = zip(image.descriptors, image.maps, strict=True)
-    return [[(thing.affinities(d, maps), thing) for thing in objects] for d, maps in described]
+    return [[(obj.affinities(d, maps), obj) for obj in objects] for d, maps in described]
 
 
 def raster_of(size: tuple[int, int], longer: int = _RASTER) -> tuple[int, int]:
@@ -217,9 +217,9 @@ def region_purity(image: ScoredImage) -> list[float] | str:
     return _TOO_NEAR if np.isnan(values).all() else values
 
 
-def purity(similar: Tensor, thing: RasterObject) -> tuple[float, float]:
+def purity(similar: Tensor, obj: RasterObject) -> tuple[float, float]:
     """The two shares of ``region_purity`` of affinities ``(p, h * w)``; not a number where no point is left."""
-    inside, far = thing.inside.flatten().numpy(), (thing.distances() > _AROUND).numpy()
+    inside, far = obj.inside.flatten().numpy(), (obj.distances() > _AROUND).numpy()
     pure, share = [], []
     for affinity, away in zip(similar.numpy(), far, strict=True):
         if (inside & away).sum() < _MOST_ALIKE:
@@ -258,7 +258,7 @@ class MaskIoU:
         if not (asked := _asked(image)):
             return
         self._numbers.append(image.number)
-        self._chance.append(float(np.mean([self.of_whole_image(thing) for _, thing in asked[0]])))
+        self._chance.append(float(np.mean([self.of_whole_image(obj) for _, obj in asked[0]])))
         self._waiting.append(asked)
         if self._levels or len(self._waiting) == _FIRST:
             self._measure()
@@ -269,9 +269,9 @@ class MaskIoU:
         columns = [leave_half_out(table) for table in self._tables]
         return {self.row: Values(self._numbers, [*columns, self._chance], self._asked, _NO_OBJECT)}
 
-    def at_levels(self, similar: Tensor, thing: RasterObject, levels: np.ndarray) -> np.ndarray:
+    def at_levels(self, similar: Tensor, obj: RasterObject, levels: np.ndarray) -> np.ndarray:
         """``(t,)``, the measure of an object at each threshold, by its points' affinities ``(p, h * w)``."""
-        mask, ious = thing.inside.flatten().numpy(), []
+        mask, ious = obj.inside.flatten().numpy(), []
         for affinity in similar.numpy():
             # Cells at or above a level: all but those that sort before it.
             above = len(affinity) - np.searchsorted(np.sort(affinity), levels)
@@ -279,9 +279,9 @@ class MaskIoU:
             ious.append(both / (above + mask.sum() - both))
         return np.mean(ious, axis=0)
 
-    def of_whole_image(self, thing: RasterObject) -> float:
+    def of_whole_image(self, obj: RasterObject) -> float:
         """The measure of an object where all of the image is foreground."""
-        return float(thing.inside.float().mean())
+        return float(obj.inside.float().mean())
 
     def _measure(self) -> None:
         if not self._levels and self._waiting:
@@ -305,18 +305,18 @@ class CorLoc(MaskIoU):
 
     row = "CorLoc"
 
-    def at_levels(self, similar: Tensor, thing: RasterObject, levels: np.ndarray) -> np.ndarray:
-        maps = similar.view(-1, *thing.inside.shape).numpy()
-        boxes = [boxes_around(affinity, int(cell), levels) for affinity, cell in zip(maps, thing.cells, strict=True)]
-        return np.mean([self._found(of_point, thing) for of_point in boxes], axis=0)
+    def at_levels(self, similar: Tensor, obj: RasterObject, levels: np.ndarray) -> np.ndarray:
+        maps = similar.view(-1, *obj.inside.shape).numpy()
+        boxes = [boxes_around(affinity, int(cell), levels) for affinity, cell in zip(maps, obj.cells, strict=True)]
+        return np.mean([self._found(of_point, obj) for of_point in boxes], axis=0)
 
-    def of_whole_image(self, thing: RasterObject) -> float:
-        return float(self._found(np.array([[0.0, 0.0, 1.0, 1.0]]), thing)[0])
+    def of_whole_image(self, obj: RasterObject) -> float:
+        return float(self._found(np.array([[0.0, 0.0, 1.0, 1.0]]), obj)[0])
 
-    def _found(self, boxes: np.ndarray, thing: RasterObject) -> np.ndarray:
+    def _found(self, boxes: np.ndarray, obj: RasterObject) -> np.ndarray:
         from torchvision.ops import box_iou  # takes as long to import as torch
 
-        return box_iou(torch.from_numpy(boxes), torch.from_numpy(thing.box[None]).double())[:, 0].numpy() >= _OVERLAP
+        return box_iou(torch.from_numpy(boxes), torch.from_numpy(obj.box[None]).double())[:, 0].numpy() >= _OVERLAP
 
 
 def leave_half_out(values: list[np.ndarray]) -> list[float]:
