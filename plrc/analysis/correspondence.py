@@ -38,7 +38,7 @@ class Matches:
         back: ``(n, 2)`` in the frame of A: where the end's own best match in A is.
         mutual: ``(n,)`` bool: the way back ends in the cell, or region, of the start.
         cycle: ``(n,)``: how far from there it ends, as a share of the longer side of image A; 0 where mutual.
-        truth: ``(n, 2)`` in the frame of B, where the start really is; None where nobody knows. Not a number, or
+        truth: ``(n, 2)`` in the frame of B, where the start really is; None where it is not known. Not a number, or
             outside [0, 1]: B does not show it.
         visible: ``(n,)`` bool: B shows the true place. right: ``(n,)`` bool: visible, and the match is right.
     """
@@ -69,7 +69,9 @@ class Matches:
             ValueError: the true places are not known.
         """
         if self.right is None or self.visible is None:
-            raise ValueError("nobody knows which of these matches are right: two different images have no true places")
+            raise ValueError(
+                "recall needs true places, which two different images do not have: match two views of one image"
+            )
         return float(self.right[self.visible].float().mean())
 
 
@@ -129,7 +131,9 @@ def chance(matches: Matches, b: FeatureMap, within: int = 1) -> float:
         ValueError: the true places are not known.
     """
     if matches.truth is None or matches.visible is None:
-        raise ValueError("nobody knows the true places of these matches: two different images have none")
+        raise ValueError(
+            "chance needs true places, which two different images do not have: match two views of one image"
+        )
     cells = _cells(b, within)
     row, column = b.cell_of(matches.truth[matches.visible])
     near = cells.near[row * b.shape[1] + column]

@@ -103,7 +103,7 @@ def test_chance_is_the_share_of_the_cells_that_would_be_right():
     assert chance(matches, fmap) == pytest.approx((9 + 4 + 4) / 3 / 15)
     assert chance(matches, fmap, within=0) == pytest.approx(1 / 15)
     assert math.isnan(chance(matches[3:], fmap))
-    with pytest.raises(ValueError, match="true places"):
+    with pytest.raises(ValueError, match="chance needs true places"):
         chance(match_points(fmap, fmap), fmap)
 
 
@@ -168,7 +168,7 @@ def test_matches_are_the_naive_loop(monkeypatch, within, at_once):
     torch.testing.assert_close(matches.end, torch.tensor([expected["x"], expected["y"]]).T)
     assert torch.equal(matches.cycle == 0, matches.mutual)
     assert matches.truth is matches.visible is matches.right is None
-    with pytest.raises(ValueError, match="no true places"):
+    with pytest.raises(ValueError, match="recall needs true places"):
         matches.recall()
 
 

@@ -79,22 +79,17 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> Score:
 
 
 def result(
-    name: str,
-    values: float | Sequence[float],
-    note: str = "",
-    chance: float | None = None,
-    more: str = "",
-    style: str = ".3f",
+    name: str, values: float | Sequence[float], note: str = "", chance: float | None = None, style: str = ".3f"
 ) -> str:
     """``object AUC 0.617 [0.394, 0.791] (distance-matched, chance 0.500)``: a number as every line says it.
 
     Args:
-        values: the number; or a value an image, whose mean and, of several, 95 % interval are said. note, more: in the
-            parentheses, before and after chance. style: ".1%" of shares in percent.
+        values: the number; or a value an image, whose mean and, of several, 95 % interval are said. note: in the
+            parentheses, before chance. style: ".1%" of shares in percent.
     """
     score = bootstrap(values if isinstance(values, Sequence) else [values])
     text = f"{name} {score.mean:{style}}" + (f" [{score.low:{style}}, {score.high:{style}}]" if score.n > 1 else "")
-    beside = [note, "" if chance is None else f"chance {chance:{style}}", more]
+    beside = [note, "" if chance is None else f"chance {chance:{style}}"]
     return text + (f" ({', '.join(filter(None, beside))})" if any(beside) else "")
 
 
