@@ -18,7 +18,7 @@ from plrc.analysis.features import FeatureMap, as_tensor, input_size
 from plrc.config import Config
 from plrc.data.loader import TwoViews, view_sampler
 from plrc.data.photometric import apply
-from plrc.data.sources import Annotation, Source, first_decodable
+from plrc.data.sources import Source, first_decodable
 from plrc.geometry import cell_centres
 from plrc.model import PLRC
 from plrc.regions import RegionMaps, sample_points
@@ -69,7 +69,7 @@ def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: C
             f"view match: says nothing on a map of {cells} × {cells} cells, where chance is right in {chance:.0%}"
         )
     else:
-        first, last, _ = match.scores()
+        first, last, _ = map(scores.bootstrap, match.columns)
         lines.append(
             f"view match {_OF}: {last} of points find their place in the other view within one cell "
             f"(before training {first.mean:.3f}, chance {chance:.3f})"
@@ -77,11 +77,11 @@ def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: C
     described = (before, after, descriptors.lab_colour(stride), descriptors.absolute_position(stride))
     known = (
         scores.ScoredImage(k, source.load(i), described, source.annotation(i), **how)
-        for k, i in enumerate(i for i in _spread(source, _SCORED) if _has_masks(source.annotation(i)))
+        for k, i in enumerate(i for i in _spread(source, _SCORED) if _masks(source, i) is not None)
     )
     (auc,) = scores.values_of(SCORES["auc"].load(), known).values()
     if auc.images:
-        first, last, lab, distance, _ = auc.scores()
+        first, last, lab, distance, _ = map(scores.bootstrap, auc.columns)
         lines.append(
             f"objects {_OF}: affinity ranks a pixel of a point's object above one outside, equally far, "
             f"{last} of the time (before {first.mean:.3f}, Lab colour {lab.mean:.3f}, distance {distance.mean:.3f})"
@@ -146,12 +146,12 @@ def _query(source: Source, index: int, boxes: Tensor) -> Tensor:
     """
     low, high = boxes[:, :2].amax(dim=0), boxes[:, 2:].amin(dim=0)
     middle = ((low + high) / 2).clamp(0, 1)[None]
-    annotation = source.annotation(index)
-    if not _has_masks(annotation):
+    masks = _masks(source, index)
+    if masks is None:
         return middle
-    centres = cell_centres(*annotation.masks.shape[1:])
+    centres = cell_centres(*masks.shape[1:])
     shared = ((centres >= low) & (centres < high)).all(dim=-1)
-    shown = torch.from_numpy(annotation.masks) & shared
+    shown = torch.from_numpy(masks) & shared
     largest = centres[shown[shown.sum(dim=(1, 2)).argmax()]]
     if not len(largest):
         return middle
@@ -181,8 +181,10 @@ def _small(image: Image.Image) -> Image.Image:
     return copy
 
 
-def _has_masks(annotation: Annotation | None) -> bool:
-    return annotation is not None and annotation.masks is not None and len(annotation.masks) > 0
+def _masks(source: Source, index: int) -> np.ndarray | None:
+    """Those of an image's objects ``(n, H, W)``; None if it has none."""
+    annotation = source.annotation(index)
+    return None if annotation is None or annotation.masks is None or not len(annotation.masks) else annotation.masks
 
 
 def _losses_line(out: Path, config: Config) -> str:

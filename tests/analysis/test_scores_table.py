@@ -262,7 +262,7 @@ def test_a_result_says_number_interval_and_chance():
     assert result("object AUC", values, "distance-matched", 0.5) == (
         f"object AUC 0.625 [{auc.low:.3f}, {auc.high:.3f}] (distance-matched, chance 0.500)"
     )
-    assert result("correct", 0.11, chance=0.003, style=".1%") == "correct 11.0% (chance 0.3%)"
+    assert result("correct", 0.11, chance=0.003, more="3 of 5", style=".1%") == "correct 11.0% (chance 0.3%, 3 of 5)"
     assert result("cosine", [-0.25]) == "cosine -0.250"
     assert aligned([["a", "12", "x"], ["long", "3"]]) == ["a     12  x", "long  3"]
 

@@ -79,17 +79,22 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> Score:
 
 
 def result(
-    name: str, values: float | Sequence[float], note: str = "", chance: float | None = None, style: str = ".3f"
+    name: str,
+    values: float | Sequence[float],
+    note: str = "",
+    chance: float | None = None,
+    more: str = "",
+    style: str = ".3f",
 ) -> str:
     """``object AUC 0.617 [0.394, 0.791] (distance-matched, chance 0.500)``: a number as every line says it.
 
     Args:
-        values: the number; or a value an image, whose mean and, of several, 95 % interval are said. note: in the
-            parentheses, before chance. style: ".1%" of shares in percent.
+        values: the number; or a value an image, whose mean and, of several, 95 % interval are said. note, more: in the
+            parentheses, before and after chance. style: ".1%" of shares in percent.
     """
     score = bootstrap(values if isinstance(values, Sequence) else [values])
     text = f"{name} {score.mean:{style}}" + (f" [{score.low:{style}}, {score.high:{style}}]" if score.n > 1 else "")
-    beside = [note, "" if chance is None else f"chance {chance:{style}}"]
+    beside = [note, "" if chance is None else f"chance {chance:{style}}", more]
     return text + (f" ({', '.join(filter(None, beside))})" if any(beside) else "")
 
 
@@ -144,7 +149,7 @@ class ScoredImage:
     def kind(self, needs: str) -> str | None:
         """None if what a score needs is not known; "boxes" where they stand for objects, else ""."""
         boxes = self.annotation is not None and self.annotation.masks is None
-        known = {"objects": self.annotation, "masks": None if boxes else self.annotation}
+        known: dict[str, Any] = {"objects": self.annotation, "masks": None if boxes else self.annotation}
         known |= {"keypoints": self.keypoints, "classes": self.label}
         if needs and known[needs] is None:
             return None
