@@ -29,16 +29,9 @@ def encoder_of(arch: str, seed: int = 0) -> DenseEncoder:
 
 
 def pretrained(backbone: nn.Module, heads: dict[str, nn.Module], arch: str, **origin: str) -> DenseEncoder:
-    known = {
-        "name": "test",
-        "path": None,
-        "format": "",
-        "branch": "",
-        "arch": arch,
-        "sha256": None,
-        "note": "",
-    } | origin
-    return DenseEncoder(Pretrained(backbone=backbone, heads=heads, origin=CheckpointInfo(arch=arch, **known)))
+    known = {"name": "test", "path": None, "format": "", "branch": "", "sha256": None, "note": "", **origin}
+    info = CheckpointInfo(arch=arch, **known)
+    return DenseEncoder(Pretrained(backbone=backbone, heads=heads, origin=info))
 
 
 @pytest.fixture(scope="module")

@@ -108,7 +108,7 @@ def test_a_picture_is_opened_once_a_network_and_its_map_is_let_go_before_the_nex
     drawing = draw(specs, [TINY, OTHER], size=64, progress=lambda *step: told.append((*step, len(opened))))
     assert opened == specs * 2
     assert left == [0, 0]
-    assert told[0] == (f"images, {TINY}", 1, 3, 2)
+    assert told[0] == (f"images, {TINY}", 1, 3, 1)
     assert [spec for spec in drawing.inputs if spec in specs] == specs
 
 
