@@ -10,10 +10,10 @@ directly: pyplot would keep every figure of a server.
 
 from matplotlib.figure import Figure
 
-from plrc.figures.affinity import Example, affinity, affinity_sheet, pca_rgb, segments, views_and_affinity
+from plrc.figures.affinity import Example, affinity, affinity_sheet, feature_colours, views_and_affinity
 from plrc.figures.charts import curves, error_types, precision_recall, score_chart
 from plrc.figures.detections import DetectedPicture, detections
-from plrc.figures.matches import correspondence, correspondence_sheet, region_correspondence
+from plrc.figures.matches import correspondence, region_correspondence
 from plrc.figures.scatter import embedding
 from plrc.figures.style import Scale, save, scale_of
 
@@ -25,17 +25,15 @@ __all__ = [
     "affinity",
     "affinity_sheet",
     "correspondence",
-    "correspondence_sheet",
     "curves",
     "detections",
     "embedding",
     "error_types",
-    "pca_rgb",
+    "feature_colours",
     "precision_recall",
     "region_correspondence",
     "save",
     "scale_of",
     "score_chart",
-    "segments",
     "views_and_affinity",
 ]

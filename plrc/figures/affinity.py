@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from plrc.figures import grid
 from plrc.figures.grid import WHOLE, Extent, Picture, Values, as_array, as_pixels, aspect, fold, mark
@@ -20,9 +23,19 @@ Points = Values | Sequence[Values]
 Maps = Sequence[Values]
 Captions = Mapping[str, str | Sequence[str]]
 Extents = Mapping[str, Sequence[Extent]]
-Panel = tuple[np.ndarray, Callable[[Axes], None], str, str]  # picture, what draws the panel, heading, caption
 _WIDEST, _TALLEST = 2.2, 2.8  # of a panel, inches
-_ROW = 6  # panels in a row of pictures with their feature colours or segments
+
+
+class _Panel(NamedTuple):
+    """A picture, or a map of it: ``(h, w)`` values, ``(h, w, 3)`` RGB, or without a scale ``(h, w)`` segments."""
+
+    pixels: np.ndarray
+    values: np.ndarray | None = None
+    heading: str = ""
+    caption: str = ""
+    extent: Extent = WHOLE
+    mask: Values | None = None
+    marks: Sequence[tuple[np.ndarray, bool, str]] = ()  # points (n, 2), whether negative, number
 
 
 @styled
@@ -59,24 +72,18 @@ def affinity(
     pixels, prompts = as_pixels(image), _prompts(points, negatives)
     one = len(maps) == 1 and sum(map(len, prompts[0])) > 1
     if titles is None:
-        many = ["point" if len(wanted) + len(unwanted) == 1 else "prompt" for wanted, unwanted in prompts]
-        titles = ["prompt"] if one else [f"{word} {i}" for i, word in enumerate(many, start=1)]
+        words = ["point" if len(wanted) + len(unwanted) == 1 else "prompt" for wanted, unwanted in prompts]
+        titles = ["prompt"] if one else [f"{word} {i}" for i, word in enumerate(words, start=1)]
     if not len(maps) == len(prompts) == len(titles):
         raise ValueError(f"{len(maps)} maps, {len(prompts)} points and {len(titles)} titles: they belong together")
-    scale = scale_of(quantity, limits, [as_array(m) for m in maps])
-
-    def draw_image(axes: Axes) -> None:
-        grid.show_picture(axes, pixels, mask)
-        for i, (wanted, unwanted) in enumerate(prompts, start=1):
-            _mark(axes, wanted, unwanted, "" if one else str(i))
-
-    cells: list[Panel] = [
-        (pixels, _map(values, pixels, scale, extent, *prompt, mask), title, "")
+    marks = [m for i, prompt in enumerate(prompts, start=1) for m in _marks(prompt, "" if one else str(i))]
+    panels: list[_Panel | None] = [
+        _Panel(pixels, as_array(values), title, "", extent, mask, _marks(prompt))
         for values, prompt, title in zip(maps, prompts, titles, strict=True)
     ]
-    rows: list[list[Panel | None]] = [[None, *cells[i : i + 4]] for i in range(0, len(cells), 4)] or [[None]]
-    rows[0][0] = (pixels, draw_image, "image", "")
-    return _sheet(rows, scale, note)
+    rows = [[None, *panels[i : i + 4]] for i in range(0, len(panels), 4)] or [[None]]
+    rows[0][0] = _Panel(pixels, None, "image", mask=mask, marks=marks)
+    return _sheet(rows, scale_of(quantity, limits, map(as_array, maps)), note)
 
 
 @styled
@@ -112,159 +119,110 @@ def affinity_sheet(
     if not len(images) == len(prompts) == len(masks):
         raise ValueError(f"{len(images)} pictures, {len(prompts)} points, {len(masks)} masks: give one for each")
     scale = scale_of(quantity, limits, [as_array(m) for maps in columns.values() for m in maps])
-
-    def draw_image(pixels: np.ndarray, i: int) -> Callable[[Axes], None]:
-        def draw(axes: Axes) -> None:
-            grid.show_picture(axes, pixels, masks[i])
-            _mark(axes, *prompts[i])
-
-        return draw
-
-    def draw_map(pixels: np.ndarray, values: np.ndarray, extent: Extent, i: int) -> Callable[[Axes], None]:
-        return _map(values, pixels, scale, extent, *prompts[i], masks[i])
-
-    return _sheet(_groups(images, columns, draw_map, captions, extents, 1, draw_image), scale, note)
+    rows = [
+        [panel._replace(mask=mask, marks=_marks(prompt)) for panel in row]
+        for row, prompt, mask in zip(_rows(images, columns, captions, extents), prompts, masks, strict=True)
+    ]
+    return _sheet(rows, scale, note)
 
 
 @styled
-def pca_rgb(
+def feature_colours(
     images: Sequence[Picture],
-    rgbs: Maps | Mapping[str, Maps],
+    columns: Mapping[str, Maps],
     *,
     captions: Captions | None = None,
-    extents: Extents | Sequence[Extent] | None = None,
+    extents: Extents | None = None,
     note: str = "",
 ) -> Figure:
-    """Pictures beside three components of their features as red, green and blue.
+    """Pictures beside their features as colours, or beside their segments; several in a row of six panels.
+
+    A segment of one number has one colour in all pictures of all networks, and its border is drawn.
 
     Args:
-        images: n pictures, ``(H, W, 3)`` uint8 or PIL. rgbs: n maps ``(h, w, 3)`` in [0, 1], clipped to that; or
-            heading → n maps, for several networks.
-        captions, extents, note: as of ``affinity_sheet``; extents without headings where the maps have none.
+        images: n pictures, ``(H, W, 3)`` uint8 or PIL.
+        columns: heading ("PCA as RGB") → n maps: RGB ``(h, w, 3)``, clipped to [0, 1]; or numbers of segments
+            ``(h, w)``, negative (white) where there is none.
+        captions, extents, note: as of ``affinity_sheet``.
 
     Raises:
         ValueError: other numbers of maps than of images, or a map of another shape.
     """
+    for name, maps in columns.items():
+        for shape in (np.shape(as_array(values)) for values in maps):
+            if len(shape) != 2 and shape[2:] != (3,):
+                raise ValueError(f"{name}: a map is (h, w, 3) RGB or (h, w) numbers of segments, not of shape {shape}")
+    beside = max(1, min(6 // (1 + len(columns)), len(images)))
+    return _sheet(_rows(images, columns, captions, extents, beside), None, note)
 
-    def draw(pixels: np.ndarray, values: np.ndarray, extent: Extent, i: int) -> Callable[[Axes], None]:
-        if values.ndim != 3 or values.shape[2] != 3:
-            raise ValueError(f"a map of feature colours is (h, w, 3) RGB, not of shape {values.shape}")
-        return lambda axes: grid.show(axes, values.clip(0, 1), aspect(pixels), "map", extent)
 
-    return _sheet(_groups(images, rgbs, draw, captions, extents, _ROW, heading="PCA as RGB"), None, note)
-
-
-@styled
-def segments(
+def _rows(
     images: Sequence[Picture],
-    labels: Maps | Mapping[str, Maps],
-    *,
-    captions: Captions | None = None,
-    extents: Extents | Sequence[Extent] | None = None,
-    note: str = "",
-) -> Figure:
-    """Pictures beside their segments: a segment of one number has one colour in all pictures of all networks.
-
-    Args:
-        images: n pictures, ``(H, W, 3)`` uint8 or PIL. labels: n maps ``(h, w)`` of integers, negative (white) where
-            there is no segment; or heading → n maps, for several networks.
-        captions, extents, note: as of ``pca_rgb``.
-
-    Raises:
-        ValueError: other numbers of maps than of images, or a map of another shape.
-    """
-
-    def draw(pixels: np.ndarray, values: np.ndarray, extent: Extent, i: int) -> Callable[[Axes], None]:
-        if values.ndim != 2:
-            raise ValueError(f"a map of segments is (h, w) integers, not of shape {values.shape}")
-        numbers = values.astype(int)
-        colours = np.where(numbers[..., None] < 0, 1.0, region_colours(numbers))
-
-        def draw_segments(axes: Axes) -> None:
-            grid.show(axes, colours, aspect(pixels), "map", extent)
-            grid.draw_borders(axes, numbers, extent)
-
-        return draw_segments
-
-    return _sheet(_groups(images, labels, draw, captions, extents, _ROW, heading="segments"), None, note)
-
-
-def _groups(
-    images: Sequence[Picture],
-    given: Maps | Mapping[str, Maps],
-    draw: Callable[[np.ndarray, np.ndarray, Extent, int], Callable[[Axes], None]],
+    columns: Mapping[str, Maps],
     captions: Captions | None,
-    extents: Extents | Sequence[Extent] | None,
-    most: int,
-    draw_image: Callable[[np.ndarray, int], Callable[[Axes], None]] | None = None,
-    heading: str = "",
-) -> list[list[Panel | None]]:
-    """Rows of groups of a picture and its map by each network, as many a row as ``most`` panels hold, at least one."""
-    columns: Mapping[str, Maps] = given if isinstance(given, Mapping) else {heading: given}
-    captions, n = captions or {}, len(images)
-    reach: Extents = extents if isinstance(extents, Mapping) else {} if extents is None else {heading: extents}
-    for what, of in (("maps", columns), ("captions", captions), ("extents", reach)):
+    extents: Extents | None,
+    beside: int = 1,
+) -> list[list[_Panel]]:
+    """So many images in a row, each with its map by each network at its right."""
+    captions, extents = captions or {}, extents or {}
+    for what, of in (("maps", columns), ("captions", captions), ("extents", extents)):
         for name, values in of.items():
             if name not in columns:
                 raise ValueError(f"{what} are given for {name!r}, which is no column: there are {', '.join(columns)}")
-            if not isinstance(values, str) and len(values) != n:
-                raise ValueError(f"{name}: {len(values)} {what} for {n} pictures: give one for each")
-    groups = max(1, min(most // (1 + len(columns)), n))
-    cells: list[list[Panel | None]] = []
-    for i, image in enumerate(images):
-        pixels, first = as_pixels(image), i < groups
-        show = draw_image(pixels, i) if draw_image else lambda axes, pixels=pixels: grid.show_picture(axes, pixels)
-        cells.append([(pixels, show, "image" * first, "")])
+            if not isinstance(values, str) and len(values) != len(images):
+                raise ValueError(f"{name}: {len(values)} {what} for {len(images)} pictures: give one for each")
+    rows: list[list[_Panel]] = [[] for _ in range(0, len(images), beside)]
+    for i, pixels in enumerate(map(as_pixels, images)):
+        row, first = rows[i // beside], i < beside
+        row.append(_Panel(pixels, None, "image" * first))
         for name, maps in columns.items():
-            said, extent = captions.get(name, ""), reach[name][i] if name in reach else WHOLE
+            said, extent = captions.get(name, ""), extents[name][i] if name in extents else WHOLE
             head, under = (f"{name}\n{said}".rstrip(), "") if isinstance(said, str) else (name, said[i])
-            cells[-1].append((pixels, draw(pixels, as_array(maps[i]), extent, i), head * first, under))
-    return [[panel for group in cells[i : i + groups] for panel in group] for i in range(0, n, groups)]
+            row.append(_Panel(pixels, as_array(maps[i]), head * first, under, extent))
+    return rows
 
 
-def _sheet(rows: Sequence[Sequence[Panel | None]], scale: Scale | None, note: str) -> Figure:
+def _sheet(rows: Sequence[Sequence[_Panel | None]], scale: Scale | None, note: str) -> Figure:
     """Panels in rows, with their colour bar if there is a scale."""
     columns = max(map(len, rows), default=1)
     least = 0.7 if len(rows) > 1 else 0.2  # a narrower picture does not fill its panel
-    heights = [max(1 / max(aspect(panel[0]), least) for panel in row if panel) for row in rows]
+    heights = [max(1 / max(aspect(panel.pixels), least) for panel in row if panel) for row in rows]
     width = min((PAGE - 0.5 * bool(scale)) / columns, _WIDEST, _TALLEST / max(heights), max(1.2, 9 / sum(heights)))
     width = max(width, 0.62)
     body, axes = grid.page(heights, [1.0] * columns, columns * width + 0.5 * bool(scale))
     for row, panels in zip(axes, rows, strict=True):
-        for unused in row[len(panels) :]:
-            unused.set_axis_off()
-        for place, panel in zip(row, panels, strict=False):
+        for place, panel in itertools.zip_longest(row, panels):
             if panel is None:
                 place.set_axis_off()
-                continue
-            _, draw, heading, caption = panel
-            draw(place)
-            place.set_title(fold(heading, width, 7.5))
-            place.set_xlabel(fold(caption, width), color=GREY)
+            else:
+                _draw_panel(place, panel, scale)
+                place.set_title(fold(panel.heading, width, 7.5))
+                place.set_xlabel(fold(panel.caption, width), color=GREY)
     if scale:
         grid.colour_bar(body, axes.flat, scale, width * sum(heights))
     return grid.finish(body, note)
 
 
-def _map(
-    values: Values,
-    pixels: np.ndarray,
-    scale: Scale,
-    extent: Extent,
-    wanted: np.ndarray,
-    unwanted: np.ndarray,
-    mask: Values | None,
-) -> Callable[[Axes], None]:
-    def draw(axes: Axes) -> None:
-        grid.show_map(axes, values, aspect(pixels), scale, extent, mask)
-        _mark(axes, wanted, unwanted)
+def _draw_panel(axes: Axes, panel: _Panel, scale: Scale | None) -> None:
+    ratio, values = aspect(panel.pixels), panel.values
+    if values is None:
+        grid.show(axes, panel.pixels, ratio, "picture")
+    elif scale:
+        grid.show_map(axes, values, ratio, scale, panel.extent)
+    elif values.ndim == 3:
+        grid.show(axes, values.clip(0, 1), ratio, "map", panel.extent)
+    else:
+        colours = np.where(values[..., None] < 0, 1.0, region_colours(values.astype(int)))
+        grid.show(axes, colours, ratio, "map", panel.extent)
+        grid.draw_borders(axes, values, panel.extent)
+    if panel.mask is not None:
+        grid.outline(axes, panel.mask)
+    for points, negative, number in panel.marks:
+        mark(axes, points, number, negative)
 
-    return draw
 
-
-def _mark(axes: Axes, wanted: np.ndarray, unwanted: np.ndarray, number: str = "") -> None:
-    mark(axes, wanted, number)
-    mark(axes, unwanted, number, negative=True)
+def _marks(prompt: tuple[np.ndarray, np.ndarray], number: str = "") -> list[tuple[np.ndarray, bool, str]]:
+    return [(points, negative, number) for points, negative in zip(prompt, (False, True), strict=True)]
 
 
 def _prompts(points: Points, negatives: Points | None) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -353,14 +311,13 @@ def _draw_crops(axes: Axes, example: Example) -> None:
     for v in (1, 0):
         inside = example.crops[v].to_view(centres)
         shown = ((inside >= 0) & (inside < 1)).all(dim=1).numpy()
-        row, column = (index.numpy() for index in cell_of(inside, *example.regions[v].shape))
-        seen.flat[shown] = example.regions[v].astype(int)[row, column][shown]
+        row, column = cell_of(inside, *example.regions[v].shape)
+        seen.flat[shown] = example.regions[v].astype(int)[row.numpy(), column.numpy()][shown]
     grid.draw_borders(axes, seen)
     for v, (x0, y0, x1, y1) in enumerate(np.asarray(example.box).tolist()):
-        at = ((x0, y0), x1 - x0, y1 - y0)
-        axes.add_patch(Rectangle(*at, fill=False, clip_on=False, ec="white", lw=2.4, zorder=3))
-        how = {"linewidth": 1.3, "label": f"view {v + 1}", **line(LOOK["views"][v])}
-        axes.add_patch(Rectangle(*at, fill=False, clip_on=False, zorder=4, **how))
+        look = {"lw": 1.3, "path_effects": [withStroke(linewidth=2.4, foreground="white")], **line(LOOK["views"][v])}
+        box = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, clip_on=False, zorder=4 - v, **look)
+        axes.add_patch(box).set_label(f"view {v + 1}")
 
 
 def _draw_view(axes: Axes, example: Example, v: int) -> None:
@@ -372,15 +329,14 @@ def _draw_view(axes: Axes, example: Example, v: int) -> None:
     query = example.crops[v].to_view(torch.tensor(np.asarray(example.query))[None]).numpy()
     query = query[((query >= 0) & (query <= 1)).all(axis=1)]
     mark(axes, query)
-    shared, both = valid[regions], np.intersect1d(regions, np.flatnonzero(valid)).tolist()
+    shared, both = valid[regions], np.intersect1d(regions, np.flatnonzero(valid))
     colours = np.where(shared[..., None], region_colours(regions), grid.UNMATCHED)
-    grid.draw_regions(axes, regions, colours, both, query)
+    grid.draw_regions(axes, regions, colours, both.tolist(), query)
     if not shared.all():
         y, x = ((np.arange(n) + 0.5) / n for n in regions.shape)
         hatched = axes.contourf(x, y, ~shared, [0.5, 1.5], colors="none", hatches=["//////"])
         hatched.set(edgecolor="0.35", linewidth=0, label="not seen by both")
-    for r in both:
-        x, y = np.asarray(example.points[v][r]).T
-        axes.scatter(
-            x, y, s=4.5, color=region_colours(r), edgecolors="black", linewidths=0.3, label=f"region {r}", zorder=4
-        )
+    points = np.asarray(example.points[v])[both]
+    colour = region_colours(np.repeat(both, points.shape[1]))
+    how = {"edgecolors": "black", "linewidths": 0.3, "label": "points", "zorder": 4}
+    axes.scatter(*points.reshape(-1, 2).T, s=4.5, color=colour, **how)

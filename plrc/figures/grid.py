@@ -148,19 +148,13 @@ def show(axes: Axes, values: np.ndarray, ratio: float, label: str, extent: Exten
     axes.yaxis.set_visible(False)
 
 
-def show_picture(axes: Axes, pixels: np.ndarray, mask: Values | None = None) -> None:
-    """A picture ``(H, W, 3)``, which fills its panel, perhaps with an object outlined."""
+def show_picture(axes: Axes, pixels: np.ndarray) -> None:
     show(axes, pixels, aspect(pixels), "picture")
-    outline(axes, mask)
 
 
-def show_map(
-    axes: Axes, values: Values, ratio: float, scale: Scale, extent: Extent = WHOLE, mask: Values | None = None
-) -> None:
-    """A map ``(h, w)`` of values of a picture of this aspect, opaque, with sharp cells; perhaps an object outlined."""
-    ends = {"vmin": scale.low, "vmax": scale.high}
-    show(axes, as_array(values), ratio, "map", extent, cmap=scale.colours, **ends)
-    outline(axes, mask)
+def show_map(axes: Axes, values: np.ndarray, ratio: float, scale: Scale, extent: Extent = WHOLE) -> None:
+    """A map ``(h, w)`` of values of a picture of this aspect, opaque, with sharp cells."""
+    show(axes, values, ratio, "map", extent, cmap=scale.colours, vmin=scale.low, vmax=scale.high)
 
 
 def frame(axes: Axes, v: int) -> None:
@@ -191,13 +185,12 @@ def mark(axes: Axes, points: np.ndarray, number: str = "", negative: bool = Fals
             ).set_in_layout(False)  # fmt: skip
 
 
-def outline(axes: Axes, mask: Values | None) -> None:
-    """The border of an object's mask ``(h, w)`` bool over the whole panel, white in black; nothing if there is none."""
-    if mask is not None:
-        inside = np.pad(as_array(mask).astype(float), 1)
-        y, x = ((np.arange(n) - 0.5) / (n - 2) for n in inside.shape)
-        for width, colour in ((1.6, "black"), (0.7, "white")):
-            axes.contour(x, y, inside, [0.5], colors=colour, linewidths=width)
+def outline(axes: Axes, mask: Values) -> None:
+    """The border of an object's mask ``(h, w)`` bool over the whole panel, white in black."""
+    inside = np.pad(as_array(mask).astype(float), 1)
+    y, x = ((np.arange(n) - 0.5) / (n - 2) for n in inside.shape)
+    for width, colour in ((1.6, "black"), (0.7, "white")):
+        axes.contour(x, y, inside, [0.5], colors=colour, linewidths=width)
 
 
 # --------------------------------------------------------------------------------------------------------- regions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,19 +11,17 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from plrc.figures import grid
-from plrc.figures.grid import UNMATCHED, Picture, Values, as_array, as_pixels, aspect, cut, finish, fold, frame, page
+from plrc.figures.grid import UNMATCHED, Picture, Values, as_array, as_pixels, aspect, cut, finish, fold, page
 from plrc.figures.style import GREY, LOOK, PAGE, Limits, Scale, line, number, region_colours, scale_of, styled
 
-_STATES = {"right": LOOK["matches"]["right"], "wrong": LOOK["matches"]["wrong"]}
-_CROSS: dict[str, Any] = {"linestyle": "none", "marker": "x", "markersize": 3.6, "markeredgewidth": 1.1}
-_CROSS["markeredgecolor"] = _STATES["wrong"]["colour"]
+Pair = tuple[np.ndarray, np.ndarray]
 _WIDE = 2.0  # two pictures wider than so many times their height stand above one another
 _TALLEST = 2.6  # inches of a picture
+_GAP = 0.02  # between two pictures side by side, as a share of their width together
 
 
 class Parts(NamedTuple):
@@ -76,9 +74,8 @@ def _share(part: int, n: int, what: str) -> str:
 
 def _chance(chance: float | None) -> list[str]:
     """The share that is right by chance, in words; nothing where it is not known."""
-    if chance is None or not math.isfinite(chance):
-        return []
-    return [f"chance {100 * chance:.{0 if chance > 0.095 else 1}f} %"]
+    known = chance is not None and math.isfinite(chance)
+    return [f"chance {100 * chance:.{0 if chance > 0.095 else 1}f} %"] if known and chance is not None else []
 
 
 def evenly(points: np.ndarray, count: int) -> np.ndarray:
@@ -104,77 +101,34 @@ def evenly(points: np.ndarray, count: int) -> np.ndarray:
 
 @styled
 def correspondence(
-    left: Picture,
-    right: Picture,
-    matches: Any,
-    *,
-    views: bool = False,
-    names: tuple[str, str] | None = None,
-    most: int = 40,
-    limits: Limits | None = None,
-    chance: float | None = None,
-    note: str = "",
-) -> Figure:
-    """Lines from points of one picture to the places of another that are most alike to them.
-
-    Where the true places are known: right matches are solid and blue, wrong ones dashed and orange, with a cross at the
-    true place; points that the right picture does not show are counted but have no line. The headline counts all
-    matches, drawn or not. Where they are not known: a line has the colour of its similarity.
-
-    Args:
-        left, right: ``(H, W, 3)`` uint8 or PIL; wide ones stand above one another. matches: from left to right.
-        views: the pictures are the two views of an image, framed in the views' colours.
-        names: headings; "view 1" and "view 2", or "image 1" and "image 2", if not given.
-        most: lines drawn at most; of more matches, so many that are spread over the left picture as all are.
-        limits: of the similarity's colours, as of ``affinity``; not used where the true places are known.
-        chance: the share that is right by chance, told beside the count. note: as of ``affinity``.
-
-    Raises:
-        ValueError: the parts of the matches differ in number, or of truth, visible and right only some are known.
-    """
-    parts, names = parts_of(matches), names or _names(views)
-    lined = np.flatnonzero(parts.visible)
-    shown = lined[evenly(parts.start[lined], most)]
-    details = _chance(chance) + ([f"{len(shown)} of {len(lined)} drawn"] if len(shown) < len(lined) else [])
-    details += (
-        [f"{len(parts.visible) - len(lined)} more are not in {names[1]}"] if len(lined) < len(parts.visible) else []
-    )
-
-    pair = as_pixels(left), as_pixels(right)
-    ratio, width, stacked = _size(pair, PAGE - 0.5)
-    body, ((axes,),) = page([1 / ratio], [1.0], width + 0.4)
-    canvas = _Canvas(axes, pair, views, names, width, stacked)
-    scale = None if parts.truth is not None else scale_of("cosine", limits, [parts.similarity])
-    canvas.draw(parts, shown, scale)
-    _explain(body, [axes], scale, width / ratio, [])
-    return finish(body, note, counts(parts), " · ".join(details))
-
-
-@styled
-def correspondence_sheet(
     pairs: Sequence[tuple[Picture, Picture]],
     columns: Mapping[str, Sequence[Any]],
-    names: Sequence[str],
+    names: Sequence[str] | None = None,
     *,
     views: bool = False,
-    most: int = 20,
+    most: int | None = None,
     limits: Limits | None = None,
     chances: Mapping[str, Sequence[float]] | None = None,
     rasters: Sequence[tuple[Values, Values]] | None = None,
     lines: Mapping[str, Sequence[Values]] | None = None,
     note: str = "",
 ) -> Figure:
-    """Matches of pairs of pictures by several networks: a row a pair, a column a network.
+    """Lines from points of one picture to the places of another that are most alike to them.
 
-    Lines are those of ``correspondence``; the line under a cell counts all matches that can be right, drawn or not.
-    All networks of a row show the same points, so that they can be compared; one that has no match of such a point
-    (its map has other cells, or the match was left out) shows the nearest that it has.
+    A row a pair of pictures, a column a network. Where the true places are known: right matches are solid and blue,
+    wrong ones dashed and orange, with a cross at the true place; points that the right picture does not show have no
+    line and are not counted. Where they are not known: a line has the colour of its similarity. The line under a cell
+    counts all matches that can be right, drawn or not. All networks of a row show the same points, so that they can be
+    compared; one that has no match of such a point (its map has other cells, or the match was left out) shows the
+    nearest that it has.
 
     Args:
-        pairs: n times a left and a right picture, ``(H, W, 3)`` uint8 or PIL, drawn side by side with one height.
-        columns: heading → n matches, from left to right. names: n headings of the rows.
-        views: the pictures of a pair are the two views of an image, framed in the views' colours.
-        most: lines drawn at most in a cell.
+        pairs: n times a left and a right picture, ``(H, W, 3)`` uint8 or PIL; wide ones stand above one another.
+        columns: heading → n matches, from left to right (``plrc.analysis.correspondence.Matches``).
+        names: n headings of the rows. views: the pictures of a pair are the two views of an image, framed in the views'
+            colours.
+        most: lines drawn at most in a cell, spread over the left picture as all are; 40 of one pair by one network, or
+            else 20, if not given.
         limits: of the similarity's colours, as of ``affinity``; not used where the true places are known.
         chances: heading → n shares that are right by chance, told under each cell: columns may have maps of
             different numbers of cells.
@@ -184,8 +138,9 @@ def correspondence_sheet(
 
     Raises:
         ValueError: there is no pair or no column; pairs, names and the matches of a column differ in number; the true
-            places of some matches are known and those of others are not; or as ``correspondence`` does.
+            places of some matches are known and those of others are not; or the parts of matches do not fit.
     """
+    names = [""] * len(pairs) if names is None else names
     if not (pairs and columns):
         raise ValueError("there is nothing to draw: give at least one pair and the matches of one network")
     if len(names) != len(pairs):
@@ -194,146 +149,110 @@ def correspondence_sheet(
         if len(of) != len(pairs):
             raise ValueError(f"{name}: matches of {len(of)} pairs, pictures of {len(pairs)}: they belong together")
     cells = [[parts_of(of[i]) for of in columns.values()] for i in range(len(pairs))]
-    if len({parts.truth is None for row in cells for parts in row}) > 1:
+    every = [parts for row in cells for parts in row]
+    if len({parts.truth is None for parts in every}) > 1:
         raise ValueError("the true places of some matches are known and of others not: draw them on two sheets")
-    scale = (
-        None if cells[0][0].truth is not None else scale_of("cosine", limits, [p.similarity for r in cells for p in r])
-    )
+    scale = scale_of("cosine", limits, [p.similarity for p in every]) if every[0].truth is None else None
+    most = most or (40 if len(every) == 1 else 20)
 
     pictures = [(as_pixels(left), as_pixels(right)) for left, right in pairs]
-    width = max(1.5, min((PAGE - 0.5) / len(columns), 4.5))
-    ratios = [max(_size(pair, width, False)[0], width / 1.8) for pair in pictures]
+    width = max(1.5, (PAGE - 0.5) / len(columns))
+    ratios = [_ratio(pair) for pair in pictures]
+    width = max(1.5, min(width, 4.5 if len(every) > 1 else PAGE, max(2.2, _TALLEST * max(ratios))))
+    ratios = [max(ratio, width / _TALLEST) for ratio in ratios]
     body, places = page([1 / r for r in ratios], [1.0] * len(columns), width * len(columns) + 0.5)
     for i, (pair, row, axes) in enumerate(zip(pictures, cells, places, strict=True)):
         may = [as_array(lines[name][i]).astype(bool) if lines else np.True_ for name in columns]
         shown = _same_points(row, [parts.visible & m for parts, m in zip(row, may, strict=True)], most)
-        for k, (name, parts) in enumerate(zip(columns, row, strict=True)):
-            canvas = _Canvas(axes[k], pair, views, ("", ""), width)
-            for panel, pixels, raster in zip(canvas.panels, pair, rasters[i] if rasters else (), strict=False):
+        for name, parts, drawn, cell in zip(columns, row, shown, axes, strict=True):
+            corners, sizes, panels = _pair(cell, pair, views)
+            for panel, pixels, raster in zip(panels, pair, rasters[i] if rasters else (), strict=False):
                 regions = grid.enlarge(as_array(raster).astype(int), aspect(pixels), 1)
                 grid.draw_borders(panel, regions, halo=True)
-            canvas.draw(parts, shown[k], scale)
+            _lines(cell, parts, drawn, scale, corners, sizes)
             said = [counts(parts), *_chance(chances[name][i] if chances else None)]
-            said += [f"{len(shown[k])} drawn"] if len(shown[k]) < parts.visible.sum() else []
-            head = fold(name, width, 7) if i == 0 else ""
-            axes[k].set_title(f"{head}\n ".lstrip("\n"))
-            axes[k].set_xlabel(fold(" · ".join(said), width), color=GREY)
+            said += [f"{len(drawn)} drawn"] if len(drawn) < parts.visible.sum() else []
+            cell.set_title(f"{fold(name, width, 7) if i == 0 else ''}\n ".lstrip("\n"))
+            cell.set_xlabel(fold(" · ".join(said), width), color=GREY)
         left = cut(names[i], grid.letters(width * len(columns)))
         axes[0].set_title(left, loc="left", fontsize=6).set_in_layout(False)  # over the whole row
-    frames = [Patch(fill=False, linewidth=1.3, label=f"view {v}", **line(LOOK["views"][v - 1])) for v in (1, 2)]
-    _explain(body, places.flat, scale, sum(width / r for r in ratios), frames if views else [])
+    handles: list[Artist] = [
+        Patch(fill=False, linewidth=1.3, label=f"view {v}", **line(LOOK["views"][v - 1])) for v in (1, 2) if views
+    ]
+    if scale:
+        grid.colour_bar(body, places.flat, scale, sum(width / r for r in ratios))
+    else:
+        drawn_lines = places[0, 0].collections + places[0, 0].lines
+        handles = [a for a in drawn_lines if not str(a.get_label()).startswith("_")] + handles
+    _key(body, handles)
     return finish(body, note)
 
 
-def _names(views: bool) -> tuple[str, str]:
-    return ("view 1", "view 2") if views else ("image 1", "image 2")
-
-
-def _size(pair: tuple[np.ndarray, np.ndarray], most: float, stack: bool = True) -> tuple[float, float, bool]:
-    """Of two pictures, what they are together: width by height, width in inches, whether they are stacked."""
+def _ratio(pair: Pair) -> float:
+    """Width by height of two pictures together."""
     ratios = [aspect(pixels) for pixels in pair]
-    if stack and min(ratios) > _WIDE:
-        return 1 / (sum(1 / r for r in ratios) + 3 * _Canvas.GAP), min(most, _TALLEST * min(ratios)), True
-    ratio = sum(ratios) * (1 + _Canvas.GAP)
-    return ratio, min(most, max(2.2, _TALLEST * ratio)), False
+    if min(ratios) > _WIDE:
+        return 1 / (sum(1 / r for r in ratios) + 3 * _GAP)
+    return sum(ratios) * (1 + _GAP)
 
 
-class _Canvas:
-    """Two pictures of one height side by side, or of one width above one another, and the lines between them.
+def _pair(axes: Axes, pair: Pair, views: bool) -> tuple[np.ndarray, np.ndarray, list[Axes]]:
+    """Two pictures of one height side by side, or wide ones of one width above one another.
 
-    Attributes:
-        panels: axes of the two, each in the frame of its picture.
+    Returns:
+        Lower left corners and sizes ``(2, 2)`` of the two in the axes' coordinates, and a panel for each.
     """
-
-    GAP = 0.02  # between the two, as a share of their width together
-
-    def __init__(
-        self, axes: Axes, pair: tuple[np.ndarray, np.ndarray], views: bool, names: tuple[str, str], width: float,
-        stacked: bool = False,
-    ) -> None:  # fmt: skip
-        ratios = np.array([aspect(pixels) for pixels in pair])
-        if stacked:
-            self._sizes = np.stack((np.ones(2), 1 / ratios), axis=1)
-            self._corners = np.array([[0, 1 / ratios[1] + 3 * self.GAP], [0, 0]])
-        else:
-            self._sizes = np.stack((ratios, np.ones(2)), axis=1)
-            self._corners = np.array([[0, 0], [ratios[0] + self.GAP * ratios.sum(), 0]])
-        reach = (self._corners + self._sizes).max(axis=0)
-        axes.set(xlim=(0, reach[0]), ylim=(0, reach[1]), aspect="equal", xticks=[], yticks=[], facecolor="none")
-        axes.spines[:].set_visible(False)
-        self._axes, self.panels = axes, []
-        for v, (pixels, corner, size) in enumerate(zip(pair, self._corners, self._sizes, strict=True)):
-            panel = axes.inset_axes((*corner, *size), transform=axes.transData, zorder=1)
-            grid.show_picture(panel, pixels)
-            panel.set_title(fold(names[v], width * size[0] / reach[0], 7))
-            if views:
-                frame(panel, v)
-                panel.title.set_color(LOOK["views"][v]["colour"])
-            self.panels.append(panel)
-
-    def draw(self, parts: Parts, shown: Iterable[int], scale: Scale | None) -> None:
-        """Lines of the matches ``shown``: right and wrong, or by similarity if there is a scale."""
-        shown = np.asarray(shown, dtype=int)
-        if scale is None:
-            for state, of in (("right", shown[parts.right[shown]]), ("wrong", shown[~parts.right[shown]])):
-                self._lines(parts, of, state, _STATES[state]["colour"], line(_STATES[state])["linestyle"])
-            wrong = shown[~parts.right[shown]]
-            if parts.truth is not None and len(wrong):
-                at = self._place(1, parts.truth[wrong])
-                look = {
-                    "markeredgecolor": _STATES["wrong"]["colour"],
-                    "markeredgewidth": 1.1,
-                    "path_effects": _halo("white"),
-                }
-                self._axes.plot(*at.T, "x", markersize=3.6, label="true place", zorder=4, clip_on=False, **look)
-        else:
-            shown = shown[np.argsort(parts.similarity[shown], kind="stable")]  # the surer over the less sure
-            share = (parts.similarity[shown] - scale.low) / (scale.high - scale.low)
-            self._lines(parts, shown, "match", scale.colours(share.clip(0, 1)), "solid", "0.15")
-
-    def _lines(self, parts: Parts, of: np.ndarray, label: str, colour: Any, style: Any, halo: str = "white") -> None:
-        ends = [self._place(0, parts.start[of]), self._place(1, parts.end[of])]
-        how: dict[str, Any] = {"linestyles": style, "capstyle": "butt", "path_effects": _halo(halo), "clip_on": False}
-        self._axes.add_collection(
-            LineCollection(list(np.stack(ends, axis=1)), colors=colour, linewidths=1.1, label=label, zorder=2, **how),
-            autolim=False,
-        )
-        for name, at in zip(("start", "end"), ends, strict=True):
-            x, y = at.T
-            look: dict[str, Any] = {"c": colour, "edgecolors": halo, "linewidths": 0.5, "zorder": 3, "clip_on": False}
-            self._axes.scatter(x, y, s=13, label=f"{name} of {label}", **look)
-
-    def _place(self, v: int, points: np.ndarray) -> np.ndarray:
-        """Points of a picture's frame in the coordinates of the canvas, whose y goes up."""
-        return self._corners[v] + (points * (1, -1) + (0, 1)) * self._sizes[v]
-
-
-def _halo(colour: str) -> list[withStroke]:
-    return [withStroke(linewidth=2.0, foreground=colour)]
-
-
-def _explain(
-    body: SubFigure, axes: Iterable[Axes], scale: Scale | None, height: float, handles: Sequence[Artist]
-) -> None:
-    """A colour bar, or which line is which where the true places are known."""
-    if scale is not None:
-        grid.colour_bar(body, axes, scale, height)
+    ratios = np.array([aspect(pixels) for pixels in pair])
+    if min(ratios) > _WIDE:
+        sizes = np.stack((np.ones(2), 1 / ratios), axis=1)
+        corners = np.array([[0, sizes[1, 1] + 3 * _GAP], [0, 0]])
     else:
-        cross = {
-            "marker": "x",
-            "markersize": 3.6,
-            "markeredgewidth": 1.1,
-            "markeredgecolor": _STATES["wrong"]["colour"],
-        }
-        lines: list[Artist] = [Line2D([], [], linewidth=1.1, label=s, **line(look)) for s, look in _STATES.items()]
-        handles = [*lines, Line2D([], [], linestyle="none", label="true place of a wrong one", **cross), *handles]
-    if handles:
-        key(body, handles)
+        sizes = np.stack((ratios, np.ones(2)), axis=1)
+        corners = np.array([[0, 0], [ratios[0] + _GAP * ratios.sum(), 0]])
+    right, top = (corners + sizes).max(axis=0)
+    axes.set(xlim=(0, right), ylim=(0, top), aspect="equal", anchor="N", xticks=[], yticks=[], facecolor="none")
+    axes.spines[:].set_visible(False)
+    panels = []
+    for v, (pixels, corner, size) in enumerate(zip(pair, corners, sizes, strict=True)):
+        panels.append(axes.inset_axes((*corner, *size), transform=axes.transData, zorder=1))
+        grid.show_picture(panels[v], pixels)
+        if views:
+            grid.frame(panels[v], v)
+    return corners, sizes, panels
 
 
-def key(body: SubFigure, handles: Sequence[Artist]) -> None:
+def _lines(
+    axes: Axes, parts: Parts, shown: np.ndarray, scale: Scale | None, corners: np.ndarray, sizes: np.ndarray
+) -> None:
+    """Lines of the matches ``shown``: right and wrong, or by similarity if there is a scale."""
+    start, end, truth = (
+        corners[v] + (points * (1, -1) + (0, 1)) * sizes[v]
+        for v, points in ((0, parts.start), (1, parts.end), (1, parts.end if parts.truth is None else parts.truth))
+    )
+    right = parts.right[shown]
+    if scale:
+        shown = shown[np.argsort(parts.similarity[shown], kind="stable")]  # the surer over the less sure
+        share = (parts.similarity[shown] - scale.low) / (scale.high - scale.low)
+        kinds = [("match", shown, {"color": scale.colours(share.clip(0, 1))}, "0.15")]
+    else:
+        kinds = [(s, shown[right == (s == "right")], line(LOOK["matches"][s]), "white") for s in ("right", "wrong")]
+    for label, of, look, halo in kinds:
+        rim: dict[str, Any] = {"path_effects": [withStroke(linewidth=2.0, foreground=halo)], "clip_on": False}
+        ends = np.stack((start[of], end[of]), axis=1)
+        drawn = LineCollection(list(ends), linewidths=1.1, label=label, zorder=2, capstyle="butt", **look, **rim)
+        axes.add_collection(drawn, autolim=False)
+        colours = np.repeat(look["color"], 2, axis=0) if scale else look["color"]
+        dots = {"color": colours, "edgecolors": halo, "linewidths": 0.5, "label": "_ends", "zorder": 3}
+        axes.scatter(*ends.reshape(-1, 2).T, s=13, clip_on=False, **dots)
+    if not scale:
+        cross = {"color": LOOK["matches"]["wrong"]["colour"], "markersize": 3.6, "markeredgewidth": 1.1, **rim}
+        axes.plot(*truth[shown[~right]].T, "x", label="true place of a wrong one", zorder=4, **cross)
+
+
+def _key(body: SubFigure, handles: Sequence[Artist]) -> None:
     """What lines and marks mean, at the foot of the page."""
-    body.legend(handles=list(handles), loc="outside lower left", ncols=len(handles), handlelength=2.4)
+    if handles:
+        body.legend(handles=list(handles), loc="outside lower left", ncols=len(handles), handlelength=2.4)
 
 
 def _same_points(row: Sequence[Parts], lined: Sequence[np.ndarray], most: int) -> list[np.ndarray]:
@@ -393,7 +312,7 @@ def region_correspondence(
         ValueError: the matrix has not a row and a column for each region of the rasters, or a raster has none; or
             ``keep`` has not a value for each row.
     """
-    values, names = as_array(matrix), names or _names(views)
+    values, names = as_array(matrix), names or (("view 1", "view 2") if views else ("image 1", "image 2"))
     first, second = (as_array(raster).astype(int) for raster in rasters)
     rows, columns = (np.unique(raster[raster >= 0]) for raster in (first, second))
     n, m = len(rows), len(columns)
@@ -417,49 +336,41 @@ def region_correspondence(
     details = _chance(chance) + ([] if kept.all() else [f"{kept.sum()} of {n} matches are kept"])
 
     pair = as_pixels(left), as_pixels(right)
-    wide = min(max(m / n, 0.6), 1.4)  # the matrix, its height being 1
-    ratio = _size(pair, PAGE)[0]
+    ratio, wide = _ratio(pair), min(max(m / n, 0.6), 1.4)  # of the pictures, and of the matrix
     height = min(2.6, (PAGE - 1.0) / (ratio + wide))
     square = max(height, 1.5)
-    width, stacked = min(ratio * height, PAGE - 1.0 - square * wide), _size(pair, PAGE)[2]
-    body, ((axes, heat),) = page([square], [max(width, 1.6), square * wide], max(width, 1.6) + square * wide + 1.0)
-    canvas = _Canvas(axes, pair, views, names, width, stacked)
+    width = max(1.6, min(ratio * height, PAGE - 1.0 - square * wide))
+    body, ((axes, heat),) = page([square], [width, square * wide], width + square * wide + 1.0)
+    _, sizes, panels = _pair(axes, pair, views)
     likes = {r: r for r, _ in pairs}, {c: r for r, c in pairs}
-    for panel, pixels, raster, like in zip(canvas.panels, pair, (first, second), likes, strict=True):
-        regions = grid.enlarge(raster, aspect(pixels), 1)
+    for v, (panel, raster, like) in enumerate(zip(panels, (first, second), likes, strict=True)):
+        regions = grid.enlarge(raster, aspect(pair[v]), 1)
         colours = np.full((*regions.shape, 3), UNMATCHED)
         for r, other in like.items():
             colours[regions == r] = region_colours(other)
         grid.draw_regions(panel, regions, colours, np.unique(regions[regions >= 0]).tolist())
+        share = sizes[v, 0] / axes.get_xlim()[1]
+        panel.set_title(fold(names[v], width * share, 7), color=LOOK["views"][v]["colour"] if views else "black")
 
     scale = scale_of(quantity, limits, [values])
     ends = {"vmin": scale.low, "vmax": scale.high}
     heat.imshow(values, extent=(0, m, n, 0), aspect="auto", cmap=scale.colours, label="matrix", **ends)
-    digits = len(str(max(*rows, *columns)))
-    every = -(-m * (3.9 * digits + 2) // (72 * square * wide)), -(-n * 7 // (72 * square))  # numbers do not touch
-    heat.set_xticks(np.arange(0, m, int(every[0])) + 0.5, [str(c) for c in columns[:: int(every[0])]])
-    heat.set_yticks(np.arange(0, n, int(every[1])) + 0.5, [str(r) for r in rows[:: int(every[1])]])
+    across, down = -(-m // int(10 * min(1.0, square * wide / 2))), -(-n // 12)  # numbers do not touch
+    heat.set_xticks(np.arange(0, m, across) + 0.5, [str(c) for c in columns[::across]])
+    heat.set_yticks(np.arange(0, n, down) + 0.5, [str(r) for r in rows[::down]])
     heat.tick_params(length=0)
     heat.set(xlabel=f"regions of {cut(names[1], 16)}", ylabel=f"regions of {cut(names[0], 16)}")
     cell = 72 * square * min(wide / m, 1 / n)
-    fill = {"markerfacecolor": "black", "markeredgecolor": "white", "markeredgewidth": min(0.5, 0.1 * cell)}
-    box = {
-        "markerfacecolor": "none",
-        "markeredgecolor": "black",
-        "markeredgewidth": 0.8,
-        "path_effects": _halo("white"),
-    }
-    kinds: list[tuple[str, str, Any]] = [("best of its row", "o", (i[kept], best[kept]))]
+    wrong, marked = kept & ~right_ones, [("best of its row", "o", (i[kept], best[kept]))]
     if views:
-        wrong = kept & ~right_ones
-        kinds = [("best of its row, right", "o", (i[right_ones], best[right_ones]))]
-        kinds += [("best of its row, wrong", "X", (i[wrong], best[wrong])), ("the same region", "s", np.nonzero(same))]
-    handles: list[Artist] = []
-    for label, shape, (row, column) in kinds:
-        look, most, share = (box, 9.0, 0.8) if shape == "s" else (fill, 4.5, 0.6)
-        how: dict[str, Any] = {"linestyle": "none", "marker": shape, "label": label, **look}
-        heat.plot(column + 0.5, row + 0.5, markersize=min(most, share * cell), **how)
-        handles.append(Line2D([], [], markersize=5.0 if shape == "s" else 4.0, **how))
+        marked = [("best of its row, right", "o", (i[right_ones], best[right_ones]))]
+        marked += [("best of its row, wrong", "X", (i[wrong], best[wrong])), ("the same region", "s", np.nonzero(same))]
+    rim = {"path_effects": [withStroke(linewidth=2.0, foreground="white")]}
+    for label, shape, (row, column) in marked:
+        size = min(9.0, 0.8 * cell) if shape == "s" else min(4.5, 0.6 * cell)
+        look: dict[str, Any] = {"color": "white", "mfc": "black", "mew": min(0.5, 0.1 * cell), "markersize": size}
+        look |= {"mfc": "none", "color": "black", "mew": 0.8, **rim} if shape == "s" else {}
+        heat.plot(column + 0.5, row + 0.5, shape, label=label, **look)
     grid.colour_bar(body, [heat], scale, square)
-    key(body, handles)
+    _key(body, heat.lines)
     return finish(body, note, headline, " · ".join(details))

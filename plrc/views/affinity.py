@@ -305,6 +305,7 @@ def _draw(
             quantity=quantity,
             limits=limits,
             extent=tuple(first[0].fmap.extent.tolist()),
+            mask=_meant(first[0]) if len(first) == 1 else None,
             note=note,
         )
     chosen = spread(len(first), ON_A_SHEET)  # of one image's points there may be more
@@ -319,5 +320,6 @@ def _draw(
         quantity=quantity,
         limits=limits,
         extents={name: [tuple(a.fmap.extent.tolist()) for a in column] for name, column in shown.items()},
+        masks=[_meant(answer) for answer in first],
         note=note,
     )

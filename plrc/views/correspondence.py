@@ -269,10 +269,10 @@ def _draw(found: Mapping[str, list[Found]], views: bool, layer: str | None, how:
 
     columns = {heading(name, column[0].fmap, layer): column for name, column in found.items()}
     first = next(iter(columns.values()))
-    if len(columns) == len(first) == 1:
-        return _draw_one(next(iter(found)), first[0], views, how)
+    if len(columns) == len(first) == 1 and first[0].matrix is not None:
+        return _draw_regions(next(iter(found)), first[0], views, how)
     pairs = [one.pair for one in first]
-    return figures.correspondence_sheet(
+    return figures.correspondence(
         [(pair.left, pair.right) for pair in pairs],
         {head: [one.matches for one in column] for head, column in columns.items()},
         [pair.name + "".join(f"; view {v}{m}" for v, m in enumerate(pair.mirrored, start=1) if m) for pair in pairs],
@@ -284,15 +284,14 @@ def _draw(found: Mapping[str, list[Found]], views: bool, layer: str | None, how:
     )
 
 
-def _draw_one(network: str, one: Found, views: bool, how: str) -> Figure:
+def _draw_regions(network: str, one: Found, views: bool, how: str) -> Figure:
     """One pair by one network; its name, and that of the images, are at the foot."""
     from plrc import figures
 
+    assert one.pair.rasters is not None
     images = one.pair.left, one.pair.right
     names = ("view 1", "view 2") if views else ("image 1", "image 2")
     left, right = (f"{name}{mirrored}" for name, mirrored in zip(names, one.pair.mirrored, strict=True))
     said: dict[str, Any] = {"views": views, "names": (heading(left, one.fmap), right)}
     said |= {"chance": one.by_chance if views else None, "note": note_of(network, one.pair.name, how)}
-    if one.matrix is not None and one.pair.rasters is not None:
-        return figures.region_correspondence(*images, one.pair.rasters, one.matrix, keep=one.keep, **said)
-    return figures.correspondence(*images, one.matches, **said)
+    return figures.region_correspondence(*images, one.pair.rasters, one.matrix, keep=one.keep, **said)

@@ -69,7 +69,7 @@ def colours(query: Colours, session: Session, progress: Progress) -> Drawing:
         query=replace(query, keep_basis=None),
         inputs=inputs,
         arrays=arrays,
-        draw=partial(sheet.draw, "pca_rgb", {n: [m / 255 for m in maps] for n, maps in found.items()}, captions, how),
+        draw=partial(sheet.draw, {n: [m / 255 for m in maps] for n, maps in found.items()}, captions, how),
         lines=aligned(
             [[n, result("variance explained", s, f"3 components{of}", style=".1%")] for n, s in shares.items()]
         ),
@@ -103,7 +103,7 @@ def segments(query: Segments, session: Session, progress: Progress) -> Drawing:
         query=query,
         inputs=sheet.inputs,
         arrays=arrays,
-        draw=partial(sheet.draw, "segments", labels, captions, how),
+        draw=partial(sheet.draw, labels, captions, how),
         lines=aligned([[n, result("cohesion", c, f"{query.clusters} segments")] for n, c in cohesion.items()]),
         rows=rows,
         part=sheet.part,
@@ -140,15 +140,14 @@ class _Sheet:
             yield name, fmaps
             fmaps.clear()
 
-    def draw(self, kind: str, maps: Mapping[str, Sequence[np.ndarray]], captions: Mapping[str, str], how: str) -> Any:
-        """The figure ``kind`` of ``plrc.figures``."""
+    def draw(self, maps: Mapping[str, Sequence[np.ndarray]], captions: Mapping[str, str], how: str) -> Any:
         from plrc import figures
 
         heads = {name: heading(name, fmap, self.query.layer) for name, fmap in self._made.items()}
         note = note_of(
             few(n for _, n in self._shown.values()), how, made_of(self._made, self.query, len(self.query.images))
         )
-        return getattr(figures, kind)(
+        return figures.feature_colours(
             [pixels for pixels, _ in self._shown.values()],
             {heads[name]: [values[i] for i in self._chosen] for name, values in maps.items()},
             captions={heads[name]: caption for name, caption in captions.items()},

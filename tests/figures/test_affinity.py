@@ -162,10 +162,9 @@ def test_what_does_not_belong_together_is_refused() -> None:
         ("1 pictures, 2 points", lambda: figures.affinity_sheet([image], [POINT] * 2, last)),
         ("'first', which is no", lambda: figures.affinity_sheet([image], POINT, last, captions={"first": "AUC"})),
         ("2 captions for 1", lambda: figures.affinity_sheet([image], POINT, last, captions={"last": ["a", "b"]})),
-        ("last: 1 maps for 4 pictures", lambda: figures.pca_rgb([image] * 4, last)),
-        (r"\(h, w, 3\) RGB, not of shape \(2, 2\)", lambda: figures.pca_rgb([image], last)),
-        (r"\(h, w\) integers", lambda: figures.segments([image], [np.zeros((2, 2, 3))])),
-        ("2 extents for 1", lambda: figures.segments([image], last["last"], extents=[(1, 1)] * 2)),
+        ("last: 1 maps for 4 pictures", lambda: figures.feature_colours([image] * 4, last)),
+        (r"not of shape \(2, 2, 4\)", lambda: figures.feature_colours([image], {"": [np.zeros((2, 2, 4))]})),
+        ("2 extents for 1", lambda: figures.feature_colours([image], last, extents={"last": [(1, 1)] * 2})),
     ):
         with pytest.raises(ValueError, match=message):
             draw()
@@ -179,7 +178,7 @@ LABELS = [np.random.default_rng(i).integers(-1, 5, (3, 4)) for i in range(4)]
 
 
 def test_each_picture_has_its_map_at_its_right_clipped_to_colours() -> None:
-    figure = figures.pca_rgb(IMAGES, [torch.tensor(rgb) for rgb in RGBS])
+    figure = figures.feature_colours(IMAGES, {"PCA": [torch.tensor(rgb) for rgb in RGBS]})
     maps = panels(figure, "map")
     for image, axes, left, rgb in zip(IMAGES, maps, panels(figure, "picture"), RGBS, strict=True):
         np.testing.assert_array_equal(drawn_in(left), image)
@@ -188,26 +187,28 @@ def test_each_picture_has_its_map_at_its_right_clipped_to_colours() -> None:
         assert axes.bbox.x0 > left.bbox.x1
     assert maps[0].bbox.x0 < maps[1].bbox.x0 < maps[2].bbox.x0, "three pairs a row"
     assert maps[3].bbox.y1 < maps[0].bbox.y0
-    two = figures.pca_rgb(IMAGES[:2], {"random": RGBS[:2], "last": RGBS[2:]}, captions={"last": "31 % of variance"})
+    two = figures.feature_colours(
+        IMAGES[:2], {"random": RGBS[:2], "last": RGBS[2:]}, captions={"last": "31 % of variance"}
+    )
     for axes, rgb in zip(panels(two, "map"), (RGBS[0], RGBS[2], RGBS[1], RGBS[3]), strict=True):
         np.testing.assert_allclose(drawn_in(axes), rgb.clip(0, 1))
     assert {"image", "random", "last 31 % of variance"} <= words(two)
 
 
 def test_a_segment_has_its_colour_in_every_picture_and_white_is_none() -> None:
-    for axes, labels in zip(panels(figures.segments(IMAGES, LABELS), "map"), LABELS, strict=True):
+    for axes, labels in zip(panels(figures.feature_colours(IMAGES, {"segments": LABELS}), "map"), LABELS, strict=True):
         np.testing.assert_array_equal(drawn_in(axes)[labels >= 0], region_colours(labels[labels >= 0]))
         np.testing.assert_array_equal((drawn_in(axes) == 1).all(axis=2), labels < 0)
 
 
 def test_borders_lie_between_segments_also_where_maps_reach_beyond() -> None:
-    figure = figures.segments([picture(40, 60)], [np.array([[0, 0, 1]])], extents=[(1.5, 1.0)])
+    figure = figures.feature_colours([picture(40, 60)], {"a": [np.array([[0, 0, 1]])]}, extents={"a": [(1.5, 1.0)]})
     (axes,) = panels(figure, "map")
     np.testing.assert_allclose(one(axes, "borders").get_segments(), [[(1, 0), (1, 1)]])
     assert tuple(axes.images[-1].get_extent()) == (0, 1.5, 1, 0)
     assert (axes.get_xlim(), axes.get_ylim()) == ((0, 1), (1, 0))
     reach = {"last": [(1.0, 1.25), (1.5, 1.0)]}
-    figure = figures.pca_rgb([picture(40, 60)] * 2, {"last": RGBS[:2], "random": RGBS[2:]}, extents=reach)
+    figure = figures.feature_colours([picture(40, 60)] * 2, {"last": RGBS[:2], "random": RGBS[2:]}, extents=reach)
     extents = [tuple(axes.images[-1].get_extent()) for axes in panels(figure, "map")]
     assert extents == [(0, 1, 1.25, 0), (0, 1, 1, 0), (0, 1.5, 1, 0), (0, 1, 1, 0)]
 
@@ -264,9 +265,11 @@ def test_a_region_has_one_colour_in_both_views_and_no_other_has_it(boxes: list[l
         tint = one(axes, "regions").get_array()
         for r in np.flatnonzero(shown.valid):
             colours.setdefault(r, set()).update(map(tuple, tint[shown.regions[v] == r][:, :3]))
-            dots = one(axes, f"region {r}")
-            colours[r].add(tuple(dots.get_facecolor()[0][:3]))
-            np.testing.assert_allclose(dots.get_offsets(), shown.points[v, r])
+        dots = one(axes, "points")
+        both = np.intersect1d(shown.regions[v], np.flatnonzero(shown.valid))
+        np.testing.assert_allclose(dots.get_offsets(), shown.points[v, both].reshape(-1, 2))
+        for r, colour in zip(both.repeat(3), dots.get_facecolor()[:, :3], strict=True):
+            colours[r].add(tuple(colour))
     assert len(colours) == shared
     assert all(len(of_one) == 1 for of_one in colours.values())
     assert len(set.union(*colours.values())) == len(colours)
@@ -275,8 +278,7 @@ def test_a_region_has_one_colour_in_both_views_and_no_other_has_it(boxes: list[l
 def test_regions_that_one_view_misses_are_grey_and_hatched_and_have_no_points() -> None:
     shown = example([[0.0, 0.0, 0.6, 1.0], [0.2, 0.0, 1.0, 0.6]])
     for v, axes in enumerate(panels(figures.views_and_affinity([shown]), "picture")[1:]):
-        dots = {c.get_label() for c in axes.collections if c.get_label().startswith("region")}
-        assert dots == {f"region {r}" for r in np.flatnonzero(shown.valid)}
+        assert len(one(axes, "points").get_offsets()) == 3 * shown.valid.sum()
         masked = ~shown.valid[shown.regions[v]]
         tint = one(axes, "regions").get_array()
         np.testing.assert_array_equal((tint[..., :3] == UNMATCHED).all(axis=2), masked)

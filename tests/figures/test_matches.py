@@ -33,6 +33,10 @@ def judged(**changes: Any) -> SimpleNamespace:
     return SimpleNamespace(**{**parts, **changes})
 
 
+def match(left: Any, right: Any, matches: Any, **how: Any) -> Figure:
+    return figures.correspondence([(left, right)], {"last": [matches]}, **how)
+
+
 def unknown() -> SimpleNamespace:
     return judged(truth=None, visible=None, right=None)
 
@@ -62,7 +66,7 @@ def drawn(axes: Axes) -> set[tuple[float, ...]]:
 @pytest.mark.parametrize("sizes", [((40, 60), (30, 80)), ((20, 80), (20, 90)), ((90, 30), (40, 60))])
 def test_lines_go_from_each_start_to_its_end_in_the_frame_of_either_picture(sizes: Any) -> None:
     left, right = (picture(*size) for size in sizes)
-    figure = figures.correspondence(left, right, judged())
+    figure = match(left, right, judged())
     (axes,) = canvases(figure)
     for panel, image in zip(axes.child_axes, (left, right), strict=True):
         np.testing.assert_array_equal(panel.images[0].get_array(), image)
@@ -76,7 +80,7 @@ def test_lines_go_from_each_start_to_its_end_in_the_frame_of_either_picture(size
 
 
 def test_right_and_wrong_differ_in_colour_and_line_and_only_wrong_ones_show_their_true_place() -> None:
-    figure = figures.correspondence(LEFT_IMAGE, RIGHT_IMAGE, judged(), views=True, chance=0.012)
+    figure = match(LEFT_IMAGE, RIGHT_IMAGE, judged(), views=True, chances={"last": [0.012]})
     (axes,) = canvases(figure)
     looks = []
     for state in ("right", "wrong"):
@@ -85,12 +89,11 @@ def test_right_and_wrong_differ_in_colour_and_line_and_only_wrong_ones_show_thei
         looks.append(collection.get_linestyle()[0][1])
     assert looks[0] is None
     assert looks[1] is not None
-    at = axes.transData.transform(one(axes, "true place").get_xydata())
+    at = axes.transData.transform(one(axes, "true place of a wrong one").get_xydata())
     np.testing.assert_allclose(axes.child_axes[1].transData.inverted().transform(at), TRUTH[2:3], atol=1e-6)
-    said = {"right", "wrong", "true place of a wrong one", "2 of 3 right (67 %)"}
-    assert said | {"chance 1.2 % · 1 more are not in view 2"} <= words(figure)
+    assert {"right", "wrong", "true place of a wrong one", "2 of 3 right (67 %) · chance 1.2 %"} <= words(figure)
     none = judged(visible=np.zeros(4, dtype=bool), right=np.zeros(4, dtype=bool))
-    assert "0 of 0 right" in words(figures.correspondence(LEFT_IMAGE, RIGHT_IMAGE, none))
+    assert "0 of 0 right" in words(match(LEFT_IMAGE, RIGHT_IMAGE, none))
 
 
 def grid(h: int, w: int) -> np.ndarray:
@@ -109,9 +112,9 @@ def test_of_many_matches_an_even_part_is_drawn_but_all_are_counted() -> None:
     centres = grid(14, 14)
     many = judged(start=centres, end=centres, truth=centres, similarity=np.ones(196), visible=np.ones(196, bool))
     many.right = centres[:, 0] < 0.5
-    figure = figures.correspondence(picture(40, 40), picture(40, 40), many, most=20)
+    figure = match(picture(40, 40), picture(40, 40), many, most=20)
     starts = np.array(list(drawn(canvases(figure)[0])))
-    assert {"98 of 196 right (50 %)", "20 of 196 drawn"} <= words(figure)
+    assert "98 of 196 right (50 %) · 20 drawn" in words(figure)
     quarters = [((starts > 0.5) == quarter).all(axis=1).sum() for quarter in np.ndindex(2, 2)]
     assert quarters == [5] * 4
 
@@ -132,8 +135,8 @@ def test_an_even_choice_follows_the_density() -> None:
 
 def test_without_truth_lines_have_the_colour_of_their_similarity_the_surer_over_the_less_sure() -> None:
     for limits, (low, high) in ((None, (0.25, 0.9)), ((0.0, 1.0), (0.0, 1.0))):
-        figure = figures.correspondence(LEFT_IMAGE, RIGHT_IMAGE, unknown(), limits=limits)
-        assert not labelled(figure, "true place")
+        figure = match(LEFT_IMAGE, RIGHT_IMAGE, unknown(), limits=limits)
+        assert not labelled(figure, "true place of a wrong one")
         (collection,) = [c for c in canvases(figure)[0].collections if c.get_label() == "match"]
         wanted = SEQUENTIAL((np.array([0.25, 0.5, 0.7, 0.9]) - low) / (high - low))
         np.testing.assert_allclose(collection.get_edgecolor(), wanted)
@@ -142,14 +145,11 @@ def test_without_truth_lines_have_the_colour_of_their_similarity_the_surer_over_
 
 
 def test_views_are_framed_and_named_in_their_colours_and_images_are_not() -> None:
-    for views, names in ((True, {"view 1", "view 2"}), (False, {"image 1", "image 2"})):
-        figure = figures.correspondence(LEFT_IMAGE, RIGHT_IMAGE, judged(), views=views)
-        sheet = figures.correspondence_sheet([(LEFT_IMAGE, RIGHT_IMAGE)], {"a": [judged()]}, ["p"], views=views)
-        assert names <= words(figure)
-        assert ({"view 1", "view 2"} <= words(sheet)) is views
-        for axes in (*canvases(figure), *canvases(sheet)):
-            frames = [panel.spines["left"].get_edgecolor() for panel in axes.child_axes]
-            assert (frames == [to_rgba(view["colour"]) for view in LOOK["views"]]) is views
+    for views in (True, False):
+        figure = match(LEFT_IMAGE, RIGHT_IMAGE, judged(), views=views)
+        assert ({"view 1", "view 2"} <= words(figure)) is views
+        frames = [panel.spines["left"].get_edgecolor() for panel in canvases(figure)[0].child_axes]
+        assert (frames == [to_rgba(view["colour"]) for view in LOOK["views"]]) is views
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:
@@ -158,7 +158,7 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         ({"right": None}, "give all three, or none"),
     ):
         with pytest.raises(ValueError, match=message):
-            figures.correspondence(LEFT_IMAGE, LEFT_IMAGE, judged(**changes))
+            match(LEFT_IMAGE, LEFT_IMAGE, judged(**changes))
 
 
 # ------------------------------------------------------------------------------------------------------------ sheets
@@ -169,7 +169,7 @@ WIDE, TALL = picture(40, 60), picture(60, 30)
 def test_a_cell_has_the_pictures_and_all_matches_of_its_pair_by_its_network() -> None:
     columns = {name: [found(2 * k + i, grid(2, 3)) for i in range(2)] for k, name in enumerate(("random", "last"))}
     pairs = [(WIDE, TALL), (TALL, WIDE)]
-    figure = figures.correspondence_sheet(pairs, columns, ["first", "second"])
+    figure = figures.correspondence(pairs, columns, ["first", "second"])
     assert {"random", "last", "first", "second", "right", "wrong", "true place of a wrong one"} <= words(figure)
     cells = canvases(figure)
     assert len(cells) == 4
@@ -188,14 +188,14 @@ def test_a_cell_has_the_pictures_and_all_matches_of_its_pair_by_its_network() ->
 def test_networks_show_the_same_points_and_all_are_counted() -> None:
     rng, start = np.random.default_rng(0), grid(8, 8)
     columns = {name: [found(k, start[rng.permutation(64)])] for k, name in enumerate("abc")}
-    cells = canvases(figures.correspondence_sheet([(WIDE, WIDE)], columns, ["pair"]))
+    cells = canvases(figures.correspondence([(WIDE, WIDE)], columns, ["pair"]))
     shown = [drawn(axes) for axes in cells]
     assert len(shown[0]) == 20
     assert shown[0] == shown[1] == shown[2]
     assert cells[0].get_xlabel().replace("\n", " ") == "22 of 64 right (34 %) · 20 drawn"
     few = start[[3, 17, 40, 41]]
     columns = {"all": [found(0, start)], "few": [found(1, few)], "none": [found(2, start[:0])]}
-    cells = canvases(figures.correspondence_sheet([(WIDE, WIDE)], columns, ["pair"], most=10))
+    cells = canvases(figures.correspondence([(WIDE, WIDE)], columns, ["pair"], most=10))
     every, kept, nothing = (drawn(axes) for axes in cells)
     assert kept == {tuple(p) for p in few}
     assert kept < every
@@ -205,7 +205,7 @@ def test_networks_show_the_same_points_and_all_are_counted() -> None:
 
 def test_networks_with_maps_of_other_sizes_show_the_nearest_points() -> None:
     columns = {"fine": [found(0, grid(28, 28))], "coarse": [found(1, grid(7, 7))]}
-    figure = figures.correspondence_sheet([(WIDE, WIDE)], columns, ["pair"])
+    figure = figures.correspondence([(WIDE, WIDE)], columns, ["pair"])
     fine, coarse = (np.array(sorted(drawn(axes))) for axes in canvases(figure))
     assert len(fine) == len(coarse) == 20
     away = np.abs(fine[:, None] - coarse).max(axis=2).min(axis=0)
@@ -215,7 +215,7 @@ def test_networks_with_maps_of_other_sizes_show_the_nearest_points() -> None:
 def test_without_truth_one_bar_has_the_colours_of_all_cells() -> None:
     columns = {"a": [found(0, grid(1, 2), False)], "b": [found(1, grid(1, 2), False)]}
     columns["a"][0].similarity, columns["b"][0].similarity = np.array([0.2, 0.4]), np.array([-0.1, 0.8])
-    figure = figures.correspondence_sheet([(WIDE, TALL)], columns, ["pair"])
+    figure = figures.correspondence([(WIDE, TALL)], columns, ["pair"])
     for axes, similarity in zip(canvases(figure), ([0.2, 0.4], [-0.1, 0.8]), strict=True):
         (collection,) = [c for c in axes.collections if c.get_label() == "match"]
         np.testing.assert_allclose(collection.get_edgecolor(), SEQUENTIAL((np.array(similarity) + 0.1) / 0.9))
@@ -227,7 +227,7 @@ def test_without_truth_one_bar_has_the_colours_of_all_cells() -> None:
 def test_a_match_without_a_line_counts_and_borders_and_chances_are_those_of_the_cell() -> None:
     matches = [found(k, grid(2, 2)) for k in range(2)]
     matches[1].visible[3] = False
-    figure = figures.correspondence_sheet(
+    figure = figures.correspondence(
         [(WIDE, TALL)] * 2, {"a": matches}, ["p", "q"],
         lines={"a": [np.array([False, True, True, True]), np.ones(4, bool)]},
         rasters=[(np.arange(4).reshape(2, 2), np.arange(2).reshape(1, 2))] * 2, chances={"a": [0.012, float("nan")]},
@@ -252,7 +252,7 @@ def test_what_does_not_belong_together_is_refused() -> None:
         (pairs, {"a": [m], "b": [found(0, grid(2, 2), False)]}, ["pair"], "on two sheets"),
     ):
         with pytest.raises(ValueError, match=message):
-            figures.correspondence_sheet(given, columns, names)
+            figures.correspondence(given, columns, names)
 
 
 # ----------------------------------------------------------------------------------------------------------- regions
