@@ -285,7 +285,7 @@ def precision_recall(curves: Mapping[str, Curve], ap: Mapping[str, float], title
     ranked = sorted((name for name in ap if ap[name] >= 0), key=lambda name: -ap[name])
     if not ranked:
         raise ValueError("there is no curve to draw: no class has an object")
-    steps = {name: _steps(name, curves[name]) for name in ranked}
+    precision = {name: _precision(name, curves[name]) for name in ranked}
     mean = sum(ap[name] for name in ranked) / len(ranked)
     few, several = len(ranked) <= 8, len(ranked) > 1
     named = ranked if few else ranked[:3] + ranked[-3:]
@@ -306,10 +306,9 @@ def precision_recall(curves: Mapping[str, Curve], ap: Mapping[str, float], title
             handles.append(Line2D([], [], label=f"{100 * ap[name]:.1f}  {cut(name)}", **look))
         elif rank == 3:
             handles.append(Line2D([], [], label=f"{len(ranked) - len(named)} others", **grey))
-        axes.plot(*steps[name], drawstyle="steps-pre", label=name, **look)
+        axes.plot(*_line(precision[name]), drawstyle="steps-pre", label=name, **look)
     if several:
-        at = [_at(*steps[name]) for name in ranked]
-        axes.plot(*_steps("mean", np.mean(at, axis=0)), drawstyle="steps-pre", label="mean", **bold)
+        axes.plot(*_line(np.mean(list(precision.values()), axis=0)), drawstyle="steps-pre", label="mean", **bold)
     if absent := len(ap) - len(ranked):
         handles.append(Line2D([], [], linestyle="none", label=f"{absent} without objects"))
     axes.set(xlim=(0, 1.012), ylim=(0, 1.012), xlabel="recall", ylabel="precision at IoU 0.5")
@@ -320,27 +319,21 @@ def precision_recall(curves: Mapping[str, Curve], ap: Mapping[str, float], title
     return finish(body, note, title or headline, headline if title else "")
 
 
-def _steps(name: str, curve: Curve) -> tuple[np.ndarray, np.ndarray]:
-    """Recall, from 0, and the precision up to there; at the highest recall that is reached it falls to 0."""
-    if isinstance(curve, np.ndarray):
-        recall, precision = GRID, curve.astype(float)
-    else:
-        recall, precision = (np.asarray(part, dtype=float) for part in curve)
+def _precision(name: str, curve: Curve) -> np.ndarray:
+    """The best precision ``(101,)`` at each recall of ``GRID`` or a higher one; 0 beyond the highest reached."""
+    recall, precision = (GRID, curve) if isinstance(curve, np.ndarray) else map(np.asarray, curve)
     if recall.ndim != 1 or recall.shape != precision.shape:
         raise ValueError(
             f"the curve of {name} is of shape {precision.shape}: give precision (101,), or recall and precision (n,)"
         )
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    recall, precision = recall[precision > 0], precision[precision > 0]
-    if not len(recall):
-        return np.zeros(1), np.zeros(1)
-    return np.r_[0.0, recall, recall[-1]], np.r_[precision[0], precision, 0.0]
+    best = np.maximum.accumulate(np.r_[precision.clip(0), 0.0][::-1])[::-1]
+    return best[np.searchsorted(recall, GRID - 1e-9)]
 
 
-def _at(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """The precision at each of the 101 recalls, 0 beyond the highest that is reached."""
-    place = np.searchsorted(recall, GRID - 1e-9)  # the first step that goes as far
-    return np.where(place < len(recall), precision[np.minimum(place, len(recall) - 1)], 0.0)
+def _line(precision: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Recall and precision of a line that falls to 0 at the highest recall that is reached."""
+    n = np.count_nonzero(precision)
+    return np.r_[GRID[:n], GRID[max(n - 1, 0)]], np.r_[precision[:n], 0.0]
 
 
 @styled
@@ -351,9 +344,7 @@ def error_types(
     title: str = "",
     note: str = "Bar: AP50 that would be gained if this kind alone were put right; they do not add up.",
 ) -> Figure:
-    """Horizontal bars of the AP50 lost by each kind of error, how many there are, and the AP50 reached over them.
-
-    The bars of what is lost have their own range, since a loss is often a few points.
+    """Horizontal bars of the AP50 lost by each kind of error, and how many there are; the AP50 reached over them.
 
     Args:
         lost: kind, a key of ``KINDS`` → AP50 that it costs, a share (0.05 is drawn as 5 points); not finite where
@@ -372,37 +363,23 @@ def error_types(
         raise ValueError("there is no AP50 to lose anything of: no class has an object")
     if not 0 <= ap50 <= 1 or any(abs(share) > 1 for share in lost.values()):
         raise ValueError("an AP50 or its loss is outside [0, 1]: give shares, not per cent")
-    body, ((above,), (below,)) = page([1.0, len(KINDS)], [8.0], 4.6)
-    points = [100 * lost[kind] for kind in KINDS]
-    said = [f"{kind}\n{meaning}" for kind, meaning in KINDS.items()]
-    look = LOOK["matches"]
-    above.barh([0], [100], 0.55, color="none", edgecolor="0.6", linewidth=0.4, label="_")
-    _bars(above, ["AP50 reached\nof 100"], ["AP50"], [100 * ap50], look["right"]["colour"], [""])
-    above.set_xlim(0, 100)
-    many = [f"{counts[kind]:,}".replace(",", "\u202f") for kind in KINDS]
-    _bars(below, said, list(KINDS), points, look["wrong"]["colour"], many)
-    known = [value for value in points if math.isfinite(value)]
-    low, high = min(0.0, *known, 0.0), max(1.0, *known, 0.0)
-    below.set_xlim(low, high + 0.2 * (high - low))  # room for the number at the end of the longest bar
-    below.set_title("points of AP50 lost")
-    below.text(1.04, 1.0, "count", transform=below.transAxes, va="bottom", fontsize=7)
-    return finish(body, note, title)
-
-
-def _bars(
-    axes: Axes, names: Sequence[str], labels: Sequence[str], values: Sequence[float], colour: str, right: Sequence[str]
-) -> None:
-    """A bar each from the top, with its number at its end and another text at the right."""
-    for y, (label, value, text) in enumerate(zip(labels, values, right, strict=True)):
-        if math.isfinite(value):
-            axes.barh(y, value, 0.55, color=colour, label=label)
-        end = max(value, 0) if math.isfinite(value) else 0
-        axes.annotate(number(value, ".1f"), (end, y), (2, 0), textcoords="offset points", va="center")
-        axes.text(1.04, y, text, transform=axes.get_yaxis_transform(), va="center")
+    body, ((axes,),) = page([len(KINDS)], [8.0], 4.6)
+    points = np.array([100 * lost[kind] for kind in KINDS])
+    for y, (kind, value) in enumerate(zip(KINDS, points, strict=True)):
+        there = float(np.nan_to_num(value))
+        bar = axes.barh(y, there, 0.55, color=LOOK["matches"]["wrong"]["colour"], label=kind)
+        axes.bar_label(bar, [number(value, ".1f")], padding=2)
+        many = f"{counts[kind]:,}".replace(",", "\u202f")
+        axes.text(1.04, y, many, transform=axes.get_yaxis_transform(), va="center")
+    low, high = min(0.0, np.nanmin([*points, 0.0])), max(1.0, np.nanmax([*points, 0.0]))
+    axes.set_xlim(low - 0.2 * (low < 0) * (high - low), high + 0.2 * (high - low))  # room for the numbers at their ends
     axes.axvline(0, color="0.3", linewidth=0.5, label="_")
-    axes.set(ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)))
-    axes.set_yticklabels(names)
+    axes.set(ylim=(len(KINDS) - 0.5, -0.5), title="points of AP50 lost")
+    axes.set_yticks(range(len(KINDS)), [f"{kind}\n{meaning}" for kind, meaning in KINDS.items()])
+    axes.text(1.04, 1.0, "count", transform=axes.transAxes, va="bottom", fontsize=7)
     axes.tick_params(length=0)
     axes.grid(True, axis="x")
     _numbers(axes)
     axes.spines[:].set_visible(False)
+    headline = f"AP50 {100 * ap50:.1f} % reached"
+    return finish(body, note, title or headline, headline if title else "")

@@ -16,7 +16,7 @@ from plrc import figures
 from plrc.figures.grid import UNMATCHED, depth_in_region
 from plrc.figures.style import DIVERGING, LOOK, SEQUENTIAL, region_colours
 from plrc.geometry import Crop, cell_centres, cell_of
-from tests.figures.readback import bar, box_of, labelled, marks, one, panels, picture, pixel, rendered, texts, words
+from tests.figures.readback import box_of, labelled, marks, one, panels, picture, pixel, rendered, texts, words
 
 POINT, AWAY = np.array([[0.5, 0.5]]), np.array([[3.0, 3.0]])
 
@@ -50,15 +50,6 @@ def test_each_cell_of_a_map_is_where_the_coordinate_rule_says_and_has_the_colour
         if max(x, y) < 1:
             wanted = (DIVERGING if limits else SEQUENTIAL)((values[i, j] - low) / (high - low))
             np.testing.assert_allclose(pixel(pixels, axes, x, y), wanted, atol=0.01)
-
-
-def test_maps_have_one_range_of_colours_that_of_all_unless_told() -> None:
-    maps = np.stack((0.2 * ramp(4, 6), 0.4 * ramp(4, 6)))
-    for limits, wanted in ((None, (maps.min(), maps.max())), ((-1.0, 1.0), (-1.0, 1.0))):
-        figure = figures.affinity(picture(40, 60), maps, np.full((2, 2), 0.5), limits=limits)
-        clims = {axes.images[0].get_clim() for axes in panels(figure, "map")}
-        assert clims == {wanted}
-        assert bar(figure).get_ylim() == pytest.approx(wanted)
 
 
 def test_points_are_marked_and_numbered_on_the_picture_and_each_on_its_own_map() -> None:

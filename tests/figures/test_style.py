@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from PIL import Image
 
 from plrc import figures
 from plrc.figures.style import DIVERGING, LOOK, SEQUENTIAL, Scale, region_colours, scale_of
@@ -29,12 +28,6 @@ def test_an_automatic_range_is_that_of_all_maps_and_only_of_differences_symmetri
 @pytest.mark.parametrize(("low", "high", "colours"), [(-1, 1, DIVERGING), (0, 1, SEQUENTIAL), (-0.2, 1, SEQUENTIAL)])
 def test_white_is_nothing_but_0(low: float, high: float, colours: object) -> None:
     assert Scale("cosine", low, high).colours is colours
-
-
-def test_the_one_sided_colours_grow_lighter_and_are_nowhere_white() -> None:
-    light = SEQUENTIAL(np.linspace(0, 1, 50))[:, :3] @ (0.299, 0.587, 0.114)
-    assert (np.diff(light) > 0).all()
-    assert light.max() < 0.9
 
 
 def test_values_beyond_the_limits_are_told() -> None:
@@ -121,13 +114,6 @@ def test_the_same_figure_is_saved_as_the_same_bytes(tmp_path: Path, suffix: str,
     assert sorted(files[0].parent.iterdir()) == files, "no unfinished file stays"
 
 
-def test_dots_per_inch_decide_the_size_of_a_png(tmp_path: Path) -> None:
-    figure = drawn()
-    figures.save(figure, tmp_path / "a.png", dpi=200)
-    with Image.open(tmp_path / "a.png") as image:
-        assert image.size == pytest.approx(figure.get_size_inches() * 200, abs=1)
-
-
 def test_a_failed_save_leaves_the_old_file_and_an_unknown_suffix_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,11 +132,3 @@ def test_a_failed_save_leaves_the_old_file_and_an_unknown_suffix_is_refused(
     assert list(tmp_path.iterdir()) == [file]
     with pytest.raises(ValueError, match=r"\.png, \.pdf or \.svg"):
         figures.save(figure, tmp_path / "picture.jpg")
-
-
-def test_pyplot_keeps_no_figure() -> None:
-    from matplotlib import pyplot
-
-    before = pyplot.get_fignums()
-    drawn()
-    assert pyplot.get_fignums() == before

@@ -144,7 +144,7 @@ def test_a_mirrored_view_says_so():
         flips.add(tuple(crops.flip.tolist()))
         titles = said(correspondence(["scenes#3"], [TINY], size=64, seed=seed))
         for view, flip in enumerate(crops.flip.tolist(), start=1):
-            assert (f"view {view}, mirrored" in titles) == flip
+            assert any(f"view {view}, mirrored" in title for title in titles) == flip
     assert len(flips) > 2
 
 
