@@ -373,4 +373,6 @@ def region_correspondence(
         heat.plot(column + 0.5, row + 0.5, shape, label=label, **look)
     grid.colour_bar(body, [heat], scale, square)
     _key(body, heat.lines)
+    for mark in filter(None, body.legends[0].legend_handles):  # cells may be tiny
+        mark.set(markersize=4.5)
     return finish(body, note, headline, " · ".join(details))
