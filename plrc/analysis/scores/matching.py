@@ -130,8 +130,8 @@ class PCK:
             right = torch.stack([(pixels[..., None] <= allowed).float().mean(dim=1) for pixels in off])
             for s, mine in zip(both, right.split([int(known.sum()) for known in both.values()], dim=1), strict=True):
                 of_sources[s].append(mine.mean(dim=1))
-        found = zip(self._group, of_sources, strict=True)
-        self._shares |= {image.number: torch.stack(pairs).mean(dim=0) for image, pairs in found if pairs}
+        sources = zip(self._group, of_sources, strict=True)
+        self._shares |= {image.number: torch.stack(pairs).mean(dim=0) for image, pairs in sources if pairs}
         self._group = []
 
 
