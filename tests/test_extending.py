@@ -52,7 +52,7 @@ def test_a_loss_of_ones_own(extended: None, tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(SystemExit):
         cli.main(["train", "--help"])
     help_ = " ".join(capsys.readouterr().out.split())
-    assert "the spread loss; 0 leaves it out [0 or more] (keeps points apart)" in help_
+    assert "the spread loss; 0 leaves it out [at least 0] (keeps points apart)" in help_
 
     assert cli.main([*RUN, str(tmp_path), "--weight-spread", "0.5"]) == 0
     assert "spread 0." in capsys.readouterr().out, "the report at the end"
