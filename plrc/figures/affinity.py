@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -315,7 +315,11 @@ def _draw_crops(axes: Axes, example: Example) -> None:
         seen.flat[shown] = example.regions[v].astype(int)[row.numpy(), column.numpy()][shown]
     grid.draw_borders(axes, seen)
     for v, (x0, y0, x1, y1) in enumerate(np.asarray(example.box).tolist()):
-        look = {"lw": 1.3, "path_effects": [withStroke(linewidth=2.4, foreground="white")], **line(LOOK["views"][v])}
+        look: dict[str, Any] = {
+            "lw": 1.3,
+            "path_effects": [withStroke(linewidth=2.4, foreground="white")],
+            **line(LOOK["views"][v]),
+        }
         box = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, clip_on=False, zorder=4 - v, **look)
         axes.add_patch(box).set_label(f"view {v + 1}")
 
@@ -338,5 +342,6 @@ def _draw_view(axes: Axes, example: Example, v: int) -> None:
         hatched.set(edgecolor="0.35", linewidth=0, label="not seen by both")
     points = np.asarray(example.points[v])[both]
     colour = region_colours(np.repeat(both, points.shape[1]))
-    how = {"edgecolors": "black", "linewidths": 0.3, "label": "points", "zorder": 4}
-    axes.scatter(*points.reshape(-1, 2).T, s=4.5, color=colour, **how)
+    how: dict[str, Any] = {"edgecolors": "black", "linewidths": 0.3, "label": "points", "zorder": 4}
+    x, y = points.reshape(-1, 2).T
+    axes.scatter(x, y, s=4.5, color=colour, **how)

@@ -233,7 +233,9 @@ def _lines(
     if scale:
         shown = shown[np.argsort(parts.similarity[shown], kind="stable")]  # the surer over the less sure
         share = (parts.similarity[shown] - scale.low) / (scale.high - scale.low)
-        kinds = [("match", shown, {"color": scale.colours(share.clip(0, 1))}, "0.15")]
+        kinds: list[tuple[str, np.ndarray, Any, str]] = [
+            ("match", shown, {"color": scale.colours(share.clip(0, 1))}, "0.15")
+        ]
     else:
         kinds = [(s, shown[right == (s == "right")], line(LOOK["matches"][s]), "white") for s in ("right", "wrong")]
     for label, of, look, halo in kinds:
@@ -242,10 +244,15 @@ def _lines(
         drawn = LineCollection(list(ends), linewidths=1.1, label=label, zorder=2, capstyle="butt", **look, **rim)
         axes.add_collection(drawn, autolim=False)
         colours = np.repeat(look["color"], 2, axis=0) if scale else look["color"]
-        dots = {"color": colours, "edgecolors": halo, "linewidths": 0.5, "label": "_ends", "zorder": 3}
-        axes.scatter(*ends.reshape(-1, 2).T, s=13, clip_on=False, **dots)
+        dots: dict[str, Any] = {"color": colours, "edgecolors": halo, "linewidths": 0.5, "label": "_ends", "zorder": 3}
+        axes.scatter(ends[..., 0], ends[..., 1], s=13, clip_on=False, **dots)
     if not scale:
-        cross = {"color": LOOK["matches"]["wrong"]["colour"], "markersize": 3.6, "markeredgewidth": 1.1, **rim}
+        cross: dict[str, Any] = {
+            "color": LOOK["matches"]["wrong"]["colour"],
+            "markersize": 3.6,
+            "markeredgewidth": 1.1,
+            **rim,
+        }
         axes.plot(*truth[shown[~right]].T, "x", label="true place of a wrong one", zorder=4, **cross)
 
 
@@ -361,7 +368,8 @@ def region_correspondence(
     heat.tick_params(length=0)
     heat.set(xlabel=f"regions of {cut(names[1], 16)}", ylabel=f"regions of {cut(names[0], 16)}")
     cell = 72 * square * min(wide / m, 1 / n)
-    wrong, marked = kept & ~right_ones, [("best of its row", "o", (i[kept], best[kept]))]
+    wrong = kept & ~right_ones
+    marked: list[tuple[str, str, Any]] = [("best of its row", "o", (i[kept], best[kept]))]
     if views:
         marked = [("best of its row, right", "o", (i[right_ones], best[right_ones]))]
         marked += [("best of its row, wrong", "X", (i[wrong], best[wrong])), ("the same region", "s", np.nonzero(same))]

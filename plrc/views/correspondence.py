@@ -288,7 +288,7 @@ def _draw_regions(network: str, one: Found, views: bool, how: str) -> Figure:
     """One pair by one network; its name, and that of the images, are at the foot."""
     from plrc import figures
 
-    assert one.pair.rasters is not None
+    assert one.pair.rasters is not None and one.matrix is not None  # noqa: PT018
     images = one.pair.left, one.pair.right
     names = ("view 1", "view 2") if views else ("image 1", "image 2")
     left, right = (f"{name}{mirrored}" for name, mirrored in zip(names, one.pair.mirrored, strict=True))
