@@ -293,8 +293,8 @@ def test_programs_can_ask_too(server):
     answer = client.predict(**{k: list(v) if isinstance(v, tuple) else v for k, v in how.items()}, api_name="/affinity")
     alone = draw(Affinity(**how))
     assert answer["rows"] == json.loads(json.dumps(alone.rows))
-    for name, array in alone.arrays.items():
-        assert np.array_equal(np.array(answer["arrays"][name], dtype=array.dtype).reshape(array.shape), array)
+    for name, array in alone.arrays.items():  # the server has one thread: a sum in another order
+        assert np.allclose(np.array(answer["arrays"][name]).reshape(array.shape), array, rtol=0, atol=1e-5)
     named = set(client.view_api(return_format="dict")["named_endpoints"])
     assert named == {"/offered", *(f"/{name}" for name in VIEWS)}
     for wrong in ({"images": [str(ROOT / "README.md")]}, {"images": ["scenes#3"], "checkpoints": ["nowhere.pth"]}):
