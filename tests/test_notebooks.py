@@ -156,7 +156,7 @@ def test_a_click_is_answered_by_every_network_with_a_peak_in_its_cell(widget):
         low, high = min(cells["values"]), max(cells["values"])
         assert re.match(rf"AUC 0...|{low:.2f} to {high:.2f}".replace("-", "−"), panel["caption"])
         assert panel["scale"] == answers[0]["scale"]  # one for all, so that they can be compared
-    assert widget.scene["points"] == [{"x": 0.71, "y": 0.62, "negative": False}]
+    assert widget.scene["points"] == [pytest.approx({"x": 0.71, "y": 0.62, "negative": False})]
 
 
 def test_no_network_runs_for_a_click(widget):
@@ -216,6 +216,7 @@ def test_the_widget_in_a_browser(widget, tmp_path, browser):
       window.stop = render({model, el: document.body});
     }"""
     page = browser.new_page()
+    page.add_style_tag(content=str(Click._css))
     page.evaluate(start, [str(Click._esm), {"scene": widget.scene, "still": widget.still}])
     canvas = page.locator(".plrc-canvas").nth(1)
     page.wait_for_function("document.querySelectorAll('.plrc-canvas[data-drawn]').length === 3")

@@ -106,9 +106,9 @@ def test_a_preset_then_a_file_then_single_fields(tmp_path):
         load(Example, {"slow": {}}, "slow", tmp_path / "none.yaml", {})
 
 
-def test_home_is_expanded(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert parsed("~/photos scenes#3").images == ("/home/someone/photos", "scenes#3")
+def test_home_is_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parsed("~/photos scenes#3").images == (str(tmp_path / "photos"), "scenes#3")
 
 
 @pytest.mark.parametrize("line", ["a --point 2,3", "a --lr fast", "a --sides", ""])
