@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import sys
 
-from plrc.cli import main
+from plrc import cli
+
+
+def main() -> int:
+    """The exit status of ``plrc train`` with this process's arguments."""
+    return cli.main(["train", *sys.argv[1:]])
+
 
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]]))
+    sys.exit(main())
