@@ -22,10 +22,11 @@
     };
   };
 
-  /** Calls draw when the element's size or the page's colours change. */
+  /** Calls draw when the element's width or the page's colours change; its height follows from what is drawn. */
   const watch = (element, draw) => {
     const soon = framed(draw);
-    new ResizeObserver(soon).observe(element);
+    let width = null;
+    new ResizeObserver(() => element.clientWidth !== width && ((width = element.clientWidth), soon())).observe(element);
     new MutationObserver(soon).observe(document.body, { attributes: true, attributeFilter: ["class"] });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", soon);
   };
@@ -83,7 +84,7 @@
   const KEPT = 64; // decoded images
 
   /** load(sources, then, failed): then(bitmaps) when all are decoded, at once if they are kept. Only the latest call
-   * counts. A missing source gives null. */
+   * counts. A missing source gives null. Returns a promise of the end. */
   const loader = () => {
     const kept = new Map();
     let latest = 0;
@@ -102,7 +103,8 @@
         then(found);
       };
       if (!missing.length) return give();
-      Promise.all(missing.map(decode)).then(() => turn === latest && give(), () => turn === latest && failed());
+      const of = missing.map(decode);
+      return Promise.all(of).then(() => turn === latest && give(), () => turn === latest && failed());
     };
   };
 

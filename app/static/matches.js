@@ -396,7 +396,7 @@
     const show = (next) => {
       const sources = next ? [next.left.src, next.right.src, next.source?.src] : [];
       for (const { tints } of next ? next.networks : []) if (tints) sources.push(tints.left, tints.right);
-      load(sources, (bitmaps) => change(next, sources, bitmaps));
+      return load(sources, (bitmaps) => change(next, sources, bitmaps));
     };
 
     watch(root, draw);

@@ -215,7 +215,7 @@
 
     const show = (next) => {
       if (!next) return load([], () => blank(EMPTY));
-      load([next.image.src], (bitmaps) => change(next, bitmaps), () => blank(BROKEN));
+      return load([next.image.src], (bitmaps) => change(next, bitmaps), () => blank(BROKEN));
     };
 
     make(bar, "span", "", { textContent: "A click asks: what is like …" });

@@ -400,8 +400,8 @@
 
     const failed = () => change({ note: "An image could not be read: choose others." }, []);
     const show = (next) => {
-      if (scene && next?.key && next.key === scene.key) return; // the view was left and is back: marks stay
-      load((next?.images || []).map(({ src }) => src), (decoded) => change(next, decoded), failed);
+      if (scene && next?.key && next.key === scene.key) return null; // the view was left and is back: marks stay
+      return load((next?.images || []).map(({ src }) => src), (decoded) => change(next, decoded), failed);
     };
 
     colourBy.onchange = () => {

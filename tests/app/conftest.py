@@ -114,13 +114,15 @@ class Bare:
         page.set_content(f"{head}<body style='margin: 0; {colours}'><div id='root'></div>")
         page.evaluate(f"window.told = []; window.view = plrc.{name}(root, (event) => told.push(event)); undefined")
 
-    def show(self, scene: Any) -> None:
-        self.page.evaluate("(scene) => { view.show(scene); }", scene)
+    def show(self, scene: Any, wait: bool = True) -> None:
+        """Until its images are decoded and it is drawn."""
+        self.page.evaluate(f"async (scene) => {{ {'await' * wait} view.show(scene); }}", scene)
         self.settle()
 
     def settle(self) -> None:
-        """Until images are decoded, and what is asked for the next frame is drawn."""
-        self.page.wait_for_timeout(80)
+        """Until what is asked for the next frame is drawn, and what follows from a size that changes with it."""
+        frame = "await new Promise(requestAnimationFrame); "
+        self.page.evaluate(f"async () => {{ {4 * frame} }}")
 
     def told(self) -> list[dict[str, Any]]:
         """The events since the last time."""

@@ -32,6 +32,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINTS = ("plrc:tiny", "random:tiny")
 BOTH = "checkpoints=plrc:tiny&checkpoints=random:tiny"
 PANELS = "#affinity-viewer .plrc-canvas"
+STATE = (
+    "[['points', 'negatives'].map((n) => document.querySelector(`#affinity-${n} textarea`).value).join('|'),"
+    f"document.querySelector('{PANELS}').dataset.drawn]"
+)
 POINTS = "document.querySelector('#affinity-points textarea').value"
 TAKES = 60_000  # ms, on a loaded machine
 
@@ -54,20 +58,19 @@ def points(page):
     return [[tuple(map(float, point.split(","))) for point in field] for field in fields]
 
 
+def state(page):
+    """What is asked, and how often that was drawn."""
+    return page.evaluate(STATE)
+
+
 def answered(page, before):
-    """Wait until the points are others."""
-    value = "['points', 'negatives'].map((n) => document.querySelector(`#affinity-${n} textarea`).value).join('|')"
-    page.wait_for_function(f"(before) => {value} !== before", arg=before, timeout=TAKES)
-    page.wait_for_timeout(150)
-
-
-def told(page):
-    return "|".join(page.locator(f"#affinity-{name} textarea").input_value() for name in ("points", "negatives"))
+    """Wait until the points are others, and drawn."""
+    page.wait_for_function(f"(before) => {STATE}.every((now, i) => now !== before[i])", arg=before, timeout=TAKES)
 
 
 def click(page, x, y, panel=0, **how):
     """At that share of a panel, as it lies on the page now, and wait until the page has answered."""
-    before = told(page)
+    before = state(page)
     box = page.locator(PANELS).nth(panel).bounding_box()
     spot = {"x": round(box["width"] * x), "y": round(box["height"] * y)}
     page.locator(PANELS).nth(panel).click(position=spot, **how)
@@ -124,14 +127,14 @@ def test_points_are_added_taken_back_and_cleared_and_the_keyboard_asks(visit):
     click(page, 0.1, 0.1, modifiers=["Shift"])
     assert list(map(len, points(page))) == [2, 1]
     for button, number in (("Undo", [2, 0]), ("Clear", [1, 0])):
-        before = told(page)
+        before = state(page)
         page.get_by_text(button, exact=True).click()
         answered(page, before)
         assert list(map(len, points(page))) == number
     assert points(page)[0] == [pytest.approx(first, abs=1e-4)], "none asks about the first one again"
     page.get_by_role("radio", name="this place").check()
     page.locator(PANELS).nth(1).focus()
-    before = told(page)
+    before = state(page)
     for key in ("ArrowRight", "ArrowDown", "ArrowDown", "Enter"):
         page.keyboard.press(key)
     answered(page, before)

@@ -267,8 +267,8 @@ window.createImageBitmap = async (image) => {
 def test_the_latest_scene_wins_whenever_its_image_comes(bare):
     viewer = bare("panels", scene(colour=(1, 1, 1)))
     viewer.page.evaluate(HOLD)
-    viewer.show(scene(panel(2, 2), colour=(20, 0, 0)))
-    viewer.show(scene(panel(2, 2), panel(2, 2), colour=(0, 30, 0)))
+    viewer.show(scene(panel(2, 2), colour=(20, 0, 0)), wait=False)
+    viewer.show(scene(panel(2, 2), panel(2, 2), colour=(0, 30, 0)), wait=False)
     viewer.page.wait_for_function("held.length === 2")
     assert viewer.pixels(SURFACE)[9, 9].tolist() == [1, 1, 1], "until an image is there the last one stays"
     viewer.page.evaluate("held[1]()")
@@ -277,7 +277,7 @@ def test_the_latest_scene_wins_whenever_its_image_comes(bare):
     viewer.settle()
     assert viewer.page.locator(SURFACE).count() == 3
     assert viewer.pixels(SURFACE)[9, 9].tolist() == [0, 30, 0]
-    viewer.show(scene(colour=(0, 0, 40)))
+    viewer.show(scene(colour=(0, 0, 40)), wait=False)
     viewer.page.wait_for_function("held.length === 3")
     viewer.show(None)
     viewer.page.evaluate("held[2]()")

@@ -165,6 +165,15 @@ def test_images_mark_their_samples_in_the_planes(bare):
     assert marked(viewer) == [1, 7, 10]
 
 
+def test_that_the_page_grows_is_no_reason_to_draw_the_strip_anew(bare):
+    """Else it is replaced under the pointer, a frame after it has come."""
+    viewer = bare("scatter", scene())
+    chosen = "(list) => { list.value = '1'; list.onchange(); window.strip = document.querySelector('.strip canvas'); }"
+    viewer.page.get_by_label("Mark all of").evaluate(chosen)
+    viewer.settle()
+    assert viewer.page.evaluate("strip.isConnected")
+
+
 def test_a_tap_marks_and_leaves_the_card_open(bare):
     viewer = bare("scatter", scene(), 390, has_touch=True)
     viewer.page.touchscreen.tap(*dot(viewer, 5))
