@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
+import os
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import yaml
+
+from plrc.registry import did_you_mean
 
 Presets = Mapping[str, Mapping[str, Any]]
 O = TypeVar("O", bound="Options")  # noqa: E741
@@ -148,12 +151,8 @@ class Options:
             ValueError: an unknown field (the nearest name is suggested), a value of the wrong type or out of range.
         """
         known = [field.name for field in dataclasses.fields(cls)]
-        for name in values:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                raise ValueError(
-                    f"{where} has an unknown field {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-                )
+        if strange := [name for name in values if name not in known]:
+            raise ValueError(f"{where} has an unknown field {strange[0]!r}{did_you_mean(strange[0], known)}")
         return cls(**values)
 
 
@@ -198,36 +197,26 @@ def add_arguments(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
     """A flag or an argument for every field. What is not given is absent from the namespace (see ``given``)."""
     kinds = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
-        type_, _ = kind_of(kinds[field.name])
-        about, text = field.metadata, help_of(field).replace("%", "%%")
-        how: dict[str, Any] = {"help": text, "default": argparse.SUPPRESS}
+        type_, about = kind_of(kinds[field.name])[0], field.metadata
+        how: dict[str, Any] = {"help": help_of(field).replace("%", "%%"), "default": argparse.SUPPRESS}
         if typing.get_origin(type_) is dict:
             for key in about["choices"]:
-                parser.add_argument(
-                    f"{flag(field.name.removesuffix('s'))}-{key}",
-                    dest=f"{field.name}.{key}",
-                    type=float,
-                    metavar="X",
-                    default=argparse.SUPPRESS,
-                    help=_help_of_name(field, key),
-                )
+                how |= {"type": float, "metavar": "X", "help": _help_of_name(field, key)}
+                parser.add_argument(f"{name_of(field).removesuffix('s')}-{key}", dest=f"{field.name}.{key}", **how)
             continue
         if type_ is bool:
-            parser.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, **how)
-            continue
-        member, count = _members(type_) if typing.get_origin(type_) is tuple else (type_, 1)
-        how["metavar"] = (about["each"] or field.name).strip("-").replace("-", "_").upper()
-        if isinstance(about["choices"], tuple) and about["choices"]:
-            how["metavar"] = "{" + ",".join(about["choices"]) + "}"
-        how["type"] = _reader(member)
-        if about["each"] and count != 1:
-            how["action"] = "append"
-        elif count != 1:
-            how["nargs"] = count or "+"
+            how["action"] = argparse.BooleanOptionalAction
+        else:
+            member, count = _members(type_)
+            named = (about["each"] or field.name).strip("-").replace("-", "_").upper()
+            listed = isinstance(about["choices"], tuple) and about["choices"]
+            how |= {"type": _reader(member), "metavar": "{" + ",".join(listed) + "}" if listed else named}
+            if count != 1:
+                how |= {"action": "append"} if about["each"] else {"nargs": count or "+"}
         if about["positional"]:
             parser.add_argument(field.name, **how)
         else:
-            parser.add_argument(about["each"] or flag(field.name), dest=field.name, **how)
+            parser.add_argument(name_of(field), dest=field.name, **how)
 
 
 def given(kind: type[Options], namespace: argparse.Namespace) -> dict[str, Any]:
@@ -235,35 +224,28 @@ def given(kind: type[Options], namespace: argparse.Namespace) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in vars(namespace).items():
         field, _, key = name.partition(".")
-        if field in {f.name for f in dataclasses.fields(kind)}:
-            if key:
-                values.setdefault(field, {})[key] = value
-            else:
-                values[field] = value
+        if field in kind.__dataclass_fields__:
+            values[field] = {**values.get(field, {}), key: value} if key else value
     return values
 
 
 def help_of(field: dataclasses.Field[Any]) -> str:
     """A field's help with its unit, range, default and source."""
     about, default = field.metadata, _default(field)
-    low, high, above = about["low"], about["high"], about["above"]
-    limited = not (low is None and high is None and above is None)
-    limits = f"{low:g} to {high:g}" if None not in (low, high) else _range(low, high, above) if limited else ""
     shown = "" if isinstance(default, dict) or default in (None, "", ()) else f"default {_shown(default)}"
     listed = not isinstance(about["choices"], tuple) and not isinstance(default, dict)  # a tuple's stand in the usage
     choices = ", ".join(about["choices"]) if listed else ""
+    limits = re.sub("between (.*) and", r"\1 to", _range(about))
     details = "; ".join(part for part in (about["unit"], choices, limits, shown, about["source"]) if part)
     return about["help"] + (f" [{details}]" if details else "")
 
 
 def _help_of_name(field: dataclasses.Field[Any], key: str) -> str:
     """Help of one name of a table; a registry's entry adds its own help, and the source of its default."""
-    choices = field.metadata["choices"]
-    entry: Any = choices[key] if isinstance(choices, Mapping) else None
-    about = f" ({entry.help})" if hasattr(entry, "help") else ""
-    source = getattr(entry, "traits", {}).get("source", "")
-    details = f"default {_default(field).get(key, 0):g}" + (f"; {source}" if source else "")
-    return f"{help_of(field).replace('{}', key)}{about} [{details}]".replace("%", "%%")
+    entry = field.metadata["choices"][key]
+    source = f"; {entry.traits['source']}" if "source" in entry.traits else ""
+    details = f"{help_of(field).replace('{}', key)} ({entry.help}) [default {_default(field).get(key, 0):g}{source}]"
+    return details.replace("%", "%%")
 
 
 def _reader(member: Any) -> Any:
@@ -283,30 +265,23 @@ def _converted(field: dataclasses.Field[Any], value: Any, kind: Any) -> Any:
     kind, optional = kind_of(kind)
     if value is None and optional:
         return None
+    several = typing.get_origin(kind) is tuple
     try:
         if typing.get_origin(kind) is dict:
             return _default(field) | {str(key): float(number) for key, number in value.items()}
-        if field.metadata["path"]:
-            value = _at_home(value)
-        if typing.get_origin(kind) is not tuple:
-            return _single(value, kind)
         member, count = _members(kind)
-        members = tuple(_single(v, member) for v in ([value] if isinstance(value, str) else value))
+        members = value if several and not isinstance(value, str) else (value,)
+        if field.metadata["path"]:
+            members = [os.path.expanduser(m) if isinstance(m, str | Path) else m for m in members]
+        members = tuple(_single(m, member) for m in members)
         if count in (None, len(members)):
-            return members
+            return members if several else members[0]
     except (AttributeError, KeyError, TypeError, ValueError):
         pass
     expected = _EXPECTED.get(kind, "a table of numbers")
-    if typing.get_origin(kind) is tuple:
-        member, count = _members(kind)
+    if several:
         expected = f"{count} numbers" if count else f"a list, each {_EXPECTED[member]}"
     raise ValueError(f"{name_of(field)} should be {expected}, not {_shown(value)!r}")
-
-
-def _at_home(value: Any) -> Any:
-    if isinstance(value, tuple | list):
-        return [_at_home(member) for member in value]
-    return str(Path(value).expanduser()) if str(value).startswith("~") else value
 
 
 def _single(value: Any, kind: Any) -> Any:
@@ -328,22 +303,22 @@ def _single(value: Any, kind: Any) -> Any:
 
 
 def _check(field: dataclasses.Field[Any], value: Any) -> None:
-    about = field.metadata
+    about, choices = field.metadata, field.metadata["choices"]
     several = isinstance(value, tuple) and not isinstance(value, Point | Size)
-    members = value.values() if isinstance(value, dict) else value if several else (value,)
-    for member in members:
-        if isinstance(member, str) and about["choices"] and member not in about["choices"]:
-            raise ValueError(f"{name_of(field)} must be one of {', '.join(about['choices'])}, not {member!r}")
+    for member in value.values() if isinstance(value, dict) else value if several else (value,):
+        if isinstance(member, str) and choices and member not in choices:
+            raise ValueError(f"{name_of(field)} must be one of {', '.join(choices)}, not {member!r}")
         if isinstance(member, int | float) and not isinstance(member, bool):
             low, high, above = about["low"], about["high"], about["above"]
-            wrong = (low is not None and not member >= low) or (high is not None and not member <= high)
-            if wrong or (above is not None and not member > above):
-                raise ValueError(f"{name_of(field)} must be {_range(low, high, above)}, not {member:g}")
-    if isinstance(value, dict) and (strange := [key for key in value if key not in about["choices"]]):
-        raise ValueError(f"{field.name} has an unknown name {strange[0]!r}: choose from {', '.join(about['choices'])}")
+            fits = (low is None or member >= low) and (high is None or member <= high)
+            if not (fits and (above is None or member > above)):
+                raise ValueError(f"{name_of(field)} must be {_range(about)}, not {member:g}")
+    if isinstance(value, dict) and (strange := [key for key in value if key not in choices]):
+        raise ValueError(f"{field.name} has an unknown name {strange[0]!r}: choose from {', '.join(choices)}")
 
 
-def _range(low: float | None, high: float | None, above: float | None) -> str:
+def _range(about: Mapping[str, Any]) -> str:
+    low, high, above = about["low"], about["high"], about["above"]
     if low is not None and high is not None:
         return f"between {low:g} and {high:g}"
     limits = {"above": above, "at least": low, "at most": high}
@@ -362,9 +337,9 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def _members(kind: Any) -> tuple[Any, int | None]:
-    """Type of a tuple's members, and how many there must be; None for any number."""
-    members = typing.get_args(kind)
-    return (members[0], None) if members[-1] is Ellipsis else (members[0], len(members))
+    """Type of a tuple's members, and how many there must be; None for any number. Any other kind is its own member."""
+    members = typing.get_args(kind) if typing.get_origin(kind) is tuple else (kind,)
+    return members[0], None if members[-1] is Ellipsis else len(members)
 
 
 def _plain(value: Any) -> Any:

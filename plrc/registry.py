@@ -8,7 +8,7 @@ one's own, may add the object itself.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -36,6 +36,12 @@ class Entry:
         return getattr(import_module(module), name)
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name; nothing where no known one is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
 class Registry(dict[str, Entry]):
     """Name → entry, in the order in which they are listed everywhere."""
 
@@ -54,11 +60,7 @@ class Registry(dict[str, Entry]):
         return "; ".join(entry.help for entry in self.values())
 
     def __missing__(self, name: str) -> Entry:
-        near = difflib.get_close_matches(name, self, n=1)
-        raise ValueError(
-            f"unknown {self.kind} {name!r}: choose one of {', '.join(self)}"
-            + (f"; did you mean {near[0]!r}?" if near else "")
-        )
+        raise ValueError(f"unknown {self.kind} {name!r}: choose one of {', '.join(self)}{did_you_mean(name, self)}")
 
 
 LOSSES = Registry("loss")
@@ -129,10 +131,6 @@ SCORES.add("views", "plrc.analysis.scores.matching:views", "two views of an imag
 
 
 class _Backbones(Registry):
-    def helps(self) -> str:
-        """What is registered, for help texts and errors."""
-        return "; ".join(entry.help for entry in self.values())
-
     def __missing__(self, name: str) -> Entry:
         prefix = f"{name.partition(':')[0]}:"
         if prefix in self:
