@@ -20,28 +20,46 @@ from typing import Any
 
 from plrc import config
 from plrc.detection import config as detection
-from plrc.options import Options, Parser, add_arguments, given
+from plrc.options import Parser, add_arguments, read_arguments
 from plrc.queries import CHECKPOINT, VIEWS, Query
+from plrc.registry import Registry
 
 Handler = Callable[[argparse.Namespace], int | None]
 FORMATS = ("png", "pdf", "svg")
 _EVERY = 15.0  # seconds between two lines of progress where there is no terminal
-_DETECTION: dict[str, tuple[type[Options], tuple[str, str], str]] = {
-    "detect eval": (
-        detection.DetectEval,
-        ("plrc.detection.evaluate", "detect_eval"),
-        "measure a detector, or a file of results alone",
-    ),
-    "detect convert": (
-        detection.DetectConvert,
-        ("plrc.detection.files", "detect_convert"),
-        "write a detector or a backbone for Detectron2, or a detector back",
-    ),
-}
-_SMALLER = {
-    "train": "--batch-size",
-    "detect": "--batch-size, or smaller images with --short-sides or --short-side",
-}
+_RANKS = "; with several processes: torchrun --nproc_per_node=8 -m plrc"
+JOBS = Registry("command")
+"""Command → the function that does what its options say; it gives an exit status or lines to print. Traits:
+``kind``, their class; ``presets``, and ``preset``, the one that is taken where none is named."""
+JOBS.add(
+    "train",
+    "plrc.train:pretrain",
+    f"pre-train on unlabelled images{_RANKS} train …",
+    kind=config.Config,
+    presets=config.PRESETS,
+    preset="imagenet",
+)
+JOBS.add(
+    "detect train",
+    "plrc.detection.train:finetune",
+    f"fine-tune a detector, and evaluate it{_RANKS} detect train …",
+    kind=detection.FinetuneConfig,
+    presets=detection.PRESETS,
+    preset="voc-c4-24k",
+)
+JOBS.add(
+    "detect eval",
+    "plrc.detection.evaluate:detect_eval",
+    "measure a detector, or a file of results alone",
+    kind=detection.DetectEval
+)
+JOBS.add(
+    "detect convert",
+    "plrc.detection.files:detect_convert",
+    "write a detector or a backbone for Detectron2, or a detector back",
+    kind=detection.DetectConvert,
+)
+_SMALLER = {"train": "--batch-size", "detect": "--batch-size, or smaller images with --short-sides or --short-side"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,18 +122,12 @@ def build_parser() -> argparse.ArgumentParser:
     for parser in (info, export):
         parser.add_argument("--branch", help=Query.__dataclass_fields__["branch"].metadata["help"])
 
-    run = "; with several processes: torchrun --nproc_per_node=8 -m plrc"
-    train = command("train", _train, f"pre-train on unlabelled images{run} train …")
-    config.add_run_arguments(train, config.Config, config.PRESETS, "imagenet")
     about = "train, measure and convert object detectors"
     detect = commands.add_parser("detect", help=about, description=f"{about.capitalize()}.")
     detecting = detect.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    train = command(
-        "detect train", _train_detector, f"fine-tune a detector, and evaluate it{run} detect train …", detecting
-    )
-    config.add_run_arguments(train, detection.FinetuneConfig, detection.PRESETS, "voc-c4-24k")
-    for name, (kind, _, help) in _DETECTION.items():
-        add_arguments(command(name, _detect, help, detecting), kind)
+    for name, job in JOBS.items():
+        parser = command(name, _job, job.help, detecting if name.startswith("detect ") else commands)
+        add_arguments(parser, **job.traits)
     command("app", _app, "the workbench in a browser")
     return top
 
@@ -146,7 +158,7 @@ def _formats(text: str) -> list[str]:
 
 def _view(o: argparse.Namespace) -> None:
     view = VIEWS[o.command]
-    query = view.traits["query"](**given(view.traits["query"], o))
+    query = read_arguments(o, view.traits["query"])
     from plrc.views import draw
 
     with _place(o) as save, _steps(view.traits.get("ends_early", False)) as (progress, stopped):
@@ -200,25 +212,14 @@ def _export(o: argparse.Namespace) -> None:
     print("\n".join(export(load(o.checkpoint, o.branch), o.to, o.out)))
 
 
-def _train(o: argparse.Namespace) -> int:
-    run = config.read_run_arguments(o, config.Config, config.PRESETS)
-    from plrc.train import pretrain
-
-    return pretrain(run)
-
-
-def _train_detector(o: argparse.Namespace) -> int:
-    run = config.read_run_arguments(o, detection.FinetuneConfig, detection.PRESETS)
-    from plrc.detection.train import finetune
-
-    return finetune(run)
-
-
-def _detect(o: argparse.Namespace) -> None:
-    kind, (module, name), _ = _DETECTION[o.command]
-    query = kind(**given(kind, o))
-    if lines := getattr(import_module(module), name)(query):
-        print("\n".join(lines))
+def _job(o: argparse.Namespace) -> int:
+    job = JOBS[o.command]
+    options = read_arguments(o, job.traits["kind"], job.traits.get("presets"))
+    done = job.load()(options)
+    if isinstance(done, int):
+        return done
+    print("\n".join(done))
+    return 0
 
 
 def _app(o: argparse.Namespace) -> int:

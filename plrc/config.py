@@ -6,17 +6,15 @@ text of the paper was not at hand (docs/method.md).
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from plrc.options import Options, Presets, add_arguments, flag, given, load, option
+from plrc.options import Options, flag, load, option
 from plrc.registry import BACKBONES, LOSSES, region_specs
 
-R = TypeVar("R", bound="RunOptions")
 PAPER, RELEASED, OURS = "paper figure", "released code", "ours"
 
 
@@ -67,24 +65,6 @@ class RunOptions(Options):
             elif not field.metadata["resumable"]:
                 shown[name] = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
         return shown
-
-
-def add_run_arguments(parser: argparse.ArgumentParser, kind: type[RunOptions], presets: Presets, preset: str) -> None:
-    """A flag for every field, ``--preset`` and ``--config``."""
-    parser.add_argument("--preset", choices=presets, default=preset, help=f"where the defaults come from [{preset}]")
-    parser.add_argument(
-        "--config", type=Path, default=None, metavar="FILE", help="a YAML file of fields, such as a run's config.yaml"
-    )
-    add_arguments(parser, kind)
-
-
-def read_run_arguments(namespace: argparse.Namespace, kind: type[R], presets: Presets) -> R:
-    """The opposite of ``add_run_arguments``: the preset, the file over it, and the flags over both.
-
-    Raises:
-        ValueError: an unknown field (the nearest name is suggested), a value of the wrong type or out of range.
-    """
-    return load(kind, presets, namespace.preset, namespace.config, given(kind, namespace))
 
 
 @dataclass(frozen=True, kw_only=True)

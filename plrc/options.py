@@ -193,8 +193,16 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def add_arguments(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
-    """A flag or an argument for every field. What is not given is absent from the namespace (see ``given``)."""
+def add_arguments(
+    parser: argparse.ArgumentParser, kind: type[Options], presets: Presets | None = None, preset: str = ""
+) -> None:
+    """A flag or an argument for every field; where there are presets, ``--preset`` and ``--config``, too."""
+    if presets:
+        parser.add_argument(
+            "--preset", choices=presets, default=preset, help=f"where the defaults come from [{preset}]"
+        )
+        from_file = "a YAML file of fields, such as a run's config.yaml"
+        parser.add_argument("--config", type=Path, metavar="FILE", help=from_file)
     kinds = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         type_, about = kind_of(kinds[field.name])[0], field.metadata
@@ -219,14 +227,18 @@ def add_arguments(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
             parser.add_argument(name_of(field), dest=field.name, **how)
 
 
-def given(kind: type[Options], namespace: argparse.Namespace) -> dict[str, Any]:
-    """What the command line said of the fields of ``kind``."""
-    values: dict[str, Any] = {}
+def read_arguments(namespace: argparse.Namespace, kind: type[O], presets: Presets | None = None) -> O:
+    """The opposite of ``add_arguments``: the preset, the file over it, and what was given over both.
+
+    Raises:
+        ValueError: as ``load``.
+    """
+    given: dict[str, Any] = {}
     for name, value in vars(namespace).items():
         field, _, key = name.partition(".")
         if field in kind.__dataclass_fields__:
-            values[field] = {**values.get(field, {}), key: value} if key else value
-    return values
+            given[field] = {**given.get(field, {}), key: value} if key else value
+    return load(kind, presets, namespace.preset, namespace.config, given) if presets else kind(**given)
 
 
 def help_of(field: dataclasses.Field[Any]) -> str:

@@ -11,15 +11,15 @@ import pytest
 import yaml
 
 from plrc.cli import build_parser, main
-from plrc.config import PRESETS, Config, load_config, read_run_arguments
-from plrc.options import flag
+from plrc.config import PRESETS, Config, load_config
+from plrc.options import flag, read_arguments
 
 ROOT = Path(__file__).parent.parent
 WEIGHTS = {"image": 0.7, "point": 0.3, "affinity": 0.3}
 
 
 def parse_arguments(arguments: list[str]) -> Config:
-    return read_run_arguments(build_parser().parse_args(["train", *arguments]), Config, PRESETS)
+    return read_arguments(build_parser().parse_args(["train", *arguments]), Config, PRESETS)
 
 
 def test_the_imagenet_preset_is_the_recipe():

@@ -15,6 +15,7 @@ from app import __main__ as app
 from plrc import cli, config
 from plrc.checkpoint import save_checkpoint
 from plrc.model import PLRC
+from plrc.options import read_arguments
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))]
@@ -58,7 +59,7 @@ def test_training_takes_the_commands_of_the_docs(words, tmp_path, monkeypatch):
     saved.write_text("arch: resnet50\n")
     flags = words[words.index("train_ddp.py") + 1 :]
     options = cli.build_parser().parse_args(["train", *(flag for flag in flags if flag != "…")])
-    assert config.read_run_arguments(options, config.Config, config.PRESETS).out
+    assert read_arguments(options, config.Config, config.PRESETS).out
 
 
 @pytest.mark.parametrize("words", [w for _, w in ALL if w[0] == "python" and "train_ddp.py" not in w], ids=" ".join)

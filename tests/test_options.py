@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from plrc.options import Options, Parser, Point, Size, add_arguments, given, load, option
+from plrc.options import Options, Parser, Point, Size, add_arguments, load, option, read_arguments
 from plrc.registry import Registry
 
 LOSSES = Registry("loss")
@@ -37,7 +37,7 @@ class Example(Options):
 def parsed(line: str) -> Example:
     parser = Parser("example")
     add_arguments(parser, Example)
-    return Example(**given(Example, parser.parse_args(line.split())))
+    return read_arguments(parser.parse_args(line.split()), Example)
 
 
 def test_the_command_line_gives_every_kind_of_field():
