@@ -11,6 +11,8 @@ import pytest
 
 # Before torch looks: ranks are processes on the CPU here, more of them than a machine may have GPUs.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores already
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # On busy cores OpenMP threads that spin while they wait make t-SNE several times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
