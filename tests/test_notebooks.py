@@ -31,6 +31,14 @@ from plrc.views import draw
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LONGEST_CELL, LARGEST = 12, 2_000_000  # lines, bytes
+# The trainings in them are cut short here. (What is committed was given by the whole ones.)
+SHORTER = {
+    "--data scenes:200 --epochs 12": "--data scenes:64 --epochs 12",
+    "scenes:40@9": "scenes:8@9",
+    'write("scenes:100"': 'write("scenes:32"',
+    '"iterations": 80, "milestones": (64,), "warmup": 10, "precise_bn": 10': '"iterations": 12, "precise_bn": 2',
+    'dataset="scenes:20"': 'dataset="scenes:5"',
+}
 SOMEBODYS = re.compile(r"/(root|home|Users|tmp|work|opt|usr|var)/|[A-Z]:\\|0x[0-9a-f]{6,}")
 
 each = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
@@ -91,6 +99,11 @@ def test_reads_well(file):
                 assert (file.parent / link).is_file(), link
 
 
+def test_what_is_cut_short_is_in_them():
+    sources = "\n".join(cell.source for file in NOTEBOOKS for cell in code(nbformat.read(file, as_version=4)))
+    assert all(given in sources for given in SHORTER)
+
+
 def test_the_first_cell_is_the_same_in_all():
     first = {code(nbformat.read(file, as_version=4))[0].source for file in NOTEBOOKS}
     assert len(first) == 1
@@ -121,8 +134,12 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @each
 def test_runs_from_a_fresh_clone(file, clone):
     stored = nbformat.read(file, as_version=4)
+    shorter = deepcopy(stored)
+    for cell in code(shorter):
+        for given, less in SHORTER.items():
+            cell.source = cell.source.replace(given, less)
+    nbformat.write(shorter, clone / "notebooks" / file.name)
     fresh = execute(clone / "notebooks" / file.name)  # raises if a cell fails
-    assert [cell.source for cell in fresh.cells] == [cell.source for cell in stored.cells]
     assert len(pictures(fresh)) == len(pictures(stored))
     assert str(clone) not in texts(fresh)
 

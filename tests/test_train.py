@@ -42,7 +42,7 @@ SMALL = {
     "picture_every": 0,
 }
 STEPS = 6
-LONG = 16  # epochs of the runs that are hit from outside
+LONG = 8  # epochs of the runs that are hit from outside
 
 
 def small_config(out: Path, **changes: object) -> Config:
@@ -103,6 +103,12 @@ def state(out: Path) -> dict:
     return torch.load(out / "checkpoints" / "last.pt", weights_only=True)
 
 
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that ends without its report, which takes longer than all these steps."""
+    monkeypatch.setattr(report, "before_and_after", lambda *_: [])
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one process from end to end."""
@@ -142,7 +148,7 @@ def test_a_backbone_of_timm_is_trained_by_the_command(tmp_path):
     assert any("stages.3.blocks" in name for name in state(tmp_path)["model"])
 
 
-def test_training_lowers_the_losses(tmp_path):
+def test_training_lowers_the_losses(tmp_path, silent):
     """On views that differ little, so that a hundred small steps show something."""
     easy = {"crop_scale": (0.6, 1.0), "jitter_p": 0.0, "grey_p": 0.0, "blur_p": 0.0, "weights": {"affinity": 0.0}}
     config = small_config(tmp_path, epochs=40, save_every=1000, **easy)
@@ -153,7 +159,9 @@ def test_training_lowers_the_losses(tmp_path):
 
 
 @pytest.mark.parametrize("stop_after", [2, 3])  # in the middle of an epoch, and at its end
-def test_sigterm_saves_and_the_resumed_run_is_the_same_bit_for_bit(stop_after, uninterrupted, tmp_path, monkeypatch):
+def test_sigterm_saves_and_the_resumed_run_is_the_same_bit_for_bit(
+    stop_after, uninterrupted, tmp_path, monkeypatch, silent
+):
     step_of = train.train_step
 
     def stopped_in_the_middle(*arguments):
@@ -181,7 +189,7 @@ def test_sigterm_saves_and_the_resumed_run_is_the_same_bit_for_bit(stop_after, u
             assert torch.equal(ours["optimizer"]["state"][index][name], buffer), name
 
 
-def test_accumulated_parts_see_the_same_images_and_do_one_step(uninterrupted, tmp_path):
+def test_accumulated_parts_see_the_same_images_and_do_one_step(uninterrupted, tmp_path, silent):
     """BatchNorm sees smaller batches and other points are drawn, so losses agree roughly; queue and steps exactly."""
     assert train.pretrain(small_config(tmp_path, accumulate=2)) == train.EXIT_DONE
     ours, theirs = state(tmp_path), state(uninterrupted)
@@ -311,15 +319,14 @@ def test_too_many_undecodable_files_stop_the_run(tmp_path):
 
 
 @pytest.mark.parametrize(("queue", "told"), [(48, True), (23, False)])
-def test_a_queue_that_holds_every_image_is_told(tmp_path, capsys, queue, told):
+def test_a_queue_that_holds_every_image_is_told(tmp_path, capsys, queue, told, silent):
     assert train.pretrain(small_config(tmp_path, epochs=1, queue_size=queue)) == 0
     captured = capsys.readouterr()
     note = "a queue of 48 keys holds each of the 24 images 2 times"
     assert (note in captured.out + captured.err) == told
 
 
-def test_one_undecodable_file_in_a_hundred_is_named_once_and_replaced(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(report, "before_and_after", lambda *_: [])
+def test_one_undecodable_file_in_a_hundred_is_named_once_and_replaced(tmp_path, capsys, silent):
     data = tmp_path / "data"
     data.mkdir()
     for i in range(104):
