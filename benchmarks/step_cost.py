@@ -46,7 +46,7 @@ def main() -> None:
         }
     )
     here = World(0, 1, device)
-    model = PLRC.from_config(config).to(device).to(memory_format=torch.channels_last).train()
+    model = PLRC(config).to(device).to(memory_format=torch.channels_last).train()
     optimizer = train.make_optimizer(model, config)
     batch = noise(arguments.batch_size, arguments.image_size).to(device)
     views = batch.coloured()

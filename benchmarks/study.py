@@ -167,7 +167,7 @@ def table(arguments: argparse.Namespace) -> None:
 
 def load_query_encoder(out: Path, variant: str, config: Config, seed: int) -> Encoder:
     torch.manual_seed(seed)
-    model = PLRC.from_config(config)
+    model = PLRC(config)
     if variant != "random":
         weights = load_checkpoint(out / "checkpoints" / "last.pt")["model"]
         prefix = "query_encoder."

@@ -51,7 +51,7 @@ JOBS.add(
     "detect eval",
     "plrc.detection.evaluate:detect_eval",
     "measure a detector, or a file of results alone",
-    kind=detection.DetectEval
+    kind=detection.DetectEval,
 )
 JOBS.add(
     "detect convert",

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from plrc.config import Config
 from plrc.distributed import all_gather, rank, world_size
 from plrc.geometry import sample
 
@@ -154,8 +155,8 @@ class Direction:
         places: ``(B, R, P, 2)``, where the view's points lie in it. key_places: the same for the other view's points.
         valid: ``(B, R)`` bool, regions that both views show; points of other regions are placeholders.
         queue: ``(K, D)``, normalised image keys of earlier batches.
-        negatives: M, points of other images, over all ranks. generator: draws them; it lives on the CPU.
-        temperature: τ of the contrasts. student_temperature, teacher_temperature: τ_s and τ_t of this moment.
+        generator: draws the points of other images; it lives on the CPU.
+        config: of the run. teacher_temperature: τ_t of this moment.
     """
 
     query_map: Tensor
@@ -165,10 +166,8 @@ class Direction:
     key_places: Tensor
     valid: Tensor
     queue: Tensor
-    negatives: int
     generator: torch.Generator
-    temperature: float
-    student_temperature: float
+    config: Config
     teacher_temperature: float
 
     @cached_property
@@ -214,7 +213,7 @@ class Direction:
             owner = torch.where(self.valid, image[:, None], -1)[:, :, None].expand(b, r, p).flatten()
             # Without replacement and without waiting for the device: valid points have the larger random keys.
             lottery = torch.rand(len(owner), generator=self.generator, device=self.generator.device).to(owner.device)
-            share = self.negatives // world_size()
+            share = self.config.negatives // world_size()
             chosen = (lottery + (owner >= 0)).topk(min(share, len(owner))).indices
             missing = share - len(chosen)  # every rank sends equally much, also one whose images have few regions
             features = F.pad(self.key_points.flatten(0, 2)[chosen], (0, 0, 0, missing))
@@ -223,24 +222,20 @@ class Direction:
 
 def image(step: Direction) -> Tensor:
     """Image contrast: the image against its own key and the queue."""
-    return image_contrast(step.query, step.key, step.queue, step.temperature)
+    return image_contrast(step.query, step.key, step.queue, step.config.temperature)
 
 
 def point(step: Direction) -> Tensor:
     """Point-level region contrast, with M points of other images among the negatives."""
-    return point_contrast(step.points, step.key_points, step.valid, *step.others, step.first_image, step.temperature)
+    others, image = step.others
+    temperature = step.config.temperature
+    return point_contrast(step.points, step.key_points, step.valid, others, image, step.first_image, temperature)
 
 
 def affinity(step: Direction) -> Tensor:
     """Point affinity distillation."""
-    return affinity_distillation(
-        step.points,
-        step.teacher_points,
-        step.key_points,
-        step.valid,
-        step.student_temperature,
-        step.teacher_temperature,
-    )
+    student, teacher = step.config.student_temperature, step.teacher_temperature
+    return affinity_distillation(step.points, step.teacher_points, step.key_points, step.valid, student, teacher)
 
 
 def _pooled(z: Tensor) -> Tensor:

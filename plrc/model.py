@@ -24,49 +24,23 @@ class PLRC(nn.Module):
     One training step is ``update_keys()``, one ``forward`` and backward for each part of the batch, the optimiser's
     step, ``enqueue()``. Keys and queue thus stay fixed within a step, however many parts it has.
 
+    Its weights come from the global generator.
+
     Args:
-        arch: one of ``plrc.registry.BACKBONES``. dim: channels of a point (128).
-        queue_size: K, keys of earlier batches that serve as negatives (65 536).
-        key_momentum: m of ``key ← m · key + (1 − m) · query`` (0.999).
-        temperature: τ of the two contrasts (0.2). student_temperature: τ_s of the distillation (0.1).
-        points_per_region: P (16). negatives: M, points of other images, drawn evenly over the ranks (4096).
-        bn_groups: parts of a rank's batch that BatchNorm sees apart, as if each were a rank of its own.
-        symmetric: let the views swap roles too, and average.
+        config: of the run; BatchNorm sees ``config.bn_groups_of_a_part`` parts of this rank's batch apart.
     """
 
-    def __init__(
-        self,
-        arch: str,
-        *,
-        dim: int = 128,
-        queue_size: int = 65536,
-        key_momentum: float = 0.999,
-        temperature: float = 0.2,
-        student_temperature: float = 0.1,
-        points_per_region: int = 16,
-        negatives: int = 4096,
-        bn_groups: int = 1,
-        symmetric: bool = False,
-    ) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        self.temperature, self.student_temperature = temperature, student_temperature
-        self.points_per_region, self.negatives = points_per_region, negatives
-        self.bn_groups, self.symmetric = bn_groups, symmetric
-        self.query_encoder = Encoder(arch, dim)
+        self.config, self.bn_groups = config, config.bn_groups_of_a_part(world_size())
+        self.query_encoder = Encoder(config.arch, config.dim)
         self.key_encoder = copy.deepcopy(self.query_encoder).requires_grad_(False)
-        self.register_buffer("queue", F.normalize(torch.randn(queue_size, dim), dim=1))
+        self.register_buffer("queue", F.normalize(torch.randn(config.queue_size, config.dim), dim=1))
         self.register_buffer("queue_position", torch.zeros((), dtype=torch.long))
         self.queue: Tensor
         self.queue_position: Tensor
-        self._average = get_ema_multi_avg_fn(key_momentum)
+        self._average = get_ema_multi_avg_fn(config.key_momentum)
         self._new_keys: list[Tensor] = []
-
-    @classmethod
-    def from_config(cls, config: Config) -> PLRC:
-        """The model of a configuration for this rank, with weights from the global generator."""
-        names = ("dim", "queue_size", "key_momentum", "temperature", "student_temperature", "points_per_region")
-        settings = {name: getattr(config, name) for name in (*names, "negatives", "symmetric")}
-        return cls(config.arch, bn_groups=config.bn_groups_of_a_part(world_size()), **settings)
 
     def forward(
         self,
@@ -91,12 +65,14 @@ class PLRC(nn.Module):
                 computed.
         """
         wanted = [name for name, loss in LOSSES.items() if (loss.traits["weight"] if terms is None else name in terms)]
-        own_keys = self.symmetric or any(LOSSES[name].traits.get("own_keys") for name in wanted)
+        own_keys = self.config.symmetric or any(LOSSES[name].traits.get("own_keys") for name in wanted)
         z1 = self._in_groups(self.query_encoder, views[0])
         keys = self._encode_keys(views if own_keys else views[1:], shuffle_generator)
         k1, k2 = keys[0] if own_keys else None, keys[-1]
 
-        points, seen = sample_points(regions.flatten(0, 1), region_count, self.points_per_region, point_generator)
+        points, seen = sample_points(
+            regions.flatten(0, 1), region_count, self.config.points_per_region, point_generator
+        )
         points1, points2 = points.unflatten(0, (2, -1))
         seen1, seen2 = seen.unflatten(0, (2, -1))
 
@@ -109,17 +85,15 @@ class PLRC(nn.Module):
                 key_places=key_at,
                 valid=seen1 & seen2,
                 queue=self.queue,
-                negatives=self.negatives,
                 generator=point_generator,
-                temperature=self.temperature,
-                student_temperature=self.student_temperature,
+                config=self.config,
                 teacher_temperature=teacher_temperature,
             )
 
         there = direction(z1, k2, k1, points1, points2)
         self._new_keys.append(there.key)
         losses = {name: LOSSES[name].load()(there) for name in wanted}
-        if k1 is not None and self.symmetric:
+        if k1 is not None and self.config.symmetric:
             z2 = self._in_groups(self.query_encoder, views[1])
             back = direction(z2, k1, k2, points2, points1)
             losses = {name: (loss + LOSSES[name].load()(back)) / 2 for name, loss in losses.items()}

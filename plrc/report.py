@@ -41,7 +41,7 @@ def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: C
     """
     torch.manual_seed(config.seed)
     heading = _OF.replace("training ", "training\N{NO-BREAK SPACE}")  # folded before that, over a narrow image too
-    before = descriptors.network(f"before {heading}", PLRC.from_config(config).query_encoder)
+    before = descriptors.network(f"before {heading}", PLRC(config).query_encoder)
     after = descriptors.network(f"after {heading}", model.query_encoder)
     stride = model.query_encoder.backbone.stride
     side = _scoring_side(config, stride)

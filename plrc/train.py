@@ -37,7 +37,7 @@ def pretrain(config: Config) -> int:
         source = run.open_source_once(config.data)
         regions = open_regions(config.regions, os.path.abspath(config.data))
         dataset = TwoViews(source, regions, config)
-        model = PLRC.from_config(config).to(here.device).to(memory_format=torch.channels_last)
+        model = PLRC(config).to(here.device).to(memory_format=torch.channels_last)
         optimizer = make_optimizer(model, config)
         images = run.fingerprint(source)
         first_step = run.restore(run.resume(config, here, images, config.data), model, optimizer)

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import plrc.model
 from plrc import distributed
+from plrc.config import load_config
 from plrc.distributed import BatchShuffle
 from plrc.model import PLRC
 
@@ -37,14 +38,9 @@ def table_of_points(regions: Tensor, count: int, per_region: int, generator: tor
 def losses_and_gradients(mode: str, rank: int, ranks: int) -> dict[str, Tensor]:
     """One forward and backward on this rank's share; losses averaged over ranks."""
     torch.manual_seed(0)
-    model = PLRC(
-        "tiny",
-        queue_size=32,
-        points_per_region=POINTS,
-        negatives=BATCH * REGIONS * POINTS,  # all there are, so that no draw matters
-        bn_groups=RANKS // ranks if mode == GROUPS else 1,
-        symmetric=True,
-    )
+    settings = {"queue_size": 32, "points_per_region": POINTS, "symmetric": True, "bn_groups": RANKS}
+    settings["negatives"] = BATCH * REGIONS * POINTS  # all there are, so that no draw matters
+    model = PLRC(load_config("demo", given=settings | ({"bn_groups": 1} if mode == FROZEN else {})))
     for name, parameter in model.named_parameters():
         if name.endswith("bn2.weight"):
             torch.nn.init.ones_(parameter)  # zero at the start, and BatchNorm's statistics would matter less

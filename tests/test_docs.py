@@ -92,7 +92,7 @@ def workplace(tmp_path, monkeypatch):
     demo = config.load_config("demo")
     torch.manual_seed(0)
     content = {"step": 1, "epoch": 1.0, "ranks": 1, "images": "", "config": demo.to_dict(), "optimizer": {}}
-    content["model"] = PLRC.from_config(demo).state_dict()
+    content["model"] = PLRC(demo).state_dict()
     save_checkpoint(tmp_path / "runs/demo/checkpoints/last.pt", content)
     return tmp_path
 

@@ -354,7 +354,7 @@ def test_a_step_follows_the_weighted_sum_of_the_three_gradients(tmp_path):
     here = World(0, 1, torch.device("cpu"))
 
     torch.manual_seed(0)
-    model = PLRC.from_config(config)
+    model = PLRC(config)
     weight = model.query_encoder.projector[0].weight
     start = weight.detach().clone()
     gradients: dict[str, torch.Tensor] = {}

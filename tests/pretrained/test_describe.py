@@ -35,7 +35,7 @@ def run(tmp_path: Path) -> Path:
     }
     config = load_config("demo", given=given)
     content = {"step": 60, "epoch": 2.0, "ranks": 2, "config": dataclasses.asdict(config), "optimizer": {}}
-    model = PLRC("tiny", dim=16, queue_size=8).state_dict()
+    model = PLRC(load_config("demo", given={"dim": 16, "queue_size": 8})).state_dict()
     save_checkpoint(tmp_path / "demo" / "checkpoints" / "last.pt", {**content, "model": model})
     return tmp_path / "demo"
 

@@ -138,7 +138,7 @@ def test_a_file_of_timms_says_which_model_it_is(convnext, tmp_path):
 def test_a_run_on_a_timm_model_is_a_run_like_any_other(tmp_path):
     config = load_config("demo", given={"arch": "convnext_atto", "queue_size": 64, "epochs": 4})
     torch.manual_seed(0)
-    model = PLRC.from_config(config).eval()
+    model = PLRC(config).eval()
     content = {"step": 30, "epoch": 3.0, "ranks": 1, "config": config.to_dict(), "model": model.state_dict()}
     save_checkpoint(tmp_path / "last.pt", content)
     for pretrained in (load(tmp_path / "last.pt"), load(model.query_encoder)):
@@ -269,7 +269,7 @@ def test_the_released_layout_gives_the_golden_maps(tmp_path):
 def test_a_run_of_ours_by_folder_and_by_file(arch, tmp_path):
     config = load_config("demo", given={"arch": arch, "queue_size": 64, "epochs": 4})
     torch.manual_seed(0)
-    model = alive(PLRC.from_config(config), 5)
+    model = alive(PLRC(config), 5)
     with torch.no_grad():
         for parameter in model.key_encoder.parameters():
             parameter.mul_(0.9)
@@ -310,7 +310,7 @@ def test_a_run_of_ours_by_folder_and_by_file(arch, tmp_path):
 def test_random_weights_are_those_that_a_run_starts_from(name, arch, seed):
     config = load_config("demo", given={"arch": arch, "queue_size": 64})
     torch.manual_seed(seed)
-    encoder = PLRC.from_config(config).query_encoder
+    encoder = PLRC(config).query_encoder
     before = torch.random.get_rng_state()
     pretrained = load(name)
     assert torch.equal(torch.random.get_rng_state(), before)

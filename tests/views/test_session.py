@@ -111,7 +111,7 @@ def run(tmp_path):
     """A run whose key encoder is another one than its query encoder."""
     demo = config.load_config("demo")
     torch.manual_seed(0)
-    model = PLRC.from_config(demo).state_dict()
+    model = PLRC(demo).state_dict()
     key = [name for name in model if "key" in name and model[name].is_floating_point()]
     assert key
     for name in key:
