@@ -140,6 +140,11 @@ def any_rank(flag: bool) -> bool:
     return bool(votes)
 
 
+def sent_to(x: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor on the device. Nothing waits: from memory that is not pinned, a copy to a GPU stops all its work."""
+    return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
+
+
 class BatchShuffle:
     """One random permutation of the global batch, and the way back (ShuffleBN of MoCo).
 
@@ -148,33 +153,34 @@ class BatchShuffle:
     (all-to-all), so that no rank holds more than its own share.
 
     Args:
-        n: samples a rank, the same on every rank.
+        n: samples a rank, the same on every rank. device: where they are.
         generator: a CPU generator *in the same state on every rank*.
     """
 
-    def __init__(self, n: int, generator: torch.Generator) -> None:
+    def __init__(self, n: int, generator: torch.Generator, device: torch.device) -> None:
         size, me = world_size(), rank()
         # Shuffled place p holds the sample source[p]; rank r owns samples and places r·n … (r+1)·n − 1.
         source = torch.randperm(size * n, generator=generator)
         mine = (source // n == me).nonzero().flatten()  # places that my samples go to, ascending: by receiving rank
-        self._outgoing = source[mine] % n
+        self._outgoing = sent_to(source[mine] % n, device)
         self._sent = torch.bincount(mine // n, minlength=size).tolist()
         senders = source[me * n : (me + 1) * n] // n
-        self._incoming = senders.argsort(stable=True)  # what arrives is ordered by sender; its places within my share
+        # What arrives is ordered by sender; its places within my share.
+        self._incoming = sent_to(senders.argsort(stable=True), device)
         self._received = torch.bincount(senders, minlength=size).tolist()
 
     def scatter(self, x: Tensor) -> Tensor:
         """``(n, …)`` of this rank → ``(n, …)`` drawn from all ranks."""
-        arrived = _all_to_all(x[self._outgoing.to(x.device)], self._sent, self._received)
+        arrived = _all_to_all(x[self._outgoing], self._sent, self._received)
         shuffled = torch.empty_like(arrived)
-        shuffled[self._incoming.to(x.device)] = arrived
+        shuffled[self._incoming] = arrived
         return shuffled
 
     def restore(self, x: Tensor) -> Tensor:
         """Results ``(n, …)`` for the scattered samples → ``(n, …)`` for this rank's own, in their order."""
-        returned = _all_to_all(x[self._incoming.to(x.device)], self._received, self._sent)
+        returned = _all_to_all(x[self._incoming], self._received, self._sent)
         restored = torch.empty_like(returned)
-        restored[self._outgoing.to(x.device)] = returned
+        restored[self._outgoing] = returned
         return restored
 
 

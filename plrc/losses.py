@@ -155,7 +155,7 @@ class Direction:
         places: ``(B, R, P, 2)``, where the view's points lie in it. key_places: the same for the other view's points.
         valid: ``(B, R)`` bool, regions that both views show; points of other regions are placeholders.
         queue: ``(K, D)``, normalised image keys of earlier batches.
-        generator: draws the points of other images; it lives on the CPU.
+        lottery: ``(B · R · P,)`` random numbers, uniform in [0, 1), by which points of other images are drawn.
         config: of the run. teacher_temperature: τ_t of this moment.
     """
 
@@ -166,7 +166,7 @@ class Direction:
     key_places: Tensor
     valid: Tensor
     queue: Tensor
-    generator: torch.Generator
+    lottery: Tensor
     config: Config
     teacher_temperature: float
 
@@ -212,9 +212,8 @@ class Direction:
             image = torch.arange(b, device=self.valid.device) + self.first_image
             owner = torch.where(self.valid, image[:, None], -1)[:, :, None].expand(b, r, p).flatten()
             # Without replacement and without waiting for the device: valid points have the larger random keys.
-            lottery = torch.rand(len(owner), generator=self.generator, device=self.generator.device).to(owner.device)
             share = self.config.negatives // world_size()
-            chosen = (lottery + (owner >= 0)).topk(min(share, len(owner))).indices
+            chosen = (self.lottery + (owner >= 0)).topk(min(share, len(owner))).indices
             missing = share - len(chosen)  # every rank sends equally much, also one whose images have few regions
             features = F.pad(self.key_points.flatten(0, 2)[chosen], (0, 0, 0, missing))
             return all_gather(features), all_gather(F.pad(owner[chosen], (0, missing), value=-1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +13,20 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from plrc.backbones import Encoder
 from plrc.config import Config
-from plrc.distributed import BatchShuffle, all_gather, world_size
+from plrc.distributed import BatchShuffle, all_gather, sent_to, world_size
 from plrc.losses import Direction
 from plrc.regions import sample_points
 from plrc.registry import LOSSES
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is random in a step: ``(2B, R, P, 3)`` for the points of both views, ``(B · R · P,)`` for each direction's
+    points of other images, all uniform in [0, 1); and how the keys are shuffled."""
+
+    points: Tensor
+    lotteries: list[Tensor]
+    shuffle: BatchShuffle
 
 
 class PLRC(nn.Module):
@@ -46,11 +57,9 @@ class PLRC(nn.Module):
         self,
         views: Tensor,
         regions: Tensor,
-        region_count: int,
+        draws: Draws,
         *,
         teacher_temperature: float,
-        point_generator: torch.Generator,
-        shuffle_generator: torch.Generator,
         terms: Collection[str] | None = None,
     ) -> dict[str, Tensor]:
         """The losses of this rank's part of the batch, unweighted, by their names in ``plrc.registry.LOSSES``.
@@ -58,25 +67,22 @@ class PLRC(nn.Module):
         Args:
             views: ``(2, B, 3, H, W)``, both views of B images, ImageNet-normalised.
             regions: ``(2, B, h, w)`` integer, the region that each cell of each view sees.
-            region_count: R, an upper bound of the images' numbers of regions.
-            teacher_temperature: τ_t of this moment.
-            point_generator: draws this rank's points. shuffle_generator: the same on every rank, permutes the keys.
+            draws: what is random, as ``draw`` made it for these images and terms. teacher_temperature: τ_t now.
             terms: the losses to compute; those with a default weight if None. What only the others need is not
                 computed.
         """
-        wanted = [name for name, loss in LOSSES.items() if (loss.traits["weight"] if terms is None else name in terms)]
-        own_keys = self.config.symmetric or any(LOSSES[name].traits.get("own_keys") for name in wanted)
+        wanted, own_keys = self._needed(terms)
         z1 = self._in_groups(self.query_encoder, views[0])
-        keys = self._encode_keys(views if own_keys else views[1:], shuffle_generator)
+        keys = self._encode_keys(views if own_keys else views[1:], draws.shuffle)
         k1, k2 = keys[0] if own_keys else None, keys[-1]
 
-        points, seen = sample_points(
-            regions.flatten(0, 1), region_count, self.config.points_per_region, point_generator
-        )
+        points, seen = sample_points(regions.flatten(0, 1), draws.points)
         points1, points2 = points.unflatten(0, (2, -1))
         seen1, seen2 = seen.unflatten(0, (2, -1))
 
-        def direction(z: Tensor, key: Tensor, own_key: Tensor | None, at: Tensor, key_at: Tensor) -> Direction:
+        def direction(
+            z: Tensor, key: Tensor, own_key: Tensor | None, at: Tensor, key_at: Tensor, lottery: Tensor
+        ) -> Direction:
             return Direction(
                 query_map=z,
                 key_map=key,
@@ -85,19 +91,46 @@ class PLRC(nn.Module):
                 key_places=key_at,
                 valid=seen1 & seen2,
                 queue=self.queue,
-                generator=point_generator,
+                lottery=lottery,
                 config=self.config,
                 teacher_temperature=teacher_temperature,
             )
 
-        there = direction(z1, k2, k1, points1, points2)
+        there = direction(z1, k2, k1, points1, points2, draws.lotteries[0])
         self._new_keys.append(there.key)
         losses = {name: LOSSES[name].load()(there) for name in wanted}
         if k1 is not None and self.config.symmetric:
             z2 = self._in_groups(self.query_encoder, views[1])
-            back = direction(z2, k1, k2, points2, points1)
+            back = direction(z2, k1, k2, points2, points1, draws.lotteries[1])
             losses = {name: (loss + LOSSES[name].load()(back)) / 2 for name, loss in losses.items()}
         return losses
+
+    def draw(
+        self,
+        images: int,
+        region_count: int,
+        points: torch.Generator,
+        shuffle: torch.Generator,
+        terms: Collection[str] | None = None,
+    ) -> Draws:
+        """All that is random in a ``forward``, on the model's device, drawn on the CPU so that no device waits for it.
+
+        Args:
+            images: B. region_count: R, an upper bound of their numbers of regions. terms: as of ``forward``.
+            points: draws this rank's points. shuffle: the same on every rank, permutes the keys. Both on the CPU.
+        """
+        device, per_region = self.queue.device, self.config.points_per_region
+        places = torch.rand((2 * images, region_count, per_region, 3), generator=points)
+        lotteries = [
+            torch.rand(images * region_count * per_region, generator=points) for _ in range(1 + self.config.symmetric)
+        ]
+        keys = BatchShuffle(images * (2 if self._needed(terms)[1] else 1), shuffle, device)
+        return Draws(sent_to(places, device), [sent_to(lottery, device) for lottery in lotteries], keys)
+
+    def _needed(self, terms: Collection[str] | None) -> tuple[list[str], bool]:
+        """Names of the losses to compute, and whether the key encoder must see the queries' own view, too."""
+        names = [name for name, loss in LOSSES.items() if (loss.traits["weight"] if terms is None else name in terms)]
+        return names, self.config.symmetric or any(LOSSES[name].traits.get("own_keys") for name in names)
 
     @torch.no_grad()
     def update_keys(self) -> None:
@@ -114,12 +147,11 @@ class PLRC(nn.Module):
         self.queue_position.copy_((self.queue_position + len(keys)) % len(self.queue))
 
     @torch.no_grad()
-    def _encode_keys(self, views: Tensor, generator: torch.Generator) -> Tensor:
+    def _encode_keys(self, views: Tensor, shuffle: BatchShuffle) -> Tensor:
         """Key maps ``(V, B, D, h, w)`` of views ``(V, B, 3, H, W)``: one forward, on a batch shuffled across ranks.
 
         Image by image, so that the order of the global batch, and what is shuffled where, does not depend on the ranks.
         """
-        shuffle = BatchShuffle(views.shape[0] * views.shape[1], generator)
         shuffled = shuffle.scatter(views.transpose(0, 1).flatten(0, 1)).contiguous(memory_format=torch.channels_last)
         maps = self._in_groups(self.key_encoder, shuffled)
         return shuffle.restore(maps).unflatten(0, (-1, views.shape[0])).transpose(0, 1)

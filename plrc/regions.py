@@ -173,27 +173,25 @@ def view_regions(raster: Tensor, crops: Crop) -> Tensor:
     return raster[row, column].to(torch.uint8).view(views, VIEW_RASTER, VIEW_RASTER)
 
 
-def sample_points(regions: Tensor, count: int, per_region: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def sample_points(regions: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
     """Points drawn uniformly in region ∩ view, with replacement: a cell of the view's raster, then a place in the cell.
 
     Args:
-        regions: ``(B, h, w)`` integer, the region that each cell of each view sees, each in ``0 … count − 1``.
-        count: R, the number of regions an image may have. per_region: P, points a region.
-        generator: draws on its own device; the points come out on the device of ``regions``.
+        regions: ``(B, h, w)`` integer, the region that each cell of each view sees, each in ``0 … R − 1``.
+        draws: ``(B, R, P, 3)`` random numbers, uniform in [0, 1), for P points in each of R regions.
 
     Returns:
         Points ``(B, R, P, 2)`` in the view frame, and ``(B, R)`` bool: which regions the view shows at all. Points of a
         region that it does not show are placeholders, to be masked.
     """
     b, h, w = regions.shape
-    device = regions.device
+    count = draws.shape[1]
     # Cells sorted by region: those of region r are a run from start[r] of length size[r], and a draw is one look-up.
     ordered, cells = regions.reshape(b, h * w).long().sort(dim=1, stable=True)
-    edges = torch.searchsorted(ordered, torch.arange(count + 1, device=device).expand(b, -1).contiguous())
+    edges = torch.searchsorted(ordered, torch.arange(count + 1, device=regions.device).expand(b, -1).contiguous())
     start, size = edges[:, :-1], edges.diff(dim=1)  # (B, R)
-    draw = torch.rand((b, count, per_region, 3), generator=generator, device=generator.device).to(device)
-    pick = start[:, :, None] + (draw[..., 0] * size[:, :, None]).long().clamp(max=(size[:, :, None] - 1).clamp(min=0))
+    pick = start[:, :, None] + (draws[..., 0] * size[:, :, None]).long().clamp(max=(size[:, :, None] - 1).clamp(min=0))
     cell = cells.gather(1, pick.clamp(max=h * w - 1).flatten(1)).view(pick.shape)
-    x = (cell % w + draw[..., 1]) / w
-    y = (cell // w + draw[..., 2]) / h
+    x = (cell % w + draws[..., 1]) / w
+    y = (cell // w + draws[..., 2]) / h
     return torch.stack((x, y), dim=-1), size > 0

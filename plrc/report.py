@@ -120,8 +120,9 @@ def _example(
     """Image ``index`` as epoch 0 trains on it, with the affinity of the middle of what both views show."""
     batch = dataset[(0, index)]
     image = source.load(int(batch.indices[0]))
+    draws = (2, batch.region_count, config.points_per_region, 3)
     points, seen = sample_points(
-        batch.regions[:, 0], batch.region_count, config.points_per_region, torch.Generator().manual_seed(config.seed)
+        batch.regions[:, 0], torch.rand(draws, generator=torch.Generator().manual_seed(config.seed))
     )
     query = _query(source, int(batch.indices[0]), batch.crops.box[:, 0])
     coloured = apply(batch.views[:, 0], batch.colours[:, 0])

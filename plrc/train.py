@@ -144,18 +144,13 @@ def train_step(
     sums: dict[str, Tensor] = {}
     parts = batch.split(config.accumulate)
     for i, part in enumerate(parts):
+        draws = model.draw(len(part.indices), part.region_count, points, shuffle, terms)
         views = part.coloured()
         last = i == len(parts) - 1
         with nullcontext() if last or parallel is model else parallel.no_sync():  # type: ignore[operator]
             with run.autocast(config.precision, here.device):
                 losses: dict[str, Tensor] = parallel(
-                    views,
-                    part.regions,
-                    part.region_count,
-                    teacher_temperature=temperature,
-                    point_generator=points,
-                    shuffle_generator=shuffle,
-                    terms=terms,
+                    views, part.regions, draws, teacher_temperature=temperature, terms=terms
                 )
             total = sum(
                 (weights[name] * loss for name, loss in losses.items()), start=torch.zeros((), device=here.device)

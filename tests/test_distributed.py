@@ -29,10 +29,10 @@ def global_batch() -> tuple[Tensor, Tensor]:
     return views, torch.arange(2 * BATCH).view(2, BATCH, 1, 1)
 
 
-def table_of_points(regions: Tensor, count: int, per_region: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def table_of_points(regions: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
     """In place of sample_points: the same points for a view whichever rank holds it."""
-    table = torch.rand(2 * BATCH, count, per_region, 2, generator=torch.Generator().manual_seed(6))
-    return table[regions[:, 0, 0]], torch.ones(len(regions), count, dtype=torch.bool)
+    table = torch.rand(2 * BATCH, REGIONS, POINTS, 2, generator=torch.Generator().manual_seed(6))
+    return table[regions[:, 0, 0]], torch.ones(len(regions), REGIONS, dtype=torch.bool)
 
 
 def losses_and_gradients(mode: str, rank: int, ranks: int) -> dict[str, Tensor]:
@@ -49,14 +49,9 @@ def losses_and_gradients(mode: str, rank: int, ranks: int) -> dict[str, Tensor]:
     parallel = DistributedDataParallel(model, broadcast_buffers=False) if ranks > 1 else model
     views, regions = global_batch()
     share = slice(rank * BATCH // ranks, (rank + 1) * BATCH // ranks)
-    losses = parallel(
-        views[:, share],
-        regions[:, share],
-        REGIONS,
-        teacher_temperature=0.05,
-        point_generator=torch.Generator().manual_seed(7),
-        shuffle_generator=torch.Generator().manual_seed(8),
-    )
+    generators = (torch.Generator().manual_seed(seed) for seed in (7, 8))
+    draws = model.draw(BATCH // ranks, REGIONS, *generators)
+    losses = parallel(views[:, share], regions[:, share], draws, teacher_temperature=0.05)
     sum(losses.values()).backward()
     model.enqueue()
     result = {name: distributed.all_mean(loss.detach()) for name, loss in losses.items()}
@@ -69,7 +64,7 @@ def losses_and_gradients(mode: str, rank: int, ranks: int) -> dict[str, Tensor]:
 def shuffle_check(rank: int, ranks: int) -> dict[str, Tensor]:
     """What each rank got in a shuffle of 6 samples a rank named by their owner and place, and what came back."""
     mine = torch.arange(6) + 6 * rank
-    shuffle = BatchShuffle(6, torch.Generator().manual_seed(3))
+    shuffle = BatchShuffle(6, torch.Generator().manual_seed(3), torch.device("cpu"))
     scattered = shuffle.scatter(mine)
     return {
         "scattered": distributed.all_gather(scattered),

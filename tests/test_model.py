@@ -47,15 +47,9 @@ def batch(b: int = B, seed: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def losses(model: PLRC, views: Tensor, regions: Tensor, seed: int = 3, **settings: Any) -> dict[str, Tensor]:
-    return model(
-        views,
-        regions,
-        R,
-        teacher_temperature=TEACHER,
-        point_generator=torch.Generator().manual_seed(seed),
-        shuffle_generator=torch.Generator().manual_seed(seed + 1),
-        **settings,
-    )
+    generators = (torch.Generator().manual_seed(seed + i) for i in range(2))
+    draws = model.draw(views.shape[1], R, *generators, **settings)
+    return model(views, regions, draws, teacher_temperature=TEACHER, **settings)
 
 
 def recorded(monkeypatch: pytest.MonkeyPatch, loss: str) -> list[tuple]:
@@ -118,7 +112,9 @@ def test_points_are_sampled_from_the_right_view_by_the_right_encoder(monkeypatch
     views, regions = batch()
     point, affinity = recorded(monkeypatch, "point_contrast"), recorded(monkeypatch, "affinity_distillation")
     losses(model, views, regions, seed=3)
-    places, seen = sample_points(regions.flatten(0, 1), R, P, torch.Generator().manual_seed(3))
+    places, seen = sample_points(
+        regions.flatten(0, 1), torch.rand(2 * B, R, P, 3, generator=torch.Generator().manual_seed(3))
+    )
     ones, twos = places[:B], places[B:]
     with torch.no_grad():
         z1, k1, k2 = model.query_encoder(views[0]), model.key_encoder(views[0]), model.key_encoder(views[1])
@@ -158,11 +154,11 @@ def test_points_of_other_images(negatives, monkeypatch):
     assert len(set(places)) == len(places)
 
 
-def table_of_points(regions: Tensor, count: int, per_region: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def table_of_points(regions: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
     """In place of sample_points: places that depend on the view's regions alone, not on its place in the batch."""
-    shown = torch.stack([(regions == r).flatten(1).any(dim=1) for r in range(count)], dim=1)
+    shown = torch.stack([(regions == r).flatten(1).any(dim=1) for r in range(R)], dim=1)
     shift = (regions.long().sum(dim=(1, 2)) % 7 + 1).view(-1, 1, 1, 1) / 10
-    places = torch.rand(count, per_region, 2, generator=torch.Generator().manual_seed(6))
+    places = torch.rand(R, P, 2, generator=torch.Generator().manual_seed(6))
     return (places + shift) % 1, shown
 
 

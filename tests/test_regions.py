@@ -36,6 +36,10 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def points_in(labels: Tensor, count: int, per_region: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
+    return sample_points(labels, torch.rand(len(labels), count, per_region, 3, generator=source))
+
+
 def no_picture(at_least: tuple[int, int]) -> Image.Image:
     raise AssertionError("the picture is not needed")
 
@@ -91,7 +95,7 @@ def test_a_region_keeps_its_name_in_both_views():
     raster = GridRegions(4).raster("any", no_picture)
     crops = crop((0.1, 0.2, 0.7, 0.9), (0.3, 0.1, 0.95, 0.8), flip=(False, True))
     seen = view_regions(raster, crops)
-    drawn, shown = sample_points(seen, 16, 200, generator())
+    drawn, shown = points_in(seen, 16, 200, generator())
     for here, there in ((0, 1), (1, 0)):
         image = crops[here : here + 1].to_image(drawn[here].view(1, -1, 2))
         moved = crops[there : there + 1].to_view(image)[0]
@@ -120,7 +124,7 @@ def patches(h: int = 12, w: int = 8) -> Tensor:
 
 def test_points_lie_in_their_region():
     labels = patches()
-    points, seen = sample_points(labels, 5, 300, generator())
+    points, seen = points_in(labels, 5, 300, generator())
     assert points.shape == (2, 5, 300, 2)
     assert seen.tolist() == [[True, True, True, False, False], [False, True, False, True, False]]
     assert (points >= 0).all()
@@ -135,7 +139,7 @@ def test_points_lie_in_their_region():
 
 def test_points_are_spread_evenly_over_the_region():
     labels = patches()[:1]
-    points, _ = sample_points(labels, 3, 20_000, generator(1))
+    points, _ = points_in(labels, 3, 20_000, generator(1))
     for r in range(3):
         x, y = points[0, r].unbind(-1)
         cell = (y * 12).long() * 8 + (x * 8).long()
@@ -149,22 +153,22 @@ def test_points_are_spread_evenly_over_the_region():
 
 def test_points_are_a_function_of_the_generator_alone():
     labels = patches()
-    first, again, other = (sample_points(labels, 4, 7, generator(seed))[0] for seed in (5, 5, 6))
+    first, again, other = (points_in(labels, 4, 7, generator(seed))[0] for seed in (5, 5, 6))
     assert torch.equal(first, again)
     assert (first != other).any(dim=-1).float().mean() > 0.9
     running = generator(5)
-    assert torch.equal(sample_points(labels, 4, 7, running)[0], first)
-    assert not torch.equal(sample_points(labels, 4, 7, running)[0], first), "the generator moves on"
+    assert torch.equal(points_in(labels, 4, 7, running)[0], first)
+    assert not torch.equal(points_in(labels, 4, 7, running)[0], first), "the generator moves on"
 
 
 def test_images_with_the_same_regions_get_points_of_their_own():
     labels = patches()[:1].repeat(2, 1, 1)
-    points, _ = sample_points(labels, 3, 50, generator())
+    points, _ = points_in(labels, 3, 50, generator())
     assert (points[0] != points[1]).any(dim=-1).all()
 
 
 def test_placeholders_of_missing_regions_are_points_too():
-    points, seen = sample_points(patches(), 5, 40, generator())
+    points, seen = points_in(patches(), 5, 40, generator())
     missing = points[~seen]
     assert torch.isfinite(missing).all()
     assert ((missing >= 0) & (missing <= 1)).all(), "they are sampled like any other before they are masked"
