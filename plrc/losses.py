@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from plrc.config import Config
-from plrc.distributed import all_gather, rank, world_size
+from plrc.distributed import all_gather, all_mean, rank, world_size
 from plrc.geometry import sample
 
 # Stands for "not among the negatives" in a logsumexp. Finite, because the gradient of logsumexp over nothing but
@@ -52,6 +52,7 @@ def point_contrast(
     others_image: Tensor,
     first_image: int,
     temperature: float,
+    count: Tensor | None = None,
 ) -> Tensor:
     """Point-level region contrast (paper figure 1): pull points of one region together, push other regions' away.
 
@@ -69,6 +70,8 @@ def point_contrast(
         first_image: index of this rank's first image in the global batch, so that an image's own points, which may be
             among ``others``, are not its negatives a second time (nor the points of its own region a first time).
         temperature: τ > 0 (0.2, released code).
+        count: number of valid regions by which the sum is divided, if not those of these images: of several ranks the
+            mean, so that the mean over ranks is that of one process, whatever their numbers of regions.
 
     Returns:
         Scalar; zero where no region is valid.
@@ -95,7 +98,8 @@ def point_contrast(
         positives = torch.diagonal(scores, dim1=1, dim2=3)  # (B, P, P, R): points of one region in both views
         pairs = F.softplus(negatives.transpose(1, 2)[:, :, None] - positives)
         weight = valid.view(b, 1, 1, r).float()
-        return (pairs * weight).sum() / (weight.sum() * p * p).clamp(min=1)
+        count = weight.sum() if count is None else count
+        return (pairs * weight).sum() / (count * p * p).clamp(min=1e-3)
 
 
 def affinity_distillation(
@@ -105,6 +109,7 @@ def affinity_distillation(
     valid: Tensor,
     student_temperature: float,
     teacher_temperature: float,
+    count: Tensor | None = None,
 ) -> Tensor:
     """Point affinity distillation (paper figure 2): the momentum encoder's affinities teach the query encoder's.
 
@@ -118,7 +123,7 @@ def affinity_distillation(
         key_points: ``(B, R, P, D)`` of view 2 by the key encoder; takes no gradient.
         valid: ``(B, R)`` bool, regions that both views show; points of other regions are neither i nor k.
         student_temperature: τ_s > 0 (0.1, released code).
-        teacher_temperature: τ_t > 0 (0.04 → 0.07, released code).
+        teacher_temperature: τ_t > 0 (0.04 → 0.07, released code). count: as of ``point_contrast``.
 
     Returns:
         Scalar; ``log`` of the number of valid points of an image when everything is equal, zero where none is valid.
@@ -135,7 +140,8 @@ def affinity_distillation(
         # Cross entropy without a (points × points) log-softmax of its own: −Σ A′ (logit − lse) = lse − Σ A′ logit.
         # Where absent, A′ is exactly 0, and so is its share of the sum.
         cross_entropy = logits.logsumexp(dim=2) - torch.linalg.vecdot(target, logits)  # (B, RP)
-        return cross_entropy.masked_fill(absent, 0).sum() / (~absent).sum().clamp(min=1)
+        count = valid.sum() if count is None else count
+        return cross_entropy.masked_fill(absent, 0).sum() / (count * p).clamp(min=1e-3)
 
 
 # ---------------------------------------------------------------------------------------------- terms of the total loss
@@ -196,6 +202,11 @@ class Direction:
         assert self.own_key_map is not None, "this loss needs the trait own_keys=True"
         return _sampled(self.own_key_map, self.places)
 
+    @cached_property
+    def count(self) -> Tensor:
+        """Number of valid regions on a rank, the mean over all ranks: a sum over it is part of a mean over them all."""
+        return all_mean(self.valid.sum(dtype=torch.float32))
+
     @property
     def first_image(self) -> int:
         """Index of this rank's first image in the global batch."""
@@ -226,15 +237,14 @@ def image(step: Direction) -> Tensor:
 
 def point(step: Direction) -> Tensor:
     """Point-level region contrast, with M points of other images among the negatives."""
-    others, image = step.others
-    temperature = step.config.temperature
-    return point_contrast(step.points, step.key_points, step.valid, others, image, step.first_image, temperature)
+    last = step.first_image, step.config.temperature, step.count
+    return point_contrast(step.points, step.key_points, step.valid, *step.others, *last)
 
 
 def affinity(step: Direction) -> Tensor:
     """Point affinity distillation."""
-    student, teacher = step.config.student_temperature, step.teacher_temperature
-    return affinity_distillation(step.points, step.teacher_points, step.key_points, step.valid, student, teacher)
+    last = step.config.student_temperature, step.teacher_temperature, step.count
+    return affinity_distillation(step.points, step.teacher_points, step.key_points, step.valid, *last)
 
 
 def _pooled(z: Tensor) -> Tensor:

@@ -140,7 +140,7 @@ def test_points_of_other_images(negatives, monkeypatch):
     model = small_model(negatives=negatives).eval()
     calls = recorded(monkeypatch, "point_contrast")
     losses(model, *batch())
-    _, keys, valid, others, image, first, _ = calls[0]
+    _, keys, valid, others, image, first, *_ = calls[0]
     assert others.shape == (negatives, 16)
     assert first == 0
     usable = int(valid.sum()) * P
