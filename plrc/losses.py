@@ -237,14 +237,16 @@ def image(step: Direction) -> Tensor:
 
 def point(step: Direction) -> Tensor:
     """Point-level region contrast, with M points of other images among the negatives."""
-    last = step.first_image, step.config.temperature, step.count
-    return point_contrast(step.points, step.key_points, step.valid, *step.others, *last)
+    return point_contrast(
+        step.points, step.key_points, step.valid, *step.others, step.first_image, step.config.temperature, step.count
+    )
 
 
 def affinity(step: Direction) -> Tensor:
     """Point affinity distillation."""
-    last = step.config.student_temperature, step.teacher_temperature, step.count
-    return affinity_distillation(step.points, step.teacher_points, step.key_points, step.valid, *last)
+    student, teacher = step.config.student_temperature, step.teacher_temperature
+    points = step.points, step.teacher_points, step.key_points
+    return affinity_distillation(*points, step.valid, student, teacher, step.count)
 
 
 def _pooled(z: Tensor) -> Tensor:

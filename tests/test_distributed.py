@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+import plrc.losses
 import plrc.model
 from plrc import distributed
 from plrc.config import load_config
@@ -52,13 +53,22 @@ def losses_and_gradients(mode: str, rank: int, ranks: int) -> dict[str, Tensor]:
     share = slice(rank * BATCH // ranks, (rank + 1) * BATCH // ranks)
     generators = (torch.Generator().manual_seed(seed) for seed in (7, 8))
     draws = model.draw(BATCH // ranks, REGIONS, *generators)
-    losses = parallel(views[:, share], regions[:, share], draws, teacher_temperature=0.05)
+    others = []
+    original = plrc.losses.point_contrast
+
+    def counted(*arguments):
+        others.append(len(arguments[3]))
+        return original(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plrc.losses, "point_contrast", counted)
+        losses = parallel(views[:, share], regions[:, share], draws, teacher_temperature=0.05)
     sum(losses.values()).backward()
     model.enqueue()
     result = {name: distributed.all_mean(loss.detach()) for name, loss in losses.items()}
     result["projector gradient"] = model.query_encoder.projector[2].weight.grad
     result["stem gradient"] = model.query_encoder.backbone.conv1.weight.grad
-    result["queue"] = model.queue
+    result |= {"queue": model.queue, "points of other images": torch.tensor(others)}
     return result
 
 
@@ -101,7 +111,15 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
 def test_two_ranks_compute_what_one_process_computes(mode, two_ranks, monkeypatch):
     monkeypatch.setattr(plrc.model, "sample_points", table_of_points)
     alone = losses_and_gradients(mode, 0, 1)
-    assert set(alone) == {"image", "point", "affinity", "projector gradient", "stem gradient", "queue"}
+    assert set(alone) == {
+        "image",
+        "point",
+        "affinity",
+        "projector gradient",
+        "stem gradient",
+        "queue",
+        "points of other images",
+    }
     for results in two_ranks:
         for name, value in alone.items():
             torch.testing.assert_close(

@@ -152,6 +152,8 @@ def test_points_of_other_images(negatives, monkeypatch):
             assert distance.min() == 0
             places.append((int(owner), int(distance.argmin())))
     assert len(set(places)) == len(places)
+    if negatives >= 20:
+        assert set(image.tolist()) - {-1} == set(range(B)), "of every image"
 
 
 def table_of_points(regions: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
