@@ -89,7 +89,7 @@ REGIONS.add(
 REGIONS.add(
     "superpixels",
     "plrc.regions:SuperpixelRegions",
-    "about K SLIC superpixels",
+    "K superpixels",
     argument="K",
     examples=["superpixels:16", "superpixels:36"],
     needs="skimage",
