@@ -124,12 +124,7 @@ class Segments(ImageQuery):
 class Scores(Query):
     """Every score that a data set allows, checkpoints in columns."""
 
-    dataset: str = option(
-        "",
-        f"a data set's folder, with {LAYOUTS.helps()}; or scenes:N",
-        positional=True,
-        path=True,
-    )
+    dataset: str = option("", f"a data set's folder, with {LAYOUTS.helps()}; or scenes:N", positional=True, path=True)
     measures: tuple[str, ...] = option(
         (), f"only these scores, of {', '.join(SCORES)}; all that the data set allows if not given"
     )
@@ -167,10 +162,6 @@ VIEWS.add("embed", "plrc.views.embedding:embedding", "points, regions or images 
 VIEWS.add("colours", "plrc.views.feature_colours:colours", "three principal components as colours", query=Colours)
 VIEWS.add("segments", "plrc.views.feature_colours:segments", "segments that all images share", query=Segments)
 VIEWS.add(
-    "score",
-    "plrc.views.score:scores",
-    "numbers on a data set, checkpoints in columns",
-    query=Scores,
-    ends_early=True,
+    "score", "plrc.views.score:scores", "numbers on a data set, checkpoints in columns", query=Scores, ends_early=True
 )
 VIEWS.add("run", "plrc.views.run:run", "the curves of a training run, as far as it is", query=Run)

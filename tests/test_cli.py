@@ -165,10 +165,7 @@ def test_a_broken_picture_of_a_folder_is_named_and_passed_over(place, caplog):
 
 @pytest.mark.parametrize(
     ("words", "files"),
-    [
-        (["--out", "map.pdf"], {"map.pdf"}),
-        (["--out", "map.v2", "--format", "svg,png"], {"map.v2.svg", "map.v2.png"}),
-    ],
+    [(["--out", "map.pdf"], {"map.pdf"}), (["--out", "map.v2", "--format", "svg,png"], {"map.v2.svg", "map.v2.png"})],
 )
 def test_formats(place, words, files):
     assert main(["affinity", *NETWORK, *words, "photos/a.png"]) == 0  # no picture is taken for a format
