@@ -119,6 +119,7 @@ CASES = {
     "regions missing, own and absent others": drawn(),
     "one point a region": drawn(p=1, seed=5),
     "no others": drawn(m=0, seed=7),
+    "one region, nothing to push away": drawn(b=1, r=1, p=4, m=0),
     "others all the image's own or absent": replace(drawn(b=1, m=4, seed=9), others_image=torch.tensor([4, -1, 4, -1])),
     "no region missing": replace(drawn(seed=13, m=12), valid=torch.ones(3, 3, dtype=torch.bool)),
 }
@@ -175,16 +176,6 @@ def test_closed_forms_where_all_embeddings_are_equal():
     vector = same[0, 0, 0]
     image = image_contrast(vector.expand(b, 6), vector.expand(b, 6), vector.expand(k, 6), TEMPERATURE)
     assert image.item() == pytest.approx(math.log(1 + k), rel=1e-6)
-
-
-def test_points_of_one_region_are_never_each_others_negatives():
-    """Paper figure 1. With one region and no others there is nothing to push away: no loss, and no gradient."""
-    given = drawn(b=1, r=1, p=4, m=0)
-    points = given.points.clone().requires_grad_()
-    loss = replace(given, points=points).contrast()
-    loss.backward()
-    assert loss.item() == 0
-    assert torch.equal(points.grad, torch.zeros_like(points))
 
 
 @pytest.mark.parametrize("loss", [Points.contrast, Points.distillation])
