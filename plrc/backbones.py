@@ -123,8 +123,8 @@ class ResNet(_Staged):
         self.bn1, self.relu, self.maxpool = nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, padding=1)
         inputs = 64
         for i, count in enumerate(map(int, form[1].split("-"))):
-            inner = int(form[3]) << i if expansion == 4 else None
-            stage = _stage(inputs, inputs := 64 * expansion << i, count, 1 if i == 0 else 2, inner, int(form[4] or 1))
+            kind = (int(form[3]) << i, int(form[4] or 1)) if expansion == 4 else ()
+            stage = _stage(inputs, inputs := 64 * expansion << i, count, 1 if i == 0 else 2, *kind)
             self.add_module(f"layer{i + 1}", stage)
         nn.Linear(self.width, 1000)  # torchvision's classifier: its random numbers come before a projector's
         _start(self)
@@ -157,20 +157,20 @@ class Tiny(_Staged):
 class Block(nn.Module):
     """A residual block: two 3×3 convolutions or, with ``inner`` channels, a bottleneck (1×1, 3×3 in groups, 1×1)."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1, inner: int | None = None, groups: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, inner: int = 0, groups: int = 1) -> None:
         super().__init__()
         shortcut = None
         if stride != 1 or inputs != outputs:
             shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-        plan = (
-            [(inner, 1, 1), (inner, 3, stride), (outputs, 1, 1)] if inner else [(outputs, 3, stride), (outputs, 3, 1)]
-        )
+        plan = [(outputs, 3, stride), (outputs, 3, 1)]
+        if inner:
+            plan = [(inner, 1, 1), (inner, 3, stride), (outputs, 1, 1)]
         for i, (channels, kernel, step) in enumerate(plan, 1):
-            grouped = groups if inner and kernel == 3 else 1
-            convolution = nn.Conv2d(inputs, channels or 0, kernel, step, kernel // 2, groups=grouped, bias=False)
+            split = groups if kernel == 3 else 1
+            convolution = nn.Conv2d(inputs, channels, kernel, step, kernel // 2, groups=split, bias=False)
             self.add_module(f"conv{i}", convolution)
-            self.add_module(f"bn{i}", nn.BatchNorm2d(channels or 0))
-            inputs = channels or 0
+            self.add_module(f"bn{i}", nn.BatchNorm2d(channels))
+            inputs = channels
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut
 
@@ -186,11 +186,9 @@ class Block(nn.Module):
         return sums
 
 
-def _stage(
-    inputs: int, outputs: int, blocks: int, stride: int, inner: int | None = None, groups: int = 1
-) -> nn.Sequential:
-    first = Block(inputs, outputs, stride, inner, groups)
-    return nn.Sequential(first, *(Block(outputs, outputs, 1, inner, groups) for _ in range(blocks - 1)))
+def _stage(inputs: int, outputs: int, blocks: int, stride: int, *kind: int) -> nn.Sequential:
+    rest = (Block(outputs, outputs, 1, *kind) for _ in range(blocks - 1))
+    return nn.Sequential(Block(inputs, outputs, stride, *kind), *rest)
 
 
 def _start(net: nn.Module) -> None:
@@ -249,12 +247,9 @@ class Timm(Backbone):
         self.net.prune_intermediate_layers(len(reductions), prune_norm=not self._is_isotropic, prune_head=True)
         # From images with ImageNet's mean and std to the net's own: x · scale + shift.
         mean, std = (torch.tensor(self.net.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
-        imagenet = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-        imagenet_mean, imagenet_std = (torch.tensor(values)[:, None, None] for values in imagenet)
-        self.register_buffer("scale", imagenet_std / std, persistent=False)
-        self.scale: Tensor
-        self.shift: Tensor
-        self.register_buffer("shift", (imagenet_mean - mean) / std, persistent=False)
+        from_mean, from_std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
+        self.scale = nn.Buffer(from_std / std, persistent=False)
+        self.shift = nn.Buffer((from_mean - mean) / std, persistent=False)
 
     @property
     def named(self) -> nn.Module:

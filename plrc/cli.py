@@ -31,22 +31,11 @@ _RANKS = "; with several processes: torchrun --nproc_per_node=8 -m plrc"
 JOBS = Registry("command")
 """Command → the function that does what its options say; it gives an exit status or lines to print. Traits:
 ``kind``, their class; ``presets``, and ``preset``, the one that is taken where none is named."""
-JOBS.add(
-    "train",
-    "plrc.train:pretrain",
-    f"pre-train on unlabelled images{_RANKS} train …",
-    kind=config.Config,
-    presets=config.PRESETS,
-    preset="imagenet",
-)
-JOBS.add(
-    "detect train",
-    "plrc.detection.train:finetune",
-    f"fine-tune a detector, and evaluate it{_RANKS} detect train …",
-    kind=detection.FinetuneConfig,
-    presets=detection.PRESETS,
-    preset="voc-c4-24k",
-)
+_train = {"kind": config.Config, "presets": config.PRESETS, "preset": "imagenet"}
+_tune = {"kind": detection.FinetuneConfig, "presets": detection.PRESETS, "preset": "voc-c4-24k"}
+JOBS.add("train", "plrc.train:pretrain", f"pre-train on unlabelled images{_RANKS} train …", **_train)
+_help = f"fine-tune a detector, and evaluate it{_RANKS} detect train …"
+JOBS.add("detect train", "plrc.detection.train:finetune", _help, **_tune)
 JOBS.add(
     "detect eval",
     "plrc.detection.evaluate:detect_eval",

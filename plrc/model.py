@@ -46,10 +46,8 @@ class PLRC(nn.Module):
         self.config, self.bn_groups = config, config.bn_groups_of_a_part(world_size())
         self.query_encoder = Encoder(config.arch, config.dim)
         self.key_encoder = copy.deepcopy(self.query_encoder).requires_grad_(False)
-        self.register_buffer("queue", F.normalize(torch.randn(config.queue_size, config.dim), dim=1))
-        self.register_buffer("queue_position", torch.zeros((), dtype=torch.long))
-        self.queue: Tensor
-        self.queue_position: Tensor
+        self.queue = nn.Buffer(F.normalize(torch.randn(config.queue_size, config.dim), dim=1))
+        self.queue_position = nn.Buffer(torch.zeros((), dtype=torch.long))
         self._average = get_ema_multi_avg_fn(config.key_momentum)
         self._new_keys: list[Tensor] = []
 

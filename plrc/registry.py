@@ -68,33 +68,27 @@ LOSSES = Registry("loss")
 is left out unless asked for; ``source`` of that default; ``own_keys``, True for a loss that needs the key encoder's map
 of the queries' own view, which costs a third forward."""
 
-LOSSES.add("image", "plrc.losses:image", "MoCo's image contrast", weight=0.7, source="released code")
-LOSSES.add("point", "plrc.losses:point", "point-level region contrast", weight=0.3, source="released code")
-LOSSES.add(
-    "affinity", "plrc.losses:affinity", "affinity distillation", weight=0.3, source="released code", own_keys=True
-)
+_code = "released code"
+LOSSES.add("image", "plrc.losses:image", "MoCo's image contrast", weight=0.7, source=_code)
+LOSSES.add("point", "plrc.losses:point", "point-level region contrast", weight=0.3, source=_code)
+LOSSES.add("affinity", "plrc.losses:affinity", "affinity distillation", weight=0.3, source=_code, own_keys=True)
 
 REGIONS = Registry("region source")
 """What ``--regions NAME:ARGUMENT`` may say: a class that is made from the argument and the name of what the images come
 from (``plrc.regions.RegionMaps``). Traits: ``argument``, what stands behind the colon, for help; ``examples``, whole
 specifications to choose from in the app; ``needs``, a package that must be there."""
 
-REGIONS.add(
-    "grid",
-    "plrc.regions:GridRegions",
-    "N × N equal rectangles",
-    argument="N",
-    examples=[f"grid:{n}" for n in range(2, 9)],
-)
+_grids, _superpixels = [f"grid:{n}" for n in range(2, 9)], ["superpixels:16", "superpixels:36"]
+REGIONS.add("grid", "plrc.regions:GridRegions", "N × N equal rectangles", argument="N", examples=_grids)
 REGIONS.add(
     "superpixels",
     "plrc.regions:SuperpixelRegions",
     "K superpixels",
     argument="K",
-    examples=["superpixels:16", "superpixels:36"],
+    examples=_superpixels,
     needs="skimage",
 )
-REGIONS.add("masks", "plrc.regions:MaskRegions", "a label PNG for each image", argument="DIR", examples=[])
+REGIONS.add("masks", "plrc.regions:MaskRegions", "a label PNG for each image", argument="DIR")
 
 
 def region_specs(*others: str) -> str:
@@ -105,12 +99,8 @@ def region_specs(*others: str) -> str:
 
 def region_examples() -> list[str]:
     """Region maps to choose from without a folder of one's own: those whose package is installed."""
-    return [
-        example
-        for source in REGIONS.values()
-        if find_spec(source.traits.get("needs") or "plrc")
-        for example in source.traits.get("examples", ())
-    ]
+    there = [source.traits for source in REGIONS.values() if find_spec(source.traits.get("needs") or "plrc")]
+    return [example for traits in there for example in traits.get("examples", ())]
 
 
 SCORES = Registry("score")
@@ -122,9 +112,8 @@ row; ``needs``, what must be known of an image: "masks", "objects" (or boxes), "
 SCORES.add("auc", "plrc.analysis.scores.objects:auc", "objects, by masks", title="distance-matched AUC", needs="masks")
 SCORES.add("iou", "plrc.analysis.scores.objects:MaskIoU", "one threshold", title="mask IoU", needs="masks")
 SCORES.add("corloc", "plrc.analysis.scores.objects:CorLoc", "boxes found", title="CorLoc", needs="objects")
-SCORES.add(
-    "purity", "plrc.analysis.scores.objects:region_purity", "nearest cells", title="region purity", needs="objects"
-)
+_nearest = "plrc.analysis.scores.objects:region_purity"
+SCORES.add("purity", _nearest, "nearest cells", title="region purity", needs="objects")
 SCORES.add("pck", "plrc.analysis.scores.matching:PCK", "keypoints found again", title="PCK", needs="keypoints")
 SCORES.add("knn", "plrc.analysis.scores.neighbours:NearestNeighbours", "classes", title="k-NN", needs="classes")
 SCORES.add("views", "plrc.analysis.scores.matching:views", "two views of an image", title="view match")
