@@ -63,12 +63,10 @@ def _serve(o: argparse.Namespace, place: Path) -> None:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="plrc app", description="The PLRC workbench in a browser.")
-    named = (
-        "a file, a run folder or a name such as torchvision:resnet50; FILE@key for its momentum encoder; again for more"
-    )
+    named = "a file, a run folder, torchvision:resnet50 …; FILE@key for its momentum encoder; again for more"
     several: dict[str, Any] = {"action": "append", "default": []}
-    first = "[the newest run, else plrc:tiny]"
-    parser.add_argument("--checkpoint", dest="checkpoints", metavar="FILE", help=f"{named} {first}", **several)
+    first = f"{named} [the newest run, else plrc:tiny]"
+    parser.add_argument("--checkpoint", dest="checkpoints", metavar="FILE", help=first, **several)
     parser.add_argument("--images", type=Path, metavar="DIR", help="a folder whose images may be shown", **several)
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders lie [runs]")
     parser.add_argument("--cache", type=float, default=1024, metavar="MB", help="megabytes of feature maps kept [1024]")

@@ -14,7 +14,7 @@ from plrc.queries import Embedding
 from plrc.views import Drawing
 
 from .scenes import scatter_scene
-from .tab import QUIET, Tab, lines, said, showing, viewer
+from .tab import QUIET, Tab, lines, showing, viewer
 from .workbench import MOST_IMAGES
 
 _KEPT = 4  # drawings: what is exported is what is seen, without drawing it again
@@ -41,7 +41,7 @@ class EmbeddingTab(Tab):
                 most.render()
                 self.control("most", most)
             with gr.Column(scale=2, min_width=320):
-                self.checkpoint_chooser()
+                self.control("checkpoints")
                 with gr.Row():
                     self.control("of", label="What is a dot", info="A cell, a region's or an image's mean feature.")
                     self.control("method", info="t-SNE keeps neighbours together; PCA keeps distances.")
@@ -53,7 +53,7 @@ class EmbeddingTab(Tab):
         dots = viewer("scatter", "embed-viewer", {"note": "Draw takes a few seconds."})
         self.outputs = [dots, gr.HTML(elem_id="embed-numbers", apply_default_css=False)]
         self.follow_checkpoints()
-        anew = said(lambda *values: self.show(self.query(values)))
+        anew = self.answering(self.show)
         # A run at a time: two would share the cores.
         waiting: dict[str, Any] = {"show_progress_on": dots, "api_visibility": "private", "concurrency_limit": 1}
         draw.click(anew, list(self.controls.values()), self.outputs, **waiting)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -143,17 +144,13 @@ def _open_link(page: gr.Blocks, views: gr.Tabs, tabs: Mapping[str, Tab], items: 
     restored = page.load(restore, None, [views, opened, *chain(*inputs.values())], **QUIET)
     restored.success(show, None, list(chain(*outputs.values())), **QUIET)
     for name, tab in tabs.items():
-        items[name].select(_at_first_sight(tab), [opened, *inputs[name]], [opened, *outputs[name]], **QUIET)
+        handler = said(partial(_at_first_sight, tab))
+        items[name].select(handler, [opened, *inputs[name]], [opened, *outputs[name]], **QUIET)
 
 
-def _at_first_sight(tab: Tab) -> Callable[..., list[Any]]:
+def _at_first_sight(tab: Tab, opened: list[str], *values: Any) -> list[Any]:
     """What a view shows when it is chosen, if it has shown nothing yet: what it begins with."""
-
-    @said
-    def select(opened: list[str], *values: Any) -> list[Any]:
-        # Nothing was opened: the page is being loaded, which also tells of a view, and will show it by itself.
-        if not opened or tab.name in opened:
-            return [gr.skip()] * (1 + len(tab.outputs))
-        return [[*opened, tab.name], *tab.show(tab.query(values))]
-
-    return select
+    # Nothing was opened: the page is being loaded, which also tells of a view, and will show it by itself.
+    if not opened or tab.name in opened:
+        return [gr.skip()] * (1 + len(tab.outputs))
+    return [[*opened, tab.name], *tab.show(tab.query(values))]

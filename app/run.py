@@ -14,7 +14,8 @@ import gradio as gr
 from PIL import Image
 
 from plrc.queries import Run
-from plrc.views.run import RunDrawing, affinity_pictures, nearest
+from plrc.views.run import RunDrawing, affinity_pictures, nearest, open_picture
+from plrc.views.session import stamp
 
 from .scenes import data_uri
 from .tab import QUIET, Tab, lines, said
@@ -40,10 +41,8 @@ class RunTab(Tab):
 
     def build(self) -> None:
         smooth = gr.Slider(1, 101, 15, step=2, label="Smoothing: mean of so many log lines", render=False)
-        # Its true range comes with a run; a link may carry any step.
-        step = gr.Slider(
-            0, 10**9, step=1, label="Affinity maps of step", visible=False, elem_id="run-step", render=False
-        )
+        told: dict[str, Any] = {"label": "Affinity maps of step", "visible": False, "elem_id": "run-step"}
+        step = gr.Slider(0, 10**9, step=1, **told, render=False)  # its true range comes with a run
         with gr.Row(equal_height=False):
             with gr.Column(min_width=320):
                 runs = self.control("runs", info=f"Newest first; up to {MOST} in one chart.", max_choices=MOST)
@@ -60,10 +59,12 @@ class RunTab(Tab):
         seen = gr.State(None)  # the stamp of what is shown, see _stamp
         self.outputs = [runs, numbers, curves, step, strip, images, follow, timer, seen]
         inputs, maps = list(self.controls.values()), [step, strip, images]
-        runs.input(said(self._choose), inputs, self.outputs, **QUIET)
-        smooth.input(said(self._smooth), inputs, curves, trigger_mode="always_last", **QUIET)
-        step.input(said(self._turn), inputs, maps, trigger_mode="always_last", **QUIET)
-        strip.select(_picked, strip, step, **QUIET).then(said(self._turn), inputs, maps, **QUIET)
+        turn = self.answering(self._turn)
+        runs.input(self.answering(self._choose), inputs, self.outputs, **QUIET)
+        smoothed = self.answering(lambda query: _curves(self.drawings(query)[0]))
+        smooth.input(smoothed, inputs, curves, trigger_mode="always_last", **QUIET)
+        step.input(turn, inputs, maps, trigger_mode="always_last", **QUIET)
+        strip.select(_picked, strip, step, **QUIET).then(turn, inputs, maps, **QUIET)
         follow.input(lambda on: gr.Timer(active=on), follow, timer, **QUIET)
         timer.tick(said(self._look), [seen, *inputs], self.outputs, trigger_mode="once", **QUIET)
 
@@ -78,37 +79,32 @@ class RunTab(Tab):
         if not query.runs and not newest:
             return [gr.skip(), _NO_RUN, *[gr.skip()] * 7]
         chosen = replace(query, runs=query.runs or tuple(newest))
-        stamp = None
+        seen = None
         try:
             self.bench.check(chosen)
-            stamp = _stamp(chosen.runs)  # before reading: what comes in between is seen at the next look
+            seen = _stamp(chosen.runs)  # before reading: what comes in between is seen at the next look
             drawn: Any = self.bench.draw(chosen)
             shown = [lines(drawn), _curves(drawn), *_over_training(drawn, query.affinity_at)]
             going = not all(record.finished for record in drawn.records.values())
         except ValueError as error:
             sentence = f'<p class="sentence" role="alert">{html.escape(str(error))}</p>'
             shown = [sentence, "", gr.Slider(visible=False), gr.Gallery(visible=False), ""]
-            going = stamp is not None  # a log gets its first line
-        return [gr.skip() if query.runs else list(chosen.runs), *shown, going, gr.Timer(active=going), stamp]
+            going = seen is not None  # a log gets its first line
+        return [gr.skip() if query.runs else list(chosen.runs), *shown, going, gr.Timer(active=going), seen]
 
-    def _choose(self, *values: Any) -> Any:
-        query = self.query(values)
+    def _choose(self, query: Run) -> Any:
         return self.show(replace(query, affinity_at=None)) if query.runs else gr.skip()  # before another is chosen
 
-    def _smooth(self, *values: Any) -> str:
-        return _curves(self.drawings(self.query(values))[0])
-
-    def _turn(self, *values: Any) -> list[Any]:
-        query = self.query(values)
+    def _turn(self, query: Run) -> list[Any]:
         return _over_training(self.drawings(query)[0], query.affinity_at)
 
-    def _look(self, stamp: tuple[Any, ...] | None, *values: Any) -> Any:
+    def _look(self, seen: tuple[Any, ...] | None, *values: Any) -> Any:
         """What has come since; nothing is sent if that is nothing."""
         query = self.query(values)
         self.bench.check(query)
-        if not query.runs or _stamp(query.runs) == stamp:
+        if not query.runs or _stamp(query.runs) == seen:
             return gr.skip()
-        was_newest = stamp is None or (query.affinity_at or 0) >= max(newest for *_, newest in stamp)
+        was_newest = seen is None or (query.affinity_at or 0) >= max(newest for _, newest in seen)
         return self.show(replace(query, affinity_at=None) if was_newest else query)
 
 
@@ -119,13 +115,7 @@ def _picked(event: gr.SelectData, shown: list[Any]) -> int:
 
 def _stamp(runs: Sequence[str]) -> tuple[Any, ...]:
     """What changes when there is more to show, for each run: its log's time and size, its newest affinity maps."""
-    found = []
-    for run in runs:
-        log = Path(run, "log.jsonl")
-        state = log.stat() if log.exists() else None
-        of_log = (state.st_mtime_ns, state.st_size) if state else (0, 0)
-        found.append((*of_log, max(affinity_pictures(Path(run)), default=0)))
-    return tuple(found)
+    return tuple((stamp(run / "log.jsonl"), max(affinity_pictures(run), default=0)) for run in map(Path, runs))
 
 
 def _curves(drawn: RunDrawing) -> str:
@@ -147,10 +137,7 @@ def _over_training(drawn: RunDrawing, at: int | None) -> list[Any]:
         return [gr.Slider(visible=False), gr.Gallery(visible=False), nothing]
     at = nearest(every, at) if at else every[-1]
     apart = math.gcd(*(step - every[0] for step in every)) or 1
-    ends: dict[str, Any] = {
-        "minimum": every[0],
-        "maximum": max(every[-1], every[0] + 1),
-    }  # a range, also where it is not seen
+    last = max(every[-1], every[0] + 1)  # a range, also where it is not seen
     first = next(iter(having.values()))
     chosen = sorted({list(first)[round(i * (len(first) - 1) / (_THUMBNAILS - 1))] for i in range(_THUMBNAILS)})
     figures = ""
@@ -158,18 +145,14 @@ def _over_training(drawn: RunDrawing, at: int | None) -> list[Any]:
         step = nearest(of, at)
         figures += _figure(f"{name}, step {step}", f"affinity maps of {name} at step {step}", _opened(of[step]))
     return [
-        gr.Slider(**ends, step=apart, value=at, visible=len(every) > 1),
+        gr.Slider(every[0], last, step=apart, value=at, visible=len(every) > 1),
         gr.Gallery([(_opened(first[step], 130), str(step)) for step in chosen], visible=len(chosen) > 1),
         figures,
     ]
 
 
 def _opened(file: Path, longest: int = 4096) -> Image.Image:
-    try:
-        with Image.open(file) as image:
-            rgba = image.convert("RGBA")
-    except OSError as error:
-        raise ValueError(f"{file} is no image ({error}): remove it, the run draws others") from error
+    rgba = open_picture(file)
     rgba.thumbnail((longest, longest))
     white = Image.new("RGBA", rgba.size, "white")
     white.alpha_composite(rgba)

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from plrc.figures.matches import counts, evenly, parts_of
 from plrc.figures.style import LOOK, region_colours
 from plrc.geometry import cell_of
 from plrc.options import Point
+from plrc.queries import Affinity
 from plrc.views import NamedImage, Session
 from plrc.views.affinity import AffinityDrawing
 from plrc.views.correspondence import CorrespondenceDrawing, Found, Pair
@@ -47,10 +49,8 @@ _HOW = "Drag a line around dots, or click one, to see where they are; with Shift
 
 def script(viewers: Iterable[str] = ("panels", "matches", "scatter")) -> str:
     """The script of these viewers, with the table of colours and marks that figures are drawn with."""
-    files = [STATIC / f"{name}.js" for name in ("common", *viewers)]
-    return "\n".join(
-        [f"window.plrc = {{ look: {json.dumps(LOOK)} }};", *(f.read_text(encoding="utf-8") for f in files)]
-    )
+    texts = [(STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ("common", *viewers)]
+    return "\n".join([f"window.plrc = {{ look: {json.dumps(LOOK)} }};", *texts])
 
 
 def style() -> str:
@@ -80,9 +80,6 @@ def _rounded(values: Tensor | np.ndarray, digits: int = 5) -> Any:
     return np.round(np.nan_to_num(np.asarray(values, dtype=np.float64)), digits).tolist()
 
 
-# ------------------------------------------------------------------------------------------------------------- affinity
-
-
 def affinity_scene(drawings: Sequence[AffinityDrawing]) -> dict[str, Any]:
     """The scene of ``panels.js``, but for the image: the maps of an image by all networks, and the points asked."""
     panels, first = [IMAGE], next(iter(drawings[0].columns.values()))[0]
@@ -91,9 +88,17 @@ def affinity_scene(drawings: Sequence[AffinityDrawing]) -> dict[str, Any]:
             overlap = answer.row["IoU"]
             caption = answer.caption + (f" · best IoU {overlap:.2f}" if overlap != "" else "")
             panels.append(panel(name, caption, answer.values, answer.fmap, drawing.scale))
-    signed = (first.positive, False), (first.negative, True)
+    signed = zip(first.asked, (False, True), strict=True)
     points = [{"x": x, "y": y, "negative": negative} for asked, negative in signed for x, y in asked.tolist()]
     return {"panels": panels, "points": points}
+
+
+def asking(query: Affinity, event: dict[str, Any]) -> Affinity:
+    """The query of the points that an event of ``panels.js`` has."""
+    of: tuple[list[Point], list[Point]] = ([], [])
+    for point in event["points"]:
+        of[bool(point["negative"])].append(Point(float(point["x"]), float(point["y"])))
+    return replace(query, points=tuple(of[0]), negatives=tuple(of[1]))
 
 
 def panel(title: str, caption: str, values: Tensor, fmap: FeatureMap, scale: Scale) -> dict[str, Any]:
@@ -110,9 +115,6 @@ def _colours(scale: Scale) -> dict[str, Any]:
     return {"quantity": scale.quantity, "low": scale.low, "high": scale.high, "colours": steps}
 
 
-# ------------------------------------------------------------------------------------------------------- correspondence
-
-
 def matches_scene(drawing: CorrespondenceDrawing, chosen: Sequence[Point], session: Session) -> dict[str, Any]:
     """The scene of ``matches.js``, of a drawing's first pair.
 
@@ -126,24 +128,22 @@ def matches_scene(drawing: CorrespondenceDrawing, chosen: Sequence[Point], sessi
     query: Any = drawing.query
     found = {name: of[0] for name, of in drawing.found.items()}
     pair = next(iter(found.values())).pair
-    first, second = (session.image(spec) for spec in pair.specs)
-    names = ("image 1", "image 2") if pair.crops is None else ("view 1", "view 2")
-    titles = [f"{name}: {image.name}" for name, image in zip(names, (first, second), strict=True)]
-    source, place = None, points_in_frame(chosen[:1], first)
-    if pair.crops is not None:
-        titles = [name + mirrored for name, mirrored in zip(names, pair.mirrored, strict=True)]
-        source = image_of(first.image, _LARGE) | {"boxes": [_rounded(crop.box) for crop in pair.crops]}
+    whole = [session.image(spec) for spec in pair.of]
+    titles = list(pair.sides)
+    source, place = None, points_in_frame(chosen[:1], whole[0])
+    if pair.crops is None:
+        titles = [f"{side}: {image.name}" for side, image in zip(pair.sides, whole, strict=True)]
+    else:
+        source = image_of(whole[0].image, _LARGE) | {"boxes": [_rounded(crop.box) for crop in pair.crops]}
         place = pair.crops[0].to_view(place)
     seen = bool(len(place)) and bool(((place >= 0) & (place < 1)).all())
-    both = zip((pair.left, pair.right), names, titles, strict=True)
-    left, right = (image_of(image) | {"name": name, "title": title} for image, name, title in both)
-    rasters = zip(("left", "right"), pair.rasters or (), (pair.left, pair.right), strict=False)
+    both = zip(("left", "right"), pair.images, pair.sides, titles, strict=True)
+    rasters = zip(("left", "right"), pair.rasters or (), pair.images, strict=False)
     return {
         "mode": "points" if pair.rasters is None else "regions",
         "views": pair.crops is not None,
         "within": query.within,
-        "left": left,
-        "right": right,
+        **{side: image_of(image) | {"name": of.split(",")[0], "title": title} for side, image, of, title in both},
         "source": source,
         "rasters": {side: _raster(raster, image) for side, raster, image in rasters} or None,
         "networks": [_network(name, one) for name, one in found.items()],
@@ -189,7 +189,7 @@ def _matrix(pair: Pair, values: np.ndarray) -> dict[str, Any]:
         "scale": _colours(figures.scale_of("cosine", None, [values])),
     }
     own = {r: r for r in like.values()}
-    left, right = (_tint(*side) for side in zip(pair.rasters, (pair.left, pair.right), (own, like), strict=True))
+    left, right = (_tint(*side) for side in zip(pair.rasters, pair.images, (own, like), strict=True))
     return {"matrix": matrix, "tints": {"left": left, "right": right}}
 
 
@@ -213,9 +213,6 @@ def _raster(raster: Tensor, image: Image.Image) -> dict[str, Any]:
         "places": _rounded(region_points(raster)),
         "cells": base64.b64encode(order.astype("<u2").tobytes()).decode(),
     }
-
-
-# ------------------------------------------------------------------------------------------------------------ embedding
 
 
 def scatter_scene(drawing: EmbeddingDrawing, session: Session) -> dict[str, Any]:

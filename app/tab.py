@@ -11,6 +11,7 @@ import html
 import json
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -25,6 +26,14 @@ from .workbench import MOST, Workbench
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 _STEP = 0.05  # of a slider of shares
+_WORDS: dict[str, dict[str, Any]] = {
+    "checkpoints": {
+        "info": f"Up to {MOST}, side by side. @key is the momentum encoder, random: an untrained network.",
+        "max_choices": MOST,
+        "min_width": 320,
+    },
+    "layer": {"label": "Layer or head", "none": "last map"},
+}
 # `scene` is what changes with each click, `still` the image, which is large and changes seldom.
 _ON_LOAD = """
 const view = plrc.%s(element.querySelector(".plrc-root"), (event) => { props.value = event; trigger("select"); });
@@ -51,12 +60,14 @@ def said(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Tab:
-    """A view of the page; each is a class of its own, which says ``build`` and ``show``.
+    """A view of the page, a class of its own each.
 
     Attributes:
         name: in ``plrc.queries.VIEWS`` and in links. title: of the tab. kind: the query's class.
         start: fields → what they are at first, where that is not the default. fixed: fields without a control.
-        controls: of the other fields. outputs: what ``show`` updates.
+        words: fields → what their controls have besides, see ``control``. viewer: of ``static/``. top, side: the
+            controls above it (→ how wide) and beside it. anew: where these change, chosen points mean nothing.
+        controls: of all other fields. outputs: what ``show`` updates.
     """
 
     name: ClassVar[str]
@@ -64,6 +75,11 @@ class Tab:
     kind: ClassVar[type[Options]]
     start: ClassVar[Mapping[str, Any]] = {}
     fixed: ClassVar[Mapping[str, Any]] = {}
+    words: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    viewer: ClassVar[str]
+    top: ClassVar[Mapping[str, int]] = {}
+    side: ClassVar[Sequence[str]] = ()
+    anew: ClassVar[Sequence[str]] = ("images",)
     outputs: Sequence[Any]
 
     def __init__(self, bench: Workbench) -> None:
@@ -77,10 +93,37 @@ class Tab:
         self.build()
 
     def build(self) -> None:
-        raise NotImplementedError
+        """A viewer, its numbers beneath, controls around it; points of the query are chosen in the viewer."""
+        with gr.Row():
+            for name, scale in self.top.items():
+                with gr.Column(scale=scale, min_width=220):
+                    self.image_chooser() if name == "images" else self.control(name)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=4, min_width=320):
+                shown = viewer(self.viewer, f"{self.name}-viewer")
+                numbers = gr.HTML(elem_id=f"{self.name}-numbers", apply_default_css=False)
+            with gr.Column(scale=1, min_width=260):
+                more = gr.Button("Other views", size="sm", elem_id=f"{self.name}-more", visible="seed" in self._fields)
+                for name in self.side:
+                    self.control(name)
+                points = [name for name in self._fields if self._holds_points(name)]
+                self.outputs = [shown, numbers, *(self.control(name, visible="hidden") for name in points)]
+                self.rest()
+        inputs, forgotten = list(self.controls.values()), dict.fromkeys(points, ())
+        self.redraws(name for name in self.controls if name not in (*self.anew, *points))
+        anew = self.redraws(self.anew, lambda query: self.show(replace(query, **forgotten)))
+        self.uploaded.success(anew, inputs, self.outputs, **QUIET)
+        if seed := self.controls.get("seed"):
+            following = more.click(lambda now: int(now or 0) + 1, seed, seed, **QUIET)
+            following.then(anew, inputs, self.outputs, **QUIET)
+        shown.select(said(self.act), [shown, *inputs], self.outputs, trigger_mode="multiple", **QUIET)
 
     def show(self, query: Any) -> list[Any]:
         """What is seen of a query: updates of ``outputs``. Raises a ValueError."""
+        raise NotImplementedError
+
+    def act(self, event: dict[str, Any] | None, *values: Any) -> list[Any]:
+        """Answers an event of the viewer, with updates of ``outputs``."""
         raise NotImplementedError
 
     def drawings(self, query: Any) -> list[Any]:
@@ -95,32 +138,31 @@ class Tab:
         special: what the component has otherwise (label, info, choices …); ``none``, what stands for None in a list.
         """
         about, (kind, optional) = self._fields[name].metadata, self._types[name]
+        special = _WORDS.get(name, {}) | dict(self.words.get(name, {})) | special
         value = self._shown(name, getattr(self.first, name), special.get("multiselect", True))
         unit = f", {about['unit']}" * bool(about["unit"])
         text = about["help"] if about["help"][1].isdigit() else f"{about['help'][0].upper()}{about['help'][1:]}"
         how: dict[str, Any] = {"label": name.replace("_", " ").capitalize() + unit, "info": f"{text}."}
         how |= {"elem_id": f"{self.name}-{name}"} | special
-        low, high, step = about["low"], about["high"], 1 if kind is int else _STEP
-        low = _STEP if about["above"] == 0 else low
+        low, high, step = _STEP if about["above"] == 0 else about["low"], about["high"], 1 if kind is int else _STEP
         none = [(how.pop("none", "–"), "")] if optional else []
         choices = how.pop("choices", None) or self.bench.choices(name) or about["choices"]
-        if component is None and how.get("visible") == "hidden":
-            component = gr.Textbox(value, **how)
-        elif component is None and (choices or typing.get_origin(kind) is tuple):
+        if component is not None or how.get("visible") == "hidden":
+            component = component or gr.Textbox(value, **how)
+        elif choices or typing.get_origin(kind) is tuple:
             several: dict[str, Any] = {"multiselect": True} if typing.get_origin(kind) is tuple else {}
             free = not about["choices"]  # a link may name what is not listed; the workbench has the last word
             component = gr.Dropdown([*none, *choices], value=value, allow_custom_value=free, **(several | how))
-        elif component is None and kind is bool:
-            component = gr.Checkbox(value, **how)
-        elif component is None and kind in (int, float):
-            if low is not None and high is not None and high <= 100 and not optional:
-                component = gr.Slider(low, high, value, step=step, **how)
-            else:
-                component = gr.Number(value, precision=0 if kind is int else None, minimum=low, maximum=high, **how)
-        self.controls[name] = component or gr.Textbox(value, **how)
+        elif kind in (int, float) and not (low is None or high is None or high > 100 or optional):
+            component = gr.Slider(low, high, value, step=step, **how)
+        elif kind in (int, float):
+            component = gr.Number(value, precision=0 if kind is int else None, minimum=low, maximum=high, **how)
+        else:
+            component = gr.Checkbox(value, **how) if kind is bool else gr.Textbox(value, **how)
+        self.controls[name] = component
         if name in ("checkpoints", "runs"):  # what has come since the start
-            self.controls[name].focus(lambda: gr.Dropdown(choices=self.bench.choices(name)), None, component, **QUIET)
-        return self.controls[name]
+            component.focus(lambda: gr.Dropdown(choices=self.bench.choices(name)), None, component, **QUIET)
+        return component
 
     def image_chooser(self) -> None:
         """One image: of a list, or one's own."""
@@ -138,10 +180,6 @@ class Tab:
 
         self.uploaded = button.upload(accept, button, chooser, show_progress="hidden", api_visibility="private")
 
-    def checkpoint_chooser(self) -> None:
-        info = f"Up to {MOST}, side by side. @key is the momentum encoder, random: an untrained network."
-        self.control("checkpoints", info=info, max_choices=MOST, min_width=320)
-
     def rest(self) -> None:
         """All fields that have no control yet, in a part that is closed."""
         with gr.Accordion("More", open=False):
@@ -150,17 +188,16 @@ class Tab:
                     one_device = name == "device" and len(self.bench.devices) < 2
                     self.control(name, **({"visible": False} if one_device else {}))
 
+    def answering(self, answer: Callable[[Any], Any]) -> Callable[..., Any]:
+        """The handler of the controls' values that answers their query."""
+        return said(lambda *values: answer(self.query(values)))
+
     def redraws(self, names: Iterable[str], show: Callable[[Any], list[Any]] | None = None) -> Callable[..., Any]:
         """Draws anew when one of these controls is used; returns the handler of the components' values.
 
         show: stands in for that of the view.
         """
-        inputs = list(self.controls.values())
-
-        @said
-        def handle(*values: Any) -> list[Any]:
-            return (show or self.show)(self.query(values))
-
+        inputs, handle = list(self.controls.values()), self.answering(show or self.show)
         for name in names:
             component = self.controls[name]
             if name == "checkpoints":
@@ -186,12 +223,15 @@ class Tab:
 
     # ---- The query, as the components and the link have it
 
+    def _holds_points(self, name: str) -> bool:
+        return typing.get_args(self._types[name][0])[:1] == (Point,)
+
     def query(self, values: Sequence[Any]) -> Any:
         """What the components' values say."""
         said = dict(zip(self.controls, values, strict=True))
         for name, value in said.items():
             kind, optional = self._types[name]
-            if typing.get_args(kind)[:1] == (Point,):
+            if self._holds_points(name):
                 said[name] = (value or "").split()
             elif value in ("", None):
                 said[name] = None if optional else () if typing.get_origin(kind) is tuple else value
@@ -199,10 +239,8 @@ class Tab:
 
     def values(self, query: Options) -> list[Any]:
         """The opposite of ``query``."""
-        several = (getattr(component, "multiselect", True) for component in self.controls.values())
-        return [
-            self._shown(name, getattr(query, name), many) for name, many in zip(self.controls, several, strict=True)
-        ]
+        several = {name: getattr(component, "multiselect", True) for name, component in self.controls.items()}
+        return [self._shown(name, getattr(query, name), many) for name, many in several.items()]
 
     def _shown(self, name: str, value: Any, many: bool | None) -> Any:
         """A field's value as its component has it."""
@@ -211,7 +249,7 @@ class Tab:
             return None if kind in (int, float) else ""
         if kind is Size:
             return str(value)
-        if typing.get_args(kind)[:1] == (Point,):
+        if self._holds_points(name):
             return " ".join(map(str, value))
         if typing.get_origin(kind) is tuple:
             return list(value) if many else next(iter(value), None)

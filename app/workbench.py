@@ -27,6 +27,8 @@ MOST_IMAGES = 200  # of one query; of a folder so many are listed, evenly spread
 _SIZES = ("64", "112", "224", "320", "448", "640", "896")  # of an input, pixels
 _REGIONS = re.compile(r"objects|grid:[0-9]{1,2}|superpixels:[0-9]{1,3}")
 _LONGEST = 8  # times the shorter side
+_GIVEN = dict.fromkeys(("images", "other", "to", "dataset"), "start the app with --images FOLDER, or upload it")
+_GIVEN |= {"checkpoints": "start the app with --checkpoint", "runs": "it is not below --runs"}
 
 
 class Workbench:
@@ -87,16 +89,18 @@ class Workbench:
     def choices(self, field: str) -> list[Any]:
         """What a list in the page offers for a field of a query; nothing where any value may be given."""
         superpixels = ["superpixels:16", "superpixels:36"] if find_spec("skimage") else []
+        images = [(_label(spec), spec) for spec in self.images]
         offered: dict[str, Any] = {
             "runs": self.runs,
             "checkpoints": self.checkpoints,
-            "images": lambda: [(_label(spec), spec) for spec in self.images],
+            "images": lambda: images,
+            "other": lambda: images,
             "layer": lambda: self.layers(self.shown),
             "regions": lambda: ["objects", *(f"grid:{n}" for n in range(2, 9)), *superpixels],
             "size": lambda: list(_SIZES),
             "device": lambda: self.devices,
         }
-        return list(offered["images" if field == "other" else field]()) if field in (*offered, "other") else []
+        return list(offered[field]()) if field in offered else []
 
     # ---- What is asked
 
@@ -112,27 +116,21 @@ class Workbench:
         """
         for field in dataclasses.fields(query):
             value = getattr(query, field.name)
-            named = [value] if isinstance(value, str) else value
+            named, listed = [value] if isinstance(value, str) else value, field.name in ("checkpoints", "runs")
             if field.name == "regions" and value and not _REGIONS.fullmatch(value):
                 raise ValueError(f"regions are grid:2 … grid:16, superpixels:16 or objects here, not {value}")
             if not field.metadata["path"] or not value:
                 continue
-            if field.name in ("checkpoints", "runs"):
-                if len(named) > MOST:
-                    raise ValueError(f"choose at most {MOST} {field.name}, not {len(named)}")
-                wrong = [name for name in named if name not in self.choices(field.name)]
-                remedy = "start the app with --checkpoint" if field.name == "checkpoints" else "it is not below --runs"
-            elif field.name in ("images", "other", "to", "dataset"):
-                wrong = [spec for spec in named if not self._may_show(spec)]
-                remedy = "start the app with --images FOLDER, or upload it"
-            else:
-                wrong, remedy = list(named), f"{field.name} is for the command line alone"
-            if wrong:
-                raise ValueError(f"{wrong[0]} is not offered here: {remedy}")
-        specs = [*getattr(query, "images", ()), *([getattr(query, "dataset", "")] if hasattr(query, "dataset") else [])]
+            if field.name not in _GIVEN:
+                raise ValueError(f"{value} cannot be given here: {field.name} is for the command line alone")
+            if listed and len(named) > MOST:
+                raise ValueError(f"choose at most {MOST} {field.name}, not {len(named)}")
+            for name in named:
+                if not (name in self.choices(field.name) if listed else self._may_show(name)):
+                    raise ValueError(f"{name} is not offered here: {_GIVEN[field.name]}")
+        specs = [*getattr(query, "images", ()), *filter(None, [getattr(query, "dataset", "")])]
         several = sum(Path(spec).is_dir() or spec.partition(":")[0] == "scenes" for spec in specs)
-        count = len(specs) - several + several * (getattr(query, "most", None) or MOST_IMAGES + 1)
-        if count > MOST_IMAGES:
+        if len(specs) + several * ((getattr(query, "most", None) or MOST_IMAGES + 1) - 1) > MOST_IMAGES:
             raise ValueError(f"{MOST_IMAGES} images are looked at here at most: give most, or use plrc in the shell")
 
     def _may_show(self, spec: str) -> bool:
@@ -145,11 +143,7 @@ class Workbench:
     # ---- What is given and taken
 
     def accept(self, file: Path) -> NamedImage:
-        """An image that was uploaded, decoded.
-
-        Raises:
-            ValueError: it is no image, or far too long. (Gradio refuses what is too large.)
-        """
+        """An image that was uploaded, decoded. Raises a ValueError if it is none, or far too long."""
         try:
             image = self.session.image(str(file))
         except ValueError as error:  # not where it lies on the server
@@ -171,17 +165,15 @@ class Workbench:
         """
         (self.uploads / "exports").mkdir(parents=True, exist_ok=True)
         place = Path(tempfile.mkdtemp(prefix="export-", dir=self.uploads / "exports"))
-        files: list[Path] = []
+        files: dict[Path, None] = {}
         for number, drawing in enumerate(drawings):
             sent = {spec: Path(spec).name for spec in drawing.inputs if self.uploaded(spec)}
-            for spec, short in sent.items():
-                shutil.copy(spec, place / short)
             query = type(drawing.query).from_dict(_renamed(drawing.query.to_dict(), sent))
             inputs, rows = _renamed(drawing.inputs, sent), _renamed(drawing.rows, sent)
             other = "difference" if getattr(query, "difference", False) else str(number)
-            title = name if number == 0 else f"{name}-{other}"
-            files += replace(drawing, query=query, inputs=inputs, rows=rows).save(place / title, ("png", "svg"))
-            files += [place / short for short in sent.values() if place / short not in files]
+            out = place / (f"{name}-{other}" if number else name)
+            files |= dict.fromkeys(replace(drawing, query=query, inputs=inputs, rows=rows).save(out, ("png", "svg")))
+            files |= dict.fromkeys(Path(shutil.copy(spec, place / short)) for spec, short in sent.items())
         bundle = place / f"plrc-{name}.zip"
         with zipfile.ZipFile(bundle, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in files:

@@ -14,8 +14,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from app.scenes import affinity_scene, image_of, script, style
-from plrc.options import Point
+from app.scenes import affinity_scene, asking, image_of, script, style
 from plrc.queries import Affinity
 from plrc.views import Session, draw
 from plrc.views.affinity import AffinityDrawing
@@ -66,10 +65,7 @@ class Click(anywidget.AnyWidget):
 
     def _act(self, event: dict[str, Any]) -> None:
         """Takes an event of the viewer."""
-        of: tuple[list[Point], list[Point]] = ([], [])
-        for point in event["points"]:
-            of[bool(point["negative"])].append(Point(point["x"], point["y"]))
-        self.query = replace(self.query, points=tuple(of[0]), negatives=tuple(of[1]))
+        self.query = asking(self.query, event)
 
     def _show(self) -> None:
         drawing = draw(replace(self.query, together=True), self._session)

@@ -159,8 +159,8 @@ VIEWS.add(
     query=Correspondence,
 )
 VIEWS.add("embed", "plrc.views.embedding:embedding", "points, regions or images in the plane", query=Embedding)
-VIEWS.add("colours", "plrc.views.feature_colours:colours", "three principal components as colours", query=Colours)
-VIEWS.add("segments", "plrc.views.feature_colours:segments", "segments that all images share", query=Segments)
+VIEWS.add("colours", "plrc.views.embedding:colours", "three principal components as colours", query=Colours)
+VIEWS.add("segments", "plrc.views.embedding:segments", "segments that all images share", query=Segments)
 VIEWS.add(
     "score", "plrc.views.score:scores", "numbers on a data set, checkpoints in columns", query=Scores, ends_early=True
 )

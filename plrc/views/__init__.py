@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Drawing", "NamedImage", "Session", "draw", "list_images", "open_image", "read_recipe", "replay"]
 
 FORMAT, VERSION = "plrc recipe", 2
-Progress = Callable[[str, int, int], object]
+Progress = Callable[[str, int, int], Any]
 """Is told what is being done, how much of it is, how much there is. Scores end early if it returns True."""
 
 
@@ -79,35 +79,27 @@ class Drawing:
     def save(self, out: Path, formats: Sequence[str] = ("png",), dpi: int = 200) -> list[Path]:
         """Write ``out.png`` (or the other formats), ``out.npz``, ``out.json`` and, where there are rows, ``out.csv``.
 
-        Returns:
-            The files. Existing ones are replaced, all of them once all are written.
-
-        Raises:
-            ValueError: they cannot be written there.
+        Returns the files. Existing ones are replaced, all of them once all are written. Raises a ValueError if they
+        cannot be written there.
         """
         from plrc import figures
 
+        endings = [*formats, "npz", "json", *["csv"] * bool(self.rows), *self.texts]
         with _written_together(out.parent) as folder:
-            made = []
-
-            def file(ending: str) -> Path:
-                made.append(f"{out.name}.{ending}")
-                return folder / made[-1]
-
+            files = {ending: folder / f"{out.name}.{ending}" for ending in endings}
             for ending in formats:
-                figures.save(self.figure, file(ending), dpi)
-            with file("npz").open("wb") as stream:
-                np.savez(stream, **self.arrays)  # type: ignore[arg-type]
-            file("json").write_text(json.dumps(self.recipe(), indent=1) + "\n", encoding="utf-8")
+                figures.save(self.figure, files[ending], dpi)
+            np.savez(files["npz"], **self.arrays)  # type: ignore[arg-type]
+            files["json"].write_text(json.dumps(self.recipe(), indent=1) + "\n", encoding="utf-8")
             if self.rows:
                 # Names of images may have bytes that are no UTF-8; they are written as they were.
-                with file("csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as table:
+                with files["csv"].open("w", newline="", encoding="utf-8", errors="surrogateescape") as table:
                     writer = csv.DictWriter(table, list(self.rows[0]))
                     writer.writeheader()
                     writer.writerows(self.rows)
             for ending, text in self.texts.items():
-                file(ending).write_text(text, "utf-8", "surrogateescape")
-        return [out.with_name(name) for name in made]
+                files[ending].write_text(text, "utf-8", "surrogateescape")
+        return [out.with_name(file.name) for file in files.values()]
 
 
 def draw(query: Options, session: Session | None = None, progress: Progress | None = None) -> Any:
@@ -127,38 +119,30 @@ def draw(query: Options, session: Session | None = None, progress: Progress | No
 
 def view_of(query: Options) -> str:
     """The name of the view that answers queries of this kind."""
-    for name, view in VIEWS.items():
-        if view.traits["query"] is type(query):
-            return name
-    known = ", ".join(view.traits["query"].__name__ for view in VIEWS.values())
-    raise ValueError(f"{type(query).__name__} is no query of a view: give one of {known}")
-
-
-# -------------------------------------------------------------------------------------------------------------- replay
+    kinds = {view.traits["query"]: name for name, view in VIEWS.items()}
+    if type(query) not in kinds:
+        known = ", ".join(kind.__name__ for kind in kinds)
+        raise ValueError(f"{type(query).__name__} is no query of a view: give one of {known}")
+    return kinds[type(query)]
 
 
 def read_recipe(file: Path) -> dict[str, Any]:
-    """A recipe that ``Drawing.save`` wrote.
-
-    Raises:
-        ValueError: the file is missing, is no recipe, or one of another version.
-    """
+    """A recipe that ``Drawing.save`` wrote. Raises a ValueError if it is missing, none, or one of another version."""
     try:
-        recipe = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"the recipe {file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"{file} is no recipe: it is not JSON ({error})") from error
-    if not isinstance(recipe, dict) or recipe.get("format") != FORMAT or "version" not in recipe:
-        raise ValueError(f"{file} is no recipe: 'plrc affinity' and the other views write one beside each figure")
-    if recipe["version"] != VERSION:
+        recipe: Any = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} is no recipe that can be read: {error}") from error
+    version = recipe.get("version") if isinstance(recipe, dict) and recipe.get("format") == FORMAT else None
+    if version is None or (version == VERSION and {"view", "query", "inputs", "arrays", "lines", "torch"} - {*recipe}):
         raise ValueError(
-            f"{file} is a recipe of version {recipe['version']}, and this plrc replays version {VERSION}: draw it "
-            "anew, or replay it with the plrc that wrote it"
+            f"{file} is no recipe, or no whole one: 'plrc affinity' and the other views write one beside each figure"
         )
-    if missing := {"view", "query", "inputs", "arrays", "lines", "torch"} - recipe.keys():
-        raise ValueError(f"{file} is no whole recipe: it lacks {', '.join(sorted(missing))}")
-    return recipe
+    if version != VERSION:
+        raise ValueError(
+            f"{file} is a recipe of version {version}, and this plrc replays version {VERSION}: draw it anew, or "
+            "replay it with the plrc that wrote it"
+        )
+    return dict(recipe)
 
 
 def replay(file: Path) -> tuple[Drawing, list[str]]:
@@ -172,32 +156,29 @@ def replay(file: Path) -> tuple[Drawing, list[str]]:
     Raises:
         ValueError: no such file, no recipe, or an input is missing.
     """
-    import torch
-
-    recipe = read_recipe(file)
+    then = read_recipe(file)
     try:
-        drawing = draw(VIEWS[recipe["view"]].traits["query"].from_dict(recipe["query"], "the query"))
+        drawing = draw(VIEWS[then["view"]].traits["query"].from_dict(then["query"], "the query"))
     except ValueError as error:
         raise ValueError(f"{file} cannot be drawn again from this folder: {error}") from error
-    now = drawing.recipe()
-    changed = [
-        f"{spec} is not the same as then" for spec, sha in recipe["inputs"].items() if now["inputs"].get(spec) != sha
-    ]
-    before = _stored(file.with_suffix(".npz"))
-    different = [name for name, sha in recipe["arrays"].items() if now["arrays"].get(name) != sha]
-    for name in different:
-        array, size = drawing.arrays.get(name), ""
-        if array is None:
-            changed.append(f"the array {name} is not drawn any more")
-            continue
-        if name in before and before[name].shape == array.shape and array.dtype.kind == "f":
-            size = f", by at most {np.nanmax(np.abs(before[name] - array)):.2g}"
-        changed.append(f"the array {name} differs{size}")
-    changed += [f"the array {name} was not drawn then" for name in drawing.arrays if name not in recipe["arrays"]]
-    lines = zip_longest(recipe["lines"], drawing.lines, fillvalue="")
+    now, before = drawing.recipe(), _stored(file.with_suffix(".npz"))
+
+    def differing(part: str) -> list[str]:
+        return [name for name, sha in then[part].items() if now[part].get(name) != sha]
+
+    changed = [f"{spec} is not the same as then" for spec in differing("inputs")]
+    for name in (different := differing("arrays")):
+        old, new, how = before.get(name), drawing.arrays.get(name), "differs"
+        if new is None:
+            how = "is not drawn any more"
+        elif old is not None and old.shape == new.shape and new.dtype.kind == "f":
+            how += f", by at most {np.nanmax(np.abs(old - new)):.2g}"
+        changed.append(f"the array {name} {how}")
+    changed += [f"the array {name} was not drawn then" for name in now["arrays"] if name not in then["arrays"]]
+    lines = zip_longest(then["lines"], drawing.lines, fillvalue="")
     changed += [f"a line is {new!r} now, was {old!r}" for old, new in lines if new != old]
-    if different and recipe["torch"] != torch.__version__:
-        changed.append(f"torch is {torch.__version__} now, was {recipe['torch']}")
+    if different and then["torch"] != now["torch"]:
+        changed.append(f"torch is {now['torch']} now, was {then['torch']}")
     return drawing, changed
 
 
@@ -214,9 +195,6 @@ def _stored(file: Path) -> dict[str, np.ndarray]:
             return dict(stored)
     except Exception:  # on junk NumPy raises almost anything
         return {}
-
-
-# --------------------------------------------------------------------------------------------------------------- files
 
 
 def check_place(out: Path) -> None:
@@ -242,17 +220,13 @@ def _written_together(folder: Path) -> Iterator[Path]:
         raise ValueError(f"{where} cannot be written ({error.strerror}): name another place with --out") from error
 
 
-# --------------------------------------------------------------------------------------------------------------- words
-
-
 def note_of(*parts: str) -> str:
     """The note at a figure's foot: how it was drawn. Empty parts are left out."""
-    return " · ".join(part for part in parts if part)
+    return " · ".join(filter(None, parts))
 
 
 def few(names: Iterable[str], most: int = 4) -> str:
     """Different names, in order: all of them, or the first ones and how many more there are."""
     listed = list(dict.fromkeys(names))
-    if len(listed) <= most:
-        return ", ".join(listed)
-    return f"{', '.join(listed[: most - 1])} and {len(listed) - most + 1} more"
+    more = len(listed) - most + 1
+    return ", ".join(listed) if more < 2 else f"{', '.join(listed[: most - 1])} and {more} more"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from plrc.analysis.affinity import density, map_difference, prompt
-from plrc.analysis.features import DenseEncoder, FeatureMap
+from plrc.analysis.features import FeatureMap
 from plrc.analysis.scores import best_iou, point_auc, result
 from plrc.analysis.scores.table import aligned
-from plrc.geometry import cell_of
 from plrc.queries import Affinity
 from plrc.views import Drawing, Progress, few, note_of
-from plrc.views.images import NamedImage, innermost, largest, points_in_frame, spread
+from plrc.views.images import NamedImage, innermost, points_in_frame, spread
 from plrc.views.session import Session, check_cells, heading, inputs_of, made_of
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from plrc.figures import Scale
 
 ON_A_SHEET = 12  # rows; the table and the arrays have all
+Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,232 +35,195 @@ class AffinityMap:
     """One map: ``values (h, w)`` lie over ``image`` as ``fmap`` does.
 
     Attributes:
-        own: the points, and target, are of this image. target: the number of the object that is meant; None: that at
-            the first point. positive, negative: ``(p, 2)`` and ``(q, 2)`` points of the image frame.
-        row: its line of the table. caption: what stands under it.
+        asked: positive and negative points, ``(p, 2)`` and ``(q, 2)`` of the image frame. own: they are of this image.
+        mask: ``(H, W)`` of the object that is meant, where one is known. row: its line of the table. caption: what
+            stands under it.
     """
 
     image: NamedImage
     own: bool
-    target: int | None
-    positive: Tensor
-    negative: Tensor
+    asked: tuple[Tensor, Tensor]
+    mask: Tensor | None
     values: Tensor
     fmap: FeatureMap
     row: dict[str, Any]
-    caption: str = ""
+    caption: str
 
 
 @dataclass(eq=False, kw_only=True)
 class AffinityDrawing(Drawing):
-    """Attributes:
-    columns: heading → its maps, those that the figure shows.
-    scale: the colours of all values.
-    """
+    """``columns``: heading → its maps, those that the figure shows. ``scale``: the colours of all values."""
 
     columns: dict[str, list[AffinityMap]]
     scale: Scale
 
 
 def affinity(query: Affinity, session: Session, progress: Progress) -> AffinityDrawing:
-    """Affinity maps, and the numbers beside them.
+    """Affinity maps: a row for each point of an image, or for each of several images; a column for each network.
 
-    One image: a row for each point, or one for all of them if ``together`` or where there are negative ones. Several
-    images: a row each, with the points at the same place in each. With ``to``: a row for each of those besides. A
-    column for each network. Where several points have one map it is the *maximum* over them (``plrc.analysis.prompt``).
+    One map for all points (``together``, negative points, several images, ``to``) is the *maximum* over them. A
+    difference has a row of its own. A softmax is over the cells of all images that are asked the same; it is drawn,
+    kept and subtracted as its *density* (``plrc.analysis.density``), 1 where it is even.
 
     Numbers: *AUC*, where the point's object is known: the chance that affinity ranks a pixel of the object above one
-    outside it at the same distance from the point (0.5: by chance); and *IoU*, the overlap of the object with the cells
-    above the threshold that suits this map best: what a threshold could reach. *half*: the share of the image above the
-    middle of the map's range, or, of a softmax, the smallest share that holds half of it; small means that the map is
-    specific. A difference has a row of its own, with its lowest and highest value.
-
-    A softmax is over the cells of all images that are asked the same. What is drawn, kept and subtracted is its
-    *density* (``plrc.analysis.density``), 1 where it is even: shares, whose sum is 1, would be the smaller the more
-    cells a network's map has. Its colours always have the values' own range.
+    outside it at the same distance from the point (0.5: by chance); *IoU*, the overlap of the object with the cells
+    above the best threshold; *half*: the share of the image above the middle of the map's range, or the smallest that
+    holds half of a softmax.
     """
     from plrc import figures
     from plrc.figures.style import DENSITY, DENSITY_DIFFERENCE
 
-    images, many = query.images, len(query.images) > 1
+    images, many, softmax = query.images, len(query.images) > 1, query.temperature is not None
     if query.difference and len(query.checkpoints) < 2:
         raise ValueError("--difference compares two checkpoints: name another one with --checkpoint")
     if query.to and many:
         raise ValueError("--to looks for the point of one image in others: name one image before it")
     networks = session.networks(query)
-    inputs = inputs_of(networks, query)
-    others = [session.image(spec) for spec in query.to]
+    inputs, others = inputs_of(networks, query), [session.image(spec) for spec in query.to]
     title = f"{list(networks)[-1]} − {next(iter(networks))}"
-    one = query.together or len(query.negatives) > 0 or many or bool(query.to)
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in [*networks, *([title] if query.difference else [])]}
+    rows: dict[str, Rows] = {}
     arrays: dict[str, np.ndarray] = {}
-    points_asked: dict[str, np.ndarray] = {}
+    points: dict[str, np.ndarray] = {}
     shown: dict[str, list[AffinityMap]] = {}
-    chosen, maps_before, made, merged = spread(len(images), ON_A_SHEET), 0, "", ""
+    chosen, count, made = spread(len(images), ON_A_SHEET), 0, ""
     for number, spec in enumerate(images):
-        image = session.image(spec)
-        positive, negative, target = _points(query, image)
-        questions = [(points, negative) for points in ([positive] if one else positive[:, None])]
-        for asked in (image, *others):
-            inputs |= asked.inputs
-        maps = {
-            name: _ask(session, name, net, [image, *others], questions, target, query) for name, net in networks.items()
-        }
-        if not number:
-            made = made_of({name: column[0].fmap for name, column in maps.items()}, query, len(images) + len(others))
-            merged = _merged(*questions[0])
-        for name, column in maps.items():
-            found[name] += [answer.row for answer in column]
+        seen = [session.image(spec), *others]
+        for image in seen:
+            inputs |= image.inputs
+        questions = _questions(query, seen[0], query.together or many or bool(query.negatives or query.to))
+        columns: dict[str, list[AffinityMap]] = {}
+        for name, network in networks.items():
+            fmaps = list(session.maps(network, [image.image for image in seen], query))
+            for image, fmap in zip(seen, fmaps, strict=True):
+                check_cells(network.origin.name, image.name, fmap)
+            columns[name] = [a for q in questions for a in _answers(name, seen, fmaps, q, query.temperature)]
+        made = made or made_of({n: c[0].fmap for n, c in columns.items()}, query, len(images) + len(others))
         if query.difference:
-            maps = {title: _difference(title, *list(maps.values())[:: len(maps) - 1])}
-            found[title] += [answer.row for answer in maps[title]]
-        for name, column in maps.items():
-            for i, answer in enumerate(column, start=maps_before):
+            pairs = zip(*list(columns.values())[:: len(networks) - 1], strict=True)
+            columns[title] = [_difference(title, first, last) for first, last in pairs]
+        for name, column in columns.items():
+            rows.setdefault(name, []).extend(answer.row for answer in column)
+        for name, column in ({title: columns[title]} if query.difference else columns).items():
+            for i, answer in enumerate(column, start=count):
                 arrays[f"{name} {i}"] = answer.values.numpy()
-                points_asked |= {f"positive {i}": answer.positive.numpy(), f"negative {i}": answer.negative.numpy()}
+                points |= {f"positive {i}": answer.asked[0].numpy(), f"negative {i}": answer.asked[1].numpy()}
             if number in chosen:  # the others are let go: a folder may be long
                 shown.setdefault(name, []).extend(column)
-        maps_before += len(next(iter(maps.values())))
+        count += len(column)
         progress("images", number + 1, len(images))
 
-    softmax = query.temperature is not None
-    asked_for = DENSITY if softmax else "positive − negative" if query.negatives else "cosine"
-    quantity = (DENSITY_DIFFERENCE if softmax else "difference") if query.difference else asked_for
+    quantity = said = DENSITY if softmax else "positive − negative" if query.negatives else "cosine"
+    if query.difference:
+        quantity = DENSITY_DIFFERENCE if softmax else "difference"
     limits = (-1.0, 1.0) if query.colour_range == "full" and not softmax else None
     columns = {heading(name, column[0].fmap, query.layer): column for name, column in shown.items()}
+    first = next(iter(columns.values()))
     alone = len(columns) == 1 and not many and not query.to and not query.difference
-    rows = len(images) if many else maps_before
-    named = few(answer.image.name for answer in next(iter(columns.values())))
-    note = note_of(named, made, f"softmax at temperature {query.temperature:g}" if softmax else "", merged)
-    numbers = [[name, *_numbers(found[name], asked_for, softmax)] for name in networks]
+    note = note_of(
+        few(answer.image.name for answer in first),
+        made,
+        f"softmax at temperature {query.temperature:g}" if softmax else "",
+        _merged(*first[0].asked),
+    )
+    number_of = len(images) if many else count
+    numbers = [[name, *_numbers(rows[name], said, softmax)] for name in networks]
     if query.difference:
-        first, *_, last, own = found.values()
-        numbers.append([title, *_difference_numbers(own, first, last)])
+        before, after = (_aucs(rows[name]) for name in list(networks)[:: len(networks) - 1])
+        auc = [f"object AUC {np.mean(before):.3f} → {np.mean(after):.3f}"] if before and after else []
+        numbers.append([title, *auc, f"difference {_span(rows[title])}", *_count(rows[title])])
     return AffinityDrawing(
         query=query,
         inputs=inputs,
-        arrays=arrays | points_asked,
-        draw=partial(_draw, columns, quantity, limits, alone, note),
+        arrays=arrays | points,
+        draw=partial(_draw, columns, alone, quantity=quantity, limits=limits, note=note),
         lines=aligned(numbers),
-        rows=[row for column in found.values() for row in column],
-        part=f"{ON_A_SHEET} of {rows} {'images' if many else 'maps'}" if rows > ON_A_SHEET and not alone else "",
+        rows=[row for column in rows.values() for row in column],
+        part=f"{ON_A_SHEET} of {number_of} {'images' if many else 'maps'}" * (number_of > ON_A_SHEET and not alone),
         columns=columns,
         scale=figures.scale_of(quantity, limits, [a.values.numpy() for column in columns.values() for a in column]),
     )
 
 
-def _points(query: Affinity, image: NamedImage) -> tuple[Tensor, Tensor, int | None]:
-    """Positive and negative points, and the object that is meant where no point is given."""
+def _questions(query: Affinity, image: NamedImage, one: bool) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+    """Positive and negative points of each map, and the mask of the object that is meant, see ``objects_at``.
+
+    Where no point is given the largest object is meant.
+    """
     positive, negative = points_in_frame(query.points, image), points_in_frame(query.negatives, image)
-    if len(positive):
-        return positive, negative, None
-    if image.masks is None or not image.masks.any():
-        return torch.tensor([(0.5, 0.5)]), negative, None
-    target = largest(image.masks)
-    return torch.tensor([innermost(image.masks[target])]), negative, target
+    masks, largest = image.masks, None
+    if not len(positive):
+        positive = torch.tensor([(0.5, 0.5)])
+        if masks is not None and masks.any():
+            largest = int(masks.sum(axis=(1, 2)).argmax())
+            positive = torch.tensor([innermost(masks[largest])])
+    found = []
+    for points in [positive] if one else positive[:, None]:
+        meant = image.objects_at(points[:1])[0] if largest is None else largest
+        mask = None if masks is None or meant < 0 else torch.from_numpy(masks[meant].copy())
+        found.append((points, negative, mask))
+    return found
 
 
-def _ask(
-    session: Session,
+def _answers(
     name: str,
-    network: DenseEncoder,
-    images: list[NamedImage],
-    questions: list[tuple[Tensor, Tensor]],
-    target: int | None,
-    query: Affinity,
-) -> list[AffinityMap]:
-    """The maps of some images, which are encoded once: which cells are like points of the first of them."""
-    fmaps = list(session.maps(network, [image.image for image in images], query))
-    for image, fmap in zip(images, fmaps, strict=True):
-        check_cells(network.origin.name, image.name, fmap)
-    found = []
-    for positive, negative in questions:
-        maps = prompt(fmaps[0], positive, negative, to=fmaps, temperature=query.temperature)
-        if query.temperature is not None:
-            maps = density(maps)
-        for i, (image, values, fmap) in enumerate(zip(images, maps, fmaps, strict=True)):
-            answer = AffinityMap(image, i == 0, target, positive, negative, values.cpu(), fmap, {})
-            row = _row(name, answer, _half(answer.values, query.temperature is not None))
-            if (mask := _meant(answer)) is not None:
-                auc = point_auc(answer.values, fmap.extent, mask, positive[0])
-                row["AUC"] = "" if math.isnan(auc) else round(auc, 4)  # the object may fill the image
-                row["IoU"] = round(best_iou(answer.values, fmap.extent, mask)[0], 4)
-            caption = _span([row]) if row["AUC"] == "" else f"AUC {row['AUC']:.2f}"
-            found.append(replace(answer, row=row, caption=caption))
-    return found
+    images: Sequence[NamedImage],
+    fmaps: Sequence[FeatureMap],
+    question: tuple[Tensor, Tensor, Tensor | None],
+    temperature: float | None,
+) -> Iterator[AffinityMap]:
+    """The maps of some images: which cells are like points of the first of them."""
+    positive, negative, mask = question
+    maps = prompt(fmaps[0], positive, negative, to=fmaps, temperature=temperature)
+    maps = maps if temperature is None else density(maps)
+    for i, (image, values, fmap) in enumerate(zip(images, maps, fmaps, strict=True)):
+        row = _row(name, image, positive if i == 0 else positive[:0], values, _half(values, temperature is not None))
+        if mask is not None and i == 0:
+            auc = point_auc(values.cpu(), fmap.extent, mask, positive[0])
+            row["AUC"] = "" if math.isnan(auc) else round(auc, 4)  # the object may fill the image
+            row["IoU"] = round(best_iou(values.cpu(), fmap.extent, mask)[0], 4)
+        caption = _span([row]) if row["AUC"] == "" else f"AUC {row['AUC']:.2f}"
+        own = mask if i == 0 else None
+        yield AffinityMap(image, i == 0, (positive, negative), own, values.cpu(), fmap, row, caption)
 
 
-def _difference(title: str, first: list[AffinityMap], last: list[AffinityMap]) -> list[AffinityMap]:
-    """The last network's maps minus the first one's, on the grid that has more cells."""
-    found = []
-    for a, b in zip(first, last, strict=True):
-        values, grid = map_difference(b.values[None], b.fmap, a.values[None], a.fmap)
-        answer = replace(b, values=values[0], fmap=grid)
-        row = _row(title, answer, "")
-        caption = _span([row])
-        if "" not in (before := a.row["AUC"], after := b.row["AUC"]):
-            caption += ", " + f"AUC {before:.2f} → {after:.2f}".replace(" ", "\N{NO-BREAK SPACE}")  # a line of its own
-        found.append(replace(answer, row=row, caption=caption))
-    return found
+def _difference(title: str, first: AffinityMap, last: AffinityMap) -> AffinityMap:
+    """The last network's map minus the first one's, on the grid that has more cells."""
+    (values,), grid = map_difference(last.values[None], last.fmap, first.values[None], first.fmap)
+    row = _row(title, last.image, last.asked[0] if last.own else last.asked[0][:0], values, "")
+    caption, aucs = _span([row]), (first.row["AUC"], last.row["AUC"])
+    if "" not in aucs:
+        caption += ", " + "AUC {:.2f} → {:.2f}".format(*aucs).replace(" ", "\N{NO-BREAK SPACE}")  # a line of its own
+    return replace(last, values=values, fmap=grid, row=row, caption=caption)
 
 
-def _row(network: str, answer: AffinityMap, half: float | str) -> dict[str, Any]:
-    return {
-        "image": answer.image.spec,
-        "point": " ".join(f"{x:.3f},{y:.3f}" for x, y in answer.positive.tolist()) if answer.own else "",
-        "network": network,
-        "lowest": round(float(answer.values.min()), 4),
-        "highest": round(float(answer.values.max()), 4),
-        "half": half,
-        "AUC": "",
-        "IoU": "",
-    }
+def _row(network: str, image: NamedImage, points: Tensor, values: Tensor, half: float | str) -> dict[str, Any]:
+    row = {"image": image.spec, "point": " ".join(f"{x:.3f},{y:.3f}" for x, y in points.tolist()), "network": network}
+    span = {"lowest": round(float(values.min()), 4), "highest": round(float(values.max()), 4)}
+    return row | span | {"half": half, "AUC": "", "IoU": ""}
 
 
 def _half(values: Tensor, softmax: bool) -> float:
+    values = values.cpu()
     if softmax:
         sums = values.flatten().sort(descending=True).values.double().cumsum(0)
         return round((int((sums < sums[-1] / 2).sum()) + 1) / len(sums), 4)
     return round(float((values > (float(values.min()) + float(values.max())) / 2).float().mean()), 4)
 
 
-def _meant(answer: AffinityMap) -> Tensor | None:
-    """The mask ``(H, W)`` of the object that is meant; None where none is known to hold the first point.
-
-    Where objects overlap, the smallest that holds a point is meant: a person's hat, not the person.
-    """
-    masks, target = answer.image.masks, answer.target
-    if masks is None or not answer.own:
-        return None
-    if target is None:
-        row, column = cell_of(answer.positive[0], *masks.shape[1:])
-        holding = np.flatnonzero(masks[:, row, column])
-        if not len(holding):
-            return None
-        target = int(min(holding, key=lambda i: masks[i].sum()))
-    return torch.from_numpy(masks[target].copy())
-
-
-def _numbers(rows: list[dict[str, Any]], quantity: str, softmax: bool) -> list[str]:
+def _numbers(rows: Rows, quantity: str, softmax: bool) -> list[str]:
     """The numbers of a network over all its maps; images are what is drawn at random, not the points in them."""
-    numbers = []
-    if aucs := _aucs(rows):
-        known = sum(row["AUC"] != "" for row in rows)
-        of = f"{known} of {len(rows)} maps" * (known < len(rows))
-        numbers.append(result("object AUC", aucs, "distance-matched", 0.5, of))
-    half = f"half of the softmax in {np.mean([row['half'] for row in rows]):.1%} of the image"
-    return [*numbers, half if softmax else f"{quantity} {_span(rows)}", *[f"{len(rows)} maps"] * (len(rows) > 1)]
+    known = sum(row["AUC"] != "" for row in rows)
+    of = f"{known} of {len(rows)} maps" * (known < len(rows))
+    auc = [result("object AUC", _aucs(rows), "distance-matched", 0.5, of)] if known else []
+    half = f"half of the softmax in {np.mean([row['half'] for row in rows]):.1%} of the image" if softmax else ""
+    return [*auc, half or f"{quantity} {_span(rows)}", *_count(rows)]
 
 
-def _difference_numbers(
-    rows: list[dict[str, Any]], first: list[dict[str, Any]], last: list[dict[str, Any]]
-) -> list[str]:
-    before, after = _aucs(first), _aucs(last)
-    auc = [f"object AUC {np.mean(before):.3f} → {np.mean(after):.3f}"] if before and after else []
-    return [*auc, f"difference {_span(rows)}", *[f"{len(rows)} maps"] * (len(rows) > 1)]
+def _count(rows: Rows) -> list[str]:
+    return [f"{len(rows)} maps"] * (len(rows) > 1)
 
 
-def _aucs(rows: list[dict[str, Any]]) -> list[float]:
+def _aucs(rows: Rows) -> list[float]:
     """The mean AUC of each image where it is known."""
     aucs: dict[str, list[float]] = {}
     for row in rows:
@@ -269,57 +232,35 @@ def _aucs(rows: list[dict[str, Any]]) -> list[float]:
     return [float(np.mean(of)) for of in aucs.values()]
 
 
-def _span(rows: list[dict[str, Any]]) -> str:
+def _span(rows: Rows) -> str:
     low, high = min(row["lowest"] for row in rows), max(row["highest"] for row in rows)
     return f"{low:.2f} to {high:.2f}".replace("-", "−")
 
 
 def _merged(positive: Tensor, negative: Tensor) -> str:
     """Where a map is of several points, how they were put together."""
-    said = f"maximum over {len(positive)} points" if len(positive) > 1 else ""
-    if len(negative) > 1:
-        said += f"{' minus that' if said else 'minus the maximum'} over {len(negative)} negative ones"
-    return said
+    said = f"maximum over {len(positive)} points" * (len(positive) > 1)
+    minus = " minus that" if said else "minus the maximum"
+    return said + f"{minus} over {len(negative)} negative ones" * (len(negative) > 1)
 
 
-def _draw(
-    columns: Mapping[str, list[AffinityMap]],
-    quantity: str,
-    limits: tuple[float, float] | None,
-    alone: bool,
-    note: str,
-) -> Figure:
-    """A column of maps for each heading; those of one image by one network in rows of four."""
+def _draw(columns: Mapping[str, list[AffinityMap]], alone: bool, **how: Any) -> Figure:
+    """A column of maps for each heading; those of one image by one network (``alone``) in rows of four."""
     from plrc import figures
 
-    first = next(iter(columns.values()))
-    if alone:  # the heading says what of what
-        ((name, _),) = columns.items()
-        titles = [f"{name}, point {i}" for i in range(1, len(first) + 1)] if len(first) > 1 else [name]
-        return figures.affinity(
-            first[0].image.pixels,
-            [answer.values for answer in first],
-            [answer.positive.numpy() for answer in first],
-            [f"{title}: {answer.caption}" for title, answer in zip(titles, first, strict=True)],
-            negatives=[answer.negative.numpy() for answer in first],
-            quantity=quantity,
-            limits=limits,
-            extent=tuple(first[0].fmap.extent.tolist()),
-            mask=_meant(first[0]) if len(first) == 1 else None,
-            note=note,
-        )
-    chosen = spread(len(first), ON_A_SHEET)  # of one image's points there may be more
-    shown = {name: [column[i] for i in chosen] for name, column in columns.items()}
-    first, nowhere = [first[i] for i in chosen], np.zeros((0, 2))
-    return figures.affinity_sheet(
-        [answer.image.pixels for answer in first],
-        [answer.positive.numpy() if answer.own else nowhere for answer in first],
-        {name: [answer.values for answer in column] for name, column in shown.items()},
-        negatives=[answer.negative.numpy() if answer.own else nowhere for answer in first],
-        captions={name: [answer.caption for answer in column] for name, column in shown.items()},
-        quantity=quantity,
-        limits=limits,
-        extents={name: [tuple(a.fmap.extent.tolist()) for a in column] for name, column in shown.items()},
-        masks=[_meant(answer) for answer in first],
-        note=note,
-    )
+    name, first = next(iter(columns.items()))
+    chosen = range(len(first)) if alone else spread(len(first), ON_A_SHEET)  # of one image's points there may be more
+    columns = {name: [column[i] for i in chosen] for name, column in columns.items()}
+    first = [first[i] for i in chosen]
+    points, negatives = ([a.asked[sign].numpy()[: None if a.own else 0] for a in first] for sign in (0, 1))
+    maps = {name: [answer.values for answer in column] for name, column in columns.items()}
+    extents: Any = {name: [tuple(a.fmap.extent.tolist()) for a in column] for name, column in columns.items()}
+    masks = [answer.mask for answer in first]
+    if not alone:
+        how |= {"captions": {name: [answer.caption for answer in column] for name, column in columns.items()}}
+        how |= {"negatives": negatives, "extents": extents, "masks": masks}
+        return figures.affinity_sheet([answer.image.pixels for answer in first], points, maps, **how)
+    titles = [f"{name}, point {i}" for i in range(1, len(first) + 1)] if len(first) > 1 else [name]  # what of what
+    titles = [f"{title}: {answer.caption}" for title, answer in zip(titles, first, strict=True)]
+    how |= {"negatives": negatives, "extent": extents[name][0], "mask": masks[0] if len(first) == 1 else None}
+    return figures.affinity(first[0].image.pixels, maps[name], points, titles, **how)

@@ -1,42 +1,40 @@
-"""``plrc embed``: points, regions or whole images in the plane."""
+"""``plrc embed``, ``colours`` and ``segments``: features in the plane, and every cell as a colour or in a segment."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from plrc.analysis.embedding import (
-    Labeller,
-    Samples,
-    assign,
-    gather,
-    kmeans,
-    label_purity,
-    neighbours_kept,
-    pca_basis,
-    project,
-    tsne,
-)
-from plrc.analysis.features import DenseEncoder, FeatureMap
+from plrc.analysis import embedding as analysis
+from plrc.analysis.embedding import Samples
+from plrc.analysis.features import FeatureMap
 from plrc.analysis.scores import result
 from plrc.analysis.scores.table import aligned
-from plrc.geometry import cell_of
-from plrc.queries import Embedding
-from plrc.views import Drawing, Progress, note_of
-from plrc.views.images import NamedImage, mask_files, region_raster
+from plrc.files import written_whole
+from plrc.queries import Colours, Embedding, ImageQuery, Segments
+from plrc.views import Drawing, Progress, few, note_of
+from plrc.views.images import NamedImage, mask_files, region_raster, spread
 from plrc.views.session import Session, heading, inputs_of, made_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NO_OBJECT = "background"
 _NEIGHBOURS = 10
 _THUMBNAIL = 96  # pixels of the longer side
 _MOST = 20_000  # samples: above, t-SNE takes more than an hour, and dots cover one another
+_ON_A_SHEET = 24  # images of colours or segments; the arrays have all
+_ROOM = 4 * 10**9  # bytes of the feature maps that are held at once, those of all images by one network
 
 
 @dataclass(eq=False, kw_only=True)
@@ -61,204 +59,274 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
     *neighbours kept* by the plane; and, of the features, if a label is in several images, *purity*: the share of a
     sample's ten nearest in other images that have its label, beside chance.
     """
+    from plrc import figures
+
     networks = session.networks(query)
-    masks = mask_files(query.images, query.regions) if query.of == "regions" else {}
-    seen = _Seen(query, session, progress)
-    first: Samples | None = None
+    inputs = inputs_of(networks, query) | (mask_files(query.images, query.regions) if query.of == "regions" else {})
+    seen, first, method = _Seen(query), None, "PCA"
+    arrays: dict[str, np.ndarray] = {}
     made: dict[str, FeatureMap] = {}
     planes: dict[str, np.ndarray] = {}
     clusters: dict[str, np.ndarray] = {}
     captions: dict[str, str] = {}
     shares: dict[str, list[float]] = {}
     numbers: list[list[str]] = []
-    method = "PCA"
     for name, network in networks.items():
-        samples = seen.samples(name, network, labelled=first is None)
+        samples = seen.samples(session.seen(name, network, query, progress), labelled=first is None)
         if first is None:
             first = replace(samples, features=samples.features[:, :0].copy(), labels=seen.worth_telling(samples))
-        _check_same(samples, first, name, next(iter(networks)))
-        samples = replace(samples, labels=first.labels)
-        made[name] = replace(seen.now[1], features=torch.empty(0))
-        head = heading(name, made[name], query.layer)
-        how = "PCA"
+        same = np.array_equal(samples.point, first.point, equal_nan=True)
+        if not same or not np.array_equal(samples.image, first.image):
+            raise ValueError(
+                f"{name} has maps of other cells than {next(iter(networks))}, and points are drawn among the cells: "
+                "compare regions or images with --of, or choose a --layer of one stride"
+            )
+        features, made[name] = samples.features, replace(seen.now[1], features=torch.empty(0))
+        head, how = heading(name, made[name], query.layer), "PCA"
         if query.method == "pca":
-            basis = pca_basis(samples.features, k=2)
-            planes[name] = project(samples.features, basis)
-            shares[head] = basis.explained.tolist()
+            basis = analysis.pca_basis(features, k=2)
+            plane, shares[head] = analysis.project(features, basis), basis.explained.tolist()
         else:
-
-            def told(done: int, total: int, what: str = f"t-SNE steps, {name}") -> None:
-                progress(what, done, total)
-
-            planes[name], how = tsne(samples.features, query.seed, query.perplexity, told)
+            steps = partial(progress, f"t-SNE steps, {name}")
+            plane, how = analysis.tsne(features, query.seed, query.perplexity, steps)
             method = f"{how}, seed {query.seed}"
             if query.perplexity > (len(samples) - 1) / 3:
                 how += f" ({query.perplexity:g} is more than a third of the others)"
-        captions[head], quality = _quality(samples, planes[name])
+        planes[head] = arrays[f"{name} coordinates"] = plane
+        captions[head], quality = _quality(replace(samples, labels=first.labels), plane)
         numbers.append([name, f"{len(samples)} {samples.kind}", how, *quality])
         if query.clusters:
-            centroids, cohesion = kmeans(samples.features, query.clusters, query.seed)
-            clusters[name] = assign(samples.features, centroids)
+            centroids, cohesion = analysis.kmeans(features, query.clusters, query.seed)
+            clusters[head] = arrays[f"{name} cluster"] = analysis.assign(features, centroids)
             numbers[-1].append(f"cohesion of {query.clusters} clusters {cohesion:.3f}")
-        del samples  # their features: the next network's are to come
+        del samples, features  # the next network's are to come
     assert first is not None
-    labels = first.labels if first.labels is not None and len(set(first.labels)) < len(first) else None
-    heads = {name: heading(name, fmap, query.layer) for name, fmap in made.items()}
-    n, of = len(query.images), f"regions ({query.regions})" if query.of == "regions" else query.of
-    where = f" of {n} image{'s' * (n > 1)}" * (query.of != "images")
-    note = note_of(method, f"{len(first)} {of}{where}", made_of(made, query, n))
-
-    def draw() -> Any:
-        from plrc import figures
-
-        return figures.embedding(
-            {heads[name]: plane for name, plane in planes.items()},
-            labels,
+    n, labels, of = len(query.images), first.labels, query.of
+    what = f"regions ({query.regions})" if of == "regions" else of
+    where = f" of {n} image{'s' * (n > 1)}" * (of != "images")
+    return EmbeddingDrawing(
+        query=query,
+        inputs=inputs | seen.inputs,
+        arrays=arrays | {"image": first.image, "point": first.point, "region": first.region},
+        draw=partial(
+            figures.embedding,
+            planes,
+            labels if labels is not None and len(set(labels)) < len(first) else None,
             thumbnails=seen.thumbnails or None,
             explained=shares or None,
             captions=captions,
-            note=note,
-        )
-
-    arrays = {f"{name} coordinates": plane for name, plane in planes.items()}
-    arrays |= {f"{name} cluster": of_samples for name, of_samples in clusters.items()}
-    return EmbeddingDrawing(
-        query=query,
-        inputs=inputs_of(networks, query) | masks | seen.inputs,
-        arrays=arrays | {"image": first.image, "point": first.point, "region": first.region},
-        draw=draw,
+            note=note_of(method, f"{len(first)} {what}{where}", made_of(made, query, n)),
+        ),
         lines=aligned(numbers),
-        rows=_rows(query.images, first, planes),
+        rows=_rows(query.images, first, {name: arrays[f"{name} coordinates"] for name in networks}),
         samples=first,
-        planes={heads[name]: plane for name, plane in planes.items()},
+        planes=planes,
         captions=captions,
-        clusters={heads[name]: of_samples for name, of_samples in clusters.items()},
+        clusters=clusters,
     )
 
 
 class _Seen:
-    """Images on their way through a network: each is opened once, and asked about when its map has come.
+    """What is noted of images on their way through the first network, each when its map has come.
 
     Attributes:
-        now: the image that is asked about, and its map. inputs: of those that came, what a recipe notes.
-        thumbnails: for "images". objects_known: in all that came.
+        now: the image that is asked about, and its map. inputs: what a recipe notes. thumbnails: for "images".
     """
 
-    def __init__(self, query: Embedding, session: Session, progress: Progress) -> None:
-        self.query, self.session, self.progress = query, session, progress
+    def __init__(self, query: Embedding) -> None:
+        self._query, self._objects_known = query, True
+        self.now: tuple[NamedImage, FeatureMap]
         self.inputs: dict[str, str] = {}
         self.thumbnails: list[Image.Image] = []
-        self.objects_known = True
-        self.now: tuple[NamedImage, FeatureMap]
-        self._came = self._samples = 0
 
-    def samples(self, name: str, network: DenseEncoder, labelled: bool) -> Samples:
+    def samples(self, seen: Iterator[tuple[NamedImage, FeatureMap]], labelled: bool) -> Samples:
         """What is laid out, as a network has it."""
-        query, fmaps = self.query, self._maps(name, network)
-        labels = self._labellers() if labelled else None
-        rasters = (region_raster(self.now[0], query.regions) for _ in query.images)
-        return gather(fmaps, query.of, rasters if query.of == "regions" else None, labels, query.per_image, query.seed)
+        query, images = self._query, self._query.images
+
+        def fmaps() -> Iterator[FeatureMap]:
+            for self.now in seen:
+                yield self.now[1]
+
+        rasters = (region_raster(self.now[0], query.regions) for _ in images) if query.of == "regions" else None
+        labels = repeat(self._labels, len(images)) if labelled else None
+        samples = analysis.gather(fmaps(), query.of, rasters, labels, query.per_image, query.seed)
+        self._check_number(len(samples))
+        return samples
 
     def worth_telling(self, samples: Samples) -> np.ndarray | None:
         """All classes, or all folders where the objects of an image are not known; None if there is one only."""
-        labels = samples.labels
-        if not self.objects_known:
-            labels = np.array([folder_of(self.query.images[i]) for i in samples.image])
+        folders = [Path(self._query.images[i]).parent.name for i in samples.image]
+        labels = samples.labels if self._objects_known else np.array(folders)
         return labels if labels is not None and len(set(labels)) > 1 else None
 
-    def _maps(self, name: str, network: DenseEncoder) -> Iterator[FeatureMap]:
-        waiting: deque[NamedImage] = deque()
-
-        def images() -> Iterator[Image.Image]:
-            for spec in self.query.images:
-                waiting.append(self.session.image(spec))
-                yield waiting[-1].image
-
-        for done, fmap in enumerate(self.session.maps(network, images(), self.query), start=1):
-            self.now = waiting.popleft(), fmap
-            yield fmap
-            self.progress(f"images, {name}", done, len(self.query.images))
-
-    def _labellers(self) -> Iterator[Labeller]:
-        """Who names the samples of each image, to be asked for when its map has come. Notes what is kept of it."""
-        for _ in self.query.images:
-            image = self.now[0]
-            self.inputs |= image.inputs
-            self.objects_known &= image.masks is not None
-            if self.query.of == "images":
-                self.thumbnails.append(image.image.copy())
-                self.thumbnails[-1].thumbnail((_THUMBNAIL, _THUMBNAIL))
-            yield self._labels
-
-    def _labels(self, points: np.ndarray, regions: np.ndarray) -> Sequence[str]:
-        """The class of each sample's object; the folder where objects are not known."""
-        image = self.now[0]
-        self._check_number(len(points))
-        if image.masks is None or not self.objects_known:
-            return [folder_of(image.spec)] * len(points)
+    def _labels(self, points: np.ndarray, regions: np.ndarray) -> list[str]:
+        """The class of each sample's object; nothing where objects are not known."""
+        query, (image, _) = self._query, self.now
+        if not self.inputs and (query.of == "points" or query.regions.startswith("grid:")):
+            self._check_number(len(points) * len(query.images))
+        self.inputs |= image.inputs
+        self._objects_known &= image.masks is not None
+        if query.of == "images":
+            self.thumbnails.append(image.image.copy())
+            self.thumbnails[-1].thumbnail((_THUMBNAIL, _THUMBNAIL))
+        if image.masks is None:
+            return [""] * len(points)
         names = [*(image.classes or []), NO_OBJECT]
-        if self.query.of == "regions" and self.query.regions == "objects":
-            return [names[region - 1] for region in regions]  # 0, the background, is the last
-        areas = image.masks.sum(axis=(1, 2))
-        if self.query.of == "images":
-            return [names[areas.argmax() if areas.any() else -1]]
-        row, column = cell_of(torch.from_numpy(points), *image.masks.shape[1:])
-        here = np.where(image.masks[:, row.numpy(), column.numpy()], areas[:, None], np.inf)
-        everywhere = np.full((1, len(points)), image.masks[0].size + 1.0 if len(areas) else 0)
-        return [names[smallest] for smallest in np.vstack((here, everywhere)).argmin(axis=0)]
+        if query.of == "images":
+            return [names[image.masks.sum(axis=(1, 2)).argmax() if image.masks.any() else -1]]
+        objects = regions - 1 if query.of == "regions" and query.regions == "objects" else None  # 0 is the background
+        return [names[k] for k in (image.objects_at(torch.from_numpy(points)) if objects is None else objects)]
 
-    def _check_number(self, here: int) -> None:
-        """Raise a ValueError as soon as there will be too many samples for certain, mostly at the first image."""
-        of, n, least = self.query.of, len(self.query.images), 1
-        self._came, self._samples = self._came + 1, self._samples + here
-        if of == "points":
-            least = min(here, min(self.now[1].shape) ** 2)  # the short sides of all maps are alike
-        elif of == "regions" and self.query.regions.startswith("grid:"):
-            least = here
-        number = self._samples + (n - self._came) * least
+    def _check_number(self, number: int) -> None:
+        """Raises a ValueError; mostly at the first image, so that the work is not done."""
         if number > _MOST:
-            other = {"points": ", or fewer points with --per-image", "regions": ", or fewer --regions of each"}
             raise ValueError(
-                f"{n} images have {number} {of} or more, and {_MOST} can be laid out: take fewer images with --most"
-                f"{other.get(of, '')}"
+                f"{len(self._query.images)} images have {number} {self._query.of}, and {_MOST} can be laid out: take "
+                "fewer images with --most, fewer points with --per-image, or fewer --regions of each"
             )
-
-
-def folder_of(spec: str) -> str:
-    return Path(spec).parent.name
-
-
-def _check_same(samples: Samples, first: Samples, name: str, other: str) -> None:
-    same = np.array_equal(samples.image, first.image) and np.array_equal(samples.point, first.point, equal_nan=True)
-    if not same:
-        raise ValueError(
-            f"{name} has maps of other cells than {other}, and points are drawn among the cells: compare regions or "
-            "images with --of, or choose a --layer of one stride"
-        )
 
 
 def _quality(samples: Samples, plane: np.ndarray) -> tuple[str, list[str]]:
     """A caption of the plane, and the numbers."""
-    k = min(_NEIGHBOURS, len(samples) - 1)
-    kept = neighbours_kept(samples.features, plane, k)
+    k, labels = min(_NEIGHBOURS, len(samples) - 1), samples.labels
+    kept = analysis.neighbours_kept(samples.features, plane, k)
     caption = f"neighbours kept {kept:.2f}"
     numbers = [result("neighbours kept", kept, f"{k} nearest", k / (len(samples) - 1))]
-    if samples.labels is None or len(set(zip(samples.labels, samples.image, strict=True))) == len(set(samples.labels)):
+    if labels is None or len(set(zip(labels, samples.image, strict=True))) == len(set(labels)):
         return caption, numbers  # no label is in two images
-    purity, chance = label_purity(samples.features, samples.labels, samples.image, k)
+    purity, chance = analysis.label_purity(samples.features, labels, samples.image, k)
     caption += f", purity {purity:.2f}, chance {chance:.2f}"
     return caption, [*numbers, result("purity", purity, f"{k} nearest in other images", chance)]
 
 
-def _rows(images: Sequence[str], samples: Samples, planes: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+def _rows(images: tuple[str, ...], samples: Samples, planes: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """A line a sample: where it is, and where it lies in each plane."""
     rows = []
-    for i, (x, y) in enumerate(samples.point.tolist()):
-        row: dict[str, Any] = {"image": images[samples.image[i]]}
-        row |= {"x": "", "y": ""} if np.isnan(x) else {"x": round(x, 5), "y": round(y, 5)}
-        row["region"] = "" if samples.region[i] < 0 else int(samples.region[i])
-        row["label"] = "" if samples.labels is None else str(samples.labels[i])
-        for name, plane in planes.items():
-            row |= {f"{name} e1": float(plane[i, 0]), f"{name} e2": float(plane[i, 1])}
-        rows.append(row)
+    for i, (number, point, region) in enumerate(zip(samples.image, samples.point, samples.region, strict=True)):
+        x, y = ("" if math.isnan(v) else round(v, 5) for v in point.tolist())
+        label = "" if samples.labels is None else str(samples.labels[i])
+        row = {"image": images[number], "x": x, "y": y, "region": "" if region < 0 else int(region), "label": label}
+        rows.append(row | {f"{name} e{k + 1}": float(of[i, k]) for name, of in planes.items() for k in (0, 1)})
     return rows
+
+
+# ------------------------------------------------------------------------------------------------ colours and segments
+
+_Look = tuple[list[np.ndarray], list[dict[str, float]], dict[str, np.ndarray], str, str]
+"""A network's maps to draw; of each what the table says; further arrays; a caption; the number beside the figure."""
+
+
+def colours(query: Colours, session: Session, progress: Progress) -> Drawing:
+    """The first three principal components of all cells of all images as red, green and blue.
+
+    The number beside it: the share of the variance that the three explain, in the images they were made from. The table
+    has the mean colour of each image. With a ``basis`` colours mean the same as in the images of ``keep_basis``.
+    """
+    if (query.basis or query.keep_basis) and len(query.checkpoints) > 1:
+        raise ValueError("a basis belongs to one network: name one checkpoint with --basis or --keep-basis")
+    stored = analysis.load_basis(query.basis) if query.basis else None
+    networks = session.networks(query)
+    inputs = inputs_of(networks, query)
+    known = zip(networks.items(), inputs.values(), strict=True)
+    known_as = {name: f"{sha} {network.origin.branch}".strip() for (name, network), sha in known}
+    if stored and stored.network not in ("", *known_as.values()):
+        ((name, network),) = known_as.items()
+        raise ValueError(
+            f"{stored.file} is a basis of {stored.origin} ({stored.network[:12]}), not of {name} ({network[:12]}): "
+            "take that checkpoint, or make a basis of this one with --keep-basis"
+        )
+
+    def look(name: str, fmaps: list[FeatureMap]) -> _Look:
+        basis = stored or analysis.pca_basis(fmaps, k=3, origin=name, network=known_as[name])
+        if query.keep_basis:
+            with written_whole(Path(query.keep_basis)) as file:
+                analysis.save_basis(basis, file)
+        maps = [analysis.to_rgb(fmap, basis) for fmap in fmaps]
+        means = [(values.mean(axis=(0, 1)) / 255).round(4).tolist() for values in maps]
+        rows = [dict(zip(("red", "green", "blue"), mean, strict=True)) for mean in means]
+        share, of = basis.explained.sum(), f" of the images of {query.basis}" if stored else ""
+        number = result("variance explained", share, f"3 components{of}", style=".1%")
+        arrays = {"mean": basis.mean, "components": basis.components}
+        return maps, rows, arrays, "" if stored else f"{share:.0%} of the variance", number
+
+    how = f"three principal components, {f'those of {Path(query.basis).name}' if query.basis else 'of all cells'}"
+    drawing = _sheet(query, session, progress, how, look)
+    if query.basis:
+        drawing.inputs[query.basis] = hashlib.sha256(Path(query.basis).read_bytes()).hexdigest()
+    return replace(drawing, query=replace(query, keep_basis=None))
+
+
+def segments(query: Segments, session: Session, progress: Progress) -> Drawing:
+    """Segments that all images share, by k-means of their cells; one colour a segment.
+
+    The number beside it: the *cohesion*, the mean cosine of a cell with its segment's centroid. The table has the share
+    of each segment in each image's cells.
+    """
+    k = query.clusters
+
+    def look(name: str, fmaps: list[FeatureMap]) -> _Look:
+        centroids, cohesion = analysis.kmeans(fmaps, k, query.seed)
+        maps = [analysis.assign(fmap, centroids) for fmap in fmaps]
+        shares = [np.bincount(cells.ravel(), minlength=k) / cells.size for cells in maps]
+        rows = [{f"segment {i}": round(float(share), 4) for i, share in enumerate(own)} for own in shares]
+        number = result("cohesion", cohesion, f"{k} segments")
+        return maps, rows, {"centroids": centroids}, f"cohesion {cohesion:.2f}", number
+
+    return _sheet(query, session, progress, f"k-means of all cells, {k} segments, seed {query.seed}", look)
+
+
+def _sheet(
+    query: ImageQuery, session: Session, progress: Progress, how: str, look: Callable[[str, list[FeatureMap]], _Look]
+) -> Drawing:
+    """Images beside what each network makes of all of them."""
+    networks = session.networks(query)
+    inputs, n = inputs_of(networks, query), len(query.images)
+    chosen = spread(n, _ON_A_SHEET)
+    shown: list[NamedImage] = []
+    made: dict[str, FeatureMap] = {}
+    columns: dict[str, list[np.ndarray]] = {}
+    arrays: dict[str, np.ndarray] = {}
+    captions: dict[str, str] = {}
+    extents: dict[str, list[Any]] = {}
+    rows: list[dict[str, Any]] = []
+    numbers: list[list[str]] = []
+    for name, network in networks.items():
+        fmaps: list[FeatureMap] = []
+        for i, (image, fmap) in enumerate(session.seen(name, network, query, progress)):
+            if (needed := n * fmap.features.nbytes) > _ROOM and not i:  # of all alike
+                raise ValueError(
+                    f"the feature maps of {n} images take about {needed / 1e9:.1f} GB, and {_ROOM / 1e9:.1f} GB are "
+                    f"held at most: take {max(1, _ROOM * n // needed)} images with --most, or a smaller --size"
+                )
+            if not made:  # not again for the next network
+                inputs |= image.inputs
+                shown += [image] * (i in chosen)
+            fmaps.append(fmap)
+        made[name] = replace(fmaps[0], features=torch.empty(0))
+        head = heading(name, made[name], query.layer)
+        maps, of_images, more, captions[head], number = look(name, fmaps)
+        columns[head] = [maps[i] / 255 if maps[i].ndim == 3 else maps[i] for i in chosen]
+        extents[head] = [tuple(fmaps[i].extent.tolist()) for i in chosen]
+        del fmaps, fmap  # before the next network's come
+        arrays |= {f"{name} {part}": array for part, array in more.items()}
+        arrays |= {f"{name} {i}": values for i, values in enumerate(maps)}
+        given = zip(query.images, of_images, strict=True)
+        rows += [{"image": spec, "network": name} | dict(row) for spec, row in given]
+        numbers.append([name, number])
+
+    def draw() -> Figure:
+        from plrc import figures
+
+        note = note_of(few(image.name for image in shown), how, made_of(made, query, n))
+        pixels = [image.pixels for image in shown]
+        return figures.feature_colours(pixels, columns, captions=captions, extents=extents, note=note)
+
+    return Drawing(
+        query=query,
+        inputs=inputs,
+        arrays=arrays,
+        draw=draw,
+        lines=aligned(numbers),
+        rows=rows,
+        part=f"{len(chosen)} of {n} images" if len(chosen) < n else "",
+    )

@@ -18,21 +18,18 @@ from PIL import Image
 from torch import Tensor
 
 from plrc.data.annotated import open_annotated
-from plrc.data.sources import ImageFolder, Source, UndecodableImage, decode, warn_left_out
+from plrc.data.sources import ImageFolder, UndecodableImage, decode, warn_left_out
+from plrc.geometry import cell_of
 from plrc.options import Point
 from plrc.regions import open_regions
-
-logger = logging.getLogger(__name__)
 
 SAMPLES = ("sample:china", "sample:flower")
 """The two photographs that scikit-learn ships: at hand wherever this package is."""
 
 _NUMBERED = re.compile(r"(.+)#([0-9]+)")
 _SCENES = re.compile(r"scenes([:@][^#]*)?")
-_MAY_BE_GIVEN = (
-    "give an image, a folder, scenes#0 for an embedded scene, sample:china, or DIR#0 for one of a data set with masks "
-    "or boxes"
-)
+_MAY_BE_GIVEN = "give an image, a folder, scenes#0 for an embedded scene, sample:china, or DIR#0 for one of a data set"
+_data_set = lru_cache(maxsize=4)(open_annotated)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +65,14 @@ class NamedImage:
         objects = hashlib.sha256(head + np.packbits(self.masks).tobytes()).hexdigest()
         return {self.spec: self.sha256, f"{self.spec} (objects)": objects}
 
+    def objects_at(self, points: Tensor) -> list[int]:
+        """The object at each point ``(n, 2)``, the smallest one if several are there; −1: none, or none is known."""
+        if self.masks is None or not len(self.masks):
+            return [-1] * len(points)
+        row, column = (index.numpy() for index in cell_of(points, *self.masks.shape[1:]))
+        areas = np.where(self.masks[:, row, column], self.masks.sum(axis=(1, 2))[:, None], np.inf)
+        return np.where(np.isfinite(areas).any(axis=0), areas.argmin(axis=0), -1).tolist()
+
 
 def open_image(spec: str) -> NamedImage:
     """An image by its name: a file; ``scenes#12`` or ``scenes:300@7#12``, a scene; ``DIR#12``, of a data set; one of
@@ -79,18 +84,20 @@ def open_image(spec: str) -> NamedImage:
     numbered, file = _NUMBERED.fullmatch(spec), Path(spec)
     try:
         if numbered and not file.exists():
-            return _of_data_set(spec, numbered[1], int(numbered[2]))
+            path, i = numbered[1], int(numbered[2])
+            source = _data_set(path)
+            if i >= len(source):
+                raise ValueError(f"{spec}: there are the images {path}#0 … {path}#{len(source) - 1}")
+            name = f"scene {i}" if _SCENES.fullmatch(path) else Path(source.name(i)).stem
+            known = source.annotation(i)
+            objects = (known.masks, known.classes) if known is not None and known.masks is not None else ()
+            return NamedImage(spec, name, source.load(i), *objects)
         if spec in SAMPLES:
-            name = spec.removeprefix("sample:")
-            package = find_spec("sklearn")  # found, not imported, which takes a second
-            assert package is not None
-            assert package.submodule_search_locations is not None
-            sample = Path(package.submodule_search_locations[0], "datasets", "images", f"{name}.jpg")
-            return NamedImage(spec, name, decode(sample, name=spec))
-        if file.is_dir():
-            raise ValueError(f"{spec} is a folder: name one image here")
-        if not file.exists():
-            raise ValueError(f"{spec}: there is no such file; {_MAY_BE_GIVEN}")
+            package = Path(str(getattr(find_spec("sklearn"), "origin", "")))  # not imported: that takes a second
+            file = package.with_name("datasets") / "images" / f"{spec.removeprefix('sample:')}.jpg"
+        elif not file.is_file():
+            wrong = "name one image, not a folder" if file.is_dir() else f"there is no such file; {_MAY_BE_GIVEN}"
+            raise ValueError(f"{spec}: {wrong}")
         return NamedImage(spec, file.stem, decode(file, name=spec))
     except UndecodableImage as error:
         what = spec if error.name == spec else f"{spec} ({error.name})"  # of a data set: the file, or that of the mask
@@ -99,22 +106,6 @@ def open_image(spec: str) -> NamedImage:
         ) from error
     except OSError as error:
         raise ValueError(f"{spec}: {error}") from error
-
-
-def _of_data_set(spec: str, path: str, i: int) -> NamedImage:
-    source = _data_set(path)
-    if i >= len(source):
-        raise ValueError(f"{spec}: there are the images {path}#0 … {path}#{len(source) - 1}")
-    name = f"scene {i}" if _SCENES.fullmatch(path) else Path(source.name(i)).stem
-    known = source.annotation(i)
-    if known is None or known.masks is None:
-        return NamedImage(spec, name, source.load(i))
-    return NamedImage(spec, name, source.load(i), known.masks, known.classes)
-
-
-@lru_cache(maxsize=4)
-def _data_set(path: str) -> Source:
-    return open_annotated(path)
 
 
 def list_images(specs: Sequence[str], most: int | None = None) -> list[str]:
@@ -134,10 +125,8 @@ def list_images(specs: Sequence[str], most: int | None = None) -> list[str]:
     for spec in specs:
         if _SCENES.fullmatch(spec):
             found += [f"{spec}#{i}" for i in spread(len(_data_set(spec)), most)]
-        elif Path(spec).is_dir():
-            found += _in_folder(spec, most)
         else:
-            found.append(spec)
+            found += _in_folder(spec, most) if Path(spec).is_dir() else [spec]
     if not found:
         raise ValueError(f"there is no image to look at: {_MAY_BE_GIVEN}")
     return found
@@ -154,24 +143,18 @@ def _in_folder(path: str, most: int | None) -> list[str]:
     for i in spread(len(listed), most):
         try:
             listed.load(i, (1, 1))  # of a JPEG an eighth, which tells as much and is soon done
+            found.append(f"{path}#{i}" if numbered else str(Path(path) / listed.name(i)))
         except UndecodableImage as error:
             broken.append(str(error))
-        else:
-            found.append(f"{path}#{i}" if numbered else str(Path(path) / listed.name(i)))
     if not found:
         raise ValueError(f"{path}: none of {len(broken)} images can be decoded, among them {broken[0]}")
-    warn_left_out(logger, Path(path), "images that cannot be decoded", broken)
+    warn_left_out(logging.getLogger(__name__), Path(path), "images that cannot be decoded", broken)
     return found
 
 
 def spread(n: int, most: int | None) -> list[int]:
     """At most so many of 0 … n − 1, evenly spread."""
     return list(range(n)) if most is None or n <= most else [i * n // most for i in range(most)]
-
-
-def largest(masks: np.ndarray) -> int:
-    """Which of the masks ``(n, H, W)`` has most pixels."""
-    return int(masks.sum(axis=(1, 2)).argmax())
 
 
 def innermost(mask: np.ndarray) -> tuple[float, float]:
@@ -184,19 +167,13 @@ def innermost(mask: np.ndarray) -> tuple[float, float]:
 
 
 def points_in_frame(points: Sequence[Point], image: NamedImage) -> Tensor:
-    """Points ``(n, 2)`` of the image frame.
-
-    Raises:
-        ValueError: a point lies outside the image.
-    """
+    """Points ``(n, 2)`` of the image frame. Raises a ValueError if one lies outside the image."""
     width, height = image.image.size
-    found = []
-    for x, y, unit in points:
-        share = (x / width, y / height) if unit else (x, y)
-        if not all(0 <= v <= 1 for v in share):
+    shares = [(x / width, y / height) if unit else (x, y) for x, y, unit in points]
+    for (x, y, _), share in zip(points, shares, strict=True):
+        if not 0 <= min(share) <= max(share) <= 1:
             raise ValueError(f"the point {x:g},{y:g} lies outside {image.name}, which has {width} × {height} pixels")
-        found.append(share)
-    return torch.tensor(found, dtype=torch.float32).reshape(-1, 2)
+    return torch.tensor(shares, dtype=torch.float32).reshape(-1, 2)
 
 
 def region_raster(image: NamedImage, regions: str) -> Tensor:
@@ -231,22 +208,17 @@ def mask_files(specs: Sequence[str], regions: str | None) -> dict[str, str]:
     Raises:
         ValueError: two images would have one mask.
     """
-    found: dict[str, str] = {}
+    if not regions or not regions.startswith("masks:"):
+        return {}
     owners: dict[Path, str] = {}
-    if regions is None or not regions.startswith("masks:"):
-        return found
     for spec in specs:
-        file = Path(regions.removeprefix("masks:"), _mask_name(spec, regions))
-        if not file.is_file():
-            continue  # which ``region_raster`` says
-        image = os.path.realpath(file_of(spec)) if os.path.exists(file_of(spec)) else spec  # a scene
-        owner = owners.setdefault(file, image)
-        if owner != image:
+        file, image = Path(regions.removeprefix("masks:"), _mask_name(spec, regions)), os.path.realpath(file_of(spec))
+        if owners.setdefault(file, image) != image:
             raise ValueError(
-                f"{file} would be the mask of both {owner} and {image}: give masks in folders as the images are"
+                f"{file} would be the mask of both {owners[file]} and {image}: give masks in folders as the images are"
             )
-        found[str(file)] = hashlib.sha256(file.read_bytes()).hexdigest()
-    return found
+    # That one is missing is said by ``region_raster``.
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in owners if file.is_file()}
 
 
 def _mask_name(spec: str, regions: str) -> str:
@@ -258,11 +230,7 @@ def _mask_name(spec: str, regions: str) -> str:
 
 
 def file_of(spec: str) -> str:
-    """The path of an image's file; of a scene its name, as there is none.
-
-    Raises:
-        ValueError: the data set that ``DIR#12`` names is not there.
-    """
+    """The path of an image's file; of a scene its name. Raises a ValueError if the data set of ``DIR#12`` is gone."""
     numbered = _NUMBERED.fullmatch(spec)
     if not numbered or Path(spec).exists():
         return spec

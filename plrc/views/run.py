@@ -6,8 +6,7 @@ import hashlib
 import math
 import os
 import re
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -36,66 +35,33 @@ class RunRecord:
     """What a run's folder holds of it at this moment.
 
     Attributes:
-        folder: the run folder. files: those that were read → their SHA-256.
+        files: those that were read → their SHA-256. epochs: of the whole run, as ``config.yaml`` has them.
         curves: "step", "epoch" and each quantity of the log, and "total", the weighted sum of the losses → ``(n,)``
             float64 in the order of steps; NaN where a line has none.
         broken: loss → in how many lines it stands but is not finite; those only.
-        settings: ``config.yaml``; empty where there is none. written: when the log was last written, seconds since
-            1970.
-        pictures: step → the affinity picture of that step, in order.
+        written: when the log was last written, seconds since 1970. pictures: step → the affinity picture of that step.
+        steps_per_epoch, total_steps, seconds_left: None where they are not known; the last by the speed of the last
+            log lines.
     """
 
-    folder: Path
     files: dict[str, str]
     curves: dict[str, np.ndarray]
     broken: dict[str, int]
-    settings: dict[str, Any]
     written: float
     pictures: dict[int, Path]
-
-    @property
-    def age(self) -> float:
-        """Seconds since the log was written."""
-        return max(0.0, time.time() - self.written)
-
-    @property
-    def steps_per_epoch(self) -> float | None:
-        """From the last line that tells; a whole number."""
-        told = np.flatnonzero(self.curves["epoch"] > 0)
-        if not len(told):
-            return None
-        return max(1.0, round(self.curves["step"][told[-1]] / self.curves["epoch"][told[-1]]))
-
-    @property
-    def total_steps(self) -> int | None:
-        """Steps of the whole run; None if its length is not known."""
-        if iterations := _number(self.settings, "iterations"):  # of a detector
-            batch = _number(self.settings, "batch_size")
-            scaled = self.settings.get("scale_iterations") is True and batch
-            return scaled_steps(iterations, batch) if scaled and batch else round(iterations)
-        epochs, per_epoch = _number(self.settings, "epochs"), self.steps_per_epoch
-        return None if epochs is None or per_epoch is None else round(epochs * per_epoch)
+    epochs: Any
+    steps_per_epoch: float | None
+    total_steps: int | None
+    seconds_left: float | None
 
     @property
     def finished(self) -> bool:
-        total = self.total_steps
-        return total is not None and self.curves["step"][-1] >= total
-
-    @property
-    def seconds_left(self) -> float | None:
-        """By the median speed of the last log lines; None if its length or speed is not known."""
-        batch, total = _number(self.settings, "batch_size"), self.total_steps
-        speed = _finite(np.median, self.curves["images_per_second"][-LAST:])
-        if batch is None or total is None or not speed > 0:
-            return None
-        return max(0.0, total - float(self.curves["step"][-1])) * batch / speed
+        return self.total_steps is not None and self.curves["step"][-1] >= self.total_steps
 
 
 @dataclass(eq=False, kw_only=True)
 class RunDrawing(Drawing):
-    """Attributes:
-    records: name → what its folder holds, in the order of the curves' colours.
-    """
+    """``records``: name → what its folder holds, in the order of the curves' colours."""
 
     records: dict[str, RunRecord]
 
@@ -110,9 +76,11 @@ def run(query: Run, session: Session, progress: Progress) -> RunDrawing:
     if not query.runs:
         raise ValueError("name a run folder, such as runs/demo; 'make demo' trains one")
     check_smooth(query.smooth)
-    records = {name: read_run(Path(folder)) for name, folder in named(query.runs).items()}
+    records = {name: read_run(Path(folder)) for name, folder in _named(query.runs).items()}
     inputs: dict[str, str] = {}
     arrays: dict[str, np.ndarray] = {}
+    rows: list[dict[str, Any]] = []
+    lines: list[str] = []
     for name, record in records.items():
         inputs |= record.files
         arrays |= {f"{name} {quantity}": values for quantity, values in record.curves.items()}
@@ -121,21 +89,20 @@ def run(query: Run, session: Session, progress: Progress) -> RunDrawing:
             step = newest if query.affinity_at is None else nearest(record.pictures, query.affinity_at)
             file = record.pictures[step]
             inputs[str(file)] = _digest(file)
-            arrays[f"{name} affinity at step {step}"] = _pixels(file)
+            arrays[f"{name} affinity at step {step}"] = np.asarray(open_picture(file))
+        mine = list(_rows(name, record))
+        rows += mine
+        lines += ([""] * bool(lines) + [f"{name}:"]) * (len(records) > 1)
+        lines += aligned(list(_numbers(record, mine)))
     lengths = {record.steps_per_epoch for record in records.values()}
     curves = {name: record.curves for name, record in records.items()}
-    rows = {name: _rows(name, record) for name, record in records.items()}
-    lines: list[str] = []
-    for name, record in records.items():
-        lines += ([""] * bool(lines) + [f"{name}:"]) * (len(records) > 1)
-        lines += aligned(list(_numbers(record, rows[name])))
     return RunDrawing(
         query=query,
         inputs=inputs,
         arrays=arrays,
         draw=partial(figures.curves, curves, lengths.pop() if len(lengths) == 1 else None, query.smooth),
         lines=lines,
-        rows=[row for mine in rows.values() for row in mine],
+        rows=rows,
         records=records,
     )
 
@@ -149,16 +116,15 @@ def read_run(folder: Path) -> RunRecord:
     Raises:
         ValueError: there is no such folder or log, or no line of it can be read.
     """
-    file = folder / "log.jsonl"
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: there is no such run folder; 'make demo' trains one, runs/demo")
-    if not file.is_file():
-        raise ValueError(f"{file}: there is no such file; name a run folder of train_ddp.py, such as runs/demo")
+    file, config = folder / "log.jsonl", folder / "config.yaml"
     try:
         files, written = {str(file): _digest(file)}, file.stat().st_mtime
         lines = [line for line in read_log(folder) if _is_line(line)]
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} cannot be read ({error}): is it a log that train_ddp.py wrote?") from error
+        raise ValueError(
+            f"{file} cannot be read ({getattr(error, 'strerror', error)}): name a run folder, such as runs/demo, which "
+            "'make demo' trains"
+        ) from error
     kept: dict[float, dict[str, Any]] = {}
     for line in lines:
         while kept and next(reversed(kept)) >= line["step"]:
@@ -166,18 +132,36 @@ def read_run(folder: Path) -> RunRecord:
         kept[line["step"]] = line
     losses = losses_of(dict.fromkeys(name for line in kept.values() for name in line))
     told = [*losses, "lr", "images_per_second", "data_wait", "memory_mib"]
-    curves = {name: _column(kept.values(), name) for name in ("step", "epoch", *told)}
+    curves = {
+        name: np.array([_number(line, name, math.nan) for line in kept.values()], dtype=np.float64)
+        for name in ("step", "epoch", *told)
+    }
     if not any(np.isfinite(curves[name]).any() for name in told):
         raise ValueError(f"{file} has no line that can be read: wait for the run's first one, or name another run")
-    settings = _settings(folder / "config.yaml")
+    try:  # fields of another version's too; the file may be just being written
+        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        settings = None
+    settings = settings if isinstance(settings, dict) else {}
     if settings:
-        files[str(folder / "config.yaml")] = _digest(folder / "config.yaml")
+        files[str(config)] = _digest(config)
     curves["total"] = _total(curves, settings)
-    broken = {
-        loss: sum(loss in line for line in kept.values()) - int(np.isfinite(curves[loss]).sum()) for loss in losses
-    }
-    broken = {loss: count for loss, count in broken.items() if count}
-    return RunRecord(folder, files, curves, broken, settings, written, affinity_pictures(folder))
+    stand = {loss: sum(loss in line for line in kept.values()) for loss in losses}
+    broken = {loss: n - finite for loss, n in stand.items() if (finite := int(np.isfinite(curves[loss]).sum())) < n}
+
+    step, epoch = curves["step"], curves["epoch"]
+    per_epoch = max(1.0, round(step[epoch > 0][-1] / epoch[epoch > 0][-1])) if (epoch > 0).any() else None
+    epochs, iterations, batch = (_number(settings, name) for name in ("epochs", "iterations", "batch_size"))
+    total = None if epochs is None or per_epoch is None else round(epochs * per_epoch)
+    if iterations:  # of a detector
+        scaled = settings.get("scale_iterations") is True and batch
+        total = scaled_steps(iterations, batch) if scaled and batch else round(iterations)
+    speed = _finite(np.median, curves["images_per_second"][-LAST:])
+    left = None
+    if batch is not None and total is not None and speed > 0:
+        left = max(0.0, total - float(step[-1])) * batch / speed
+    pictures = affinity_pictures(folder)
+    return RunRecord(files, curves, broken, written, pictures, settings.get("epochs"), per_epoch, total, left)
 
 
 def affinity_pictures(folder: Path) -> dict[int, Path]:
@@ -188,40 +172,43 @@ def affinity_pictures(folder: Path) -> dict[int, Path]:
     )
 
 
+def open_picture(file: Path) -> Image.Image:
+    """An affinity picture, RGBA. Raises a ValueError if it is none."""
+    try:
+        with Image.open(file) as image:
+            return image.convert("RGBA")
+    except OSError as error:
+        raise ValueError(f"{file} is no image ({error}): remove it, the run draws others") from error
+
+
 def nearest(steps: Iterable[int], step: int) -> int:
     """Of these steps the one nearest to that; the earlier of two."""
     return min(steps, key=lambda has: (abs(has - step), has))
 
 
-def named(runs: Sequence[str]) -> dict[str, str]:
+def duration(seconds: float) -> str:
+    """In words: "40 s", "12 min", "3 h 5 min", "2 d 4 h"."""
+    minutes = round(seconds / 60)
+    for size, unit, rest, smaller in ((1440, "d", 60, "h"), (60, "h", 1, "min")):
+        if minutes >= size:
+            return f"{minutes // size} {unit} {minutes % size // rest} {smaller}"
+    return f"{minutes} min" if seconds >= 59.5 else f"{seconds:.0f} s"
+
+
+def _named(runs: Sequence[str]) -> dict[str, str]:
     """Name → run: of the path as much of its end as tells them apart."""
     parts = [Path(os.path.abspath(run)).parts for run in runs]
-    if len(set(parts)) < len(parts):
-        raise ValueError(f"a run is named twice: {', '.join(runs)}")
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(of[-length:]) for of in parts]
         if len(set(names)) == len(names):
             return dict(zip(names, runs, strict=True))
-    raise AssertionError("paths that differ have ends that differ")
+    raise ValueError(f"a run is named twice: {', '.join(runs)}")
 
 
-def duration(seconds: float) -> str:
-    """In words: "40 s", "12 min", "3 h 5 min", "2 d 4 h"."""
-    minutes = round(seconds / 60)
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
-
-
-def _numbers(record: RunRecord, rows: list[dict[str, Any]]) -> Iterable[tuple[str, str]]:
+def _numbers(record: RunRecord, rows: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     """What is told of a run: name and value."""
-    curves, total = record.curves, record.total_steps
+    curves, total, epochs = record.curves, record.total_steps, record.epochs
     step, epoch = curves["step"][-1], curves["epoch"][-1]
-    epochs = record.settings.get("epochs")
     if record.finished:
         yield "finished", f"{step:.0f} steps, {round(epoch, 1) if epochs is None else epochs} epochs"
     else:
@@ -229,33 +216,32 @@ def _numbers(record: RunRecord, rows: list[dict[str, Any]]) -> Iterable[tuple[st
         yield "step", f"{step:.0f}" + (of if total is None else f" of {total} ({step / total:.0%})")
         if total is not None and epochs is not None and np.isfinite(epoch):
             yield "epoch", f"{epoch:.1f} of {epochs}"
-        if total is not None and (left := record.seconds_left) is not None:
-            yield "time left", f"about {duration(left)}, at the speed of the last {LAST} log lines"
+        if record.seconds_left is not None:
+            yield "time left", f"about {duration(record.seconds_left)}, at the speed of the last {LAST} log lines"
         yield "last line", f"{datetime.fromtimestamp(record.written, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
     for row in rows:
         yield f"{row['loss']} loss", f"{row['last']:.3f} (lowest {row['lowest']:.3f} at step {row['at step']})"
-    if np.isfinite(curves["images_per_second"]).any():
-        yield "images/s", f"{_finite(np.median, curves['images_per_second']):.0f}"
-    if np.isfinite(curves["data_wait"]).any():
-        yield "data wait", f"{_finite(np.median, curves['data_wait']):.0%} of the time"
-    if np.isfinite(curves["memory_mib"]).any():
-        yield "memory", f"{np.nanmax(curves['memory_mib']):.0f} MiB at most"
+    for name, what, reduce, said in (
+        ("images_per_second", "images/s", np.median, "{:.0f}"),
+        ("data_wait", "data wait", np.median, "{:.0%} of the time"),
+        ("memory_mib", "memory", np.max, "{:.0f} MiB at most"),
+    ):
+        if np.isfinite(curves[name]).any():
+            yield what, said.format(_finite(reduce, curves[name]))
     for loss, count in record.broken.items():
         yield "not finite", f"the {loss} loss, in {count} of {len(curves['step'])} log lines"
 
 
-def _rows(name: str, record: RunRecord) -> list[dict[str, Any]]:
+def _rows(name: str, record: RunRecord) -> Iterator[dict[str, Any]]:
     """A line a loss that has a value: the mean of the last log lines, the lowest mean of as many, and where it ends."""
-    rows = []
+    steps = record.curves["step"]
     for loss in sorted(losses_of(record.curves), key=lambda loss: loss != "total"):
-        values = record.curves[loss]
-        first = min(LAST, len(values))
-        means = [_finite(np.mean, values[max(0, i - LAST) : i]) for i in range(first, len(values) + 1)]
+        ends = range(min(LAST, len(steps)), len(steps) + 1)
+        means = [_finite(np.mean, record.curves[loss][max(0, i - LAST) : i]) for i in ends]
         if np.isfinite(means).any():
             best = int(np.nanargmin(means))
             row = {"run": name, "loss": loss, "last": round(means[-1], 4), "lowest": round(means[best], 4)}
-            rows.append({**row, "at step": int(record.curves["step"][best + first - 1])})
-    return rows
+            yield row | {"at step": int(steps[ends[best] - 1])}
 
 
 def _finite(of: Any, values: np.ndarray) -> float:
@@ -264,35 +250,13 @@ def _finite(of: Any, values: np.ndarray) -> float:
     return float(of(finite)) if len(finite) else math.nan
 
 
-def _pixels(file: Path) -> np.ndarray:
-    try:
-        with Image.open(file) as image:
-            return np.asarray(image.convert("RGBA"))
-    except OSError as error:
-        raise ValueError(f"{file} is no image ({error}): remove it, the run draws others") from error
-
-
 def _is_line(line: Any) -> bool:
     return isinstance(line, dict) and isinstance(line.get("step"), int | float) and math.isfinite(line["step"])
 
 
-def _column(lines: Iterable[dict[str, Any]], name: str) -> np.ndarray:
-    values = (line.get(name) for line in lines)
-    return np.array([v if isinstance(v, int | float) else math.nan for v in values], dtype=np.float64)
-
-
-def _number(settings: Mapping[str, Any], name: str) -> float | None:
-    value = settings.get(name)
-    return float(value) if isinstance(value, int | float) else None
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    """The fields of ``config.yaml``, also of another version's; none if it is missing or is just being written."""
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
-    return values if isinstance(values, dict) else {}
+def _number(values: Mapping[str, Any], name: str, otherwise: float | None = None) -> float | None:
+    value = values.get(name)
+    return float(value) if isinstance(value, int | float) else otherwise
 
 
 def _total(curves: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> np.ndarray:
@@ -301,12 +265,13 @@ def _total(curves: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> np.
     A loss is not missing before the epoch at which it sets in.
     """
     tables = loss_tables(settings)
-    weights, starts, total = tables.get("weights"), tables.get("starts", {}), np.zeros(len(curves["step"]))
+    weights, starts, nothing = tables.get("weights"), tables.get("starts", {}), np.full(len(curves["step"]), math.nan)
     if not isinstance(weights, dict):  # a detector's name its pre-trained file
-        return np.full(len(total), math.nan)
+        return nothing
+    total = np.zeros(len(nothing))
     for name in weights:
         if weight := _number(weights, name):
-            curve, start = curves.get(name, np.full(len(total), math.nan)), _number(starts, name) or 0.0
+            curve, start = curves.get(name, nothing), _number(starts, name) or 0.0
             early = start > 0 and curves["epoch"] <= start + 1e-4  # the log rounds epochs to four digits
             total += np.where(early & np.isnan(curve), 0.0, weight * curve)
     return total

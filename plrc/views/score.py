@@ -39,20 +39,13 @@ def scores(query: Scores, session: Session, progress: Progress) -> ScoreDrawing:
             if progress(what, done, len(numbers)):
                 return
 
-    table = score_table(
-        source,
-        [dense(encoder, query.layer, name) for name, encoder in networks.items()],
-        Path(query.dataset).resolve().name,
-        query.size.width,
-        query.most,
-        chosen,
-        query.within,
-        query.dataset,
-        query.measures,
-    )
+    described = [dense(encoder, query.layer, name) for name, encoder in networks.items()]
+    name, path = Path(query.dataset).resolve().name, query.dataset
+    how = chosen, query.within, path, query.measures
+    table = score_table(source, described, name, query.size.width, query.most, *how)
     return ScoreDrawing(
         query=replace(query, until=table.interrupted_after),
-        inputs=inputs_of(networks, query) | {query.dataset: table.sha256},
+        inputs=inputs_of(networks, query) | {path: table.sha256},
         arrays=table.arrays(),
         draw=table.draw,
         lines=table.lines(),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from cachetools import LRUCache
@@ -21,7 +21,6 @@ from plrc.queries import ImageQuery, Query
 from plrc.views.images import NamedImage, open_image
 
 _NETWORKS = 8  # held at once
-T = TypeVar("T")
 
 
 class Session:
@@ -38,7 +37,7 @@ class Session:
     def __init__(self, megabytes: float = 0.0) -> None:
         self.megabytes = megabytes
         self.encoded = 0
-        self._things: LRUCache[Hashable, Any] = LRUCache(megabytes * 1e6, getsizeof=lambda kept: kept[1])
+        self._things: LRUCache[Hashable, Any] = LRUCache(megabytes * 1e6, getsizeof=_bytes)
         self._networks: LRUCache[Hashable, Any] = LRUCache(_NETWORKS)
         self._lock = threading.Lock()
         self._busy = threading.Lock()  # one image at a time goes through a network: so memory stays bounded too
@@ -49,7 +48,9 @@ class Session:
         return self._things.currsize / 1e6
 
     def networks(self, query: Query) -> dict[str, DenseEncoder]:
-        """Name → network of the query's checkpoints, in order; names tell them apart (``named``).
+        """Name → network of the query's checkpoints, in order.
+
+        A name has the branch that was asked for, and one that two share gets a number.
 
         Raises:
             ValueError: none is given, one cannot be loaded, or has no such layer or branch; the device is not there.
@@ -57,23 +58,23 @@ class Session:
         if not query.checkpoints:
             raise ValueError("name a checkpoint: a file, a run folder, torchvision:resnet50 or random:resnet50")
         _check_device(query.device)
-        loaded = []
+        named: dict[str, DenseEncoder] = {}
         for checkpoint in query.checkpoints:
             file = Path(split_branch(checkpoint)[0])
-            key = (checkpoint, _stamp(run_checkpoint(file) if file.is_dir() else file), query.device, query.branch)
+            key = (checkpoint, stamp(run_checkpoint(file) if file.is_dir() else file), query.device, query.branch)
             make = partial(load_encoder, checkpoint, query.device, query.branch)
-            encoder = self._once(self._networks, key, make, lambda _: 1)
+            encoder = self._once(self._networks, key, make)
             encoder.stride(query.layer)  # before any image is encoded
-            loaded.append(encoder)
-        return named(loaded, query.branch)
+            name = first = " ".join(filter(None, (encoder.origin.name, query.branch)))
+            number = 1
+            while name in named:
+                name, number = f"{first} ({number + 1})", number + 1
+            named[name] = encoder
+        return named
 
     def image(self, spec: str) -> NamedImage:
         """``plrc.views.images.open_image``, of an image that may have been opened before."""
-
-        def weight(image: NamedImage) -> int:
-            return image.pixels.nbytes + (0 if image.masks is None else image.masks.nbytes)
-
-        return self._once(self._things, ("image", spec, _stamp(Path(spec))), partial(open_image, spec), weight)
+        return self._once(self._things, ("image", spec, stamp(Path(spec))), partial(open_image, spec))
 
     def maps(self, network: DenseEncoder, images: Iterable[Image.Image], query: ImageQuery) -> Iterator[FeatureMap]:
         """``network.batch`` with the query's layer, size and finer, of images that may have been encoded before."""
@@ -93,33 +94,47 @@ class Session:
             pixels = hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
             weights = origin.sha256 or origin.name, origin.branch, str(network.device)
             key = ("map", weights, pixels, query.layer or network.last, *how[1:])
-            # A map that was asked keeps its normalised cells too.
-            yield self._once(self._things, key, make, lambda fmap: 2 * fmap.features.nbytes)
+            yield self._once(self._things, key, make)
 
-    def _once(
-        self,
-        cache: LRUCache[Hashable, Any],
-        key: Hashable,
-        make: Callable[[], T],
-        weight: Callable[[T], int],
-    ) -> T:
+    def seen(
+        self, name: str, network: DenseEncoder, query: ImageQuery, progress: Callable[[str, int, int], Any]
+    ) -> Iterator[tuple[NamedImage, FeatureMap]]:
+        """The query's images with their maps by a network of this name; each is opened when its turn comes."""
+        waiting: deque[NamedImage] = deque()
+
+        def images() -> Iterator[Image.Image]:
+            for spec in query.images:
+                waiting.append(self.image(spec))
+                yield waiting[-1].image
+
+        for done, fmap in enumerate(self.maps(network, images(), query), start=1):
+            yield waiting.popleft(), fmap
+            progress(f"images, {name}", done, len(query.images))
+
+    def _once(self, cache: LRUCache[Hashable, Any], key: Hashable, make: Callable[[], Any]) -> Any:
         with self._lock:
             if key in cache:
-                return cache[key][0]
+                return cache[key]
         with self._busy:
             with self._lock:  # another thread may have made it while this one waited
                 if key in cache:
-                    return cache[key][0]
+                    return cache[key]
             made = make()
             with self._lock, suppress(ValueError):  # larger than the whole cache: not kept
-                cache[key] = made, weight(made)
+                cache[key] = made
         return made
 
 
-def _stamp(file: Path) -> tuple[int, int] | None:
+def _bytes(thing: NamedImage | FeatureMap) -> int:
+    if isinstance(thing, FeatureMap):
+        return 2 * thing.features.nbytes  # one that was asked keeps its normalised cells too
+    return thing.pixels.nbytes + (0 if thing.masks is None else thing.masks.nbytes)
+
+
+def stamp(file: Path) -> tuple[int, int] | None:
     """What changes with a file's content; None where there is none."""
     with suppress(OSError):
-        state = os.stat(file)
+        state = file.stat()
         return state.st_mtime_ns, state.st_size
     return None
 
@@ -132,21 +147,6 @@ def _check_device(name: str) -> None:
         raise ValueError(f"--device {name} cannot be used here ({reason}): leave it out, for cpu") from error
 
 
-# ------------------------------------------------------------------------------------------------------------ networks
-
-
-def named(encoders: Sequence[DenseEncoder], branch: str | None = None) -> dict[str, DenseEncoder]:
-    """Name → network, in order; a name has the branch that was asked for, and one that two share gets a number."""
-    networks: dict[str, DenseEncoder] = {}
-    for encoder in encoders:
-        first = f"{encoder.origin.name} {branch}" if branch else encoder.origin.name
-        name, number = first, 2
-        while name in networks:
-            name, number = f"{first} ({number})", number + 1
-        networks[name] = encoder
-    return networks
-
-
 def inputs_of(networks: Mapping[str, DenseEncoder], query: Query) -> dict[str, str]:
     """What was loaded → its SHA-256; a name without a file stands for itself."""
     return {c: e.origin.sha256 or c for c, e in zip(query.checkpoints, networks.values(), strict=True)}
@@ -154,7 +154,7 @@ def inputs_of(networks: Mapping[str, DenseEncoder], query: Query) -> dict[str, s
 
 def heading(name: str, fmap: FeatureMap, layer: str | None = None) -> str:
     """A network's name over its maps, with the layer that was asked for and how the maps came to be finer."""
-    return ", ".join(part for part in (name, layer, fmap.finer) if part)
+    return ", ".join(filter(None, (name, layer, fmap.finer)))
 
 
 def made_of(maps: Mapping[str, FeatureMap], query: ImageQuery, images: int) -> str:
@@ -164,24 +164,21 @@ def made_of(maps: Mapping[str, FeatureMap], query: ImageQuery, images: int) -> s
         maps: name → one of its maps, whose features may be gone. images: how many there are; the inputs of several have
             in common only their short side, unless the size is exact.
     """
-    exact = images == 1 or query.size.height > 0
-    sizes = {name: fmap.input_size for name, fmap in maps.items()}
-    layers = _each({name: fmap.layer for name, fmap in maps.items()})
-    seen = _each({name: f"{w} × {h}" if exact else f"{min(w, h)}" for name, (w, h) in sizes.items()})
-    return f"layer {layers}, input {seen}" if exact else f"layer {layers}, input's short side {seen}"
 
+    def each(told: list[str]) -> str:
+        named = (f"{what} ({name})" for name, what in zip(maps, told, strict=True))
+        return told[0] if len(set(told)) == 1 else ", ".join(named)
 
-def _each(told: Mapping[str, str]) -> str:
-    if len(set(told.values())) == 1:
-        return next(iter(told.values()))
-    return ", ".join(f"{what} ({name})" for name, what in told.items())
+    exact, sizes = images == 1 or query.size.height > 0, [fmap.input_size for fmap in maps.values()]
+    seen = each([f"{w} × {h}" if exact else f"{min(w, h)}" for w, h in sizes])
+    layers, side = each([fmap.layer for fmap in maps.values()]), "" if exact else "'s short side"
+    return f"layer {layers}, input{side} {seen}"
 
 
 def check_cells(name: str, image: str, fmap: FeatureMap) -> None:
     """Raise a ValueError if a map has one cell only: nothing can be compared there."""
     if fmap.shape == (1, 1):
-        width, height = fmap.input_size
         raise ValueError(
-            f"{name} sees {image}, at {width} × {height} pixels, as one cell, which there is nothing to compare with: "
-            f"give a --size of {2 * fmap.stride} or more"
+            f"{name} sees {image}, at {' × '.join(map(str, fmap.input_size))} pixels, as one cell, which there is "
+            f"nothing to compare with: give a --size of {2 * fmap.stride} or more"
         )

@@ -1,4 +1,4 @@
-"""A server of the app in a process of its own, and a browser: real ones."""
+"""A server of the app in a process of its own, and a browser: real ones, started once."""
 
 from __future__ import annotations
 
@@ -23,37 +23,31 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Server:
-    """``python -m app`` in a folder, on a free port."""
+    """``python -m app`` in a folder, on a free port; ``url`` waits until it answers."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
-        self.folder, self.arguments = folder, arguments
-        self.start()
-
-    def start(self) -> None:
+        self.folder, self.log = folder, folder / "server.log"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}/"
-        self.log = self.folder / f"server-{port}.log"
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        environment["TMPDIR"] = str(self.folder)
+        self._url, self._answers = f"http://127.0.0.1:{port}/", False
+        command = [sys.executable, "-m", "app", "--port", str(port), *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "app", "--port", str(port), *self.arguments],
-                cwd=self.folder,
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+    @property
+    def url(self) -> str:
         deadline = time.monotonic() + 400  # many wait for few cores
-        while True:
+        while not self._answers:
             try:
-                urllib.request.urlopen(self.url, timeout=20).close()
-                return
+                urllib.request.urlopen(self._url, timeout=20).close()
+                self._answers = True
             except OSError:
                 assert self.process.poll() is None, self.log.read_text()
                 assert time.monotonic() < deadline, self.log.read_text()
                 time.sleep(0.2)
+        return self._url
 
     def stop(self) -> None:
         self.process.terminate()
@@ -67,18 +61,23 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
-    """``serve(*arguments)``: a server that is ended with the tests."""
+def serve(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[Callable[..., Server]]:
+    """``serve(*arguments)``: a server that is starting, and is ended with the tests."""
     started: list[Server] = []
 
     def start(*arguments: str) -> Server:
-        started.append(Server(tmp_path_factory.mktemp("server"), *arguments))
+        started.append(Server(tmp_path_factory.mktemp("server"), "--images", str(photos), *arguments))
         return started[-1]
 
     yield start
     for server in started:
         if server.process.poll() is None:
             server.stop()
+
+
+@pytest.fixture(scope="session")
+def server(serve: Callable[..., Server]) -> Server:
+    return serve("--checkpoint=plrc:tiny", "--checkpoint=random:tiny", "--cache=40")
 
 
 @pytest.fixture(scope="session")
@@ -96,20 +95,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def server(serve: Callable[..., Server], photos: Path) -> Server:
-    return serve("--checkpoint=plrc:tiny", "--checkpoint=random:tiny", "--images", str(photos))
-
-
 class Bare:
     """A page with one viewer and nothing else; ``page`` is Playwright's."""
 
-    def __init__(self, page: Any, name: str, colours: str = "") -> None:
+    def __init__(self, page: Any, name: str, width: int, colours: str) -> None:
         self.page = page
-        self.faults: list[str] = []
-        self.asked: list[str] = []
-        page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.on("request", lambda request: self.asked.append(request.url))
+        page.mouse.move(0, 0)
+        page.goto("about:blank")
+        page.set_viewport_size({"width": width, "height": 800})
         head = f"<style>{scenes.style()}</style><script>{scenes.script([name])}</script>"
         page.set_content(f"{head}<body style='margin: 0; {colours}'><div id='root'></div>")
         page.evaluate(f"window.told = []; window.view = plrc.{name}(root, (event) => told.push(event)); undefined")
@@ -138,24 +131,40 @@ class Bare:
         return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
 
 
+@pytest.fixture(scope="session")
+def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """``open_page(device_scale_factor=2)``: a page of that kind, the same each time; what fails in it is kept."""
+    pages: dict[str, Any] = {}
+
+    def give(**how: Any) -> Any:
+        key = repr(sorted(how.items()))
+        if key not in pages:
+            pages[key] = page = browser.new_context(**how).new_page()
+            page.faults, page.asked = [], []
+            page.on("pageerror", lambda error: page.faults.append(str(error)))
+            page.on("request", lambda request: page.asked.append(request.url))
+        return pages[key]
+
+    yield give
+    for page in pages.values():
+        page.context.close()
+
+
 @pytest.fixture
-def bare(browser: Any) -> Iterator[Callable[..., Bare]]:
+def bare(open_page: Callable[..., Any]) -> Iterator[Callable[..., Bare]]:
     """``bare("panels", scene, width)``: a viewer alone; at the end, that nothing failed and nothing was fetched."""
     opened: list[Bare] = []
 
     def go(name: str, scene: Any = None, width: int = 900, colours: str = "", scale: float = 1, **how: Any) -> Bare:
-        size = {"width": width, "height": 800}
-        context = browser.new_context(viewport=size, device_scale_factor=scale, **how)
-        opened.append(Bare(context.new_page(), name, colours))
+        opened.append(Bare(open_page(device_scale_factor=scale, **how), name, width, colours))
         if scene is not None:
             opened[-1].show(scene)
         return opened[-1]
 
     yield go
     for one in opened:
-        assert not one.faults
-        assert all(url.startswith(("data:", "about:")) for url in one.asked)
-        one.page.context.close()
+        assert not one.page.faults
+        assert all(url.startswith(("data:", "about:")) for url in one.page.asked)
 
 
 @pytest.fixture
@@ -163,9 +172,11 @@ def visit(browser, server):
     """``visit("?view=…", width=1280)``: the page, opened; at the end, that nothing was asked of any other machine."""
     contexts, asked, faults = [], [], []
 
-    def go(query: str = "", width: int = 1280, url: str | None = None, **how):
+    def go(query: str = "", width: int = 1280, url: str | None = None, login: Any = None, **how):
         context = browser.new_context(viewport={"width": width, "height": 900}, accept_downloads=True, **how)
         contexts.append(context)
+        if login:
+            context.request.post(f"{url}login", form=login)
         page = context.new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: faults.append(str(error)))

@@ -63,8 +63,16 @@ def save_on_its_side(upright: Image.Image, file: Path) -> None:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
+    return save_photos(tmp_path / "photos")
+
+
+@pytest.fixture
+def masked(tmp_path: Path) -> Path:
+    return save_masked(tmp_path / "masked")
+
+
+def save_photos(folder: Path) -> Path:
     """A folder: a square PNG, a wide JPEG, a tall JPEG that is stored on its side."""
-    folder = tmp_path / "photos"
     folder.mkdir()
     noise(64, 64, 1).save(folder / "a.png")
     noise(96, 64, 2).save(folder / "b.jpg")
@@ -72,22 +80,15 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def masked(tmp_path: Path) -> Callable[[], Path]:
-    """Makes a data set of three pictures, 96 × 64, whose objects lie elsewhere in each."""
-
-    def make() -> Path:
-        root = tmp_path / "masked"
-        for part in ("images", "masks"):
-            (root / part).mkdir(parents=True)
-        for i in range(3):
-            noise(96, 64, i).save(root / "images" / f"p{i}.png")
-            mask = np.zeros((64, 96), np.uint8)
-            mask[8 + 8 * i : 40 + 8 * i, 16 * i : 16 * i + 40] = 255
-            Image.fromarray(mask).save(root / "masks" / f"p{i}.png")
-        return root
-
-    return make
+def save_masked(root: Path) -> Path:
+    """A data set of three pictures, 96 × 64, whose objects lie elsewhere in each."""
+    for i in range(3):
+        mask = np.zeros((64, 96), np.uint8)
+        mask[8 + 8 * i : 40 + 8 * i, 16 * i : 16 * i + 40] = 255
+        for part, image in (("images", noise(96, 64, i)), ("masks", Image.fromarray(mask))):
+            (root / part).mkdir(parents=True, exist_ok=True)
+            image.save(root / part / f"p{i}.png")
+    return root
 
 
 def asking(kind: type[Options], *positional: str) -> Callable[..., Any]:
@@ -111,3 +112,9 @@ draw_run = asking(Run, "runs")
 def said(drawing: Any) -> set[str]:
     """All texts of its figure."""
     return {" ".join(text.get_text().split()) for text in drawing.figure.findobj(Text)}
+
+
+def arrays_of(drawing: Any, name: str) -> dict[str, np.ndarray]:
+    """The arrays of one network, without its name."""
+    arrays = {key.partition(f"{name} ")[2]: array for key, array in drawing.arrays.items()}
+    return {key: array for key, array in arrays.items() if key}

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
+import threading
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 
+import plrc
+from plrc import config
+from plrc.checkpoint import save_checkpoint
 from plrc.cli import main
+from plrc.model import PLRC
 from plrc.options import option
-from plrc.queries import VIEWS, Affinity
+from plrc.queries import VIEWS, Affinity, Query
 from plrc.registry import Entry
-from plrc.views import Drawing, digest, draw, read_recipe, replay
+from plrc.views import Drawing, Session, digest, draw, read_recipe, replay
 from plrc.views import affinity as view
 from plrc.views.images import _data_set
-from tests.views.conftest import affinity, noise
+from tests.views.conftest import affinity, correspondence, noise
 
-TINY = "random:tiny"
+TINY, OTHER = "random:tiny", "random:tiny@1"
 
 
 def drawing(**changes):
@@ -50,9 +55,8 @@ def test_a_field_of_a_query_is_in_the_shell_its_help_the_recipe_and_the_replay(m
     monkeypatch.setitem(VIEWS, "affinity", Entry(louder, "affinity, aloud", {"query": Louder}))
     with pytest.raises(SystemExit):
         main(["affinity", "--help"])
-    assert "--volume VOLUME how loud the answer is [decibels; at most 11; default 3]" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    said = " ".join(capsys.readouterr().out.split())
+    assert "--volume VOLUME how loud the answer is [decibels; at most 11; default 3]" in said
     out = str(tmp_path / "x")
     assert main(["affinity", "scenes#3", "--size", "64", "--volume", "7", "--out", out]) == 0
     assert json.loads((tmp_path / "x.json").read_text())["query"]["volume"] == 7
@@ -72,10 +76,8 @@ def test_files(tmp_path):
         assert dict(stored).keys() == {"demo/last 0", "image"}
         assert np.array_equal(stored["demo/last 0"], np.arange(6.0).reshape(2, 3))
     with files[5].open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
-        assert list(csv.DictReader(stream)) == [
-            {"image": "a\udcff, b.png", "B − A": "0.25"},
-            {"image": "c", "B − A": ""},
-        ]
+        rows = list(csv.DictReader(stream))
+    assert rows == [{"image": "a\udcff, b.png", "B − A": "0.25"}, {"image": "c", "B − A": ""}]
     recipe = read_recipe(files[4])
     assert recipe["arrays"] == {name: digest(array) for name, array in drawing().arrays.items()}
     assert (recipe["version"], recipe["view"], recipe["lines"]) == (2, "affinity", ["a number"])
@@ -90,32 +92,31 @@ def test_digests_see_values_shape_and_type():
     assert len({digest(array), *map(digest, others)}) == 4
 
 
-@pytest.mark.parametrize("fails", ["savez", "savefig", "csv"])
-def test_a_failure_leaves_the_old_files_and_no_halves(tmp_path, monkeypatch, fails):
-    first = drawing().save(tmp_path / "x")
-    before = {file: file.read_bytes() for file in first}
+def savez(file, **arrays):
+    file.write_bytes(b"half")
+    raise KeyboardInterrupt
+
+
+def savefig(self, file, **how):
+    file.write_bytes(b"half")
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("where", "fails", "error", "message"),
+    [
+        (np, savez, KeyboardInterrupt, None),
+        (Figure, savefig, ValueError, r"cannot be written \(No space left on device\): name another place"),
+        (None, None, ValueError, "fields not in fieldnames"),
+    ],
+)
+def test_a_failure_leaves_the_old_files_and_no_halves(tmp_path, monkeypatch, where, fails, error, message):
+    before = {file: file.read_bytes() for file in drawing().save(tmp_path / "x")}
     new = drawing(arrays={"image": np.zeros(3)}, lines=["another"])
-    if fails == "savez":
-
-        def savez(stream, **arrays):
-            stream.write(b"half")
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(np, "savez", savez)
-    elif fails == "savefig":
-
-        def savefig(self, file, **how):
-            file.write_bytes(b"half")
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(Figure, "savefig", savefig)
+    if fails:
+        monkeypatch.setattr(where, fails.__name__, fails)
     else:
         new.rows.append({"other": "columns"})
-    error, message = {
-        "savez": (KeyboardInterrupt, None),
-        "savefig": (ValueError, rf"{tmp_path} cannot be written \(No space left on device\): name another place"),
-        "csv": (ValueError, "fields not in fieldnames"),
-    }[fails]
     with pytest.raises(error, match=message):
         new.save(tmp_path / "x")
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
@@ -138,10 +139,8 @@ def drawn(tmp_path):
     return tmp_path / "p.png", files[2]
 
 
-def edit(file, change):
-    recipe = json.loads(file.read_text())
-    change(recipe)
-    file.write_text(json.dumps(recipe))
+def edit(file, **entries):
+    file.write_text(json.dumps(json.loads(file.read_text()) | entries))
 
 
 def test_a_replay_tells_of_another_picture(drawn):
@@ -155,83 +154,160 @@ def test_a_replay_tells_of_another_picture(drawn):
     assert replay(drawn[1])[1][1] == name
 
 
-def test_a_replay_compares_every_array(drawn):
-    def tamper(recipe):
-        recipe["arrays"]["positive 0"] = "0" * 64
-        recipe["arrays"]["gone 0"] = recipe["arrays"].pop("negative 0")
-        recipe["torch"] = "0.1"
-
-    edit(drawn[1], tamper)
-    changed = replay(drawn[1])[1]
-    assert changed[:3] == [
+def test_a_replay_compares_every_array_and_the_numbers(drawn):
+    recipe = json.loads(drawn[1].read_text())
+    arrays = recipe["arrays"] | {"positive 0": "0" * 64, "gone 0": recipe["arrays"]["negative 0"]}
+    del arrays["negative 0"]
+    edit(drawn[1], arrays=arrays, torch="0.1", lines=[*recipe["lines"], "one more"])
+    assert replay(drawn[1])[1] == [
         "the array positive 0 differs, by at most 0",
         "the array gone 0 is not drawn any more",
         "the array negative 0 was not drawn then",
+        "a line is '' now, was 'one more'",
+        f"torch is {torch.__version__} now, was 0.1",
     ]
-    assert "was 0.1" in changed[3]
-
-
-def test_a_replay_compares_the_numbers(drawn):
-    edit(drawn[1], lambda recipe: recipe["lines"].append("one more"))
-    assert replay(drawn[1])[1] == ["a line is '' now, was 'one more'"]
-    edit(drawn[1], lambda recipe: recipe.update(lines=["another"]))
-    (changed,) = replay(drawn[1])[1]
-    assert changed.startswith(f"a line is '{TINY}  cosine ")
-    assert changed.endswith(", was 'another'")
-
-
-def test_a_replay_tells_of_another_mask(masked, tmp_path):
-    data = masked()
-    recipe = affinity([f"{data}#1"], [TINY], [[0.5, 0.5]], size=64).save(tmp_path / "x")[2]
-    assert replay(recipe)[1] == []
-    (data / "masks" / "p0.png").replace(data / "masks" / "p1.png")
-    (data / "masks" / "p2.png").rename(data / "masks" / "p0.png")
-    _data_set.cache_clear()
-    changed = replay(recipe)[1]
-    assert changed[0] == f"{data}#1 (objects) is not the same as then"
-    assert len(changed) == 2  # the AUC, too, but no map
-    assert changed[1].startswith("a line is")
-
-
-def test_another_torch_that_gives_the_same_is_no_change(drawn):
-    edit(drawn[1], lambda recipe: recipe.update(torch="0.1"))
+    edit(drawn[1], **(recipe | {"torch": "0.1"}))  # that gives the same
     assert replay(drawn[1])[1] == []
 
 
+def test_a_replay_tells_of_another_mask(masked, tmp_path):
+    recipe = affinity([f"{masked}#1"], [TINY], [[0.5, 0.5]], size=64).save(tmp_path / "x")[2]
+    assert replay(recipe)[1] == []
+    (masked / "masks" / "p0.png").replace(masked / "masks" / "p1.png")
+    (masked / "masks" / "p2.png").rename(masked / "masks" / "p0.png")
+    _data_set.cache_clear()
+    objects, line = replay(recipe)[1]  # the AUC, too, but no map
+    assert objects == f"{masked}#1 (objects) is not the same as then"
+    assert line.startswith("a line is")
+
+
 def test_a_replay_whose_input_is_missing_says_so(drawn, tmp_path):
-    edit(drawn[1], lambda recipe: recipe["query"].update(checkpoints=[str(tmp_path / "gone.pt")]))
+    query = json.loads(drawn[1].read_text())["query"]
+    edit(drawn[1], query=query | {"checkpoints": [str(tmp_path / "gone.pt")]})
     with pytest.raises(ValueError, match=r"x\.json cannot be drawn again from this folder: .*gone\.pt"):
         replay(drawn[1])
     drawn[0].unlink()
-    edit(drawn[1], lambda recipe: recipe["query"].update(checkpoints=[TINY]))
+    edit(drawn[1], query=query)
     with pytest.raises(ValueError, match=r"p\.png: there is no such file"):
         replay(drawn[1])
 
 
 def test_what_is_no_recipe_is_said(drawn, tmp_path):
-    wrong = {
-        "text.json": "no",
-        "list.json": "[]",
-        "other.json": '{"format": "else"}',
-        "bare.json": '{"format": "plrc recipe"}',
-    }
-    for name, content in wrong.items():
-        (tmp_path / name).write_text(content)
-        with pytest.raises(ValueError, match=f"{name} is no recipe"):
-            read_recipe(tmp_path / name)
-    with pytest.raises(ValueError, match=r"x\.png is no recipe: it is not JSON"):
-        read_recipe(drawn[1].with_suffix(".png"))
-    with pytest.raises(ValueError, match=r"gone\.json cannot be read: No such file"):
+    for content in ("no", "[]", '{"format": "else"}', '{"format": "plrc recipe"}', "\x00"):
+        (tmp_path / "other.json").write_text(content)
+        with pytest.raises(ValueError, match=r"other\.json is no recipe"):
+            read_recipe(tmp_path / "other.json")
+    with pytest.raises(ValueError, match=r"gone\.json is no recipe that can be read: .*No such file"):
         read_recipe(tmp_path / "gone.json")
-    query = json.loads(drawn[1].read_text())["query"]
+    recipe = json.loads(drawn[1].read_text())
     for change, message in (
         ({"version": 99}, "is a recipe of version 99, and this plrc replays version 2: draw it anew"),
         ({"version": 1}, "is a recipe of version 1"),
         ({"view": "dance"}, "unknown view 'dance': choose one of affinity"),
-        ({"query": query | {"volume": 3}}, "the query has an unknown field 'volume'"),
-        ({"query": query | {"size": "large"}}, "--size should be a size in pixels"),
+        ({"query": recipe["query"] | {"volume": 3}}, "the query has an unknown field 'volume'"),
+        ({"query": recipe["query"] | {"size": "large"}}, "--size should be a size in pixels"),
     ):
-        shutil.copy(drawn[1], tmp_path / "changed.json")
-        edit(tmp_path / "changed.json", lambda recipe, change=change: recipe.update(change))
+        edit(drawn[1], **(recipe | change))
         with pytest.raises(ValueError, match=message):
-            replay(tmp_path / "changed.json")
+            replay(drawn[1])
+
+
+# ---- Sessions: a picture is encoded once, however many ask, and what is kept stays within its bound
+
+
+def ask(session, picture="scenes#3", checkpoints=(TINY,), points=((0.3, 0.4),), **how):
+    return affinity([picture], list(checkpoints), points=[list(p) for p in points], size=64, session=session, **how)
+
+
+@pytest.mark.parametrize(
+    ("how", "encoded"),
+    [
+        ({"points": [(0.8, 0.2)], "negatives": [[0.1, 0.1]], "colour_range": "full"}, 1),
+        ({"layer": "c2"}, 2),
+        ({"finer": "upscaled"}, 2),
+        ({"checkpoints": [OTHER]}, 2),
+        ({"picture": "scenes#4"}, 2),
+    ],
+)
+def test_only_what_makes_another_map_is_encoded(how, encoded):
+    session = Session(megabytes=50)
+    ask(session)
+    again = ask(session, **how)
+    assert session.encoded == encoded
+    assert again.recipe() == ask(None, **how).recipe()
+    assert ask(bare := Session()).arrays
+    assert bare.kept == 0, "nothing is kept unless asked for"
+
+
+def test_views_that_are_cut_again_are_not_encoded_again():
+    session = Session(megabytes=50)
+    for _ in range(2):
+        drawing = correspondence(["scenes#3"], [TINY, OTHER], size=64, session=session)
+        assert drawing.recipe() == correspondence(["scenes#3"], [TINY, OTHER], size=64).recipe()
+    assert session.encoded == 2 * 2
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    session, file = Session(megabytes=50), tmp_path / "a.png"
+    noise(40, 60, 1).save(file)
+    first = ask(session, str(file))
+    noise(40, 64, 2).save(file)
+    second = ask(session, str(file))
+    assert first.inputs[str(file)] != second.inputs[str(file)]
+    assert second.recipe()["arrays"] == ask(None, str(file)).recipe()["arrays"]
+
+
+def test_what_is_kept_stays_within_its_bound():
+    one = 2 * plrc.load_encoder(TINY).features(plrc.views.open_image("scenes#0").image, size=64).features.nbytes
+    pictures = 5 * plrc.views.open_image("scenes#0").pixels.nbytes
+    session = Session(megabytes=(3 * one + pictures) / 1e6)
+    for i in range(8):
+        ask(session, f"scenes#{i}")
+        assert 0 < session.kept <= session.megabytes
+    for i, encoded in ((7, 8), (0, 9)):  # the newest are kept, the oldest went
+        ask(session, f"scenes#{i}")
+        assert session.encoded == encoded
+    small = Session(megabytes=0.001)
+    assert ask(small).recipe() == ask(None).recipe()  # what is too large to keep is drawn all the same
+    assert small.kept <= 0.001
+
+
+def test_many_who_ask_at_once_share_one_encoding():
+    session, found, start = Session(megabytes=50), {}, threading.Barrier(8)
+
+    def click(user):
+        start.wait()
+        found[user] = ask(session, points=[(user / 8 + 0.05, 0.5)]).arrays
+
+    threads = [threading.Thread(target=click, args=(user,)) for user in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert session.encoded == 1
+    for user in range(8):
+        alone = ask(None, points=[(user / 8 + 0.05, 0.5)]).arrays
+        assert all(np.array_equal(found[user][name], array) for name, array in alone.items())
+
+
+def test_a_branch_is_taken_and_names_are_different(tmp_path):
+    """A run whose key encoder is another one than its query encoder."""
+    demo, run = config.load_config("demo"), str(tmp_path / "demo")
+    model = PLRC(demo).state_dict()
+    for name in [name for name in model if "key" in name and model[name].is_floating_point()]:
+        model[name] = model[name] + 0.1 * torch.randn_like(model[name]).abs()
+    content = {"step": 1, "epoch": 1.0, "ranks": 1, "images": "", "config": demo.to_dict(), "optimizer": {}}
+    save_checkpoint(tmp_path / "demo/checkpoints/last.pt", {**content, "model": model})
+
+    def networks(*checkpoints, **how):
+        return Session().networks(Query(checkpoints=checkpoints, **how))
+
+    assert list(networks(TINY, OTHER, TINY, TINY)) == [TINY, OTHER, f"{TINY} (2)", f"{TINY} (3)"]
+    found = networks(run, run, branch="key")
+    assert list(found) == ["demo/last key", "demo/last key (2)"]
+    assert found["demo/last key"].origin.branch == "key"
+    query, key = (affinity(["scenes#1"], [run], size=64, branch=branch) for branch in (None, "key"))
+    assert key.lines[0].startswith("demo/last key  ")
+    assert abs(query.arrays["demo/last 0"] - key.arrays["demo/last key 0"]).max() > 1e-3
+    with pytest.raises(ValueError, match="random:tiny has no branch 'key'"):
+        networks(TINY, branch="key")

@@ -1,7 +1,8 @@
-"""plrc.views.embedding: items are labelled by what lies at their middle, and the table is of the picture."""
+"""plrc.views.embedding: samples are labelled by what lies at their middle, colours stay with their basis."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import weakref
 
@@ -9,18 +10,24 @@ import numpy as np
 import pytest
 import torch
 
-from plrc.analysis.embedding import gather, label_purity, neighbours_kept
+from plrc.analysis.embedding import gather, label_purity, load_basis, neighbours_kept, to_rgb
 from plrc.analysis.features import load_encoder
+from plrc.views import Session, session
 from plrc.views.images import open_image
-from tests.views.conftest import embedding, noise, said
+from tests.views.conftest import colours, embedding, noise, said, segments
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
+TWO = ["scenes#3", "scenes#5"]
 
 
 def class_at(picture, x, y):
     width, height = picture.image.size
     there = [i for i, mask in enumerate(picture.masks) if mask[int(y * height), int(x * width)]]
     return picture.classes[min(there, key=lambda i: picture.masks[i].sum())] if there else "background"
+
+
+def fmap_of(spec):
+    return load_encoder(TINY).features(open_image(spec).image, size=64)
 
 
 @pytest.fixture
@@ -35,43 +42,32 @@ def overlapping(tmp_path):
         "hair": [(301, 0, 303, 64)],
         "ring": [(700, 0, 1200, 8), (700, 56, 1200, 64), (700, 8, 720, 56), (1180, 8, 1200, 56)],
     }
-    outlines = {k: [[x0, y0, x1, y0, x1, y1, x0, y1] for x0, y0, x1, y1 in boxes] for k, boxes in corners.items()}
-    names = list(corners)
     content = {
         "images": [{"id": 1, "file_name": "a.png", "width": 1280, "height": 64}],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(corners)],
         "annotations": [
-            {
-                "id": i,
-                "image_id": 1,
-                "category_id": i,
-                "segmentation": outlines[name],
-                "bbox": [0, 0, 1, 1],
-                "iscrowd": 0,
-            }
-            for i, name in enumerate(names)
+            {"id": i, "image_id": 1, "category_id": i, "bbox": [0, 0, 1, 1], "iscrowd": 0}
+            | {"segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1] for x0, y0, x1, y1 in boxes]}
+            for i, boxes in enumerate(corners.values())
         ],
     }
     (tmp_path / "things/annotations/instances_all.json").write_text(json.dumps(content))
     return f"{tmp_path / 'things'}#0"
 
 
-def items_of(specs, name):
-    maps = load_encoder(name).batch([open_image(spec).image for spec in specs], size=64)
-    return gather(maps, "regions", [torch.arange(16).reshape(4, 4)] * len(specs))
-
-
 def test_regions_by_two_networks():
     specs = [f"scenes#{i}" for i in (3, 5, 9)]
     drawing = embedding(specs, [TINY, OTHER], method="pca", size=64)
-    features, plane = items_of(specs, OTHER).features, drawing.arrays[f"{OTHER} coordinates"]
+    maps = load_encoder(OTHER).batch([open_image(spec).image for spec in specs], size=64)
+    features = gather(maps, "regions", [torch.arange(16).reshape(4, 4)] * 3).features
+    plane = drawing.arrays[f"{OTHER} coordinates"]
     assert list(drawing.arrays) == [f"{TINY} coordinates", f"{OTHER} coordinates", "image", "point", "region"]
     assert len(drawing.rows) == len(features) == len(plane) == 48
     for i, row in enumerate(drawing.rows):
         assert (row["image"], row["region"]) == (specs[i // 16], i % 16)
         assert (row["x"], row["y"]) == ((0.125 + 0.25 * (i % 4)), (0.125 + 0.25 * (i % 16 // 4)))
         assert (row[f"{OTHER} e1"], row[f"{OTHER} e2"]) == tuple(plane[i].tolist())
-    assert all(row["label"] == class_at(open_image(row["image"]), row["x"], row["y"]) for row in drawing.rows)
+        assert row["label"] == class_at(open_image(row["image"]), row["x"], row["y"])
     labels = np.array([row["label"] for row in drawing.rows])
     assert "background" in labels
     assert len(set(labels)) > 2
@@ -86,28 +82,25 @@ def test_regions_by_two_networks():
     assert not np.array_equal(plane, drawing.arrays[f"{TINY} coordinates"])
 
 
-@pytest.mark.parametrize("i", range(3))
-def test_points_have_the_label_of_their_place(masked, i):
-    spec = f"{masked()}#{i}"
-    drawing = embedding([spec], [TINY], "points", "pca", per_image=40, size=64)
-    assert len(drawing.rows) == 40
+def test_points_have_the_label_of_their_place(masked):
+    specs = [f"{masked}#{i}" for i in range(3)]
+    drawing = embedding(specs, [TINY], "points", "pca", per_image=40, size=64)
+    assert [row["image"] for row in drawing.rows] == [spec for spec in specs for _ in range(40)]
     assert {row["label"] for row in drawing.rows} == {"object", "background"}
-    assert all(row["label"] == class_at(open_image(spec), row["x"], row["y"]) for row in drawing.rows)
+    assert all(row["label"] == class_at(open_image(row["image"]), row["x"], row["y"]) for row in drawing.rows)
     assert all(row["region"] == "" for row in drawing.rows)
 
 
 def test_objects_are_regions_and_have_their_class():
-    drawing = embedding(["scenes#3", "scenes#5"], [TINY], "regions", "pca", "objects", size=64)
-    for row in drawing.rows:
-        classes = ["background", *open_image(row["image"]).classes]
-        assert row["label"] == classes[row["region"]]
+    for row in embedding(TWO, [TINY], "regions", "pca", "objects", size=64).rows:
+        assert row["label"] == ["background", *open_image(row["image"]).classes][row["region"]]
 
 
 def test_objects_that_overlap_and_hide_their_middle(overlapping):
     drawing = embedding([overlapping], [TINY], "regions", "pca", "objects", size=64)
-    assert {row["region"]: row["label"] for row in drawing.rows} == {
-        0: "background", 2: "table", 3: "hair", 4: "ring",  # the table is drawn over the cup
-    }  # fmt: skip
+    # The table is drawn over the cup.
+    regions = {0: "background", 2: "table", 3: "hair", 4: "ring"}
+    assert {row["region"]: row["label"] for row in drawing.rows} == regions
     drawing = embedding([overlapping], [TINY], "points", "pca", per_image=2000, size=64)
     assert {row["label"] for row in drawing.rows} == {"background", "table", "cup", "ring"}
     picture, points = open_image(overlapping), drawing.arrays["point"]  # the table rounds, to either side of a border
@@ -115,55 +108,32 @@ def test_objects_that_overlap_and_hide_their_middle(overlapping):
 
 
 @pytest.mark.parametrize("of", ["points", "regions", "images"])
-def test_a_picture_is_opened_once_a_network_and_progress_begins_with_the_first(monkeypatch, of):
-    log = []
-
-    def opened(spec):
-        log.append(spec)
-        return open_image(spec)
-
-    monkeypatch.setattr("plrc.views.session.open_image", opened)
-    specs = [f"scenes#{i}" for i in range(12)]
-    embedding(specs, [TINY, OTHER], of, "pca", size=64, progress=lambda *step: log.append(step))
-    assert log[:4] == ["scenes#0", (f"images, {TINY}", 1, 12), "scenes#1", (f"images, {TINY}", 2, 12)]
-    assert [entry for entry in log if isinstance(entry, str)] == specs * 2
-
-
-@pytest.mark.parametrize("of", ["points", "regions", "images"])
-def test_pictures_are_let_go(monkeypatch, of):
-    living = weakref.WeakSet()
-    most = 0
+def test_pictures_are_opened_once_a_network_when_their_turn_comes_and_let_go(monkeypatch, of):
+    log, living, most = [], weakref.WeakSet(), 0
 
     def opened(spec):
         nonlocal most
+        log.append(spec)
         living.add(picture := open_image(spec))
         most = max(most, len(living))
         return picture
 
     monkeypatch.setattr("plrc.views.session.open_image", opened)
-    embedding([f"scenes#{i}" for i in range(40)], [TINY], of, "pca", "objects", size=64)
-    assert most <= 18  # two batches of 8 and what is asked about
+    specs = [f"scenes#{i}" for i in range(12)]
+    embedding(specs, [TINY, OTHER], of, "pca", "objects", size=64, progress=lambda *step: log.append(step))
+    assert log[:4] == ["scenes#0", (f"images, {TINY}", 1, 12), "scenes#1", (f"images, {TINY}", 2, 12)]
+    assert [entry for entry in log if isinstance(entry, str)] == specs * 2
+    assert most <= 4  # on a CPU one image at a time is encoded
 
 
 def test_pictures_have_the_class_of_their_largest_object():
     specs = [f"scenes#{i}" for i in (1, 2, 3, 5)]
-    drawing = embedding(specs, [TINY], "images", size=64)
+    drawing = embedding(specs, [TINY], "images", "pca", size=64)
     for row, spec in zip(drawing.rows, specs, strict=True):
         picture = open_image(spec)
         assert row["label"] == picture.classes[picture.masks.sum(axis=(1, 2)).argmax()]
         assert (row["x"], row["y"], row["region"]) == ("", "", "")
-
-
-def test_where_objects_are_not_known_it_is_the_folder(tmp_path):
-    specs = []
-    for i, folder in enumerate(("cats", "dogs", "cats")):
-        (tmp_path / folder).mkdir(exist_ok=True)
-        noise(40, 40, i).save(tmp_path / folder / f"{i}.png")
-        specs.append(str(tmp_path / folder / f"{i}.png"))
-    drawing = embedding(specs, [TINY], regions="grid:2", method="pca", size=64)
-    assert [row["label"] for row in drawing.rows[::4]] == ["cats", "dogs", "cats"]
-    one = embedding(specs[:1], [TINY], regions="grid:2", method="pca", size=64)
-    assert {row["label"] for row in one.rows} == {""}  # one label would tell nothing
+    assert "PCA · 4 images · layer c3, input's short side 64" in said(drawing)
 
 
 def test_tsne_is_the_same_each_time_and_tells_its_steps():
@@ -171,52 +141,34 @@ def test_tsne_is_the_same_each_time_and_tells_its_steps():
     how = {"regions": "grid:3", "size": 64, "seed": 4, "perplexity": 5.0}
     first = embedding(["scenes#3"], [TINY], progress=lambda *step: told.append(step), **how)
     again = embedding(["scenes#3"], [TINY], **how)
-    name = f"{TINY} coordinates"
-    assert np.array_equal(first.arrays[name], again.arrays[name])
+    assert np.array_equal(*(drawing.arrays[f"{TINY} coordinates"] for drawing in (first, again)))
     assert told[0] == (f"images, {TINY}", 1, 1)
     assert told[-1] == (f"t-SNE steps, {TINY}", 750, 750)
     assert "perplexity 2.667 (5 is more than a third of the others)  neighbours" in first.lines[0]
-    assert "9 regions  t-SNE (openTSNE" in embedding(["scenes#3"], [TINY], **{**how, "perplexity": 2.0}).lines[0]
+    fitting = embedding(["scenes#3"], [TINY], **(how | {"perplexity": 2.0, "layer": "c2"}))
+    assert "9 regions  t-SNE (openTSNE" in fitting.lines[0]
+    (foot,) = [text for text in said(fitting) if text.startswith("t-SNE (openTSNE")]
+    assert ", perplexity 2, seed 4 · 9 regions (grid:3) of 1 image · layer c2, input" in foot
+    assert f"{TINY}, c2" in said(fitting)
 
 
 @pytest.mark.parametrize(
     ("of", "regions", "seen", "message"),
     [
-        (
-            "points",
-            "grid:4",
-            8,
-            "12 images have 120 points or more, and 100 .* --most, or fewer points .*--per-image",
-        ),
-        ("regions", "grid:3", 8, "12 images have 108 regions or more, and 100 .* with --most, or fewer --regions"),
-        ("regions", "superpixels:16", 12, "12 images have 1.. regions or more, and 100 can be laid out"),
+        ("points", "grid:4", 1, "12 images have 120 points, and 100 can be laid out: .* --most, .* --per-image"),
+        ("regions", "grid:3", 1, "12 images have 108 regions, and 100 .* --most, .* fewer --regions"),
+        ("regions", "superpixels:16", 12, "12 images have 1.. regions, and 100 can be laid out"),
     ],
 )
-def test_too_many_items_are_refused_as_soon_as_it_is_certain(monkeypatch, of, regions, seen, message):
+def test_too_many_samples_are_refused_as_soon_as_it_is_certain(monkeypatch, of, regions, seen, message):
     opened = []
     monkeypatch.setattr("plrc.views.embedding._MOST", 100)
     monkeypatch.setattr("plrc.views.session.open_image", lambda spec: opened.append(spec) or open_image(spec))
     specs = [f"scenes#{i}" for i in range(12)]
     with pytest.raises(ValueError, match=message):
         embedding(specs, [TINY], of, "pca", regions, per_image=10, size=64)
-    assert len(opened) <= seen + 1
+    assert len(opened) == seen
     embedding(specs[:5], [TINY], of, "pca", regions, per_image=10, size=64)
-
-
-def test_points_are_the_same_for_all_networks(monkeypatch):
-    with pytest.raises(
-        ValueError, match="has maps of other cells than random:tiny, and points are drawn among the cells"
-    ):
-        embedding(["scenes#3"], [TINY, "random:resnet18"], "points", "pca", size=64)
-
-
-def test_the_foot_says_how_the_plane_was_made():
-    drawing = embedding(["scenes#3"], [TINY], regions="grid:3", size=64, seed=4, perplexity=2.0, layer="c2")
-    (foot,) = [text for text in said(drawing) if text.startswith("t-SNE (openTSNE")]
-    assert ", perplexity 2, seed 4 · 9 regions (grid:3) of 1 image · layer c2, input" in foot
-    assert f"{TINY}, c2" in said(drawing)
-    images = embedding([f"scenes#{i}" for i in range(4)], [TINY], "images", "pca", size=64)
-    assert "PCA · 4 images · layer c3, input's short side 64" in said(images)
 
 
 @pytest.fixture
@@ -224,34 +176,33 @@ def folders(tmp_path):
     """Makes so many folders of so many pictures each."""
 
     def make(n, each):
-        specs = []
-        for i in range(n):
-            (tmp_path / f"{n}-{each}" / f"kind{i:03}").mkdir(parents=True)
-            for k in range(each):
-                file = tmp_path / f"{n}-{each}" / f"kind{i:03}" / f"{k}.png"
-                noise(16, 16, 10 * i + k).save(file)
-                specs.append(str(file))
-        return specs
+        specs = [tmp_path / f"{n}-{each}" / f"kind{i:03}" / f"{k}.png" for i in range(n) for k in range(each)]
+        for seed, file in enumerate(specs):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            noise(16, 16, seed).save(file)
+        return list(map(str, specs))
 
     return make
 
 
-def test_labels_that_nothing_shares_have_no_key_and_no_purity(folders):
+def test_where_objects_are_not_known_it_is_the_folder(folders):
+    """Labels that nothing shares have no key and no purity."""
     alone = embedding(folders(12, 1), [TINY], "images", "pca", size=16)
     assert not any(text.startswith("kind") or "purity" in text for text in said(alone))
     assert "purity" not in alone.lines[0]
     assert {row["label"] for row in alone.rows} == {f"kind{i:03}" for i in range(12)}  # the table has them
-    # Of one picture each, but with several items: colours tell which picture, purity nothing.
+    # Of one picture each, but with several samples: colours tell which picture, purity nothing.
     regions = embedding(folders(3, 1), [TINY], "regions", "pca", "grid:2", size=16)
     assert {f"kind00{i} 4" for i in range(3)} <= said(regions)
     assert not any("purity" in text for text in said(regions))
     shared = embedding(folders(6, 2), [TINY], "images", "pca", size=16)
     assert {f"kind00{i} 2" for i in range(6)} <= said(shared)
-    assert any("purity" in text for text in said(shared))
     assert "purity" in shared.lines[0]
+    one = embedding(folders(1, 2), [TINY], regions="grid:2", method="pca", size=64)
+    assert {row["label"] for row in one.rows} == {""}  # one label would tell nothing
 
 
-def test_clusters_of_the_items_by_each_network():
+def test_clusters_of_the_samples_by_each_network():
     how = {"method": "pca", "regions": "grid:2", "size": 64}
     drawing = embedding([f"scenes#{i}" for i in range(4)], [TINY, OTHER], clusters=3, **how)
     for name in (TINY, OTHER):
@@ -260,4 +211,108 @@ def test_clusters_of_the_items_by_each_network():
         assert np.all(np.diff(np.bincount(found, minlength=3)) <= 0)
         assert len(found) == 16
     assert "cohesion of 3 clusters 0." in drawing.lines[0]
-    assert not embedding(["scenes#0", "scenes#1"], [TINY], **how).clusters
+    assert not embedding(TWO, [TINY], **how).clusters
+
+
+# ---- Colours and segments
+
+
+def test_colours_stay_with_their_basis(tmp_path):
+    kept = tmp_path / "bases" / "b.npz"
+    both = colours(TWO, [TINY], keep_basis=str(kept), size=64)
+    alone = colours(TWO[1:], [TINY], size=64)
+    reused = colours(TWO[1:], [TINY], basis=str(kept), size=64)
+    name = f"{TINY} 0"
+    assert np.array_equal(reused.arrays[name], both.arrays[f"{TINY} 1"])
+    assert not np.array_equal(reused.arrays[name], alone.arrays[name])
+    assert np.array_equal(both.arrays[name], to_rgb(fmap_of("scenes#3"), load_basis(kept)))
+    assert reused.inputs[str(kept)] == hashlib.sha256(kept.read_bytes()).hexdigest()
+    assert reused.lines[0].endswith(f"(3 components of the images of {kept})")
+    assert both.query.keep_basis is None  # a replay does not write over it
+    assert [file.name for file in kept.parent.iterdir()] == ["b.npz"]
+    for i, row in enumerate(both.rows):
+        assert (row["image"], row["network"]) == (TWO[i], TINY)
+        mean = both.arrays[f"{TINY} {i}"].reshape(-1, 3).mean(axis=0) / 255
+        assert [row[name] for name in ("red", "green", "blue")] == pytest.approx(mean.tolist(), abs=1e-4)
+
+
+def test_a_basis_is_of_one_network(tmp_path):
+    file = tmp_path / "b.npz"
+    for how in ({"basis": "b.npz"}, {"keep_basis": "b.npz"}):
+        with pytest.raises(ValueError, match="a basis belongs to one network"):
+            colours(["scenes#3"], [TINY, OTHER], **how)
+    with pytest.raises(ValueError, match=r"there is no PCA basis .*b\.npz"):
+        colours(["scenes#3"], [TINY], basis=str(file), size=64)
+    colours(["scenes#3"], [TINY], keep_basis=str(file), size=64)
+    with pytest.raises(OSError, match=r"b\.npz"):
+        colours(["scenes#3"], [TINY], keep_basis=str(file / "b.npz"), size=64)
+    with pytest.raises(ValueError, match=r"b\.npz is a basis of random:tiny \(.*\), not of random:tiny@1 \(.*: take"):
+        colours(["scenes#3"], [OTHER], basis=str(file), size=64)
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    np.savez(file, **(arrays | {"network": np.array(40 * "a5")}))
+    with pytest.raises(ValueError, match=r"of random:tiny \(a5a5a5a5a5a5\), not of random:tiny .*--keep-basis"):
+        colours(["scenes#3"], [TINY], basis=str(file), size=64)
+
+
+def test_segments():
+    drawing, again = (segments(TWO, [TINY], 3, size=64) for _ in range(2))
+    centroids = drawing.arrays[f"{TINY} centroids"]
+    cohesion = []
+    for i, (spec, row) in enumerate(zip(TWO, drawing.rows, strict=True)):
+        cells = fmap_of(spec).features.flatten(1).T.numpy()
+        cosines = cells / np.linalg.norm(cells, axis=1, keepdims=True) @ centroids.T
+        labels = drawing.arrays[f"{TINY} {i}"]
+        assert np.array_equal(labels.ravel(), cosines.argmax(axis=1))
+        cohesion += cosines.max(axis=1).tolist()
+        assert row["image"] == spec
+        shares = [row[f"segment {k}"] for k in range(3)]
+        assert shares == pytest.approx([(labels == k).mean() for k in range(3)], abs=1e-4)
+    assert drawing.lines == [f"{TINY}  cohesion {np.mean(cohesion):.3f} (3 segments)"]
+    assert all(np.array_equal(drawing.arrays[name], again.arrays[name]) for name in drawing.arrays)
+
+
+@pytest.mark.parametrize("draw", [colours, segments])
+def test_maps_that_there_is_no_room_for_are_refused_at_the_first(monkeypatch, draw):
+    opened = []
+    monkeypatch.setattr(session, "open_image", lambda spec: opened.append(spec) or open_image(spec))
+    monkeypatch.setattr("plrc.views.embedding._ROOM", 5 * fmap_of("scenes#0").features.nbytes)
+    specs = [f"scenes#{i}" for i in range(12)]
+    with pytest.raises(ValueError, match=r"feature maps of 12 images take .* GB .* take 5 images with --most, or a"):
+        draw(specs, [TINY], size=64)
+    assert len(opened) == 1
+    draw(specs[:5], [TINY, OTHER], size=64)
+
+
+@pytest.mark.parametrize("draw", [colours, segments])
+def test_a_picture_is_opened_once_a_network_and_its_map_is_let_go_before_the_next(monkeypatch, draw):
+    opened, maps, left = [], weakref.WeakSet(), []
+    encode = Session.maps
+
+    def encoded(self, *arguments):
+        left.append(len(maps))
+        for fmap in encode(self, *arguments):
+            maps.add(fmap)
+            yield fmap
+
+    monkeypatch.setattr(session, "open_image", lambda spec: opened.append(spec) or open_image(spec))
+    monkeypatch.setattr(Session, "maps", encoded)
+    told = []
+    specs = [f"scenes#{i}" for i in range(3)]
+    drawing = draw(specs, [TINY, OTHER], size=64, progress=lambda *step: told.append((*step, len(opened))))
+    assert opened == specs * 2
+    assert left == [0, 0]
+    assert told[0] == (f"images, {TINY}", 1, 3, 1)
+    assert [spec for spec in drawing.inputs if spec in specs] == specs
+
+
+@pytest.mark.parametrize(
+    ("draw", "how"),
+    [(colours, "three principal components, of all cells"), (segments, "k-means of all cells, 8 segments, seed 0")],
+)
+def test_the_foot_says_how_the_colours_were_made(draw, how):
+    one = said(draw(["scenes#3"], [TINY], size=64, layer="c2"))
+    assert f"scene 3 · {how} · layer c2, input 80 × 64" in one
+    assert any(text.startswith(f"{TINY}, c2 ") for text in one)
+    many = said(draw([f"scenes#{i}" for i in range(6)], [TINY], size=64))
+    assert f"scene 0, scene 1, scene 2 and 3 more · {how} · layer c3, input's short side 64" in many

@@ -12,16 +12,7 @@ from PIL import Image
 
 from plrc.data.scenes import Scenes
 from plrc.options import Point
-from plrc.views.images import (
-    innermost,
-    largest,
-    list_images,
-    mask_files,
-    open_image,
-    points_in_frame,
-    region_raster,
-    spread,
-)
+from plrc.views.images import innermost, list_images, mask_files, open_image, points_in_frame, region_raster, spread
 from tests.views.conftest import noise, ramp, save_on_its_side
 
 
@@ -43,7 +34,7 @@ def test_the_hash_is_of_the_pixels_and_the_size(tmp_path):
     assert a == b != c
 
 
-def test_a_scene_has_its_objects():
+def test_a_scene_and_a_sample():
     picture, scenes = open_image("scenes#3"), Scenes(n=4)
     assert picture.name == "scene 3"
     assert np.array_equal(picture.pixels, np.asarray(scenes.load(3)))
@@ -51,30 +42,30 @@ def test_a_scene_has_its_objects():
     assert picture.classes == scenes.annotation(3).classes
     assert open_image("scenes:4#3").sha256 == picture.sha256
     assert open_image("scenes:4@7#3").sha256 != picture.sha256
+    assert (open_image("sample:china").name, open_image("sample:china").image.size) == ("china", (640, 427))
 
 
-@pytest.mark.parametrize("i", range(3))
-def test_a_picture_of_a_data_set_has_its_own_mask(masked, i):
-    picture = open_image(f"{masked()}#{i}")
-    assert picture.name == f"p{i}"
-    assert np.array_equal(picture.pixels, np.asarray(noise(96, 64, i)))
-    rows, columns = picture.masks[0].nonzero()
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (8 + 8 * i, 39 + 8 * i, 16 * i, 16 * i + 39)
-    assert picture.classes == ["object"]
+def test_a_picture_of_a_data_set_has_its_own_mask(masked):
+    for i in range(3):
+        picture = open_image(f"{masked}#{i}")
+        assert picture.name == f"p{i}"
+        assert np.array_equal(picture.pixels, np.asarray(noise(96, 64, i)))
+        rows, columns = picture.masks[0].nonzero()
+        assert (rows.min(), rows.max(), columns.min(), columns.max()) == (8 + 8 * i, 39 + 8 * i, 16 * i, 16 * i + 39)
+        assert picture.classes == ["object"]
 
 
 def test_what_is_no_picture_is_said(photos, masked):
     (photos / "text.jpg").write_text("no picture")
-    data = masked()
-    (data / "masks" / "p1.png").write_bytes(b"")
+    (masked / "masks" / "p1.png").write_bytes(b"")
     wrong = {
         "nowhere.png": "nowhere.png: there is no such file; give an image, a folder, scenes#0",
-        str(photos): "is a folder: name one image here",
+        str(photos): "name one image, not a folder",
         str(photos / "text.jpg"): r"text\.jpg cannot be shown: not a JPEG",
         "scenes:4#4": r"there are the images scenes:4#0 … scenes:4#3",
         "nowhere#3": "nowhere#3: nowhere does not exist",
-        f"{data}#3": "there are the images",
-        f"{data}#1": r"masks/p1\.png\) cannot be shown: the file is empty",
+        f"{masked}#3": "there are the images",
+        f"{masked}#1": r"masks/p1\.png\) cannot be shown: the file is empty",
         "scenes:0#0": "names no scenes",
     }
     for spec, message in wrong.items():
@@ -85,25 +76,23 @@ def test_what_is_no_picture_is_said(photos, masked):
 def test_listing(photos, masked):
     (photos / "deep").mkdir()
     noise(9, 9).save(photos / "deep" / "d.webp")
-    data = str(masked())
     files = [str(photos / name) for name in ("a.png", "b.jpg", "c.jpg", "deep/d.webp")]
     assert list_images([str(photos)]) == files
-    assert list_images(["scenes:2", files[1], data, "scenes#7"]) == [
-        "scenes:2#0", "scenes:2#1", files[1], f"{data}#0", f"{data}#1", f"{data}#2", "scenes#7",
-    ]  # fmt: skip
+    found = list_images(["scenes:2", files[1], str(masked), "scenes#7"])
+    assert found == ["scenes:2#0", "scenes:2#1", files[1], *(f"{masked}#{i}" for i in range(3)), "scenes#7"]
     assert list_images([str(photos)], most=2) == [files[0], files[2]]
     assert list_images(["scenes", files[0]], most=3) == ["scenes#0", "scenes#333", "scenes#666", files[0]]
-    assert all(open_image(spec) for spec in list_images([str(photos), data]))
+    assert [spread(3, most) for most in (None, 3, 9)] == 3 * [[0, 1, 2]]
+    assert spread(10, 4) == [0, 2, 5, 7]
 
 
 def test_a_picture_of_a_folder_that_is_broken_is_named_and_left_out(photos, masked, caplog):
     (photos / "b.jpg").write_bytes((photos / "b.jpg").read_bytes()[:900])  # its header is whole
     (photos / "empty.png").touch()
-    data = masked()
-    (data / "images" / "p1.png").write_bytes(b"junk")
+    (masked / "images" / "p1.png").write_bytes(b"junk")
     with caplog.at_level(logging.WARNING):
         assert list_images([str(photos)]) == [str(photos / "a.png"), str(photos / "c.jpg")]
-        assert list_images([str(data)]) == [f"{data}#0", f"{data}#2"]
+        assert list_images([str(masked)]) == [f"{masked}#0", f"{masked}#2"]
     first, second = caplog.messages
     assert "left out 2 images that cannot be decoded: b.jpg: " in first
     assert "empty.png: the file is empty" in first
@@ -120,19 +109,11 @@ def test_nothing_to_list_is_said(tmp_path):
         list_images([str(tmp_path)])
 
 
-def test_spread():
-    assert spread(3, None) == spread(3, 3) == spread(3, 9) == [0, 1, 2]
-    assert spread(10, 4) == [0, 2, 5, 7]
-
-
-def test_the_innermost_point_lies_deepest_in_the_largest_object():
-    masks = np.zeros((2, 60, 100), bool)
-    masks[0, :10, :10] = True
-    masks[1, 20:41, 50:91] = True  # 41 × 21 pixels
-    masks[1, 10:20, 88:91] = True
-    assert largest(masks) == 1
-    assert largest(masks[::-1]) == 0
-    x, y = innermost(masks[1])
+def test_the_innermost_point_lies_deepest_in_an_object():
+    mask = np.zeros((60, 100), bool)
+    mask[20:41, 50:91] = True  # 41 × 21 pixels
+    mask[10:20, 88:91] = True
+    x, y = innermost(mask)
     assert y == pytest.approx(30.5 / 60)
     assert 60.5 / 100 <= x <= 80.5 / 100
 
@@ -148,16 +129,15 @@ def test_points_as_shares_and_as_pixels(tmp_path):
             points_in_frame([Point(*point)], picture)
 
 
-def test_regions_of_a_picture(masked, tmp_path, monkeypatch):
-    data = masked()
-    picture = open_image(f"{data}#1")
+def test_regions_of_a_picture(masked):
+    picture = open_image(f"{masked}#1")
     assert region_raster(picture, "grid:3").tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
     assert torch.equal(region_raster(picture, "objects") == 1, torch.from_numpy(picture.masks[0]))
     # The masks of a picture that is named by its number are those of its file.
-    own = region_raster(picture, f"masks:{data / 'masks'}")
+    own = region_raster(picture, f"masks:{masked / 'masks'}")
     assert torch.equal(own, region_raster(picture, "objects"))
     with pytest.raises(ValueError, match="its objects are not known; name other regions, such as grid:4"):
-        region_raster(open_image(str(data / "images" / "p1.png")), "objects")
+        region_raster(open_image(str(masked / "images" / "p1.png")), "objects")
     with pytest.raises(ValueError, match="'stripes' is not known: write grid:N, superpixels:K, masks:DIR or objects"):
         region_raster(picture, "stripes")
 
@@ -199,13 +179,12 @@ def test_two_pictures_do_not_share_a_mask(tmp_path, masked):
     noise(16, 8).save(tmp_path / "2.png")
     with pytest.raises(ValueError, match=r"masks/2\.png is missing"):
         region_raster(open_image(str(tmp_path / "2.png")), regions)
-    data = masked()  # a picture by its number and by its file is one
-    assert len(mask_files([f"{data}#1", str(data / "images/p1.png")], f"masks:{data / 'masks'}")) == 1
+    # A picture by its number and by its file is one.
+    assert len(mask_files([f"{masked}#1", str(masked / "images/p1.png")], f"masks:{masked / 'masks'}")) == 1
 
 
-def test_what_a_recipe_notes_of_a_picture(masked, photos):
-    data = masked()
-    one, other = open_image(f"{data}#1"), open_image(str(data / "images/p1.png"))
+def test_what_a_recipe_notes_of_a_picture(masked):
+    one, other = open_image(f"{masked}#1"), open_image(str(masked / "images/p1.png"))
     assert other.inputs == {other.spec: one.sha256}
     assert set(one.inputs) == {one.spec, f"{one.spec} (objects)"}
     changed = replace(one, masks=one.masks.copy())

@@ -50,10 +50,6 @@ def run(tmp_path):
     return make
 
 
-def steps(folder):
-    return read_run(folder).curves["step"].tolist()
-
-
 def test_a_log_as_it_should_be(run):
     folder = run([line(step) for step in range(10, 110, 10)])
     drawn = draw_run([str(folder)])
@@ -90,7 +86,8 @@ def test_a_finished_run_says_so_and_where_its_losses_were_lowest(run):
 
 def test_a_line_that_is_being_written_is_left_out(run):
     for number, half in enumerate(('{"step": 30, "epo', '{"step": 30}'[:-1], "{")):
-        assert steps(run([line(10), line(20), half], name=f"run {number}")) == [10, 20]
+        folder = run([line(10), line(20), half], name=f"run {number}")
+        assert read_run(folder).curves["step"].tolist() == [10, 20]
 
 
 def test_steps_that_a_resumed_run_repeats_are_there_once(run):
@@ -110,13 +107,11 @@ def test_a_log_without_a_line_says_what_to_do(run, content):
 
 
 def test_folders_and_files_that_are_no_run_are_named(run, tmp_path):
-    with pytest.raises(ValueError, match="gone: there is no such run folder; 'make demo' trains one"):
+    with pytest.raises(ValueError, match=r"gone/log\.jsonl cannot be read \(No such file .*: name a run folder"):
         draw_run([str(tmp_path / "gone")])
-    with pytest.raises(ValueError, match=r"log\.jsonl: there is no such file; name a run folder"):
-        draw_run([str(tmp_path)])
     folder = run([])
     (folder / "log.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"log\.jsonl cannot be read .*: is it a log"):
+    with pytest.raises(ValueError, match=r"log\.jsonl cannot be read .*: name a run folder"):
         draw_run([str(folder)])
     with pytest.raises(ValueError, match="name a run folder"):
         draw_run([])
@@ -127,8 +122,7 @@ def test_folders_and_files_that_are_no_run_are_named(run, tmp_path):
 
 
 def test_what_an_older_log_lacks_is_left_out(run):
-    folder = run([line(step, affinity=None, memory_mib=None, data_wait=None) for step in (10, 20)])
-    drawn = draw_run([str(folder)])
+    drawn = draw_run([str(run([line(step, affinity=None, memory_mib=None, data_wait=None) for step in (10, 20)]))])
     assert np.isnan(drawn.records["mine"].curves["total"]).all()  # the affinity loss has a weight
     assert [row["loss"] for row in drawn.rows] == ["image", "point"]
     assert len(drawn.figure.axes) == 4
@@ -196,11 +190,10 @@ def test_it_is_drawn_again_from_its_recipe_until_the_log_grows(run, tmp_path):
     assert replay(recipe)[1] == []
     with (folder / "log.jsonl").open("a") as log:
         log.write(json.dumps(line(30)) + "\n")
-    changed = replay(recipe)[1]
-    assert changed[0] == f"{folder}/log.jsonl is not the same as then"
+    assert replay(recipe)[1][0] == f"{folder}/log.jsonl is not the same as then"
 
 
 def test_durations():
-    assert [duration(s) for s in (0, 59, 61, 3599, 3600, 11100, 90000)] == [
-        "0 s", "59 s", "1 min", "1 h 0 min", "1 h 0 min", "3 h 5 min", "1 d 1 h",
-    ]  # fmt: skip
+    told = {0: "0 s", 59: "59 s", 61: "1 min", 3599: "1 h 0 min", 3600: "1 h 0 min", 11100: "3 h 5 min"}
+    assert {seconds: duration(seconds) for seconds in told} == told
+    assert duration(90000) == "1 d 1 h"
