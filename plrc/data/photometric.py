@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import threshold
 
+from plrc.distributed import sent_to
+
 # Layout of the parameters of one view. The first four positions double as the codes of the four jitter operations.
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # three factors >= 0 (1: unchanged); hue shift in turns, [-0.5, 0.5]
 ORDER = slice(4, 8)  # codes of the operations, first to last: a permutation of 0..3
@@ -122,7 +124,7 @@ def denormalise(images: Tensor) -> Tensor:
 
 def _imagenet(like: Tensor) -> tuple[Tensor, Tensor]:
     constants = torch.tensor((IMAGENET_MEAN, IMAGENET_STD), dtype=like.dtype).view(2, 3, 1, 1)
-    mean, std = constants.to(like.device, non_blocking=True)
+    mean, std = sent_to(constants, like.device)
     return mean, std
 
 
@@ -136,7 +138,7 @@ def _chunk_size(views: Tensor) -> int:
 def _change(x: Tensor, parameters: Tensor) -> None:
     """Apply every operation to the views x (n, 3, H, W) in place; parameters (n, N_PARAMETERS) on the CPU."""
     table = parameters.numpy()
-    amounts = parameters.to(x.device, non_blocking=True)
+    amounts = sent_to(parameters, x.device)
     identity = np.array([1.0, 1.0, 1.0, 0.0], dtype=np.float32)
     wanted = (table[:, JITTERED, None] != 0) & (table[:, : len(identity)] != identity)  # (n, 4), by operation
     order = table[:, ORDER].astype(np.int64)
@@ -159,7 +161,7 @@ def _on_rows(x: Tensor, rows: np.ndarray, change: Callable[[Tensor, Tensor], Non
     if len(rows) == len(x):  # nothing to pick out: the usual case where a chunk is one view
         change(x, amounts)
         return
-    index = torch.from_numpy(rows).to(x.device, non_blocking=True)
+    index = sent_to(torch.from_numpy(rows), x.device)
     part = x[index]
     change(part, amounts[index])
     x.index_copy_(0, index, part)

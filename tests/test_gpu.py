@@ -1,0 +1,73 @@
+"""A training step as a GPU sees it, on a machine that has none: tensors without content take the GPU's place.
+
+Nothing may be copied between devices but what was drawn beforehand, and nothing may wait for the device's results.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import plrc.model
+from plrc import distributed
+from plrc.config import load_config
+from plrc.data import loader, photometric
+from plrc.data.sources import open_source
+from plrc.distributed import World
+from plrc.model import PLRC
+from plrc.regions import GridRegions
+from plrc.train import make_optimizer, train_step
+
+GPU = torch.device("meta")  # .item(), nonzero() and a copy to the CPU raise there, as its tensors have no content
+
+
+class Copies(TorchDispatchMode):
+    """Lists every operation that has tensors of both devices; numbers (tensors without a shape) may go along."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        tensors = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor) and t.ndim]
+        if len({t.device for t in tensors}) > 1:
+            self.found.append(f"{function} of {[tuple(t.shape) for t in tensors]}")
+        return result
+
+
+def copies_of_a_step(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[str]:
+    """Those of a whole step: colours, forward, backward, optimiser, momentum, queue."""
+    small = {"image_size": 32, "batch_size": 4, "queue_size": 16, "negatives": 24, "bn_groups": 1}
+    config = load_config("demo", given={**small, **settings})
+    dataset = loader.TwoViews(open_source("scenes:4"), GridRegions(2), config)
+    batch = loader.collate([dataset[0, i] for i in range(4)]).to(GPU)
+    model = PLRC(config).to(GPU)
+    optimizer = make_optimizer(model, config)
+    copies, sent_to = Copies(), distributed.sent_to
+
+    def sent(x: Tensor, device: torch.device) -> Tensor:
+        """Which is what may be copied."""
+        before = len(copies.found)
+        result = sent_to(x, device)
+        del copies.found[before:]
+        return result
+
+    for module in (distributed, plrc.model, photometric):
+        monkeypatch.setattr(module, "sent_to", sent, raising=False)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows only real devices
+    with copies:
+        losses = train_step(model, model, optimizer, batch, config, 0, 10, World(0, 1, GPU))
+    assert {loss.device for loss in losses.values()} == {GPU}
+    return copies.found
+
+
+@pytest.mark.parametrize("settings", [{}, {"symmetric": True, "optimizer": "sgd"}, {"accumulate": 2}], ids=str)
+def test_a_step_copies_nothing_between_devices_and_waits_for_nothing(settings, monkeypatch):
+    assert copies_of_a_step(monkeypatch, **settings) == []
