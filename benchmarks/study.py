@@ -132,7 +132,10 @@ def table(arguments: argparse.Namespace) -> None:
         found = {}
         for name, measure, scored in (("view match", "views", whole), ("AUC", "auc", with_objects)):
             (values,) = scores.values_of(SCORES[measure].load(), scored).values()
-            found |= {f"{of} {name}": score for of, score in zip([*networks, "chance"], values.scores(), strict=True)}
+            found |= {
+                f"{of} {name}": scores.bootstrap(mine)
+                for of, mine in zip([*networks, "chance"], values.columns, strict=True)
+            }
         return found
 
     print("| | seed | " + " | ".join(MEASURES) + " |\n|---|---|---|---|---|---|")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,7 @@ from plrc.geometry import Crop
 
 _AT_ONCE = 2**24  # cosines held at a time: 64 MiB
 _ROUNDING = 1e-5  # squared distances of unit vectors below it are rounding, in fp32
+_UNKNOWN = "true places are not known of two different images: match two views of one image"
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,24 +61,24 @@ class Matches:
 
     def __getitem__(self, keep: Tensor | slice) -> Matches:
         """Some of them: ``matches[matches.mutual & (matches.ratio < 0.9)]``."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: part[keep] for name, part in parts.items() if part is not None})
+        return replace(self, **{name: part[keep] for name, part in vars(self).items() if part is not None})
 
     def recall(self) -> float:
         """The share of right matches among those whose true place B shows; not a number where it shows none.
 
-        Raises:
-            ValueError: the true places are not known.
+        Raises a ValueError if the true places are not known.
         """
         if self.right is None or self.visible is None:
-            raise ValueError(
-                "recall needs true places, which two different images do not have: match two views of one image"
-            )
+            raise ValueError(_UNKNOWN)
         return float(self.right[self.visible].float().mean())
 
 
 def match_points(
-    a: FeatureMap, b: FeatureMap, points: Points | None = None, truth: Tensor | None = None, within: int = 1
+    a: FeatureMap,
+    b: FeatureMap,
+    points: Points | None = None,
+    truth: Tensor | Callable[[Tensor], Tensor] | None = None,
+    within: int = 1,
 ) -> Matches:
     """The cell of image B that is most alike to each point of image A.
 
@@ -86,57 +88,45 @@ def match_points(
 
     Args:
         a, b: maps of one layer. points: ``(n, 2)`` in the frame of A; every cell of A if not given, row by row.
-        truth: ``(n, 2)``, the true places in the frame of B; outside [0, 1] or not a number where it shows none.
-        within: cells.
+        truth: ``(n, 2)``, the true places in the frame of B, outside [0, 1] or not a number where it shows none; or
+            what gives those of points ``(n, 2)``.
 
-    Raises:
-        ValueError: the maps are of different layers, or ``points`` or ``truth`` are no points, or not as many.
+    Raises a ValueError if the maps are of different layers, or ``points`` or ``truth`` are no points, or not as many.
     """
     of_a, of_b = _cells(a, within), _cells(b, within)
     start = of_a.places[of_a.usable] if points is None else as_points(points).cpu().float()
     queries = point_features(a, start)
     check_same_features(queries, b)
-    row, column = a.cell_of(start)
-    matches, best = _matched(start, row * a.shape[1] + column, queries, of_a, of_b, a.image_size)
+    matches, best = _matched(start, _cell(a, start), queries, of_a, of_b, a.image_size)
     if truth is None:
         return matches
-    truth = truth.cpu().float()
+    truth = (truth(start) if callable(truth) else truth).cpu().float()
     if truth.shape != start.shape:
         raise ValueError(f"there are {len(start)} points, and true places of shape {tuple(truth.shape)}")
     visible = ((truth >= 0) & (truth < 1)).all(dim=1)
-    row, column = b.cell_of(truth.nan_to_num())
-    hit = (of_b.near[row * b.shape[1] + column] == best[:, None]).any(dim=1)
+    hit = (of_b.near[_cell(b, truth.nan_to_num())] == best[:, None]).any(dim=1)
     return replace(matches, truth=truth, visible=visible, right=visible & hit)
 
 
 def match_views(
     a: FeatureMap, b: FeatureMap, crop_a: Crop, crop_b: Crop, points: Points | None = None, within: int = 1
 ) -> Matches:
-    """The same between two views of one image, whose crops tell where each point of view A is in view B.
+    """``match_points`` between two views of one image, whose crops tell where each point of view A is in view B.
 
-    Args:
-        a, b: maps of the two views, each being the image of its map, so that "the frame of A" is A's view frame.
-        crop_a, crop_b: where they lie in the image, of batch shape ``()``.
-        points, within, and errors: as of ``match_points``.
+    Each view is the image of its map, so that "the frame of A" is A's view frame. The crops are of batch shape ``()``.
     """
-    places, shown = _places(a)
-    start = places[shown] if points is None else as_points(points).cpu().float()
-    return match_points(a, b, None if points is None else start, crop_b.to_view(crop_a.to_image(start)), within)
+    return match_points(a, b, points, lambda start: crop_b.to_view(crop_a.to_image(start)), within)
 
 
 def chance(matches: Matches, b: FeatureMap, within: int = 1) -> float:
     """The recall that cells of B drawn at random would get: the mean share of its cells that are right; for views.
 
-    Raises:
-        ValueError: the true places are not known.
+    Raises a ValueError if the true places are not known.
     """
-    if matches.truth is None or matches.visible is None:
-        raise ValueError(
-            "chance needs true places, which two different images do not have: match two views of one image"
-        )
+    if matches.truth is None:
+        raise ValueError(_UNKNOWN)
     cells = _cells(b, within)
-    row, column = b.cell_of(matches.truth[matches.visible])
-    near = cells.near[row * b.shape[1] + column]
+    near = cells.near[_cell(b, matches.truth[matches.visible])]
     right = torch.zeros(len(near), len(cells.units), dtype=torch.bool).scatter_(1, near, True)
     return float(right[:, cells.usable].float().mean())  # the others are never matched
 
@@ -146,17 +136,16 @@ def match_regions(
 ) -> Matches:
     """The region of image B that is most alike to each region of image A, by their mean features.
 
-    Start, end, back and truth are points in the middle of the regions (``plrc.analysis.features.region_points``);
-    regions come in the order of their numbers. Every other region is a rival.
+    Start, end, back and truth are points in the middle of the regions (``region_points``); regions come in the order of
+    their numbers. Every other region is a rival.
 
     Args:
-        a, b: maps of one layer. raster_a, raster_b: the regions over the whole of each image, as
-            ``plrc.analysis.features.region_features`` takes them; of views: ``plrc.regions.view_regions``.
+        a, b: maps of one layer. raster_a, raster_b: the regions over the whole of each image, as ``region_features``
+            takes them; of views: ``plrc.regions.view_regions``.
         named_alike: the same number means the same region in both, as in two views of an image: this tells which
             matches are right.
 
-    Raises:
-        ValueError: the maps are of different layers, or a raster has no region.
+    Raises a ValueError if the maps are of different layers, or a raster has no region.
     """
     of_a, of_b = _regions(a, raster_a), _regions(b, raster_b)
     check_same_features(of_a.units, b)
@@ -184,12 +173,23 @@ class _Candidates(NamedTuple):
 
 
 def _cells(fmap: FeatureMap, within: int) -> _Candidates:
+    """All cells. Each is at the centre of what it shows of the image, and is not usable if that is nothing."""
     h, w = fmap.shape
     steps = torch.arange(-within, within + 1)
     rows = (torch.arange(h)[:, None] + steps).clamp(0, h - 1)  # (h, k): border cells stand for those beyond
     columns = (torch.arange(w)[:, None] + steps).clamp(0, w - 1)
     near = (rows[:, None, :, None] * w + columns[None, :, None, :]).reshape(h * w, -1)
-    return _Candidates(fmap.unit_cells, *_places(fmap), near)
+    half = fmap.extent / torch.tensor([w, h]) / 2
+    centres = fmap.centres().flatten(0, 1)
+    low, high = centres - half, (centres + half).clamp(max=1)
+    places = torch.where(centres + half > 1, (low + high) / 2, centres)
+    return _Candidates(fmap.unit_cells, places, (high - low > 0.01 * half).all(dim=1), near)
+
+
+def _cell(fmap: FeatureMap, points: Tensor) -> Tensor:
+    """The numbers ``(n,)`` of the cells in which points ``(n, 2)`` lie."""
+    row, column = fmap.cell_of(points)
+    return row * fmap.shape[1] + column
 
 
 def _regions(fmap: FeatureMap, raster: Tensor) -> _Candidates:
@@ -206,17 +206,10 @@ def _matched(
     there, way = best.unique(return_inverse=True)
     back = _nearest(b.units[there.to(b.units.device)], a)[0][way]
     distance, other = ((2 - 2 * cosine).clamp(min=_ROUNDING).sqrt() for cosine in (similarity, rival))
+    ratio = torch.where(rival.isinf(), torch.nan, distance / other)  # 1 where both are nothing but rounding
     sides = torch.tensor(image_size, dtype=torch.float32)
-    found = Matches(
-        start=start,
-        end=b.places[best],
-        similarity=similarity,
-        ratio=torch.where(rival.isinf(), torch.nan, distance / other),  # 1 where both are nothing but rounding
-        back=a.places[back],
-        mutual=back == home,
-        cycle=((a.places[home] - a.places[back]) * sides / sides.max()).norm(dim=1),
-    )
-    return found, best
+    cycle = ((a.places[home] - a.places[back]) * sides / sides.max()).norm(dim=1)
+    return Matches(start, b.places[best], similarity, ratio, a.places[back], back == home, cycle), best
 
 
 def _nearest(queries: Tensor, among: _Candidates) -> tuple[Tensor, Tensor, Tensor]:
@@ -231,12 +224,3 @@ def _nearest(queries: Tensor, among: _Candidates) -> tuple[Tensor, Tensor, Tenso
         parts.append((best.cpu(), similarity.cpu(), rival.cpu()))
     best, similarity, rival = (torch.cat(part) for part in zip(*parts, strict=True))
     return best, similarity, rival
-
-
-def _places(fmap: FeatureMap) -> tuple[Tensor, Tensor]:
-    """The centre ``(h·w, 2)`` of what each cell shows of the picture, and ``(h·w,)`` bool: whether it shows any."""
-    h, w = fmap.shape
-    half = fmap.extent / torch.tensor([w, h]) / 2
-    centres = fmap.centres().flatten(0, 1)
-    low, high = centres - half, (centres + half).clamp(max=1)
-    return torch.where(centres + half > 1, (low + high) / 2, centres), (high - low > 0.01 * half).all(dim=1)

@@ -47,16 +47,10 @@ def network(name: str, encoder: nn.Module) -> Descriptor:
 
 
 def dense(encoder: DenseEncoder, layer: str | None = None, name: str | None = None) -> Descriptor:
-    """A layer of a pretrained encoder (one of ``encoder.layers``; the backbone's last map if not given), by cosine.
+    """A layer of a pretrained encoder (the backbone's last map if not given), by cosine.
 
-    Images whose sides the backbone does not take, as patches of 14 pixels do not fill 608, are resized to sides that it
-    takes.
-
-    Args:
-        name: the checkpoint's, followed by the layer if one is given, unless told.
-
-    Raises:
-        ValueError: there is no such layer.
+    Its name is the checkpoint's, followed by the layer if one is given, unless told. Images whose sides the backbone
+    does not take, as patches of 14 pixels do not fill 608, are resized. Raises a ValueError if there is no such layer.
     """
     encoder.stride(layer)  # raises where there is none
     called = name or " ".join(filter(None, (encoder.origin.name, layer)))
@@ -66,18 +60,14 @@ def dense(encoder: DenseEncoder, layer: str | None = None, name: str | None = No
         sides = [max(1, round(side / multiple)) * multiple for side in images.shape[2:]]
         if sides != list(images.shape[2:]):
             images = F.interpolate(images, sides, mode="bilinear", antialias=True)
-        return encoder.encode(images, used).cpu()
+        return encoder.encode(images, [used])[used].cpu()
 
     return Descriptor(called, maps, cosine, encoder.origin, used)
 
 
 def lab_colour(stride: int) -> Descriptor:
     """Baseline: the mean CIE Lab colour of each cell of ``stride`` pixels, compared by Euclidean distance (ΔE)."""
-
-    def maps(images: Tensor) -> Tensor:
-        return F.avg_pool2d(rgb_to_lab(images), stride, ceil_mode=True)
-
-    return Descriptor("Lab colour", maps, _nearness)
+    return Descriptor("Lab colour", lambda images: F.avg_pool2d(rgb_to_lab(images), stride, ceil_mode=True), _nearness)
 
 
 def absolute_position(stride: int) -> Descriptor:
@@ -114,8 +104,7 @@ def rgb_to_lab(images: Tensor) -> Tensor:
     to_xyz = torch.tensor(
         [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
     )
-    white = to_xyz.sum(dim=1)
-    xyz = torch.einsum("ij,bjhw->bihw", to_xyz / white[:, None], linear)
+    xyz = torch.einsum("ij,bjhw->bihw", to_xyz / to_xyz.sum(dim=1, keepdim=True), linear)
     f = torch.where(xyz > (6 / 29) ** 3, xyz.clamp(min=1e-8) ** (1 / 3), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
     x, y, z = f.unbind(1)
     return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), dim=1)

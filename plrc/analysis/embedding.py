@@ -8,7 +8,7 @@ threads. (A network's forward may differ in the last bit between numbers of thre
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -80,8 +80,7 @@ def gather(
             asked for when its map has come, and let go.
         labels: for each image a text, of all its samples, or a function that names them; asked for like rasters.
 
-    Raises:
-        ValueError: no map, maps of different layers, another number of rasters or labels, or an image without region.
+    Raises a ValueError if there is no map, a raster or label too few or many, or maps are of different layers.
     """
     if kind not in ("points", "regions", "images") or (kind == "regions" and rasters is None):
         raise ValueError(f"samples are points, regions (which need rasters) or images, not {kind!r}")
@@ -89,24 +88,23 @@ def gather(
         raise ValueError(f"1 point an image or more can be drawn, not {per_image}")
     given = {"maps": fmaps, "rasters": rasters, "labels": labels}
     columns: dict[str, Iterable[Any]] = {name: values for name, values in given.items() if values is not None}
-    layers, end = set(), object()  # not the maps: they are let go
+    layers = set[tuple[str, int]]()  # not the maps: they are let go
     parts: list[tuple[np.ndarray, ...]] = []
     texts: list[str] = []
-    for i, row in enumerate(zip_longest(*columns.values(), fillvalue=end)):
+    for i, row in enumerate(zip_longest(*columns.values())):
+        if any(value is None for value in row):
+            raise ValueError(f"there are not as many {' as '.join(columns)}: one of them ends after {i}")
         own = dict(zip(columns, row, strict=True))
-        if ended := [name for name, value in own.items() if value is end]:
-            raise ValueError(f"there are {i} {ended[0]}, and more {', '.join(n for n in own if n not in ended)}")
-        fmap, label = own["maps"], own.get("labels")
-        layers.add(_layer_of(fmap))
-        _check_one(layers)
+        _check_layer(own["maps"], layers)
         if kind == "points":
-            features, points = _draw_points(fmap, per_image, np.random.default_rng((seed, i)))
-        elif kind == "regions":
-            features, points = region_features(fmap, own["rasters"]), region_points(own["rasters"])
+            features, points = _draw_points(own["maps"], per_image, np.random.default_rng((seed, i)))
         else:
-            features, points = region_features(fmap, torch.zeros(1, 1).long()), torch.full((1, 2), torch.nan)
-        regions = region_numbers(own["rasters"]) if kind == "regions" else torch.full((len(points),), -1)
+            raster = own["rasters"] if kind == "regions" else torch.zeros(1, 1).long()
+            features, points = region_features(own["maps"], raster), region_points(raster)
+        points = torch.full_like(points, torch.nan) if kind == "images" else points
+        regions = region_numbers(raster) if kind == "regions" else torch.full((len(points),), -1)
         parts.append((features.cpu().numpy(), points.numpy(), regions.numpy()))
+        label = own.get("labels")
         texts += label(*parts[-1][1:]) if callable(label) else [str(label)] * len(points)
     if not parts:
         raise ValueError("there is no image to embed")
@@ -123,11 +121,18 @@ def _draw_points(fmap: FeatureMap, count: int, rng: np.random.Generator) -> tupl
     return fmap.features.flatten(1).T.cpu()[cells], centres[cells]
 
 
+def _check_layer(fmap: FeatureMap, layers: set[tuple[str, int]]) -> None:
+    """Raise a ValueError if a map is of another layer than those before it."""
+    layers.add((fmap.layer, fmap.features.shape[0]))
+    if len(layers) > 1:
+        found = " and ".join(f"{layer} ({channels} channels)" for layer, channels in sorted(layers))
+        raise ValueError(f"the maps are of layers {found}: take all from one layer of one network")
+
+
 def unit_rows(features: Features) -> np.ndarray:
     """Features ``(n, C)``, each divided by its length: ``(n, C)`` fp32. A feature of zeros stays what it is.
 
-    Raises:
-        ValueError: the features have another shape, there are none, or some are not finite; says how many.
+    Raises a ValueError if they have another shape, there are none, or some are not finite; says how many.
     """
     array = features.detach().cpu().numpy() if isinstance(features, Tensor) else np.asarray(features)
     if array.ndim != 2 or not array.size:
@@ -135,10 +140,7 @@ def unit_rows(features: Features) -> np.ndarray:
     with np.errstate(over="ignore"):  # becomes infinite, and is said so
         array = array.astype(np.float32, copy=False)
     if broken := int((~np.isfinite(array).all(axis=1)).sum()):
-        raise ValueError(
-            f"{broken} of {len(array)} features are not finite numbers: the checkpoint's weights, or the layer's "
-            "values, have overflowed"
-        )
+        raise ValueError(f"{broken} of {len(array)} features are not finite numbers: weights or activations overflowed")
     # By the largest value first: the square of a large one would overflow, that of a small one vanish.
     array = array / np.maximum(np.abs(array).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
     return array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), np.float32(1e-12))
@@ -148,27 +150,21 @@ def _rows(features: Features | FeatureMap | Sequence[FeatureMap], most: int | No
     """Unit rows ``(n, C)`` of features, or of the cells of maps, and the maps' layer; of more than ``most`` so many."""
     if isinstance(features, np.ndarray | Tensor):
         return unit_rows(features), ""
-    fmaps = [features] if isinstance(features, FeatureMap) else features
+    fmaps, layers = [features] if isinstance(features, FeatureMap) else features, set[tuple[str, int]]()
     if not fmaps:
         raise ValueError("the feature map of at least one image is needed")
-    _check_one({_layer_of(fmap) for fmap in fmaps})
+    for fmap in fmaps:
+        _check_layer(fmap, layers)
     ends = np.cumsum([fmap.shape[0] * fmap.shape[1] for fmap in fmaps])
-    cells = (unit_rows(fmap.features.flatten(1).T) for fmap in fmaps)
-    if most is None or ends[-1] <= most:
-        return np.concatenate(list(cells)), fmaps[0].layer
-    picks = np.sort(np.random.default_rng(0).choice(ends[-1], most, replace=False))
-    parts = zip(cells, np.split(picks, np.searchsorted(picks, ends[:-1])), ends, strict=True)
-    return np.concatenate([rows[picked - end] for rows, picked, end in parts]), fmaps[0].layer  # counted from the end
+    picks = np.arange(ends[-1])
+    if most is not None and ends[-1] > most:
+        picks = np.sort(np.random.default_rng(0).choice(ends[-1], most, replace=False))
+    parts = zip(fmaps, np.split(picks, np.searchsorted(picks, ends[:-1])), ends, strict=True)
+    rows = [unit_rows(fmap.features.flatten(1).T)[picked - end] for fmap, picked, end in parts]  # counted from the end
+    return np.concatenate(rows), fmaps[0].layer
 
 
-def _layer_of(fmap: FeatureMap) -> tuple[str, int]:
-    return fmap.layer, fmap.features.shape[0]
-
-
-def _check_one(layers: Set[tuple[str, int]]) -> None:
-    if len(layers) > 1:
-        found = " and ".join(f"{layer} ({channels} channels)" for layer, channels in sorted(layers))
-        raise ValueError(f"the maps are of layers {found}: take all from one layer of one network")
+# ----------------------------------------------------------------------------------------------------------------- PCA
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,9 +175,8 @@ class Basis:
         mean: ``(C,)``. components: ``(k, C)``, orthonormal, the one of most variance first. low, high: ``(k,)``, the
             1 % and 99 % quantiles of the projections that it was made from. explained: ``(k,)``, shares of the
             variance. All fp32.
-        layer: of the maps that it was made from; empty if unknown. origin: name of the network; empty if unknown.
-        network: what it is, whatever its name: the SHA-256 of its checkpoint, and the branch, or, of one that is no
-            file, what it is called by ("random:tiny"); empty if unknown.
+        layer: of the maps that it was made from. origin: name of the network. network: what it is, whatever its name:
+            the SHA-256 of its checkpoint, and the branch, or what it is called by ("random:tiny"). Empty if unknown.
         file: where it was read from.
     """
 
@@ -197,7 +192,7 @@ class Basis:
 
     def __str__(self) -> str:
         k, channels = self.components.shape
-        of = " ".join(part for part in (self.origin, self.layer) if part)
+        of = " ".join(filter(None, (self.origin, self.layer)))
         return f"{self.file or 'the PCA basis'} ({k} components of {channels} channels{', ' + of if of else ''})"
 
 
@@ -211,24 +206,12 @@ def pca_basis(features: Features | Sequence[FeatureMap], k: int = 3, origin: str
         features: ``(n, C)``, or maps of images, of which every cell counts once (of very many, those that are drawn).
         k: 3 for colours, 2 for the plane. origin, network: kept with the basis.
 
-    Raises:
-        ValueError: fewer than k + 1 features or than k channels, maps of different layers, features that are not finite
-            or all the same.
+    Raises a ValueError if there are not more than k features or fewer than k channels, maps are of different layers, or
+    features are not finite or all the same.
     """
-    rows, layer = _rows(features, _PCA_CELLS)
-    mean, components, explained = _principal_axes(rows, k)
-    with one_thread():
-        low, high = np.quantile((rows - mean) @ components.T, _QUANTILES, axis=0).astype(np.float32)
-    # The range of rounding would be colourful noise; [−1, 1] makes such a channel an even grey.
-    something = (explained > _NOTHING) & (high > low)
-    low, high = np.where(something, low, np.float32(-1)), np.where(something, high, np.float32(1))
-    return Basis(mean, components, low, high, explained, layer, origin, network)
-
-
-def _principal_axes(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean ``(C,)``, first k principal axes ``(k, C)`` and shares of the variance ``(k,)`` of unit rows; all fp32."""
     from sklearn.decomposition import PCA
 
+    rows, layer = _rows(features, _PCA_CELLS)
     n, channels = rows.shape
     if not 1 <= k <= (most := min(n - 1, channels)):
         raise ValueError(f"{n} features of {channels} channels have at most {most} principal components, not {k}")
@@ -237,15 +220,20 @@ def _principal_axes(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, n
         raise ValueError(f"all {n} features are the same, up to their length: they have no principal components")
     with one_thread():
         pca = PCA(k, svd_solver="covariance_eigh" if n > channels else "full", copy=False).fit(exact)
-    components = pca.components_ * np.where(pca.components_.sum(axis=1, keepdims=True) < 0, -1.0, 1.0)
-    return tuple(part.astype(np.float32) for part in (pca.mean_, components, pca.explained_variance_ratio_))
+        axes = pca.components_ * np.where(pca.components_.sum(axis=1, keepdims=True) < 0, -1.0, 1.0)
+        parts = (pca.mean_, axes, pca.explained_variance_ratio_)
+        mean, components, explained = (part.astype(np.float32) for part in parts)
+        low, high = np.quantile((rows - mean) @ components.T, _QUANTILES, axis=0).astype(np.float32)
+    # The range of rounding would be colourful noise; [−1, 1] makes such a channel an even grey.
+    something = (explained > _NOTHING) & (high > low)
+    low, high = np.where(something, low, np.float32(-1)), np.where(something, high, np.float32(1))
+    return Basis(mean, components, low, high, explained, layer, origin, network)
 
 
 def project(features: Features | FeatureMap, basis: Basis) -> np.ndarray:
     """Coordinates ``(n, k)`` fp32 on a basis of features ``(n, C)``, or of a map's cells, row by row.
 
-    Raises:
-        ValueError: the basis is of another layer or number of channels; names its file.
+    Raises a ValueError that names the basis's file if it is of another layer or number of channels.
     """
     rows, layer = _rows(features)
     if (channels := rows.shape[1]) != basis.components.shape[1] or (layer and basis.layer and layer != basis.layer):
@@ -258,10 +246,7 @@ def project(features: Features | FeatureMap, basis: Basis) -> np.ndarray:
 def to_rgb(fmap: FeatureMap, basis: Basis) -> np.ndarray:
     """A map's cells as colours ``(h, w, 3)`` uint8: red, green, blue are the components 1, 2, 3, from low to high.
 
-    Values beyond the basis's range are cut off.
-
-    Raises:
-        ValueError: the basis has no three components, or does not fit the map.
+    Values beyond the basis's range are cut off. Raises a ValueError if it has no three components, or does not fit.
     """
     if len(basis.components) != 3:
         raise ValueError(f"{basis} has no three components: colours need one each for red, green and blue")
@@ -269,23 +254,18 @@ def to_rgb(fmap: FeatureMap, basis: Basis) -> np.ndarray:
     return (values.clip(0, 1) * 255).round().astype(np.uint8).reshape(*fmap.shape, 3)
 
 
-_ARRAYS = ("mean", "components", "low", "high", "explained")
-_TEXTS = ("layer", "origin", "network")
+_ARRAYS, _TEXTS = ("mean", "components", "low", "high", "explained"), ("layer", "origin", "network")
 
 
 def save_basis(basis: Basis, file: str | Path) -> None:
     """Write a basis as NPZ; ``load_basis`` reads it."""
+    arrays: dict[str, Any] = {name: getattr(basis, name) for name in (*_ARRAYS, *_TEXTS)}
     with Path(file).open("wb") as stream:  # not by name: NumPy would append .npz to one without
-        arrays = {name: np.asarray(getattr(basis, name)) for name in (*_ARRAYS, *_TEXTS)}
-        np.savez(stream, **arrays)  # type: ignore[arg-type]
+        np.savez(stream, **arrays)
 
 
 def load_basis(file: str | Path) -> Basis:
-    """A stored basis; nothing in the file is executed.
-
-    Raises:
-        ValueError: the file is missing, or no basis.
-    """
+    """A stored basis; nothing in the file is executed. Raises a ValueError if the file is missing, or no basis."""
     file = Path(file)
     if not file.is_file():
         raise ValueError(f"there is no PCA basis {file}: plrc colours IMAGES --keep-basis {file} makes one")
@@ -299,6 +279,9 @@ def load_basis(file: str | Path) -> Basis:
     except Exception as error:  # on junk NumPy raises almost anything
         raise ValueError(f"{file} is no PCA basis that --keep-basis wrote ({type(error).__name__}: {error})") from error
     return Basis(**arrays, **texts, file=file)
+
+
+# ------------------------------------------------------------------------------------------------ t-SNE and clustering
 
 
 def tsne(
@@ -315,24 +298,18 @@ def tsne(
         perplexity: about how many neighbours count; (n − 1) / 3 at most is used.
         progress: called every 50 steps with the steps done and those in all; an exception that it raises ends the work.
 
-    Returns:
-        ``(n, 2)`` fp32, whose unit means nothing; and what made it: the library, its version, the perplexity.
-
-    Raises:
-        ValueError: fewer than 4 features, a perplexity below 1, features that are not finite or all the same.
+    Returns ``(n, 2)`` fp32, whose unit means nothing; and what made it: the library, its version, the perplexity.
+    Raises a ValueError if there are fewer than 4 features, the perplexity is below 1, and what ``pca_basis`` raises.
     """
     import openTSNE  # type: ignore[import-untyped]
 
-    rows = unit_rows(features)
-    n = len(rows)
+    n, channels = unit_rows(features).shape
     if n < 4:
         raise ValueError(f"t-SNE needs 4 features or more, not {n}: take more points an image, or more images")
     if not perplexity >= 1:
         raise ValueError(f"t-SNE needs a perplexity of 1 or more, not {perplexity}")
     perplexity = min(float(perplexity), (n - 1) / 3)
-    mean, components, _ = _principal_axes(rows, min(_TSNE_COMPONENTS, n - 1, rows.shape[1]))
-    with one_thread():
-        reduced = (rows - mean) @ components.T
+    reduced = project(features, pca_basis(features, min(_TSNE_COMPONENTS, n - 1, channels)))
     start = np.zeros((n, 2))
     start[:, : min(2, reduced.shape[1])] = reduced[:, :2] / reduced[:, 0].std()
     start += _JITTER * np.random.default_rng(seed).standard_normal((n, 2))
@@ -365,12 +342,9 @@ def kmeans(features: Features | Sequence[FeatureMap], k: int, seed: int = 0) -> 
     ``assign`` gives each feature, or each cell of an image, its cluster. Of more than 20,000 cells so many are drawn to
     find the centroids. Other images may give other segments; those of stored centroids stay.
 
-    Returns:
-        Centroids ``(k, C)`` fp32 of length 1, that of most features first; and the *cohesion*, the mean cosine of a
-        feature with its centroid: 1 is best, and more clusters always reach more.
-
-    Raises:
-        ValueError: there is no map, maps of different layers, features that are not finite, or fewer than k different.
+    Returns centroids ``(k, C)`` fp32 of length 1, that of most features first; and the *cohesion*, the mean cosine of a
+    feature with its centroid: 1 is best, and more clusters always reach more. Raises a ValueError if there is no map,
+    maps are of different layers, features are not finite, or fewer than k are different.
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
@@ -393,30 +367,25 @@ def kmeans(features: Features | Sequence[FeatureMap], k: int, seed: int = 0) -> 
 def assign(features: Features | FeatureMap, centroids: np.ndarray) -> np.ndarray:
     """Which centroid ``(k, C)`` is most alike, by cosine: ``(n,)`` int64 of features, ``(h, w)`` of a map's cells.
 
-    Raises:
-        ValueError: the centroids have another number of channels.
+    Raises a ValueError if the centroids have another number of channels.
     """
     rows, layer = _rows(features)
     if rows.shape[1] != centroids.shape[1]:
-        raise ValueError(
-            f"centroids of {centroids.shape[1]} channels do not fit features{f' of layer {layer}' if layer else ''} of "
-            f"{rows.shape[1]}: find new ones with kmeans"
-        )
+        of = f" of layer {layer}" if layer else ""
+        raise ValueError(f"centroids of {centroids.shape[1]} channels do not fit features{of} of {rows.shape[1]}")
     with one_thread():
         labels = (rows @ centroids.T).argmax(axis=1)
     return labels.reshape(features.shape) if isinstance(features, FeatureMap) else labels
 
 
+# ------------------------------------------------------------------------------------------------------------- numbers
+
+
 def neighbours_kept(features: Features, coordinates: np.ndarray, k: int = 10) -> float:
     """A number for the *plane*: the share of a sample's k nearest by cosine that are among its k nearest there.
 
-    In [0, 1]; random coordinates get k / (n − 1). Low: what lies together in the plane need not be alike.
-
-    Args:
-        features: ``(n, C)``, n > k. coordinates: ``(n, d)``, of ``tsne`` or ``project``.
-
-    Raises:
-        ValueError: there are too few samples, or not as many coordinates.
+    In [0, 1]; random coordinates get k / (n − 1). Low: what lies together in the plane need not be alike. Features are
+    ``(n, C)``, n > k, coordinates ``(n, d)``; raises a ValueError if they are not.
     """
     rows = unit_rows(features)
     if len(coordinates) != len(rows):
@@ -431,36 +400,32 @@ def label_purity(
     """A number for the *features*, wherever they lie in the plane: the share of the k nearest with the same label.
 
     Args:
-        features: ``(n, C)``, compared by cosine. labels: ``(n,)`` of any kind.
+        features: ``(n, C)``, compared by cosine, n > k. labels: ``(n,)`` of any kind.
         image: ``(n,)``, the image of each sample. Others of its own image are then no neighbours of it: the next point
             of an image is alike because it is the next, and says nothing about the label.
 
-    Raises:
-        ValueError: there are not more than k samples, not as many labels, or just one image.
-
-    Returns:
-        The mean over the samples that have neighbours; and what neighbours drawn at random get, its chance.
+    Returns the mean over the samples that have neighbours; and what neighbours drawn at random get, its chance. Raises
+    a ValueError if there are too few samples, not as many labels, or just one image.
     """
     rows, labels = unit_rows(features), np.asarray(labels)
     n = len(rows)
     if labels.shape != (n,) or (image is not None and np.shape(image) != (n,)):
         raise ValueError(f"{n} features need a label, and an image, each")
-    own = np.arange(n) if image is None else np.unique(image, return_inverse=True)[1]
-    # The k nearest of other images are among so many nearest of all.
-    nearest = _nearest(rows, k, "cosine", extra=int(np.bincount(own).max()) - 1)
-    real = own[nearest] != own[:, None]
-    first = np.argsort(~real, axis=1, kind="stable")[:, :k]
-    nearest, real = np.take_along_axis(nearest, first, 1), np.take_along_axis(real, first, 1)
-    if not real.any():
-        raise ValueError("all samples are of one image, and none has a neighbour in another")
-    same, found = ((labels[nearest] == labels[:, None]) & real).sum(axis=1), real.sum(axis=1)
-    known = found > 0
 
-    def pairs(groups: np.ndarray) -> np.ndarray:  # for each sample, how many there are of its group
+    def size(groups: np.ndarray) -> np.ndarray:  # of each sample's group
         _, index, counts = np.unique(groups, return_inverse=True, return_counts=True)
         return counts[index]
 
-    others, alike = n - pairs(own), pairs(labels) - pairs(own * n + np.unique(labels, return_inverse=True)[1])
+    own = np.arange(n) if image is None else np.unique(image, return_inverse=True)[1]
+    label = np.unique(labels, return_inverse=True)[1]
+    # The k nearest of other images are among so many nearest of all.
+    nearest = _nearest(rows, k, "cosine", extra=int(size(own).max()) - 1)
+    counted = own[nearest] != own[:, None]
+    counted &= counted.cumsum(axis=1) <= k
+    if not counted.any():
+        raise ValueError("all samples are of one image, and none has a neighbour in another")
+    same, found = (counted & (label[nearest] == label[:, None])).sum(axis=1), counted.sum(axis=1)
+    alike, others, known = size(label) - size(own * n + label), n - size(own), found > 0
     return float((same[known] / found[known]).mean()), float((alike[known] / others[known]).mean())
 
 

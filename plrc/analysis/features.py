@@ -6,10 +6,11 @@ A ``DenseEncoder`` gives a ``FeatureMap``; below it are the features of points a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby, islice
+from itertools import groupby, islice, product
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,18 @@ from torch import Tensor, nn
 from plrc.data.images import as_image
 from plrc.data.photometric import normalise
 from plrc.geometry import cell_centres, cell_of, sample
-from plrc.pretrained import CheckpointInfo, Pretrained, load
+from plrc.pretrained import Pretrained, load
 
-Picture = Image.Image | str | Path | np.ndarray | Tensor
+AnyImage = Image.Image | str | Path | np.ndarray | Tensor
 """A path (decoded upright), a PIL image, an array (H, W, 3) or a tensor (3, H, W), uint8 or in [0, 1]."""
 Points = Tensor | np.ndarray | Sequence[Sequence[float]]  # (n, 2)
 Size = int | tuple[int, int] | None
-Layers = list[str] | tuple[str, ...]
+Layers = str | list[str] | tuple[str, ...] | None
 DEFAULT_SIZE = 448  # short side, pixels: 14 cells of a ResNet's c5
 MAX_PIXELS = 2048 * 2048  # encoded at once; a larger input goes through in overlapping tiles of at most so many
+# Images of one size that are encoded together. A CPU is hardly faster with more, and a map's last bits would depend on
+# what else is in its batch.
+_AT_ONCE = {"cpu": 1, "cuda": 8}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,39 +61,31 @@ class FeatureMap:
 
     def __repr__(self) -> str:
         (channels, h, w), (width, height) = self.features.shape, self.image_size
-        layer = ", ".join(part for part in (self.layer, self.finer) if part)
+        layer = ", ".join(filter(None, (self.layer, self.finer)))
         return f"FeatureMap({layer}: {channels} channels, {h} × {w} cells of an image of {width} × {height} pixels)"
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
-        return self.features.shape[1], self.features.shape[2]
+        _, h, w = self.features.shape
+        return h, w
 
     @property
     def extent(self) -> Tensor:
         """``(2,)``: how far right and down the map reaches, the image being 1."""
-        h, w = self.shape
-        return torch.tensor([w * self.stride / self.input_size[0], h * self.stride / self.input_size[1]])
+        return torch.tensor([n * self.stride / side for n, side in zip(self.shape[::-1], self.input_size, strict=True)])
 
     def to_map(self, points: Tensor) -> Tensor:
         """Image points ``(..., 2)`` as points of the map's frame."""
         return points / self.extent.to(points.device)
 
-    def to_image(self, points: Tensor) -> Tensor:
-        """Points ``(..., 2)`` of the map's frame as image points."""
-        return points * self.extent.to(points.device)
-
     def centres(self) -> Tensor:
         """Image points ``(h, w, 2)``: the centres of the cells."""
-        return self.to_image(cell_centres(*self.shape))
+        return cell_centres(*self.shape) * self.extent
 
     def cell_of(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Row and column of the cell in which each image point ``(..., 2)`` lies, the nearest for one outside."""
         return cell_of(self.to_map(points), *self.shape)
-
-    def at(self, points: Tensor) -> Tensor:
-        """Features ``(n, C)`` at image points ``(n, 2)``: bilinear samples."""
-        return sample(self.features[None], self.to_map(points.to(self.features))[None])[0]
 
     @cached_property
     def unit_cells(self) -> Tensor:
@@ -110,21 +106,17 @@ class DenseEncoder:
     """
 
     def __init__(self, pretrained: Pretrained, device: torch.device | str = "cpu") -> None:
-        self.origin: CheckpointInfo = pretrained.origin
+        self.origin = pretrained.origin
         self.backbone = pretrained.backbone.to(memory_format=torch.channels_last).eval()
         self.heads = nn.ModuleDict(pretrained.heads).eval()
         self.to(device)
 
     def __repr__(self) -> str:
-        of = " ".join(part for part in (self.origin.arch, self.origin.branch) if part)
+        of = " ".join(filter(None, (self.origin.arch, self.origin.branch)))
         return f"DenseEncoder({self.origin.name}: {of}, layers {', '.join(self.layers)}, on {self.device})"
 
     def to(self, device: torch.device | str) -> DenseEncoder:
-        """Move the network; returns itself.
-
-        Raises:
-            ValueError: torch cannot use the device here.
-        """
+        """Move the network; returns itself. Raises a ValueError if torch cannot use the device here."""
         try:
             torch.ones(1, device=device).item()
         except (RuntimeError, AssertionError, NotImplementedError) as error:  # AssertionError: torch without CUDA
@@ -146,75 +138,43 @@ class DenseEncoder:
         return self.backbone.layers[-1]
 
     def stride(self, layer: str | None = None) -> int:
-        """Pixels of the input a cell of a layer.
-
-        Raises:
-            ValueError: there is no such layer; names those there are.
-        """
+        """Pixels of the input a cell of a layer. Raises a ValueError that names the layers if there is no such one."""
         if layer is not None and layer not in self.layers:
             raise ValueError(f"{self.origin.name} has no layer {layer!r}: it has {', '.join(self.layers)}")
         return self.backbone.strides.get(layer or self.last, self.backbone.stride)
 
-    def __call__(self, images: Any, layer: str | Layers | None = None, **how: Any) -> Any:
-        """The map of one image, or a list of those of a list of images or of a batch ``(B, 3, H, W)``.
-
-        Arguments: as of ``features``.
-        """
-        if isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4:
-            return list(self.batch(images, layer, **how))
-        return self.features(images, layer, **how)
-
-    def features(
-        self,
-        image: Picture,
-        layer: str | Layers | None = None,
-        size: Size = DEFAULT_SIZE,
-        finer: str | None = None,
-        factor: int = 2,
-    ) -> Any:
-        """The feature map of one image; ``batch`` takes several.
-
-        A large input is encoded in overlapping tiles, so that working memory stays below a ceiling (``MAX_PIXELS``) and
-        the map is that of the whole image.
+    def __call__(self, images: Any, layer: Layers = None, size: Size = DEFAULT_SIZE, finer: str | None = None) -> Any:
+        """The feature map of an image, or a list of those of a list of images or of a batch ``(B, 3, H, W)``.
 
         Args:
-            image: see ``Picture``. layer: one of ``layers``, the backbone's last map if not given; several: a
+            images: see ``AnyImage``. layer: one of ``layers``, the backbone's last map if not given; several: a
                 dictionary of their maps, from one forward pass.
-            size: of the input. A number: the shorter side, both sides then rounded to multiples of the backbone's
-                stride; ``(width, height)``: exactly so; None: the image's own size, rounded likewise.
-            finer: "shifted": the input is shifted by fractions of a cell, and the maps of all shifts are averaged where
-                they come to lie; "upscaled": the input is enlarged. Neither is what the network was trained for.
-            factor: how many times finer, 2 or 4 … up to half the layer's stride.
+            size: of the input, see ``input_size``; a number is its shorter side.
+            finer: a map twice as fine, for which no network was trained. "shifted": the input is shifted by a quarter
+                of a cell either way, and the maps are averaged where they come to lie; "upscaled": it is enlarged.
 
-        Raises:
-            ValueError: no such layer, no image, a size that is no size or that the backbone does not take, an unknown
-                ``finer`` or ``factor``. UndecodableImage: the file is no image.
+        Raises a ValueError if there is no such layer, image, size or ``finer``, or the backbone does not take the size;
+        UndecodableImage if the file is no image.
         """
-        return next(self.batch([image], layer, size, finer, factor))
+        several = isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4
+        maps = self.batch(images if several else [images], layer, size, finer)
+        return list(maps) if several else next(maps)
+
+    features = __call__
 
     def batch(
-        self,
-        images: Iterable[Picture],
-        layer: str | Layers | None = None,
-        size: Size = DEFAULT_SIZE,
-        finer: str | None = None,
-        factor: int = 2,
-        at_once: int = 8,
+        self, images: Any, layer: Layers = None, size: Size = DEFAULT_SIZE, finer: str | None = None
     ) -> Iterator[Any]:
-        """Feature maps of several images, in order; neighbours of one input size are encoded together.
-
-        Args:
-            at_once: images encoded together, fewer where they are large. The others: see ``features``.
-        """
-        names = [layer or self.last] if layer is None or isinstance(layer, str) else list(layer)
+        """The same of images that may be an iterator: each map is made when it is asked for."""
+        names = list(layer) if isinstance(layer, list | tuple) else [layer or self.last]
         strides = {name: self.stride(name) for name in names}
         if finer not in (None, "shifted", "upscaled"):
             raise ValueError(f"finer maps can be 'shifted' or 'upscaled', not {finer!r}")
-        offsets = {n: shifts(s, factor) for n, s in strides.items()} if finer == "shifted" else {}  # before any work
-        if finer == "upscaled" and factor < 2:
-            raise ValueError(f"an input can be enlarged 2 times or more, not {factor}")
-        label = f"{finer} ×{factor}" if finer else ""
-        larger, multiple = factor if finer == "upscaled" else 1, math.lcm(self.backbone.stride, self.backbone.multiple)
+        if finer == "shifted" and (odd := [stride for stride in strides.values() if stride % 4]):
+            raise ValueError(f"a map of stride {odd[0]} cannot be made finer by shifts of a quarter of it")
+        cells = {name: stride // 2 if finer == "shifted" else stride for name, stride in strides.items()}
+        label, larger = f"{finer} ×2" if finer else "", 2 if finer == "upscaled" else 1
+        multiple = math.lcm(self.backbone.stride, self.backbone.multiple)
 
         def sized() -> Iterator[tuple[tuple[int, int], Image.Image]]:
             for image in map(as_image, images):
@@ -222,44 +182,38 @@ class DenseEncoder:
                 yield (width * larger, height * larger), image
 
         for to, group in groupby(sized(), key=itemgetter(0)):
-            together = max(1, min(at_once, MAX_PIXELS // (to[0] * to[1])))
-            while part := [image for _, image in islice(group, together)]:
+            at_once = max(1, min(_AT_ONCE.get(self.device.type, 1), MAX_PIXELS // math.prod(to)))
+            while part := [image for _, image in islice(group, at_once)]:
                 pixels = torch.cat([as_tensor(image, to) for image in part])
-                if offsets:
-                    maps = {name: self._shifted(pixels, name, offsets[name], factor) for name in names}
+                if finer == "shifted":
+                    maps = {name: self._shifted(pixels, name) for name in names}
                 else:
-                    maps = self._maps(pixels, names)
+                    maps = self.encode(pixels, names)
                 for i, image in enumerate(part):
-                    found = {
-                        n: FeatureMap(maps[n][i], image.size, to, s // factor if offsets else s, n, label)
-                        for n, s in strides.items()
-                    }
-                    yield found[names[0]] if layer is None or isinstance(layer, str) else found
+                    found = {n: FeatureMap(maps[n][i], image.size, to, s, n, label) for n, s in cells.items()}
+                    yield found if isinstance(layer, list | tuple) else found[names[0]]
 
-    def encode(self, images: Tensor, layer: str | None = None) -> Tensor:
-        """Maps ``(B, C, h, w)`` fp32 of images ``(B, 3, H, W)`` RGB in [0, 1], of any size, in tiles if need be."""
-        return self._maps(images, [layer or self.last])[layer or self.last]
+    def encode(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Maps ``(B, C, h, w)`` fp32 by layer of images ``(B, 3, H, W)`` RGB in [0, 1], of any size.
 
-    def _maps(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Each tile reaches beyond its cells as far as they see, so that nothing changes but the order of some sums."""
+        A large input goes through in tiles. Each reaches beyond its cells as far as they see, so that nothing changes
+        but the order of some sums.
+        """
         (h, w), unit, reach = images.shape[2:], self.backbone.stride, self.backbone.reach
         if h * w <= MAX_PIXELS or reach is None:
             return self._encode(images, layers)
         margin = -(-reach // unit) * unit
         side = int(MAX_PIXELS**0.5) // unit * unit - 2 * margin
         whole: dict[str, Tensor] = {}
-        for top in range(0, h, side):
-            for left in range(0, w, side):
-                y, x = max(0, top - margin), max(0, left - margin)
-                tile = images[:, :, y : top + side + margin, x : left + side + margin]
-                for name, part in self._encode(tile, layers).items():
-                    s = self.stride(name)
-                    if name not in whole:
-                        whole[name] = part.new_empty(*part.shape[:2], -(-h // s), -(-w // s))
-                    rows, columns = slice(top // s, (top + side) // s), slice(left // s, (left + side) // s)
-                    right = part[:, :, top // s - y // s :, left // s - x // s :]
-                    out = whole[name][:, :, rows, columns]
-                    out.copy_(right[:, :, : out.shape[2], : out.shape[3]])
+        for top, left in product(range(0, h, side), range(0, w, side)):
+            y, x = max(0, top - margin), max(0, left - margin)
+            tile = images[:, :, y : top + side + margin, x : left + side + margin]
+            for name, part in self._encode(tile, layers).items():
+                s = self.stride(name)
+                if name not in whole:
+                    whole[name] = part.new_empty(*part.shape[:2], -(-h // s), -(-w // s))
+                out = whole[name][:, :, top // s : (top + side) // s, left // s : (left + side) // s]
+                out.copy_(part[:, :, (top - y) // s :, (left - x) // s :][:, :, : out.shape[2], : out.shape[3]])
         return whole
 
     @torch.no_grad()
@@ -269,22 +223,20 @@ class DenseEncoder:
         maps = self.backbone.maps(x, until=last)
         return {n: (self.heads[n](maps[last]) if n in self.heads else maps[n]).float() for n in layers}
 
-    def _shifted(self, images: Tensor, layer: str, offsets: list[int], factor: int) -> Tensor:
-        """The mean of the maps of all shifts of the input, each sampled at the centres of finer cells."""
-        stride, reach = self.stride(layer), max(offsets)
+    def _shifted(self, images: Tensor, layer: str) -> Tensor:
+        """The mean of the maps of the four shifts of the input, each sampled at the centres of cells half as wide."""
+        stride, (height, width) = self.stride(layer), images.shape[2:]
+        total: Any = 0
+        reach = stride // 4  # brings the centres of cells onto those of the finer ones
         padded = F.pad(images, (reach, reach, reach, reach), mode="replicate")
-        height, width = images.shape[2:]
         h, w = -(-height // stride), -(-width // stride)
-        centres = cell_centres(h * factor, w * factor).flatten(0, 1)
-        total = torch.zeros(())
-        for dy in offsets:
-            for dx in offsets:
-                moved = padded[:, :, reach + dy : reach + dy + height, reach + dx : reach + dx + width]
-                maps = self.encode(moved, layer)
-                there = centres - torch.tensor([dx / (w * stride), dy / (h * stride)])
-                samples = sample(maps, there.to(maps)[None].expand(len(maps), -1, -1))
-                total = samples + total.to(samples)
-        return (total / len(offsets) ** 2).transpose(1, 2).unflatten(2, (h * factor, w * factor))
+        centres = cell_centres(h * 2, w * 2).flatten(0, 1)
+        for dy, dx in product((-reach, reach), repeat=2):
+            moved = padded[:, :, reach + dy : reach + dy + height, reach + dx : reach + dx + width]
+            maps = self.encode(moved, [layer])[layer]
+            there = centres - torch.tensor([dx / (w * stride), dy / (h * stride)])
+            total = sample(maps, there.to(maps)[None].expand(len(maps), -1, -1)) + total
+        return (total / 4).transpose(1, 2).unflatten(2, (h * 2, w * 2))
 
 
 def load_encoder(
@@ -298,29 +250,22 @@ def load_encoder(
         branch: "query" or "key" ("teacher" or "student"), where a file holds two networks; the one that others use of
             that format if not given.
 
-    Raises:
-        ValueError: the file is missing, damaged, of no known format, or lacks a tensor of the backbone; says which. Or
-            the device cannot be used.
+    Raises a ValueError if the file is missing, damaged, of no known format, or lacks a tensor of the backbone (says
+    which), or the device cannot be used.
     """
     return DenseEncoder(load(source, branch), device)
 
 
-def input_size(image_size: tuple[int, int], size: int | tuple[int, int] | None, stride: int) -> tuple[int, int]:
+def input_size(image_size: tuple[int, int], size: Size, stride: int) -> tuple[int, int]:
     """Width and height of the input for an image of that width and height.
 
-    Args:
-        size: a number: the shorter side, both sides then rounded to multiples of ``stride``; ``(width, height)``:
-            exactly so; None: the image's own size, rounded likewise.
-
-    Raises:
-        ValueError: a side below 1.
+    A ``size`` is the shorter side, both sides then rounded to multiples of ``stride``; or ``(width, height)``, exactly
+    so; or None: the image's own size, rounded likewise. Raises a ValueError if a side is below 1.
     """
-    if isinstance(size, tuple):
-        if min(size) < 1:
-            raise ValueError(f"an input has sides of 1 pixel or more, not {size[0]} × {size[1]}")
-        return size
-    if size is not None and size < 1:
+    if size is not None and np.min(size) < 1:
         raise ValueError(f"an input has sides of 1 pixel or more, not {size}")
+    if isinstance(size, tuple):
+        return size
     scale = 1.0 if size is None else size / min(image_size)
     width, height = (max(1, round(side * scale / stride)) * stride for side in image_size)
     return width, height
@@ -329,69 +274,41 @@ def input_size(image_size: tuple[int, int], size: int | tuple[int, int] | None, 
 def as_tensor(image: Image.Image, size: tuple[int, int]) -> Tensor:
     """An image resized to width and height, ``(1, 3, H, W)`` RGB in [0, 1]."""
     resized = image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1)[None].float() / 255
-
-
-def shifts(stride: int, factor: int) -> list[int]:
-    """Offsets in pixels that bring the centres of a map's cells onto those of cells ``factor`` times finer.
-
-    Raises:
-        ValueError: they are no whole pixels.
-    """
-    if factor < 2 or stride % (2 * factor):
-        possible = [str(f) for f in range(2, stride // 2 + 1) if stride % (2 * f) == 0]
-        known = f"it can be {' or '.join(possible)}" if possible else "it has no finer shifts"
-        raise ValueError(f"a map of stride {stride} cannot be made {factor} times finer by shifts: {known}")
-    return [(2 * i + 1) * stride // (2 * factor) - stride // 2 for i in range(factor)]
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].float() / 255
 
 
 def as_points(points: Points) -> Tensor:
-    """Points ``(n, 2)`` of any kind as a tensor; none is ``(0, 2)``.
-
-    Raises:
-        ValueError: they are no numbers, or have another shape.
-    """
-    wanted = "points have the shape (n, 2), x and y in [0, 1] of the image, such as [[0.4, 0.6]]"
-    try:
+    """Points ``(n, 2)`` of any kind as a tensor; none is ``(0, 2)``. Raises a ValueError if they are something else."""
+    given: Any = repr(points)
+    with suppress(TypeError, ValueError, RuntimeError):
         found = points if isinstance(points, Tensor) else torch.as_tensor(points, dtype=torch.float32)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{wanted}; not {points!r}") from error
-    if not found.numel():
-        return found.reshape(0, 2)
-    if found.ndim != 2 or found.shape[1] != 2:
-        raise ValueError(f"{wanted}; not {tuple(found.shape)}")
-    return found
+        if not found.numel() or (found.ndim == 2 and found.shape[1] == 2):
+            return found.reshape(-1, 2)
+        given = tuple(found.shape)
+    raise ValueError(f"points have the shape (n, 2), x and y in [0, 1] of the image, such as [[0.4, 0.6]]; not {given}")
 
 
 def point_features(fmap: FeatureMap, points: Points) -> Tensor:
     """Features ``(n, C)`` at points ``(n, 2)`` of the image frame: bilinear samples.
 
-    Raises:
-        ValueError: the points have another shape, or one lies outside the map.
+    Raises a ValueError if the points have another shape, or one lies outside the map.
     """
     points = as_points(points)
-    outside = ((points < 0) | (points.cpu() > fmap.extent.clamp(min=1)).to(points.device)).any(dim=1)
-    if outside.any():
-        point = tuple(points[outside][0].tolist())
-        raise ValueError(f"points are shares of the image's width and height, in [0, 1]; {point} lies outside")
-    return fmap.at(points)
+    outside = points[((points < 0) | (points > fmap.extent.clamp(min=1).to(points.device))).any(dim=1)].tolist()
+    if outside:
+        raise ValueError(f"points are shares of the image's width and height; {tuple(outside[0])} lies outside [0, 1]")
+    return sample(fmap.features[None], fmap.to_map(points.to(fmap.features))[None])[0]
 
 
 def region_features(fmap: FeatureMap, raster: Tensor) -> Tensor:
-    """The mean feature of each region, not normalised: cells weigh as much as they show of the region.
+    """The mean feature ``(n, C)`` of each region, not normalised: cells weigh as much as they show of the region.
 
     A region smaller than a cell has that cell's feature. Of the whole image: ``raster = torch.zeros(1, 1).long()``.
 
     Args:
         raster: ``(h′, w′)`` integer, of any resolution over the whole image: which region each point belongs to, as
-            ``plrc.regions`` gives it; negative where it belongs to none.
-
-    Returns:
-        ``(n, C)``, a row for each region that the raster has, by rising number: row r is region r where the numbers
-        are 0 … n − 1, and else that of ``region_numbers(raster)[r]``.
-
-    Raises:
-        ValueError: the raster is no raster of integers, or has no region.
+            ``plrc.regions`` gives it; negative where it belongs to none. Regions come as in ``region_numbers``, which
+            also says what is no raster.
     """
     weights = region_weights(fmap, raster).flatten(1).to(fmap.features)
     return (weights / weights.sum(dim=1, keepdim=True)) @ fmap.features.flatten(1).T
@@ -401,26 +318,33 @@ def region_weights(fmap: FeatureMap, raster: Tensor) -> Tensor:
     """Which share of each cell each region covers: ``(n, h, w)`` float64 in [0, 1], exact at any resolutions.
 
     A cell's shares sum to 1 over the regions where they fill the image, and to less where the map reaches beyond it.
-    Arguments, order of the regions and errors: as of ``region_features``.
     """
-    numbers = region_numbers(raster)
-    h, w = fmap.shape
+    numbers, (h, w) = region_numbers(raster), fmap.shape
     # The edges of cells and raster together cut the image into rectangles that lie in one cell and one region each.
     heights, cell_row, raster_row = _pieces(fmap.stride / fmap.input_size[1], h, raster.shape[0])
     widths, cell_column, raster_column = _pieces(fmap.stride / fmap.input_size[0], w, raster.shape[1])
     region = raster.cpu()[raster_row[:, None], raster_column]
-    cell = cell_row[:, None] * w + cell_column
-    area = heights[:, None] * widths
     inside = region >= 0
-    place = torch.searchsorted(numbers, region[inside]) * (h * w) + cell[inside]
-    return torch.bincount(place, weights=area[inside], minlength=len(numbers) * h * w).view(-1, h, w)
+    cell = (cell_row[:, None] * w + cell_column)[inside]
+    area = (heights[:, None] * widths)[inside]
+    place = torch.searchsorted(numbers, region[inside]) * (h * w) + cell
+    return torch.bincount(place, weights=area, minlength=len(numbers) * h * w).view(-1, h, w)
+
+
+def _pieces(cell: float, cells: int, raster: int) -> tuple[Tensor, Tensor, Tensor]:
+    """An axis cut at the edges of cells and raster: lengths of the pieces, in cells; their cells; their parts of it."""
+    of_cells = torch.arange(1, cells, dtype=torch.float64) * cell
+    of_raster = torch.arange(raster + 1, dtype=torch.float64) / raster
+    edges = torch.cat((of_cells[of_cells < 1], of_raster)).sort().values
+    middles = (edges[1:] + edges[:-1]) / 2
+    in_cell = (middles / cell).long().clamp(max=cells - 1)
+    return edges.diff() / cell, in_cell, (middles * raster).long().clamp(max=raster - 1)
 
 
 def region_numbers(raster: Tensor) -> Tensor:
     """The numbers ``(n,)`` int64 of a raster's regions, rising; negative values are no region.
 
-    Raises:
-        ValueError: the raster is no raster of integers, or has no region.
+    Raises a ValueError if it is no raster of integers, or has no region.
     """
     if raster.ndim != 2 or raster.is_floating_point() or not raster.numel():
         kind = f"{tuple(raster.shape)} {str(raster.dtype).removeprefix('torch.')}"
@@ -432,25 +356,10 @@ def region_numbers(raster: Tensor) -> Tensor:
 
 
 def region_points(raster: Tensor) -> Tensor:
-    """A point ``(n, 2)`` of the image frame in the middle of each region, and inside it whatever its shape.
-
-    The centre of the region's raster cell that is nearest to its centroid. Order and errors: as of ``region_features``.
-    """
-    numbers = region_numbers(raster)
-    h, w = raster.shape
+    """Points ``(n, 2)`` of the image frame: the centre of each region's raster cell that is nearest to its centroid."""
     points = []
-    for number in numbers:
-        row, column = (raster.cpu() == number).nonzero().double().unbind(1)
-        nearest = ((row - row.mean()) ** 2 + (column - column.mean()) ** 2).argmin()
-        points.append(torch.stack(((column[nearest] + 0.5) / w, (row[nearest] + 0.5) / h)))
-    return torch.stack(points).float()
-
-
-def _pieces(cell: float, cells: int, raster: int) -> tuple[Tensor, Tensor, Tensor]:
-    """An axis cut at the edges of cells and raster: lengths of the pieces, in cells; their cells; their parts of it."""
-    of_cells = torch.arange(1, cells, dtype=torch.float64) * cell
-    of_raster = torch.arange(raster + 1, dtype=torch.float64) / raster
-    edges = torch.cat((of_cells[of_cells < 1], of_raster)).sort().values
-    middles = (edges[1:] + edges[:-1]) / 2
-    in_cell = (middles / cell).long().clamp(max=cells - 1)
-    return edges.diff() / cell, in_cell, (middles * raster).long().clamp(max=raster - 1)
+    for number in region_numbers(raster):
+        cells = (raster.cpu() == number).nonzero().double()
+        middle = cells[(cells - cells.mean(dim=0)).square().sum(dim=1).argmin()]
+        points.append((middle + 0.5) / torch.tensor(raster.shape))
+    return torch.stack(points).flip(1).float()

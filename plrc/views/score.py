@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from plrc.analysis.descriptors import dense
 from plrc.analysis.scores import Table, score_table
@@ -25,7 +24,7 @@ def scores(query: Scores, session: Session, progress: Progress) -> ScoreDrawing:
     """All scores that a data set allows: see ``plrc.analysis.scores.score_table``.
 
     Arrays: what each score is the mean of, a value an image, so that columns can be compared in pairs: see
-    ``Table.arrays``. Lines: the table, but not how long it took, which is never the same again. Where the progress asks
+    ``Table``. Lines: the table, but not how long it took, which is never the same again. Where the progress asks
     for an early end, the drawing's query says after how many images (``until``).
     """
     networks = session.networks(query)
@@ -40,13 +39,11 @@ def scores(query: Scores, session: Session, progress: Progress) -> ScoreDrawing:
                 return
 
     described = [dense(encoder, query.layer, name) for name, encoder in networks.items()]
-    name, path = Path(query.dataset).resolve().name, query.dataset
-    how = chosen, query.within, path, query.measures
-    table = score_table(source, described, name, query.size.width, query.most, *how)
+    table = score_table(source, described, query, chosen)
     return ScoreDrawing(
         query=replace(query, until=table.interrupted_after),
-        inputs=inputs_of(networks, query) | {path: table.sha256},
-        arrays=table.arrays(),
+        inputs=inputs_of(networks, query) | {query.dataset: table.sha256},
+        arrays=dict(table.arrays),
         draw=table.draw,
         lines=table.lines(),
         rows=table.records(),

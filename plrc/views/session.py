@@ -80,8 +80,7 @@ class Session:
         """``network.batch`` with the query's layer, size and finer, of images that may have been encoded before."""
         how = query.layer, query.size.sides, query.finer
         if not self.megabytes:
-            # On a CPU batches are hardly faster, and a map's last bits depend on what else is in its batch.
-            yield from network.batch(images, *how, at_once=1 if network.device.type == "cpu" else 8)
+            yield from network.batch(images, *how)
             return
         origin = network.origin
         for image in images:

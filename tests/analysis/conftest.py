@@ -1,8 +1,8 @@
-"""Images whose maps are given, and a score of them."""
+"""Images whose maps are given."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from plrc.analysis.descriptors import Descriptor, cosine
-from plrc.analysis.scores import ScoredImage, Values, values_of
+from plrc.analysis.scores import ScoredImage
 
 
 @pytest.fixture
@@ -20,17 +20,11 @@ def scored() -> Callable[..., ScoredImage]:
     def make(
         number: int,
         maps: Sequence[Tensor],
-        similarity: Sequence[Callable[[Tensor, Tensor], Tensor]] = (),
+        similarity: Callable[[Tensor, Tensor], Tensor] = cosine,
         size: tuple[int, int] = (96, 64),
         **known: Any,
     ) -> ScoredImage:
-        described = zip(maps, similarity or [cosine] * len(maps), strict=True)
-        given = [Descriptor(str(k), lambda _, m=m: m, s) for k, (m, s) in enumerate(described)]
+        given = [Descriptor(str(k), lambda _, m=m: m, similarity) for k, m in enumerate(maps)]
         return ScoredImage(number, Image.new("RGB", size), given, **known)
 
     return make
-
-
-@pytest.fixture
-def values() -> Callable[[Any, Iterable[ScoredImage]], dict[str, Values]]:
-    return values_of

@@ -16,28 +16,20 @@ from plrc.geometry import Crop, cell_centres, cell_of
 from plrc.regions import view_regions
 from tests.analysis.maps import blank, coded, map_of, random_map
 
-SIZES = [(128, 128), (96, 64), (65, 97), (101, 63), (33, 224)]
-WHOLE = ((0.0, 0.0, 1.0, 1.0), False)
 # Two views that overlap, of other shapes, and every way of mirroring them.
-CROPS = [
-    (((0.05, 0.13, 0.81, 0.77), first), ((0.31, 0.02, 0.97, 0.68), second))
-    for first in (False, True)
-    for second in (False, True)
-]
-
-
-def crop_of(box: tuple[float, ...], flip: bool) -> Crop:
-    return Crop(torch.tensor(box), torch.tensor(flip))
+BOXES = torch.tensor([[0.05, 0.13, 0.81, 0.77], [0.31, 0.02, 0.97, 0.68]])
+CROPS = [Crop(BOXES, torch.tensor([a, b])) for a in (False, True) for b in (False, True)]
+WHOLE = Crop(torch.tensor([0.0, 0.0, 1.0, 1.0]), torch.tensor(False))
 
 
 # -------------------------------------------------------------------------------------------------------- known places
 
 
-@pytest.mark.parametrize("stride", [4, 8, 16, 32])
-@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("stride", [4, 8, 32])
+@pytest.mark.parametrize(("width", "height"), [(128, 128), (65, 97), (101, 63), (33, 224)])
 def test_a_coded_map_matches_itself_cell_by_cell(width, height, stride):
-    fmap = coded(width, height, stride, crop_of(*WHOLE))
-    matches = match_views(fmap, fmap, crop_of(*WHOLE), crop_of(*WHOLE), within=0)
+    fmap = coded(width, height, stride)
+    matches = match_views(fmap, fmap, WHOLE, WHOLE, within=0)
     assert len(matches) == fmap.shape[0] * fmap.shape[1]
     assert matches.recall() == 1
     assert matches.visible.all()
@@ -47,27 +39,28 @@ def test_a_coded_map_matches_itself_cell_by_cell(width, height, stride):
     torch.testing.assert_close(matches.truth, matches.start)
     assert (matches.end < 1).all()
     half = fmap.extent / torch.tensor([fmap.shape[1], fmap.shape[0]]) / 2
-    whole = (fmap.centres().flatten(0, 1) + half < 1 + 1e-6).all(dim=1)  # of others the picture shows but a part
+    whole = (fmap.centres().flatten(0, 1) + half < 1 + 1e-6).all(dim=1)  # of others the image shows but a part
     torch.testing.assert_close(matches.start[whole], fmap.centres().flatten(0, 1)[whole])
     assert (matches.similarity[whole] > 1 - 1e-6).all()
     assert matches.similarity.min() > 0.85
 
 
-@pytest.mark.parametrize("stride", [4, 8, 32])
-@pytest.mark.parametrize(("width", "height"), [(128, 96), (65, 97), (101, 63)])
-@pytest.mark.parametrize(("first", "second"), CROPS)
-def test_coded_views_match_wholly_to_the_cell(first, second, width, height, stride):
-    crop_a, crop_b = crop_of(*first), crop_of(*second)
-    a, b = coded(width, height, stride, crop_a), coded(height, width, stride, crop_b)
-    matches = match_views(a, b, crop_a, crop_b, within=0)
+@pytest.mark.parametrize("stride", [4, 32])
+@pytest.mark.parametrize(("width", "height"), [(128, 96), (65, 97)])
+@pytest.mark.parametrize("crops", CROPS)
+def test_coded_views_match_wholly_to_the_cell(crops, width, height, stride):
+    a, b = coded(width, height, stride, crops[0]), coded(height, width, stride, crops[1])
+    matches = match_views(a, b, crops[0], crops[1], within=0)
     assert matches.visible.any()
     assert not matches.visible.all()
     assert not matches.right[~matches.visible].any()
     assert matches.recall() == 1
-    places = crop_a.to_image(matches.start), crop_b.to_image(matches.truth)
-    torch.testing.assert_close(*places, rtol=0, atol=1e-5)  # one place of the image, seen twice
-    row, column = b.cell_of(matches.truth[matches.visible])
-    assert torch.equal(torch.stack(b.cell_of(matches.end[matches.visible])), torch.stack((row, column)))
+    here, there = crops[0].to_image(matches.start), crops[1].to_image(matches.truth)
+    torch.testing.assert_close(there, here, rtol=0, atol=1e-5)  # one place of the image, seen twice
+    some = match_views(a, b, crops[0], crops[1], matches.start[3:9].tolist(), within=0)
+    torch.testing.assert_close(some.truth, matches.truth[3:9])
+    for end, truth in zip(b.cell_of(matches.end), b.cell_of(matches.truth), strict=True):
+        assert torch.equal(end[matches.visible], truth[matches.visible])
 
 
 @pytest.mark.parametrize("within", [0, 1, 2])
@@ -84,15 +77,13 @@ def test_right_is_within_so_many_cells_in_row_and_column(within):
 
 
 def test_what_the_other_view_does_not_show_is_neither_right_nor_wrong():
-    fmap = coded(64, 64, 8, crop_of(*WHOLE))
-    start = torch.tensor([[0.3, 0.3]]).expand(7, 2)
-    truth = torch.tensor(
-        [[0.3, 0.3], [0.9, 0.9], [-0.01, 0.3], [0.3, 1.0], [0.3, 1.7], [math.nan, math.nan], [0.0, 0.3]]
-    )
-    matches = match_points(fmap, fmap, start, truth)
+    fmap = coded(64, 64, 8)
+    truth = [[0.3, 0.3], [0.9, 0.9], [-0.01, 0.3], [0.3, 1.0], [0.3, 1.7], [math.nan, math.nan], [0.0, 0.3]]
+    matches = match_points(fmap, fmap, torch.tensor([[0.3, 0.3]]).expand(7, 2), torch.tensor(truth))
     assert matches.visible.tolist() == [True, True, False, False, False, False, True]
     assert matches.right.tolist() == [True, False, False, False, False, False, False]
     assert matches.recall() == pytest.approx(1 / 3)
+    assert len(matches[~matches.visible]) == 4
     assert math.isnan(matches[~matches.visible].recall())
 
 
@@ -103,12 +94,10 @@ def test_chance_is_the_share_of_the_cells_that_would_be_right():
     assert chance(matches, fmap) == pytest.approx((9 + 4 + 4) / 3 / 15)
     assert chance(matches, fmap, within=0) == pytest.approx(1 / 15)
     assert math.isnan(chance(matches[3:], fmap))
-    with pytest.raises(ValueError, match="chance needs true places"):
-        chance(match_points(fmap, fmap), fmap)
 
 
 @pytest.mark.parametrize("finer", [2, 4])
-def test_cells_beyond_the_picture_are_never_matched(finer):
+def test_cells_beyond_the_image_are_never_matched(finer):
     stride = 32 // finer
     h, w = finer * 3, finer * 4  # of 65 × 97 pixels, as maps made finer by shifts are: some cells show nothing
     shown = ((torch.arange(h) * stride < 65)[:, None] & (torch.arange(w) * stride < 97)).flatten()
@@ -117,8 +106,7 @@ def test_cells_beyond_the_picture_are_never_matched(finer):
         features[k][:, ~shown] = features[1 - k][:, shown][:, : int((~shown).sum())]
     a, b = (map_of(f.view(16, h, w), 97, 65, stride) for f in features)
     matches = match_points(a, b)
-    assert len(matches) == shown.sum()
-    assert (~shown).any()
+    assert len(matches) == shown.sum() < h * w
     for fmap, points in ((a, matches.start), (b, matches.end), (a, matches.back)):
         assert ((points > 0) & (points < 1)).all()
         row, column = fmap.cell_of(points)
@@ -155,8 +143,7 @@ def naive(a: FeatureMap, b: FeatureMap, within: int) -> dict[str, list[float]]:
     return out
 
 
-@pytest.mark.parametrize("within", [0, 1, 2])
-@pytest.mark.parametrize("at_once", [2**24, 50, 1])
+@pytest.mark.parametrize(("within", "at_once"), [(0, 2**24), (1, 50), (2, 1)])
 def test_matches_are_the_naive_loop(monkeypatch, within, at_once):
     monkeypatch.setattr(module, "_AT_ONCE", at_once)
     a, b = random_map(5, 4, 6), random_map(5, 7, 3, seed=1)
@@ -167,9 +154,8 @@ def test_matches_are_the_naive_loop(monkeypatch, within, at_once):
     assert 0 < matches.mutual.sum() < len(matches)
     torch.testing.assert_close(matches.end, torch.tensor([expected["x"], expected["y"]]).T)
     assert torch.equal(matches.cycle == 0, matches.mutual)
-    assert matches.truth is matches.visible is matches.right is None
-    with pytest.raises(ValueError, match="recall needs true places"):
-        matches.recall()
+    assert matches.truth is matches.visible is matches.right is matches[1:2].truth is None
+    assert len(match_points(a, b, torch.empty(0, 2))) == 0
 
 
 def test_a_repeated_pattern_has_the_ratio_one_and_a_single_place_none():
@@ -181,24 +167,14 @@ def test_a_repeated_pattern_has_the_ratio_one_and_a_single_place_none():
     assert unique.ratio.max() < 0.01
 
 
-def test_some_matches_are_kept_and_no_point_is_no_match():
-    fmap = random_map(5, 4, 6)
-    matches = match_points(fmap, fmap, truth=fmap.centres().flatten(0, 1) + 0.5)
-    kept = matches[matches.visible]
-    assert 0 < len(kept) == matches.visible.sum() < len(matches)
-    assert torch.equal(kept.truth, matches.truth[matches.visible])
-    assert match_points(fmap, fmap)[1:2].truth is None
-    assert len(match_points(fmap, random_map(5, 3, 3), torch.empty(0, 2))) == 0
-
-
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
         (lambda a, b: match_points(a, random_map(6, 3, 3)), "5 channels .* have 6"),
-        (lambda a, b: match_points(a, b, torch.zeros(2)), r"shape \(n, 2\)"),
         (lambda a, b: match_points(a, b, torch.zeros(2, 2), torch.zeros(3, 2)), r"2 points, and .* shape \(3, 2\)"),
         (lambda a, b: match_regions(a, torch.eye(2).long(), random_map(6, 3, 3), torch.eye(2).long()), "5 channels"),
-        (lambda a, b: match_regions(a, torch.eye(2), b, torch.eye(2)), "integers"),
+        (lambda a, b: match_points(a, b).recall(), "true places are not known"),
+        (lambda a, b: chance(match_points(a, b), b), "true places are not known"),
     ],
 )
 def test_bad_questions_are_refused(ask, message):
@@ -215,18 +191,14 @@ def seen(raster: Tensor, crop: Crop, width: int, height: int, count: int) -> Fea
     return map_of(F.one_hot(raster[row, column], count).permute(2, 0, 1).float(), width, height, 4)
 
 
-@pytest.mark.parametrize(("first", "second"), CROPS)
+@pytest.mark.parametrize("crops", CROPS)
 @pytest.mark.parametrize("kind", ["grid", "superpixels"])
-def test_regions_of_two_views_find_their_own_name(kind, first, second):
-    grid = torch.arange(16).reshape(4, 4)
+def test_regions_of_two_views_find_their_own_name(kind, crops):
     seeds = torch.rand(12, 2, generator=torch.Generator().manual_seed(0))
     ragged = torch.cdist(cell_centres(60, 80).flatten(0, 1), seeds).argmin(dim=1).view(60, 80)
-    raster = grid if kind == "grid" else ragged
-    crops = crop_of(*first), crop_of(*second)
+    raster = torch.arange(16).reshape(4, 4) if kind == "grid" else ragged
     a, b = seen(raster, crops[0], 112, 84, 16), seen(raster, crops[1], 97, 130, 16)
-    raster_a, raster_b = view_regions(
-        raster, Crop(torch.stack([c.box for c in crops]), torch.stack([c.flip for c in crops]))
-    )
+    raster_a, raster_b = view_regions(raster, crops)
     matches = match_regions(a, raster_a, b, raster_b, named_alike=True)
     assert len(matches) == len(raster_a.unique())
     assert matches.recall() == 1
@@ -235,10 +207,12 @@ def test_regions_of_two_views_find_their_own_name(kind, first, second):
     assert names_a - names_b  # some region is out of sight
     assert matches.truth[~matches.visible].isnan().all()
     torch.testing.assert_close(matches.end[matches.right], matches.truth[matches.right])
-    for points, of_view in ((matches.start, raster_a), (matches.truth[matches.visible], raster_b)):
+    for points, of_view, names in (
+        (matches.start, raster_a, names_a),
+        (matches.truth[matches.visible], raster_b, names_a & names_b),
+    ):
         row, column = cell_of(points, *of_view.shape)
-        expected = names_a if of_view is raster_a else names_a & names_b
-        assert of_view[row, column].tolist() == sorted(expected)
+        assert of_view[row, column].tolist() == sorted(names)
 
 
 def test_matches_of_regions_are_the_naive_loop():
@@ -248,7 +222,6 @@ def test_matches_of_regions_are_the_naive_loop():
     features = region_features(a, raster_a), region_features(b, raster_b)
     cosines = F.cosine_similarity(features[0][:, None], features[1], dim=2)
     torch.testing.assert_close(region_affinity(*features), cosines)
-    assert region_affinity(features[0], features[0]).max() <= 1
     places = region_points(raster_a)
     for i in range(12):
         row = cosines[i].tolist()

@@ -10,16 +10,23 @@ from torch import Tensor, nn
 
 from plrc.analysis import features as module
 from plrc.analysis.descriptors import dense
-from plrc.analysis.features import DenseEncoder
+from plrc.analysis.features import (
+    DenseEncoder,
+    point_features,
+    region_features,
+    region_numbers,
+    region_points,
+    region_weights,
+)
 from plrc.backbones import Backbone, Encoder
 from plrc.geometry import cell_centres
 from plrc.pretrained import CheckpointInfo, Pretrained
-from tests.analysis.maps import blank, map_of
+from tests.analysis.maps import blank, map_of, random_map
 
 
-def encoder_of(arch: str, seed: int = 0) -> DenseEncoder:
+def encoder_of(arch: str) -> DenseEncoder:
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         whole = Encoder(arch)
         for part in whole.modules():  # statistics and scales that a mistake would show
             if isinstance(part, nn.BatchNorm2d):
@@ -49,65 +56,49 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-SIZES = [(64, 64), (96, 64), (64, 128), (65, 97), (101, 63), (33, 224), (31, 31)]
-
-
-@pytest.mark.parametrize("stride", [4, 8, 16, 32])
-@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("stride", [4, 8, 32])
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (65, 97), (101, 63), (33, 224), (31, 31)])
 def test_pixel_to_cell_to_pixel_is_the_identity_on_centres(width, height, stride):
     fmap = blank(width, height, stride)
     h, w = fmap.shape
     centres = fmap.centres()
-    pixels = centres * torch.tensor([width, height])
-    expected = torch.stack(
-        torch.meshgrid(torch.arange(w) * stride + stride / 2, torch.arange(h) * stride + stride / 2, indexing="xy"), -1
-    )
-    torch.testing.assert_close(pixels, expected)  # cell j covers pixels j·s … (j + 1)·s of the input
+    across, down = (torch.arange(n) * stride + stride / 2 for n in (w, h))
+    expected = torch.stack(torch.meshgrid(across, down, indexing="xy"), -1)
+    torch.testing.assert_close(centres * torch.tensor([width, height]), expected)  # cell j covers j·s … (j + 1)·s
     row, column = fmap.cell_of(centres)
     assert row.tolist() == [[i] * w for i in range(h)]
     assert column.tolist() == [list(range(w))] * h
-    torch.testing.assert_close(fmap.to_image(fmap.to_map(centres)), centres)
+    fmap = map_of(centres.permute(2, 0, 1), width, height, stride)  # coded with coordinates
+    inner = centres[:-1, :-1].reshape(-1, 2) + 0.3 * torch.tensor([stride / width, stride / height])
+    torch.testing.assert_close(point_features(fmap, inner), inner)
 
 
-@pytest.mark.parametrize("stride", [4, 8, 32])
-@pytest.mark.parametrize(("width", "height"), SIZES)
-def test_features_that_are_coordinates_come_out_as_the_point(width, height, stride):
-    fmap = blank(width, height, stride)
-    fmap = map_of(fmap.centres().permute(2, 0, 1), width, height, stride)
-    inner = fmap.centres()[:-1, :-1].reshape(-1, 2) + 0.3 * torch.tensor([stride / width, stride / height])
-    torch.testing.assert_close(fmap.at(inner), inner)
-
-
-def test_sizes_of_the_input():
-    assert module.input_size((640, 480), 448, 32) == (608, 448)
-    assert module.input_size((480, 640), 448, 32) == (448, 608)
-    assert module.input_size((640, 480), (300, 201), 32) == (300, 201)
-    assert module.input_size((650, 470), None, 32) == (640, 480)
-    assert module.input_size((1000, 3), 32, 32) == (10656, 32)
-    assert module.input_size((5, 5), None, 8) == (8, 8)
+@pytest.mark.parametrize(
+    ("image", "size", "stride", "expected"),
+    [
+        ((640, 480), 448, 32, (608, 448)),
+        ((480, 640), 448, 32, (448, 608)),
+        ((640, 480), (300, 201), 32, (300, 201)),
+        ((650, 470), None, 32, (640, 480)),
+        ((1000, 3), 32, 32, (10656, 32)),
+        ((5, 5), None, 8, (8, 8)),
+    ],
+)
+def test_sizes_of_the_input(image, size, stride, expected):
+    assert module.input_size(image, size, stride) == expected
     for wrong in (0, -3, (0, 5)):
         with pytest.raises(ValueError, match="1 pixel"):
-            module.input_size((10, 10), wrong, 8)
+            module.input_size(image, wrong, stride)
 
 
 def test_layers_and_strides(resnet18, tiny):
     assert resnet18.layers == ("c2", "c3", "c4", "c5", "projector")
-    assert tiny.layers == ("c2", "c3", "projector")
-    assert (resnet18.last, tiny.last) == ("c5", "c3")
-    image = noise(70, 90)
-    for layer, stride, channels in (
-        ("c2", 4, 64),
-        ("c3", 8, 128),
-        ("c4", 16, 256),
-        ("c5", 32, 512),
-        ("projector", 32, 128),
-    ):
-        fmap = resnet18.features(image, layer, size=96)
+    assert (tiny.layers, tiny.last) == (("c2", "c3", "projector"), "c3")
+    maps = resnet18.features(noise(70, 90), resnet18.layers, size=96)
+    for (layer, fmap), stride, channels in zip(maps.items(), (4, 8, 16, 32, 32), (64, 128, 256, 512, 128), strict=True):
         assert (fmap.features.shape[0], fmap.shape) == (channels, (128 // stride, 96 // stride))
         assert (fmap.stride, fmap.layer, fmap.image_size, fmap.input_size) == (stride, layer, (70, 90), (96, 128))
-    assert resnet18.features(image, size=96).layer == "c5"
-    with pytest.raises(ValueError, match="'c6': it has c2, c3, c4, c5, projector"):
-        resnet18.features(image, "c6")
+    assert resnet18.features(noise(70, 90), size=96).layer == "c5"
 
 
 def test_features_are_those_of_the_network(resnet18):
@@ -118,45 +109,40 @@ def test_features_are_those_of_the_network(resnet18):
     with torch.no_grad():
         c5 = resnet18.backbone((x - mean) / std)
         z = resnet18.heads["projector"](c5)
-    torch.testing.assert_close(resnet18.features(image, size=None).features, c5[0], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(resnet18.features(image, "projector", None).features, z[0], rtol=1e-4, atol=1e-5)
+    maps = resnet18.features(image, ("c5", "projector"), None)
+    torch.testing.assert_close(maps["c5"].features, c5[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(maps["projector"].features, z[0], rtol=1e-4, atol=1e-5)
 
 
-def test_a_batch_is_in_order_and_as_one_by_one(tiny):
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_batch_is_in_order_and_as_one_by_one(at_once, tiny, monkeypatch):
+    monkeypatch.setitem(module._AT_ONCE, "cpu", at_once)
     images = [noise(64, 64, 1), noise(64, 64, 2), noise(96, 64, 3), noise(64, 64, 4)]
-    maps = list(tiny.batch(images, size=64, at_once=3))
+    passes, real = [], tiny._encode
+    monkeypatch.setattr(tiny, "_encode", lambda x, names: passes.append(len(x)) or real(x, names))
+    maps = tiny(images, size=64)
+    assert passes == ([1, 1, 1, 1] if at_once == 1 else [2, 1, 1])
     assert [m.image_size for m in maps] == [p.size for p in images]
     for image, fmap in zip(images, maps, strict=True):
         torch.testing.assert_close(fmap.features, tiny.features(image, size=64).features, rtol=1e-4, atol=1e-5)
 
 
-def test_files_come_out_upright(tiny, tmp_path):
-    image = noise(64, 96)
-    turned = image.transpose(Image.Transpose.ROTATE_90)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned clockwise
-    turned.save(tmp_path / "turned.png", exif=exif)
-    fmap = tiny.features(tmp_path / "turned.png", size=None)
-    assert fmap.image_size == (64, 96)
-    torch.testing.assert_close(fmap.features, tiny.features(image, size=None).features)
-
-
-TILED = [
-    ("tiny", "c3", 520, 400, 344, 2),
-    ("tiny", "projector", 403, 337, 344, 2),
-    ("tiny", "c2", 300, 611, 344, 2),
-    ("resnet18", "c5", 900, 700, 672, 4),
-]
-
-
-@pytest.mark.parametrize(("arch", "layer", "width", "height", "side", "tiles"), TILED)
-def test_tiles_give_the_map_of_the_whole(arch, layer, width, height, side, tiles, monkeypatch):
-    encoder, seen = encoder_of(arch), []
+@pytest.mark.parametrize(
+    ("arch", "layer", "width", "height", "side", "tiles"),
+    [
+        ("tiny", "c3", 520, 400, 344, 2),
+        ("tiny", "projector", 403, 337, 344, 2),
+        ("tiny", "c2", 300, 611, 344, 2),
+        ("resnet18", "c5", 1400, 340, 672, 2),
+    ],
+)
+def test_tiles_give_the_map_of_the_whole(arch, layer, width, height, side, tiles, monkeypatch, request):
+    encoder, seen = request.getfixturevalue(arch), []
     pixels = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
-    whole, real = encoder.encode(pixels, layer), encoder._encode
+    whole, real = encoder.encode(pixels, [layer])[layer], encoder._encode
     monkeypatch.setattr(module, "MAX_PIXELS", side**2)
     monkeypatch.setattr(encoder, "_encode", lambda x, names: seen.append(x.shape[2] * x.shape[3]) or real(x, names))
-    torch.testing.assert_close(encoder.encode(pixels, layer), whole, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(encoder.encode(pixels, [layer])[layer], whole, rtol=1e-4, atol=1e-4)
     assert max(seen) <= side**2
     assert len(seen) >= tiles
 
@@ -164,33 +150,18 @@ def test_tiles_give_the_map_of_the_whole(arch, layer, width, height, side, tiles
 @pytest.mark.parametrize("arch", ["tiny", "resnet18"])
 def test_reach_is_how_far_a_cell_sees(arch):
     """A change of the image farther off changes nothing, a nearer one does."""
-    encoder = encoder_of(arch)
-    radius, stride = encoder.backbone.reach, encoder.backbone.stride
+    backbone = encoder_of(arch).backbone.double()
+    radius, stride = backbone.reach, backbone.stride
     cell = -(-radius // stride)
-    width = 2 * (cell + 1) * stride
-    image = torch.rand(1, 3, stride, width, generator=torch.Generator().manual_seed(0)).double()
-    encoder.backbone.double()
+    image = torch.rand(1, 3, stride, 2 * (cell + 1) * stride, generator=torch.Generator().manual_seed(0)).double()
     first = cell * stride  # the cell's first pixel
-
-    def seen(x: Tensor) -> Tensor:
-        with torch.no_grad():
-            return encoder.backbone(x)[0, :, 0, cell]
-
-    here = seen(image)
-    for away, expected in ((radius, False), (radius + 1, True)):
-        changed = image.clone()
-        changed[..., first + away :] += 1e3
-        changed[..., : first - away + 1] += 1e3 if away > radius else 0
-        assert torch.equal(seen(changed), here) == expected, away
-
-
-def test_shifts_bring_centres_together():
-    assert module.shifts(32, 2) == [-8, 8]
-    assert module.shifts(32, 4) == [-12, -4, 4, 12]
-    assert module.shifts(4, 2) == [-1, 1]
-    for stride, factor in ((32, 3), (4, 4), (32, 1), (8, 8)):
-        with pytest.raises(ValueError, match=f"stride {stride} cannot be made {factor}"):
-            module.shifts(stride, factor)
+    with torch.no_grad():
+        here = backbone(image)[0, :, 0, cell]
+        for away, expected in ((radius, False), (radius + 1, True)):
+            changed = image.clone()
+            changed[..., first + away :] += 1e3
+            changed[..., : first - away + 1] += 1e3 if away > radius else 0
+            assert torch.equal(backbone(changed)[0, :, 0, cell], here) == expected, away
 
 
 class Ramp(Backbone):
@@ -200,21 +171,6 @@ class Ramp(Backbone):
 
     def maps(self, images: Tensor, until: str | None = None) -> dict[str, Tensor]:
         return {"c3": nn.functional.avg_pool2d(images, 8, ceil_mode=True)}
-
-
-@pytest.mark.parametrize(("finer", "factor"), [("shifted", 2), ("shifted", 4), ("upscaled", 3)])
-def test_finer_maps_have_their_cells_in_place(finer, factor, monkeypatch):
-    monkeypatch.setattr(module, "normalise", lambda x: x)
-    encoder = pretrained(Ramp(), {}, "ramp")
-    ramp = (cell_centres(64, 96) * 255).round().byte().numpy()
-    image = Image.fromarray(np.dstack((ramp, np.zeros_like(ramp[..., :1]))))
-    fmap = encoder.features(image, size=64, finer=finer, factor=factor)
-    assert fmap.shape == (8 * factor, 12 * factor)
-    assert fmap.finer == f"{finer} ×{factor}"
-    assert fmap.extent.tolist() == [1, 1]
-    inner = slice(factor, -factor)
-    expected = fmap.centres().permute(2, 0, 1)[:, inner, inner]
-    torch.testing.assert_close(fmap.features[:2, inner, inner], expected, rtol=0, atol=0.004)
 
 
 class Patches(Ramp):
@@ -227,32 +183,46 @@ class Patches(Ramp):
         return {"c3": nn.functional.avg_pool2d(images, 14)}
 
 
-def test_patches_of_14_pixels(monkeypatch):
+@pytest.fixture
+def ramp(monkeypatch) -> Image.Image:
+    """An image whose red is x and whose green is y, to networks that see it so."""
     monkeypatch.setattr(module, "normalise", lambda x: x)
+    return Image.fromarray(np.dstack([(cell_centres(64, 96) * 255).round().byte().numpy()] * 2)[..., :3])
+
+
+@pytest.mark.parametrize("finer", ["shifted", "upscaled"])
+def test_finer_maps_have_their_cells_in_place(finer, ramp):
+    fmap = pretrained(Ramp(), {}, "ramp").features(ramp, size=64, finer=finer)
+    assert fmap.shape == (16, 24)
+    assert fmap.finer == f"{finer} ×2"
+    assert fmap.extent.tolist() == [1, 1]
+    expected = fmap.centres().permute(2, 0, 1)[:, 2:-2, 2:-2]
+    torch.testing.assert_close(fmap.features[:2, 2:-2, 2:-2], expected, rtol=0, atol=0.004)
+
+
+def test_patches_of_14_pixels(ramp, monkeypatch):
     monkeypatch.setattr(module, "MAX_PIXELS", 1000)  # no tiles where a cell sees the whole
     encoder = pretrained(Patches(), {}, "vit")
-    image = Image.fromarray(np.dstack([(cell_centres(64, 96) * 255).round().byte().numpy()] * 2)[..., :3])
-    assert encoder.features(image, size=64).shape == (5, 7)
-    pixels = module.as_tensor(image, (96, 64))
-    maps = dense(encoder).maps(pixels)
-    assert maps.shape == (1, 3, 5, 7)
+    assert encoder.features(ramp, size=64).shape == (5, 7)
+    maps = dense(encoder).maps(module.as_tensor(ramp, (96, 64)))
     torch.testing.assert_close(maps[0, :2], cell_centres(5, 7).permute(2, 0, 1), rtol=0, atol=0.01)
+    with pytest.raises(ValueError, match="stride 14 cannot be made finer by shifts"):
+        encoder.features(ramp, finer="shifted")
 
 
 def test_images_may_be_anything_and_several_at_once(tiny, tmp_path):
-    image = noise(64, 96)
-    image.save(tmp_path / "a.png")
+    image, exif = noise(64, 96), Image.Exif()
+    exif[0x0112] = 6  # to be shown turned clockwise
+    image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
     array = np.asarray(image)
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
-    expected = tiny.features(image, size=64).features
-    for image in (tmp_path / "a.png", str(tmp_path / "a.png"), array, tensor, tensor.float() / 255):
-        assert torch.equal(tiny.features(image, size=64).features, expected)
-        assert torch.equal(tiny(image, size=64).features, expected)
+    expected = tiny.features(image, size=64)
+    assert expected.image_size == (64, 96)
+    for given in (tmp_path / "turned.png", str(tmp_path / "turned.png"), array, tensor, tensor.float() / 255):
+        assert torch.equal(tiny(given, size=64).features, expected.features)
     for images in (torch.stack((tensor, tensor)), [image, array]):
         assert [fmap.image_size for fmap in tiny(images, size=64)] == [(64, 96)] * 2
-    np.testing.assert_array_equal(tiny(image, size=64).numpy(), expected.numpy())
-    with pytest.raises(ValueError, match="an image is a path, a PIL image"):
-        tiny(3)
+    np.testing.assert_array_equal(expected.numpy(), expected.features.numpy())
 
 
 def test_several_layers_come_from_one_pass(tiny, monkeypatch):
@@ -262,25 +232,22 @@ def test_several_layers_come_from_one_pass(tiny, monkeypatch):
     assert (list(maps), passes) == (["projector", "c2"], ["c3"])
     for layer, fmap in maps.items():
         torch.testing.assert_close(fmap.features, tiny.features(noise(64, 96), layer, size=64).features)
-        assert (fmap.layer, fmap.stride) == (layer, tiny.stride(layer))
-    with pytest.raises(ValueError, match="no layer 'c9'"):
-        tiny(noise(64, 64), ["c2", "c9"])
 
 
-def test_a_device_that_is_not_there_is_said_in_one_sentence(tiny):
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda net: net(3), "an image is a path, a PIL image"),
+        (lambda net: net(noise(64, 64), ["c2", "c9"]), "no layer 'c9': it has c2, c3, projector"),
+        (lambda net: net(noise(64, 64), finer="sharp"), "'shifted' or 'upscaled', not 'sharp'"),
+        (lambda net: net.to("cuda:7"), r"^the device cuda:7 cannot be used here \([^\n]*\): take cpu$"),
+        (lambda net: net.to("no device"), r"^the device no device cannot be used here \([^\n]*\): take cpu$"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_in_one_sentence(ask, message, tiny):
     assert tiny.to("cpu") is tiny
-    for device in ("cuda:7", "no device"):
-        with pytest.raises(ValueError, match=rf"^the device {device} cannot be used here \([^\n]*\): take cpu$"):
-            tiny.to(device)
-
-
-def test_what_cannot_be_made_finer_is_refused(tiny):
-    with pytest.raises(ValueError, match="'shifted' or 'upscaled', not 'sharp'"):
-        tiny.features(noise(64, 64), finer="sharp")
-    with pytest.raises(ValueError, match="it can be 2 or 4"):
-        tiny.features(noise(64, 64), finer="shifted", factor=3)
-    with pytest.raises(ValueError, match="2 times or more"):
-        tiny.features(noise(64, 64), finer="upscaled", factor=1)
+    with pytest.raises(ValueError, match=message):
+        ask(tiny)
 
 
 def test_maps_and_encoders_tell_what_they_are(tiny):
@@ -288,3 +255,68 @@ def test_maps_and_encoders_tell_what_they_are(tiny):
     assert repr(fmap) == "FeatureMap(c3, shifted ×2: 128 channels, 24 × 16 cells of an image of 64 × 96 pixels)"
     keyed = pretrained(tiny.backbone, {"projector": nn.Identity()}, "tiny", name="demo/last", branch="key")
     assert repr(keyed) == "DenseEncoder(demo/last: tiny key, layers c2, c3, projector, on cpu)"
+
+
+# -------------------------------------------------------------------------------------------------- points and regions
+
+
+@pytest.mark.parametrize(("width", "height", "stride"), [(32, 32, 8), (37, 21, 8), (9, 30, 16)])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (3, 5), (11, 7)])
+def test_weights_are_the_overlaps_of_the_rectangles(width, height, stride, shape):
+    """Every cell with every rectangle of the raster, one by one; numbers have gaps, and some are no region."""
+    h, w = -(-height // stride), -(-width // stride)
+    fmap = map_of(random_map(3, h, w).features, width, height, stride)
+    raster = torch.randint(0, 4, shape, generator=torch.Generator().manual_seed(1)) * 3 - 1
+    raster[-1, -1] = 40
+    numbers = [n for n in (2, 5, 8, 40) if n in raster]
+    assert region_numbers(raster).tolist() == numbers
+    expected = torch.zeros(len(numbers), h, w, dtype=torch.float64)
+    cw, ch = stride / width, stride / height
+    for i, j, r, c in np.ndindex(h, w, *shape):
+        across = min((j + 1) * cw, (c + 1) / shape[1]) - max(j * cw, c / shape[1])
+        down = min((i + 1) * ch, (r + 1) / shape[0]) - max(i * ch, r / shape[0])
+        if across > 0 and down > 0 and raster[r, c] >= 0:
+            expected[numbers.index(raster[r, c]), i, j] += across * down / (cw * ch)
+    torch.testing.assert_close(region_weights(fmap, raster), expected, rtol=0, atol=1e-12)
+    means = torch.einsum("nhw,chw->nc", expected, fmap.features.double()) / expected.sum(dim=(1, 2))[:, None]
+    for kind in (torch.int16, torch.int64):
+        torch.testing.assert_close(region_features(fmap, raster.to(kind)).double(), means, rtol=1e-5, atol=1e-6)
+
+
+def test_a_region_smaller_than_a_cell_has_the_feature_of_its_cell():
+    fmap = random_map(3, 2, 2, stride=32)
+    raster = torch.zeros(100, 100, dtype=torch.long)
+    raster[10, 77] = 1  # a five-hundredth of a cell
+    torch.testing.assert_close(region_features(fmap, raster)[1], fmap.features[:, 0, 1])
+
+
+def test_region_points_lie_in_their_regions():
+    raster = torch.zeros(9, 12, dtype=torch.long)
+    raster[2:7, 3:10] = 3  # around it a ring, whose centroid it holds
+    raster[0, 11] = 5
+    points = region_points(raster)
+    row, column = (points[:, 1] * 9).long(), (points[:, 0] * 12).long()
+    assert raster[row, column].tolist() == [0, 3, 5]
+    torch.testing.assert_close(points[1:], torch.tensor([[6.5 / 12, 4.5 / 9], [11.5 / 12, 0.5 / 9]]))
+
+
+@pytest.mark.parametrize(
+    ("raster", "message"),
+    [
+        (torch.zeros(2, 2), "float32"),
+        (torch.zeros(2, 2, 2, dtype=torch.long), r"\(2, 2, 2\) int64"),
+        (torch.zeros(0, 3, dtype=torch.long), r"\(0, 3\)"),
+        (torch.full((2, 2), -1), "has no region"),
+    ],
+)
+def test_what_is_no_raster_is_refused(raster, message):
+    with pytest.raises(ValueError, match=message):
+        region_features(blank(16, 16, 8), raster)
+
+
+@pytest.mark.parametrize("point", [(1.2, 0.5), (0.5, -0.01), (40.0, 30.0)])
+def test_a_point_outside_is_refused(point):
+    """Pixels instead of shares, most often; a map that reaches beyond its image may be asked there."""
+    with pytest.raises(ValueError, match=r"\(.*\) lies outside"):
+        point_features(blank(64, 64, 8), torch.tensor([[0.5, 0.5], point]))
+    assert point_features(blank(33, 33, 32), torch.tensor([[1.5, 1.5]])).shape == (1, 1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from plrc.analysis import descriptors
 from plrc.analysis.descriptors import Descriptor
-from plrc.analysis.scores import ScoredImage, matching
+from plrc.analysis.scores import ScoredImage, matching, values_of
 from plrc.analysis.scores.matching import ALPHAS, PCK, best_match, view_pair, views
 from plrc.data.photometric import Photometric
 from plrc.data.views import ViewParameters, ViewSampler
@@ -23,21 +23,12 @@ PLAIN = Photometric(
     brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, jitter_p=0.0, grey_p=0.0, blur_p=0.0, blur_sigma=(0.1, 1.0)
 )
 SAMPLER = ViewSampler((0.3, 1.0), 0.5, PLAIN)
-
-
-def ramp(width: int = 320, height: int = 240) -> Image.Image:
-    """An image that says where it is: red is x, green is y."""
-    channels = (cell_centres(height, width) * 255).round().byte().numpy()
-    return Image.fromarray(np.dstack((channels, np.full_like(channels[..., :1], 128))))
+CHANNELS = (cell_centres(240, 320) * 255).round().byte().numpy()
+RAMP = Image.fromarray(np.dstack((CHANNELS, CHANNELS[..., :1])))  # says where it is: red is x, green is y
 
 
 def nearest(a: Tensor, b: Tensor) -> Tensor:
     return -torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def where_in_image(cell: int) -> Descriptor:
-    """The place in the image that each cell of a ramp's view shows: perfect features."""
-    return Descriptor("place", lambda views: F.avg_pool2d(views[:, :2], cell), nearest)
 
 
 def noise(cell: int) -> Descriptor:
@@ -50,17 +41,14 @@ def noise(cell: int) -> Descriptor:
 
 
 def images(n: int, described: list[Descriptor], sampler: object = SAMPLER, **options: int) -> list[ScoredImage]:
-    return [ScoredImage(i, ramp(), described, sampler=sampler, **options) for i in range(n)]
+    return [ScoredImage(i, RAMP, described, sampler=sampler, **options) for i in range(n)]
 
 
 def test_pairs_are_the_views_that_training_would_draw_and_show_the_same_places():
-    found = [view_pair(ramp(), i, SAMPLER, 64) for i in range(20)]
-    assert sum(pair is not None for pair in found) >= 15
+    found = {i: pair for i in range(20) if (pair := view_pair(RAMP, i, SAMPLER, 64)) is not None}
+    assert len(found) >= 15
     inside = 0
-    for i, pair in enumerate(found):
-        if pair is None:
-            continue
-        pixels, here, there = pair
+    for i, (pixels, here, there) in found.items():
         assert (pixels.shape, here.shape, there.shape) == ((2, 3, 64, 64), (16, 2), (16, 2))
         assert ((there >= 0) & (there < 1)).all()
         crops = SAMPLER.draw(12345, 0, i, (320, 240)).crops
@@ -87,27 +75,33 @@ def places(n: int, shift: float = 0.0) -> Descriptor:
     return Descriptor(f"{n} {shift}", lambda views: torch.stack((maps, moved)), nearest)
 
 
-def test_perfect_features_find_every_place(values):
-    ((name, found),) = values(views, images(30, [where_in_image(8)], cell=8, side=64)).items()
+def test_perfect_features_find_every_place_and_views_that_share_too_little_have_none():
+    """Features are the place in the image that each cell of a ramp's view shows."""
+    place = Descriptor("place", lambda views: F.avg_pool2d(views[:, :2], 8), nearest)
+    ((name, found),) = values_of(views, images(20, [place], cell=8, side=64)).items()
     assert name == "view match (±1 of 8×8 cells)"
-    assert set(found.columns[0]) == {1.0}
-    assert len(found.images) > 20
+    assert (set(found.columns[0]), len(found.images)) == ({1.0}, 20)
+    ((_, apart),) = values_of(views, images(12, [place], replace(SAMPLER, scale=(0.02, 0.02)), side=64)).items()
+    assert (len(apart.images) < 12, apart.why) == (True, "the two views share too little")
 
 
 @pytest.mark.parametrize("within", [0, 1, 2])
-def test_a_match_may_be_so_many_cells_off(values, within):
+def test_a_match_may_be_so_many_cells_off(within):
     """Features that are shifted by one cell to the right are right for 1 and, but at the border, wrong for 0."""
-    (found,) = values(views, images(1, [places(7, 1.0)], Still(), within=within)).values()
+    described = [places(7, 1.0), places(7), places(14), places(28)]
+    (found,) = values_of(views, images(1, described, Still(), within=within)).values()
     assert found.columns[0][0] == 1.0 if within else found.columns[0][0] < 0.3
+    for perfect in found.columns[1:4]:  # of any fineness, they hit the coarse cell itself
+        assert perfect[0] > 0.9  # a point on a border may round to either side
 
 
 @pytest.mark.parametrize(("side", "within"), [(224, 1), (160, 2), (192, 0), (64, 1)])
-def test_chance_counts_the_cells_that_are_right(values, side, within):
-    (found,) = values(views, images(5, [], within=within, side=side)).values()
+def test_chance_counts_the_cells_that_are_right(side, within):
+    (found,) = values_of(views, images(5, [], within=within, side=side)).values()
     n, expected = side // 32, []
     for i in found.images:
         shares = []
-        for x, y in view_pair(ramp(), i, SAMPLER, side)[2].tolist():
+        for x, y in view_pair(RAMP, i, SAMPLER, side)[2].tolist():
             row, column = int(y * n), int(x * n)
             near = sum(abs(k - row) <= within and abs(m - column) <= within for k in range(n) for m in range(n))
             shares.append(near / n**2)
@@ -115,36 +109,22 @@ def test_chance_counts_the_cells_that_are_right(values, side, within):
     assert found.columns[0] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("cells", [7, 14, 28])
-def test_perfect_features_of_any_fineness_hit_the_coarse_cell_itself(values, cells):
-    (found,) = values(views, images(1, [places(cells)], Still(), within=0)).values()
-    assert found.columns[0][0] > 0.9  # a point on a border may round to either side
-
-
-def test_fine_and_coarse_maps_are_judged_alike_by_cells_of_32_pixels(values):
+def test_fine_and_coarse_maps_are_judged_alike_by_cells_of_32_pixels():
     """Random matches of a finer map are right as often as those of the coarse one; alone as beside another."""
-    ((name, found),) = values(views, images(60, [noise(32), noise(8)])).items()
-    coarse, fine, chance = (score.mean for score in found.scores())
+    ((name, found),) = values_of(views, images(60, [noise(32), noise(8)])).items()
+    coarse, fine, chance = map(np.mean, found.columns)
     assert name == "view match (±1 of 7×7 cells)"
     assert abs(coarse - chance) < 0.035
     assert abs(fine - chance) < 0.035
-    ((_, alone),) = values(views, images(8, [places(28)])).items()
-    ((_, beside),) = values(views, images(8, [places(7), places(28)])).items()
+    ((_, alone),) = values_of(views, images(8, [places(28)])).items()
+    ((_, beside),) = values_of(views, images(8, [places(7), places(28)])).items()
     assert alone.columns[0] == beside.columns[1]
-
-
-def test_views_that_share_too_little_have_no_value(values):
-    apart = replace(SAMPLER, scale=(0.02, 0.02))
-    ((_, found),) = values(views, images(12, [places(7)], apart)).items()
-    assert (len(found.images) < found.asked, found.why) == (True, "the two views share too little")
 
 
 # ------------------------------------------------------------------------------------------------------------ keypoints
 
 NAMES = [f"PCK@{a} (of the keypoints' box)" for a in ("0.05", "0.1", "0.15")]
-
-
-PLACE = Descriptor("place", lambda images: images, nearest)
+POINTS = np.array([[0.2, 0.3], [0.8, 0.4], [0.5, 0.9]], dtype=np.float32)
 
 
 def folder(n: int, k: int = 6, seed: int = 0) -> list[tuple[np.ndarray, tuple[int, int]]]:
@@ -162,39 +142,35 @@ def naive_match(query: Tensor, target: Tensor, width: int, height: int) -> tuple
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_pck_is_that_of_a_loop_over_pairs(scored, values, seed):
+def test_pck_is_that_of_a_loop_over_pairs(scored, seed):
     """Two folders, points that are not seen, maps of several shapes."""
     rng = np.random.default_rng(seed)
-    groups = {"a": folder(3, seed=seed), "b": folder(4, seed=seed + 10)}
-    taken = []
-    of_sources: list[list[float]] = []
-    for name, images in groups.items():
+    taken, of_sources = [], []
+    for name, images in {"a": folder(3, seed=seed), "b": folder(4, seed=seed + 10)}.items():
         maps = []
         for points, size in images:
             points[rng.random(len(points)) < 0.2] = np.nan
             maps.append(torch.from_numpy(rng.random((1, 3, int(rng.integers(6, 12)), 9)).astype(np.float32)))
-            taken.append(scored(len(taken), [maps[-1]], [nearest], size, keypoints=points, group=name))
+            taken.append(scored(len(taken), [maps[-1]], nearest, size, keypoints=points, group=name))
         for s, (source, _) in enumerate(images):
             shares = []
             for t, (target, (width, height)) in enumerate(images):
-                if s == t:
-                    continue
                 seen = target[~np.isnan(target[:, 0])] * [width, height]
                 longest = max(seen.max(axis=0) - seen.min(axis=0))
                 right = []
-                for k in range(len(source)):
-                    if np.isnan(source[k, 0]) or np.isnan(target[k, 0]):
-                        continue
+                for k in np.flatnonzero(~np.isnan(source[:, 0] + target[:, 0])):
                     query = sample(maps[s], torch.from_numpy(source[None, k : k + 1]))[0, 0]
                     x, y = naive_match(query, maps[t], width, height)
                     error = np.hypot((x - target[k, 0]) * width, (y - target[k, 1]) * height)
                     right.append([error <= alpha * longest for alpha in ALPHAS])
-                if right:
+                if right and s != t:
                     shares.append(np.mean(right, axis=0))
             of_sources.append(np.mean(shares, axis=0))
-    for a, found in enumerate(values(PCK, taken).values()):
-        assert found.columns[0] == pytest.approx([shares[a] for shares in of_sources], abs=1e-6)  # not a value a pair
-        assert len(found.images) == 7
+    found = values_of(PCK, taken)
+    assert list(found) == NAMES
+    for a, row in enumerate(found.values()):
+        assert row.columns[0] == pytest.approx([shares[a] for shares in of_sources], abs=1e-6)  # not a value a pair
+        assert len(row.images) == 7
 
 
 def test_the_best_match_is_on_the_raster_however_coarse_the_map(monkeypatch):
@@ -202,67 +178,46 @@ def test_the_best_match_is_on_the_raster_however_coarse_the_map(monkeypatch):
     monkeypatch.setattr(matching, "_CHUNK", 500)
     points = torch.tensor([[0.3, 0.71], [0.8, 0.21], [0.51, 0.49]])
     cells = torch.stack(cell_of(points, 70, 112)[::-1], dim=1)
+    place = Descriptor("place", lambda images: images, nearest)
     for h, w in ((5, 8), (20, 32)):
-        found = best_match(PLACE, points, cell_centres(h, w).permute(2, 0, 1)[None], (160, 100))
+        found = best_match(place, points, cell_centres(h, w).permute(2, 0, 1)[None], (160, 100))
         torch.testing.assert_close(found, (cells + 0.5) / torch.tensor([112, 70]))
 
 
-@pytest.mark.parametrize("stride", [8, 32])
-def test_perfect_features_of_any_stride_find_the_keypoints(scored, values, stride):
-    """Pictures of 448 pixels show an object of half their width at different places; features say where on it."""
-    rng = np.random.default_rng(0)
-    on_object = rng.uniform(0, 0.5, (12, 2))
-    taken = []
-    for corner in rng.uniform(0.1, 0.4, (4, 2)):
-        features = cell_centres(448 // stride, 448 // stride) - torch.tensor(corner, dtype=torch.float32)
-        keypoints, maps = (corner + on_object).astype(np.float32), features.permute(2, 0, 1)[None]
-        taken.append(scored(len(taken), [maps], [nearest], (448, 448), keypoints=keypoints))
-    assert values(PCK, taken)[NAMES[0]].columns[0] == [1.0] * 4
-
-
-def test_what_is_right_depends_on_the_box_of_the_targets_keypoints(scored, values):
+def test_what_is_right_depends_on_the_box_of_the_targets_keypoints(scored):
     """A point that is 8 pixels off: right at 0.1 where the box is 80 pixels wide or more."""
     for width, right in ((79.0, 0.0), (81.0, 1.0)):
         x, y = 56.5 / 112, 28.5 / 56  # the centre of a cell of the raster
         source = np.array([[x, y], [np.nan, np.nan]], dtype=np.float32)
         target = np.array([[x + 0.04, y], [x + 0.04 - width / 200, y]], dtype=np.float32)
         fine = cell_centres(50, 100).permute(2, 0, 1)[None]
-        taken = [scored(i, [fine], [nearest], (200, 100), keypoints=p) for i, p in enumerate((source, target))]
+        taken = [scored(i, [fine], nearest, (200, 100), keypoints=p) for i, p in enumerate((source, target))]
         # As a source the second image is 8 pixels off too, but the first has one point only: no box.
-        assert values(PCK, taken)[NAMES[1]].columns[0] == [right]
+        assert values_of(PCK, taken)[NAMES[1]].columns[0] == [right]
 
 
-def test_random_features_find_as_many_keypoints_as_chance(scored, values):
+def test_random_features_find_as_many_keypoints_as_chance(scored):
     generator = torch.Generator().manual_seed(0)
     taken = [
         scored(i, [torch.randn(1, 8, 24, 30, generator=generator)], size=size, keypoints=points)
         for i, (points, size) in enumerate(folder(24, k=10))
     ]
-    for found in values(PCK, taken).values():
+    for found in values_of(PCK, taken).values():
         assert abs(np.mean(found.columns[0]) - np.mean(found.columns[1])) < 0.02
 
 
-def test_the_same_relative_position_is_a_strong_baseline_in_images_of_any_proportion(scored, values):
+def test_the_same_relative_position_is_a_strong_baseline_in_images_of_any_proportion(scored):
+    """An image alone in its folder, and one without any point in common with the others, have no value."""
     position = descriptors.relative_position(8)
-    points = np.array([[0.2, 0.3], [0.8, 0.4], [0.5, 0.9]], dtype=np.float32)
     taken = []
-    for width in (160, 320, 96):
+    for n, group, width in ((3, "a", 160), (5, "a", 200), (6, "a", 320), (7, "a", 96), (9, "b", 160)):
+        points = np.full_like(POINTS, np.nan) if n == 5 else POINTS
         maps = position.maps(torch.zeros(1, 3, 160, width))
-        taken.append(scored(width, [maps], [position.similarity], (width, 160), keypoints=points))
-    assert [found.columns[0] for found in values(PCK, taken).values()][1:] == [[1.0] * 3] * 2
-
-
-def test_the_values_are_of_the_source_images_that_have_a_pair(scored, values):
-    """An image alone in its folder, and one without any point in common with the others, have none."""
-    points = np.array([[0.2, 0.3], [0.8, 0.4], [0.5, 0.9]], dtype=np.float32)
-    maps = descriptors.relative_position(8).maps(torch.zeros(1, 3, 160, 160))
-    known = ((3, "a", points), (5, "a", np.full_like(points, np.nan)), (6, "a", points), (9, "b", points))
-    taken = [scored(n, [maps], [nearest], (160, 160), keypoints=p, group=group) for n, group, p in known]
-    found = values(PCK, taken)
-    assert list(found) == NAMES
-    for row in found.values():
-        assert (row.images, row.asked, len(row.columns[0])) == ([3, 6], 4, 2)
-        assert row.why == "no other image of the folder shows the same keypoints"
-    alone = values(PCK, [taken[0], taken[3]])
+        taken.append(scored(n, [maps], position.similarity, (width, 160), keypoints=points, group=group))
+    found = values_of(PCK, taken)
+    assert [row.columns[0] for row in found.values()][1:] == [[1.0] * 3] * 2
+    assert {tuple(row.images) for row in found.values()} == {(3, 6, 7)}
+    alone = values_of(PCK, [taken[0], taken[-1]])
     assert list(alone) == NAMES
-    assert all(row.columns == [[], []] for row in alone.values())
+    for row in alone.values():
+        assert (row.images, row.columns, row.why) == ([], [], "no other image of the folder shows the same keypoints")

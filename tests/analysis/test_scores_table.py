@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +16,10 @@ from torch import Tensor, nn
 from plrc import cli
 from plrc.analysis import descriptors
 from plrc.analysis.descriptors import Descriptor
-from plrc.analysis.scores import Score, ScoredImage, Table, aligned, bootstrap, result, score_table
+from plrc.analysis.scores import Score, ScoredImage, Table, bootstrap, result, score_table
+from plrc.analysis.scores.table import aligned
 from plrc.data.annotated import open_annotated
-from plrc.data.scenes import Scenes
-from plrc.data.sources import Source
+from plrc.queries import Scores
 from plrc.registry import SCORES
 
 OBJECTS = ["distance-matched AUC", "mask IoU", "CorLoc", "region purity"]
@@ -38,10 +37,15 @@ def pooled(name: str = "pooled", stride: int = 32, seen: list[Tensor] | None = N
     return Descriptor(name, maps, descriptors.cosine)
 
 
+def scored(path: Path | str, *described: Descriptor, progress=iter, **query: object) -> Table:
+    asked = Scores(dataset=str(path), **{"size": 64, **query})
+    return score_table(open_annotated(str(path)), described or [pooled()], asked, progress)
+
+
 @pytest.fixture(scope="module")
 def table() -> tuple[Table, list[Tensor]]:
     seen: list[Tensor] = []
-    return score_table(Scenes(4), [pooled(seen=seen), pooled("finer", 16)], "scenes:4", 96), seen
+    return scored("scenes:4", pooled(seen=seen), pooled("finer", 16), size=96), seen
 
 
 def test_the_scores_of_scenes(table):
@@ -51,18 +55,22 @@ def test_the_scores_of_scenes(table):
     assert {tuple(p.shape) for p in seen if len(p) == 2} == {(2, 3, 224, 224)}
     assert found.columns == ("pooled", "finer", "Lab colour", "distance", "chance")
     assert list(found.rows) == [*OBJECTS, VIEWS]
-    assert all(len(row) == 5 and all(isinstance(cell, Score) for cell in row) for row in found.rows.values())
-    assert {cell.n for cell in found.rows[OBJECTS[0]]} == {4}
-    assert [cell.mean for cell in found.rows[OBJECTS[0]]][4] == 0.5
+    assert all(tuple(row) == found.columns for row in found.rows.values())
+    assert {score.n for score in found.rows[OBJECTS[0]].values()} == {4}
+    assert found.rows[OBJECTS[0]]["chance"].mean == 0.5
     assert set(found.seconds) == set(found.columns) - {"chance"}
-    assert all(0 < s < 5 for s in found.seconds.values())
+    again = scored("scenes:4", pooled("finer", 16), size=96)
+    assert again.rows == {name: {c: row[c] for c in again.columns} for name, row in found.rows.items()}
 
 
-def test_a_table_says_the_same_again_and_alone(table):
+def test_arrays_are_what_the_scores_are_means_of(table):
     found, _ = table
-    again = score_table(Scenes(4), [pooled("finer", 16)], "scenes:4", 96)
-    for name in (*OBJECTS, VIEWS):
-        assert again.rows[name] == found.rows[name][1:]
+    for measure, scores in found.rows.items():
+        assert found.arrays[f"images of {measure}"].tolist() == [0, 1, 2, 3]
+        assert found.arrays[f"names of images of {measure}"].tolist() == [f"scene-00000{i}" for i in range(4)]
+        for column, score in scores.items():
+            assert bootstrap(found.arrays[f"{measure}: {column}"]) == score
+    assert len(found.arrays) == 5 * 7
 
 
 # ----------------------------------------------------------------------------------------------------- other data sets
@@ -86,21 +94,15 @@ def masked(folder: Path, boxes: list[tuple[int, int, int, int]], name: str = "",
     return folder
 
 
-def scored(path: Path, **options: object) -> Table:
-    return score_table(open_annotated(str(path)), [pooled()], "it", 64, **options)
-
-
 def test_class_folders_are_scored_by_neighbours(tmp_path):
     for i in range(24):
         photo(tmp_path / "ab"[i % 2] / f"{i}.png", i, i % 2)
     found = scored(tmp_path)
     assert list(found.rows) == ["11-NN accuracy", VIEWS]
-    pooled_score, lab, distance, chance = found.rows["11-NN accuracy"]
-    assert pooled_score.mean == lab.mean == 1.0
-    assert distance is None, "a mean place tells nothing of a picture"
-    assert chance.mean == 0.5
-    arrays = [name for name in found.arrays() if "11-NN" in name and "images" not in name]
-    assert arrays == [f"11-NN accuracy: {c}" for c in ("pooled", "Lab colour", "chance")], "no array without a value"
+    means = {column: score.mean for column, score in found.rows["11-NN accuracy"].items()}
+    assert means == {"pooled": 1.0, "Lab colour": 1.0, "chance": 0.5}, "a mean place tells nothing of an image"
+    arrays = [name for name in found.arrays if "11-NN" in name and "images" not in name]
+    assert arrays == [f"11-NN accuracy: {c}" for c in means], "no array without a value"
 
 
 def test_keypoints_are_scored_by_pck(tmp_path):
@@ -111,31 +113,30 @@ def test_keypoints_are_scored_by_pck(tmp_path):
     found = scored(tmp_path)
     assert [name[:8] for name in found.rows] == ["PCK@0.05", "PCK@0.1 ", "PCK@0.15", "view mat"]
     assert found.columns == ("pooled", "Lab colour", "same place", "chance")
-    assert found.rows["PCK@0.15 (of the keypoints' box)"][2].mean == 1.0, "all points are at the same place"
-    assert found.rows["PCK@0.15 (of the keypoints' box)"][0].n == 3
+    place = found.rows["PCK@0.15 (of the keypoints' box)"]["same place"]
+    assert (place.mean, place.n) == (1.0, 3), "all points are at the same place"
 
 
 def test_boxes_without_masks(tmp_path):
+    (tmp_path / "Annotations").mkdir()
     for i in range(3):
         photo(tmp_path / "JPEGImages" / f"{i}.jpg", i)
-        (tmp_path / "Annotations").mkdir(exist_ok=True)
         (tmp_path / "Annotations" / f"{i}.xml").write_text(
             "<annotation><size><width>128</width><height>96</height></size><object><name>x</name><bndbox><xmin>11</xmin>"
             "<ymin>11</ymin><xmax>90</xmax><ymax>80</ymax></bndbox></object></annotation>"
         )
     found = scored(tmp_path)
     assert list(found.rows) == ["CorLoc (boxes)", "region purity (boxes)", VIEWS]
-    assert found.notes()[0] == "it: 3 images with boxes (PASCAL VOC: Annotations/, JPEGImages/)"
+    assert found.notes()[0].endswith(": 3 images with boxes (PASCAL VOC: Annotations/, JPEGImages/)")
     assert found.notes()[1].startswith("not scored: distance-matched AUC and mask IoU (no masks); PCK")
 
 
 def test_images_alone_and_undecodable_ones(tmp_path):
     for i in range(3):
-        photo(tmp_path / f"{i}.png", i)
-    (tmp_path / "broken.png").write_bytes(b"nothing")
-    found = scored(tmp_path)
-    assert list(found.rows) == [VIEWS]
-    assert found.rows[VIEWS][0].n == 3
+        photo(tmp_path / "it" / f"{i}.png", i)
+    (tmp_path / "it" / "broken.png").write_bytes(b"nothing")
+    found = scored(tmp_path / "it")
+    assert {name: row["pooled"].n for name, row in found.rows.items()} == {VIEWS: 3}
     (out,) = found.left_out
     assert out.startswith("broken.png: not a JPEG")
     assert found.notes() == [
@@ -144,69 +145,82 @@ def test_images_alone_and_undecodable_ones(tmp_path):
         "(no keypoints); k-NN (fewer than two class folders)",
     ]
     for i in range(3):
-        (tmp_path / f"{i}.png").unlink()
+        (tmp_path / "it" / f"{i}.png").unlink()
     with pytest.raises(ValueError, match=r"none of 1 images can be scored, left out 1: broken\.png"):
-        scored(tmp_path)
+        scored(tmp_path / "it")
 
 
-def test_a_bad_annotation_is_named_and_left_out(tmp_path):
-    masked(tmp_path, [(30, 20, 90, 70)] * 3)
-    Image.new("L", (100, 96)).save(tmp_path / "masks" / "1.png")
+def test_images_that_do_not_count_and_bad_annotations_are_said(tmp_path):
+    masked(tmp_path, [(30, 20, 90, 70), (30, 20, 34, 24), (30, 20, 90, 70), (30, 20, 90, 70)])
+    Image.new("L", (100, 96)).save(tmp_path / "masks" / "3.png")
     found = scored(tmp_path)
-    assert found.rows[OBJECTS[0]][0].n == found.rows[VIEWS][0].n == found.images == 2
-    first, second = found.notes()
-    assert re.fullmatch(r"it: 2 of 3 images with masks \(images/, masks/\); left out 1: .*1\.png.* 100 × 96.*", first)
+    assert [found.rows[row]["pooled"].n for row in (OBJECTS[0], VIEWS)] == [2, found.images] == [2, 3]
+    assert found.arrays["images of mask IoU"].tolist() == [0, 2]
+    first, second, third = found.notes()
+    assert re.search(r": 3 of 4 images with masks \(images/, masks/\); left out 1: .*3\.png.* 100 × 96", first)
     assert second == "not scored: PCK (no keypoints); k-NN (fewer than two class folders)"
-    assert [values.images for values in found.values.values()] == [[0, 2]] * 5
-    for i in (0, 2):
-        (tmp_path / "images" / f"{i}.png").unlink()
-    with pytest.raises(ValueError, match=r"none of 1 images can be scored, left out 1: .*1\.png.* 100 × 96"):
-        scored(tmp_path)
+    assert third == (
+        "images that do not count: 1 in distance-matched AUC, mask IoU, CorLoc and region purity (no object covers 1 % "
+        "to 90 % of the image)"
+    )
 
 
-def test_what_was_scored_until_an_interrupt_is_a_table():
-    def two(numbers: list[int]) -> list[int]:
-        return numbers[:2]
-
-    found = score_table(Scenes(3), [pooled()], "it", 64, progress=two)
-    assert (found.interrupted_after, found.images) == (2, 2)
-    assert found.rows[OBJECTS[0]][0].n == 2
-    assert found.lines()[0].startswith("it (interrupted after 2 images)  n ")
-    assert score_table(Scenes(2), [pooled()], "it", 64).rows == found.rows
+def test_a_measure_for_which_no_image_counts_is_not_scored(tmp_path):
+    for i in range(2):
+        photo(tmp_path / "ab"[i] / f"{i}.png", i)
+    found = scored(tmp_path)
+    assert found.notes()[1].endswith("; k-NN accuracy (no class has two images)")
+    assert (len(found.notes()), list(found.rows)) == (2, [VIEWS])
 
 
-def test_a_limit_is_spread_over_the_set_and_progress_is_told():
+def test_the_digest_is_of_pixels_and_of_what_is_known(tmp_path):
+    def digest(right: int = 90, hole: bool = False, **how: object) -> str:
+        data = masked(tmp_path / str(len(list(tmp_path.iterdir()))), [(30, 20, right, 70)] * 2, **how)
+        if hole:  # the box stays
+            mask = np.array(Image.open(data / "masks" / "0.png"))
+            mask[40:45, 50:60] = 0
+            Image.fromarray(mask).save(data / "masks" / "0.png")
+        return scored(data, measures=["purity"]).sha256
+
+    same = digest()
+    assert digest(name="other") == same
+    assert len({same, digest(seed=5), digest(right=91), digest(hole=True)}) == 4
+
+
+def test_what_was_scored_until_an_interrupt_is_a_table_and_a_limit_is_spread():
     seen: list[int] = []
 
-    def progress(numbers: list[int]) -> list[int]:
+    def two(numbers: list[int]) -> list[int]:
         seen.extend(numbers)
-        return numbers
+        return numbers[:2]
 
-    score_table(Scenes(9), [pooled()], "scenes:9", 64, limit=3, progress=progress)
+    found = scored("scenes:9", most=3, progress=two, measures=["auc"])
     assert seen == [0, 4, 8]
+    assert (found.interrupted_after, found.images, found.available) == (2, 2, 9)
+    assert found.arrays[f"images of {OBJECTS[0]}"].tolist() == [0, 4]
+    assert found.lines()[0].startswith("scenes:9 (interrupted after 2 images)  n ")
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("described", "measures", "message"),
     [
-        ({"descriptors": []}, "name a checkpoint"),
-        ({"short_side": 0}, "sides of 1 pixel or more, not 0"),
-        ({"descriptors": [pooled(), pooled()]}, "a name of its own, not pooled, pooled, Lab"),
-        ({"descriptors": [pooled("chance")]}, "a name of its own"),
+        ([], [], "name a checkpoint"),
+        ([pooled(), pooled()], [], "a name of its own, not pooled, pooled, Lab"),
+        ([pooled("chance")], [], "a name of its own"),
+        ([pooled()], ["acu"], r"unknown score 'acu': choose one of auc, iou, .* did you mean 'auc'"),
     ],
 )
-def test_what_cannot_be_scored(options, message):
+def test_what_cannot_be_scored(described, measures, message):
     with pytest.raises(ValueError, match=message):
-        score_table(Scenes(2), **{"descriptors": [pooled()], "name": "x"} | options)
+        score_table(open_annotated("scenes:2"), described, Scores(dataset="scenes:2", measures=measures))
 
 
 def test_real_photos(shared_data):
-    photos: Callable[[str], Source] = lambda name: open_annotated(str(shared_data(name)))  # noqa: E731
-    ecssd = score_table(photos("ecssd-mini"), [pooled("p", 16)], "ecssd", 128, limit=40, measures=["auc"])
-    assert ecssd.rows[OBJECTS[0]][0].n >= 35
-    assert 0.45 < ecssd.rows[OBJECTS[0]][2].mean < 0.56, "distance earns nothing"
-    willow = score_table(photos("pf-willow-part"), [pooled("p", 16)], "willow", 128, limit=6)
-    assert next(iter(willow.rows.values()))[0].n >= 4
+    ecssd = scored(shared_data("ecssd-mini"), pooled("p", 16), size=128, most=40, measures=["auc"]).rows[OBJECTS[0]]
+    assert ecssd["p"].n >= 35
+    assert 0.45 < ecssd["distance"].mean < 0.56, "distance earns nothing"
+    willow = scored(shared_data("pf-willow-part"), pooled("p", 16), size=128, most=6, measures=["pck"])
+    assert next(iter(willow.rows.values()))["p"].n >= 4
 
 
 # ------------------------------------------------------------------------------------------------ measures, registered
@@ -223,35 +237,29 @@ def test_a_registered_score_is_a_row_of_plrc_score(tmp_path, capsys):
     SCORES.add("brightness", brightness, "how bright the maps are", title="mean value", needs="masks")
     try:
         data, out = masked(tmp_path / "data", [(0, 0, 128, 96)] * 3), tmp_path / "s"
-        cli.main(["score", str(data), "--checkpoint", "random:tiny", "--size", "64", "--out", str(out)])
-        cli.main(["score", str(data), "--measures", "brightness", "--size", "64", "--out", f"{out}-alone"])
-        assert list(json.loads((tmp_path / "s-alone.json").read_text())["rows"]) == ["mean value"]
+        cli.main(["score", str(data), "--measures", "brightness", "views", "--size", "64", "--out", str(out)])
         said = capsys.readouterr().out
-        content = json.loads(out.with_suffix(".json").read_text())["rows"]["mean value"]
+        content = json.loads(out.with_suffix(".json").read_text())["rows"]
+        assert [row.split(" (")[0] for row in content] == ["view match", "mean value"]
         with np.load(out.with_suffix(".npz")) as arrays:
             assert arrays["images of mean value"].tolist() == [0, 2]
-            assert np.mean(arrays["mean value: random:tiny"]) == pytest.approx(content["random:tiny"]["mean"])
-        assert content["chance"] == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 2}
+            mean = content["mean value"]["plrc:tiny"]["mean"]
+            assert np.mean(arrays["mean value: plrc:tiny"]) == pytest.approx(mean)
+        assert content["mean value"]["chance"] == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 2}
         assert re.search(r"^mean value +2 +\S", said, re.MULTILINE)
         assert "1 in mean value (too dark)" in said
-        table = score_table(Scenes(2), [pooled()], "it", 64, measures=["brightness", "views"])
-        assert [row.split(" (")[0] for row in table.rows] == ["view match", "mean value"]
-        table = score_table(open_annotated(str(tmp_path / "data" / "images")), [pooled()], "it", 64)
-        assert "mean value (no masks)" in table.notes()[1]
+        assert "mean value (no masks)" in scored(data / "images", measures=["brightness", "views"]).notes()[1]
     finally:
         del SCORES["brightness"]
 
 
 def test_only_the_measures_that_are_asked_for_are_taken():
     seen: list[Tensor] = []
-    table = score_table(Scenes(3), [pooled(seen=seen)], "it", 64, measures=["purity", "auc"])
+    table = scored("scenes:3", pooled(seen=seen), measures=["purity", "auc"])
     assert list(table.rows) == ["distance-matched AUC", "region purity"]
     assert len(table.notes()) == 1, "nothing is missing of what was asked for"
     assert all(len(p) == 1 for p in seen), "no views"
-    table = score_table(Scenes(3), [pooled(seen=seen[:0])], "it", 64, measures=["views"])
-    assert table.seconds == {}, "no image was described whole"
-    with pytest.raises(ValueError, match=r"unknown score 'acu': choose one of auc, iou, .* did you mean 'auc'"):
-        score_table(Scenes(3), [pooled()], "it", measures=["acu"])
+    assert scored("scenes:3", measures=["views"]).seconds == {}, "no image was described whole"
 
 
 # ------------------------------------------------------------------------------------------------------------- numbers
@@ -269,43 +277,29 @@ def test_a_result_says_number_interval_and_chance():
 
 def test_the_interval_holds_the_mean_and_shrinks_with_the_number_of_images():
     values = np.random.default_rng(0).random(1600)
-    widths = []
     for n in (25, 100, 400, 1600):
         score = bootstrap(values[:n].tolist())
         assert score.low < score.mean < score.high
-        assert score.mean == pytest.approx(values[:n].mean())
-        assert score.n == n
-        widths.append(score.high - score.low)
+        assert (score.mean, score.n) == (pytest.approx(values[:n].mean()), n)
         # Of the mean of n uniform numbers: ± 1.96 / sqrt(12 n)
-        assert widths[-1] == pytest.approx(2 * 1.96 / np.sqrt(12 * n), rel=0.25)
-    assert widths == sorted(widths, reverse=True)
-
-
-def test_of_one_image_there_is_no_interval():
-    score = bootstrap([0.0625])
-    assert (score.mean, score.n) == (0.0625, 1)
-    assert np.isnan([score.low, score.high]).all()
-    assert str(score) == "0.062 (n = 1)"
+        assert score.high - score.low == pytest.approx(2 * 1.96 / np.sqrt(12 * n), rel=0.25)
 
 
 # ------------------------------------------------------------------------------------------------------------- written
 
 FIXED = Table(
-    "a, b",
-    448,
+    Scores(dataset="data/a b", size=448, most=12),
     ("net", "chance"),
-    {"AUC": (Score(0.75, 0.5, 1.0, 12), Score(0.5, 0.5, 0.5, 12)), "k-NN": (Score(1, 1, 1, 9), None)},
+    {"AUC": {"net": Score(0.75, 0.5, 1.0, 12), "chance": Score(0.5, 0.5, 0.5, 12)}, "k-NN": {"net": Score(1, 1, 1, 9)}},
     {"net": 0.1234},
     baselines=("chance",),
-    path="data/a b",
-    limit=12,
     networks={"net": {"checkpoint": "runs/x.pt", "layer": "c5", "sha256": "ab", "arch": "tiny", "branch": None}},
 )
 
 
 def test_markdown_and_text():
     assert FIXED.to_markdown().splitlines() == [
-        "| a, b | n | net | chance |",
+        "| a b | n | net | chance |",
         "|---|---|---|---|",
         "| layer |  | c5 | – |",
         "| AUC | 12 | 0.750 [0.500, 1.000] | 0.500 [0.500, 0.500] |",
@@ -316,7 +310,7 @@ def test_markdown_and_text():
     assert lines[1].split() == ["layer", "c5", "–"]
     assert len({line.index(word) for line, word in zip(lines, ("net", "c5", "0.750", "1.000"), strict=True)}) == 1
     known = replace(FIXED, layout="with masks", images=2, available=9, left_out=("a: x", "b: y"), missing=("none",))
-    notes = ["a, b: 2 of 9 images with masks; left out 2: a: x; b: y", "none"]
+    notes = ["a b: 2 of 9 images with masks; left out 2: a: x; b: y", "none"]
     assert known.notes() == known.lines()[4:] == notes
     assert known.to_markdown().splitlines()[6:] == ["", notes[0], "", notes[1]]
 
@@ -333,71 +327,22 @@ def test_records_and_content_hold_every_number():
     content = json.loads(json.dumps(FIXED.content(), allow_nan=False))
     assert content["rows"]["AUC"]["chance"] == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 12}
     assert content["rows"]["k-NN"].keys() == {"net"}
-    assert content["columns"] == ["net", "chance"]
-    assert (content["data"], content["short_side"], content["seconds"]) == ("a, b", 448, {"net": 0.1234})
-    assert (content["path"], content["limit"], content["within"]) == ("data/a b", 12, 1)
-    assert content["networks"] == FIXED.networks
-    one = replace(FIXED, rows={"AUC": (Score(0.75, float("nan"), float("nan"), 1), None)})
+    known = {"data": "a b", "path": "data/a b", "limit": 12, "within": 1, "short_side": 448}
+    known |= {"columns": ["net", "chance"], "seconds": {"net": 0.1234}, "networks": FIXED.networks}
+    assert content.items() >= known.items()
+    one = replace(FIXED, rows={"AUC": {"net": bootstrap([0.75])}})
     assert one.records()[0].items() >= {"mean": 0.75, "low": "", "high": "", "n": 1}.items()
     assert one.content()["rows"]["AUC"]["net"] == {"mean": 0.75, "low": None, "high": None, "n": 1}
     assert "| 0.750 (n = 1) | – |" in one.to_markdown()
 
 
-def test_arrays_are_what_the_scores_are_means_of(table):
-    found, _ = table
-    arrays = found.arrays()
-    for measure, scores in found.rows.items():
-        assert arrays[f"images of {measure}"].tolist() == [0, 1, 2, 3]
-        for column, score in zip(found.columns, scores, strict=True):
-            assert bootstrap(arrays[f"{measure}: {column}"]) == score
-        names = arrays[f"names of images of {measure}"]
-        assert names.tolist() == [f"scene-00000{i}" for i in range(4)]
-    assert len(arrays) == 5 * 7
-    kinds = {name: "iU"[name.startswith("names")] if "images of" in name else "f" for name in arrays}
-    assert {name: array.dtype.kind for name, array in arrays.items()} == kinds
-
-
-def test_the_digest_is_of_pixels_and_of_what_is_known(tmp_path):
-    def digest(**how: object) -> str:
-        boxes = [(30, 20, how.pop("right", 90), 70), (30, 20, 90, 70)]
-        data = masked(tmp_path / str(len(list(tmp_path.iterdir()))), boxes, **how)
-        if how == {"name": "hole"}:  # the box stays
-            mask = np.array(Image.open(data / "masks" / "hole0.png"))
-            mask[40:45, 50:60] = 0
-            Image.fromarray(mask).save(data / "masks" / "hole0.png")
-        return scored(data).sha256
-
-    same = digest()
-    assert digest(name="other") == same
-    assert len({same, digest(seed=5), digest(right=91), digest(name="hole")}) == 4
-
-
-def test_a_measure_for_which_no_image_counts_is_not_scored(tmp_path):
-    for i in range(2):
-        photo(tmp_path / "ab"[i] / f"{i}.png", i)
-    found = scored(tmp_path)
-    assert found.notes()[1].endswith("; k-NN accuracy (no class has two images)")
-    assert len(found.notes()) == 2
-    assert list(found.rows) == [VIEWS]
-
-
-def test_images_that_do_not_count_are_counted(tmp_path):
-    assert scored(masked(tmp_path, [(30, 20, 34, 24), *[(30, 20, 90, 70)] * 2])).notes()[2] == (
-        "images that do not count: 1 in distance-matched AUC, mask IoU, CorLoc and region purity (no object covers 1 % "
-        "to 90 % of the image)"
-    )
-
-
 def test_a_table_is_drawn():
     figure = FIXED.draw()
-    assert len(figure.axes) == 2
     dots = [[line.get_label() for line in axes.lines if line.get_marker() == "o"] for axes in figure.axes]
     assert dots == [["net"], ["net"]]
-    assert "AUC, n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}12" in {text.get_text() for text in figure.findobj(Text)}
     chance = [line for line in figure.axes[0].lines if line.get_label() == "chance"]
     assert chance[0].get_xdata().tolist() == [0.5]
-    assert {"a, b", "layer c5; short side 448 px"} <= {text.get_text() for text in figure.findobj(Text)}
-    other = {"other": {"layer": "projector"}}
-    two = replace(FIXED, columns=("net", "other", "chance"), rows={"AUC": (FIXED.rows["AUC"][0],) * 3})
-    texts = replace(two, networks={**FIXED.networks, **other}).draw().findobj(Text)
-    assert "layers c5, projector; short side 448 px" in {text.get_text() for text in texts}
+    texts = {text.get_text() for text in figure.findobj(Text)}
+    assert {"AUC, n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}12", "a b", "layer c5; short side 448 px"} <= texts
+    two = replace(FIXED, columns=("net", "other", "chance"), networks={**FIXED.networks, "other": {"layer": "z"}})
+    assert "layers c5, z; short side 448 px" in {text.get_text() for text in two.draw().findobj(Text)}

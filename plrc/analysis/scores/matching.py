@@ -23,9 +23,8 @@ _CHUNK = 2048  # of them at once: 2048 channels are 16 MiB then
 def view_pair(image: Image.Image, number: int, sampler: ViewSampler, side: int) -> tuple[Tensor, Tensor, Tensor] | None:
     """The views that training would draw of an image with seed 12345 in epoch 0, and 16 points that both show.
 
-    Returns:
-        Views ``(2, 3, S, S)`` RGB in [0, 1], coloured as in training; points ``(k, 2)`` in the frame of view 1; and the
-        same places in that of view 2. None if both show fewer than k of 1000 random points.
+    Returns views ``(2, 3, S, S)`` RGB in [0, 1], coloured as in training; points ``(16, 2)`` in the frame of view 1;
+    and the same places in that of view 2. None if both show fewer than 16 of 1000 random points.
     """
     parameters = sampler.draw(12345, 0, number, image.size)
     first, second = parameters.crops[0], parameters.crops[1]
@@ -82,26 +81,21 @@ class PCK:
 
     def __init__(self) -> None:
         self._shares: dict[int, Tensor] = {}  # of a source image ``(descriptors + 1, alphas)``, the last one by chance
-        self._asked, self._columns = 0, 0
         self._group: list[ScoredImage] = []
 
     def add(self, image: ScoredImage) -> None:
         """Take up one image."""
         if self._group and image.group != self._group[0].group:
             self._match()
-        self._asked, self._columns = self._asked + 1, len(image.descriptors) + 1
         self._group.append(image)
 
     def values(self) -> dict[str, Values]:
         """A row for each α → a value a source image."""
         self._match()
+        columns = torch.stack([*self._shares.values()], dim=-1).tolist() if self._shares else []
         why = "no other image of the folder shows the same keypoints"
-        shares = list(self._shares.values()) or [torch.zeros(self._columns, len(ALPHAS), 0)]
-        columns = torch.stack(shares, dim=-1).flatten(2)
         return {
-            f"PCK@{alpha:g} (of the keypoints' box)": Values(
-                list(self._shares), columns[:, a].tolist(), self._asked, why
-            )
+            f"PCK@{alpha:g} (of the keypoints' box)": Values(list(self._shares), [of[a] for of in columns], why)
             for a, alpha in enumerate(ALPHAS)
         }
 

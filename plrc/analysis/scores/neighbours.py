@@ -45,56 +45,45 @@ class NearestNeighbours:
     def values(self) -> dict[str, Values]:
         """1 or 0 an image; by chance, whether it is of the most frequent class."""
         every = Counter(label for _, label, _ in self._taken)
-        counts = {label: n for label, n in every.items() if n > 1}
-        asked, why = len(self._taken), "an image alone in its class"
+        counts = Counter({label: n for label, n in every.items() if n > 1})
         if len(counts) < 2:
             why = "one class only" if len(every) == 1 else f"{'only one' if counts else 'no'} class has two images"
-            return {"k-NN accuracy": Values([], [[] for _ in (*self._descriptors, None)], asked, why)}
+            return {"k-NN accuracy": Values([], [], why)}
         numbers, labels, means = zip(*(one for one in self._taken if one[1] in counts), strict=True)
         k = min(_NEIGHBOURS, min(counts.values()) - 1)
         columns = [
             nearest_neighbour_hits(torch.stack(mine), labels, descriptor.similarity, k) if descriptor.pooled else []
             for descriptor, mine in zip(self._descriptors, zip(*means, strict=True), strict=True)
         ]
-        most = max(counts, key=lambda label: counts[label])
+        ((most, _),) = counts.most_common(1)
         columns.append([float(label == most) for label in labels])
-        return {f"{k}-NN accuracy": Values(list(numbers), columns, asked, why)}
+        return {f"{k}-NN accuracy": Values(list(numbers), columns, "an image alone in its class")}
 
 
 def nearest_neighbour_hits(
     features: Tensor, labels: Sequence[str], similarity: Callable[[Tensor, Tensor], Tensor], k: int
 ) -> list[float]:
-    """1 for every image whose class wins among its k nearest others, else 0; the others are those of ``voters_out``.
-
-    Args:
-        features: ``(n, C)``, of n images in c classes, n − c ≥ k.
-    """
-    names = sorted(set(labels))
-    numbers = torch.tensor([names.index(label) for label in labels])
+    """1 for every image, of features ``(n, C)``, whose class wins among its k nearest ``voters_out`` leaves, else 0."""
+    names, of_images = np.unique(labels, return_inverse=True)
+    classes = torch.from_numpy(of_images)
+    # A nearer neighbour's vote weighs a trifle more: it decides between equals and nothing else.
+    weights = 1 + torch.arange(k, 0, -1) / (2 * k * k)
     hits: list[float] = []
-    for start in range(0, len(features), _CHUNK):
-        similar = similarity(features[start : start + _CHUNK], features)
-        similar.scatter_(1, voters_out(numbers, range(start, start + len(similar))), -torch.inf)
-        nearest = numbers[similar.topk(k, dim=1).indices]
-        votes = torch.nn.functional.one_hot(nearest, len(names)).float()
-        # A nearer neighbour's vote weighs a trifle more: it decides between equals and nothing else.
-        trifle = 1 + torch.arange(k, 0, -1) / (2 * k * k)
-        winner = (votes * trifle[:, None]).sum(dim=1).argmax(dim=1)
-        hits += (winner == numbers[start : start + _CHUNK]).float().tolist()
+    for asked in torch.arange(len(features)).split(_CHUNK):
+        similar = similarity(features[asked], features).scatter_(1, voters_out(classes, asked), -torch.inf)
+        votes = torch.nn.functional.one_hot(classes[similar.topk(k, dim=1).indices], len(names))
+        winner = (votes * weights[:, None]).sum(dim=1).argmax(dim=1)
+        hits += (winner == classes[asked]).float().tolist()
     return hits
 
 
-def voters_out(classes: Tensor, asked: range) -> Tensor:
+def voters_out(classes: Tensor, asked: Tensor) -> Tensor:
     """The images whose votes do not count: the image itself, and one of each other class, drawn once and for all.
 
-    Args:
-        classes: ``(n,)``, every one of 0 … c − 1 at least once. asked: images that are voted on.
-
-    Returns:
-        Numbers of images, ``(len(asked), c)``, of class j in column j.
+    Returns numbers ``(len(asked), c)`` of images, of class j in column j. Of ``classes (n,)`` each of 0 … c − 1 occurs.
     """
     order, sizes = np.argsort(classes.numpy(), kind="stable"), np.bincount(classes.numpy())
-    picks = np.stack([np.random.default_rng((12345, i)).random(len(sizes)) for i in asked])
+    picks = np.stack([np.random.default_rng((12345, i)).random(len(sizes)) for i in asked.tolist()])
     out = torch.from_numpy(order[np.cumsum(sizes) - sizes + (picks * sizes).astype(np.int64)])
-    out[torch.arange(len(asked)), classes[asked.start : asked.stop]] = torch.tensor(asked)
+    out[torch.arange(len(asked)), classes[asked]] = asked
     return out

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +17,12 @@ from torch import Tensor
 
 from plrc.analysis.descriptors import Descriptor
 from plrc.analysis.scores.table import ScoredImage, Values
-from plrc.geometry import cell_centres, sample
+from plrc.geometry import cell_centres, cell_of, sample
 
 _RASTER = 48  # cells of the longer side of the raster on which affinities and masks are compared
 _RING = 1.0  # width of a ring of "the same distance", cells of that raster
 _SMALLEST, _LARGEST = 0.01, 0.9  # share of the image that an object must cover
-POINTS = 4  # an object
+_POINTS = 4  # an object
 _LEVELS = 199  # thresholds that are tried: every half percent of the affinities that occur
 _FIRST = 32  # images from whose affinities those are taken
 _OVERLAP = 0.5  # of boxes, at which an object counts as found (PASCAL VOC's criterion)
@@ -37,35 +38,29 @@ class RasterObject:
     """An object on the raster of its image, and random points in it.
 
     Attributes:
-        inside: ``(h, w)`` bool, the object's cells. cells: ``(p,)`` int64, numbers of the cells ``i * w + j`` whose
-            centres are the points. box: ``(4,)``, x0, y0, x1, y1 of the object in the image frame.
+        inside: ``(h, w)`` bool, the object's cells. points: ``(p, 2)`` and box: ``(4,)``, x0, y0, x1, y1, of the image
+            frame.
     """
 
     inside: Tensor
-    cells: Tensor
+    points: Tensor
     box: np.ndarray
 
-    @property
-    def points(self) -> Tensor:
-        """``(p, 2)`` in the image frame."""
-        return cell_centres(*self.inside.shape).flatten(0, 1)[self.cells]
-
     def distances(self) -> Tensor:
-        """``(p, h * w)``, from each point to each cell's centre, in cells."""
-        return _distances(self.points, *self.inside.shape)
+        """``(p, h * w)``, from each point to each cell's centre, in cells, to a thousandth."""
+        h, w = self.inside.shape
+        exact = ((cell_centres(h, w).flatten(0, 1) - self.points[:, None]) * torch.tensor([w, h])).norm(dim=2)
+        return exact.round(decimals=3)  # 3 cells are 3, not a hair less: whole numbers part the rings
 
     def affinities(self, descriptor: Descriptor, maps: Tensor) -> Tensor:
-        """How alike each cell is to each point: ``(p, h * w)``, bilinear between the cells of ``maps (1, C, h′, w′)``.
-
-        The maps cover the whole image.
-        """
+        """How alike each cell is to each point, ``(p, h * w)``, by ``maps (1, C, h′, w′)`` of the whole image."""
         queries = sample(maps, self.points[None])[0]
         similar = descriptor.similarity(queries, maps[0].flatten(1).T).view(1, len(queries), *maps.shape[2:])
-        return F.interpolate(similar, tuple(self.inside.shape), mode="bilinear", align_corners=False)[0].flatten(1)
+        return F.interpolate(similar, tuple(self.inside.shape), mode="bilinear")[0].flatten(1)
 
 
 def objects_of(
-    masks: np.ndarray | None, boxes: np.ndarray, size: tuple[int, int], number: int, points: int = POINTS
+    masks: np.ndarray | None, boxes: np.ndarray, size: tuple[int, int], number: int, points: int = _POINTS
 ) -> list[RasterObject]:
     """The objects of an image, without those under 1 % or over 90 % of it.
 
@@ -75,22 +70,35 @@ def objects_of(
             number: of the image, from which the points are drawn.
     """
     h, w = raster_of(size)
-    rng = np.random.default_rng((12345, number))
-    centres = cell_centres(h, w)
-    found = []
+    rng, centres, found = np.random.default_rng((12345, number)), cell_centres(h, w), []
     for k, box in enumerate(boxes):
         if masks is not None:
-            share = torch.from_numpy(masks[k].astype(np.float32))[None, None]
-            inside = middle = F.interpolate(share, (h, w), mode="area")[0, 0] > 0.5
+            inside = middle = _cells_of(torch.from_numpy(masks[k]), h, w)
         else:
             low, high = torch.from_numpy(box[:2]), torch.from_numpy(box[2:])
-            inside = ((centres >= low) & (centres < high)).all(dim=-1)
-            quarter = (high - low) / 4
-            middle = ((centres >= low + quarter) & (centres < high - quarter)).all(dim=-1)
+            margins = torch.zeros(2), (high - low) / 4
+            inside, middle = (((centres >= low + m) & (centres < high - m)).all(dim=-1) for m in margins)
         cells = middle.flatten().nonzero().flatten().numpy()
         if len(cells) and _SMALLEST * h * w <= int(inside.sum()) <= _LARGEST * h * w:
-            found.append(RasterObject(inside, torch.from_numpy(rng.choice(cells, points)), box))
+            found.append(RasterObject(inside, centres.flatten(0, 1)[rng.choice(cells, points)], box))
     return found
+
+
+def raster_of(size: tuple[int, int], longer: int = _RASTER) -> tuple[int, int]:
+    """Rows and columns of the raster of an image of that width and height, ``longer`` cells on the longer side."""
+    width, height = size
+    scale = longer / max(width, height)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _cells_of(mask: Tensor, h: int, w: int) -> Tensor:
+    """The cells ``(h, w)`` bool of which a mask ``(H, W)`` covers more than half."""
+    return F.interpolate(mask.float()[None, None], (h, w), mode="area")[0, 0] > 0.5
+
+
+def _known_mean(values: list[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 @lru_cache(maxsize=1)
@@ -106,13 +114,6 @@ def _asked(image: ScoredImage) -> list[list[tuple[Tensor, RasterObject]]]:
     return [[(obj.affinities(d, maps), obj) for obj in objects] for d, maps in described]
 
 
-def raster_of(size: tuple[int, int], longer: int = _RASTER) -> tuple[int, int]:
-    """Rows and columns of the raster of an image of that width and height, ``longer`` cells on the longer side."""
-    width, height = size
-    scale = longer / max(width, height)
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
 def auc(image: ScoredImage) -> list[float] | str:
     """Distance-matched AUC: the chance that affinity ranks a pixel of the object above one outside, equally far.
 
@@ -124,30 +125,21 @@ def auc(image: ScoredImage) -> list[float] | str:
     """
     if not (asked := _asked(image)):
         return _NO_OBJECT
-    values = [_known_mean([ring_auc(a, one.inside, one.distances()) for a, one in mine]) for mine in asked]
+    values = [_known_mean([ring_auc(*one) for one in mine]) for mine in asked]
     return _NO_PAIR if np.isnan(values).all() else [*values, 0.5]
 
 
-def ring_auc(similar: Tensor, inside: Tensor, distances: Tensor) -> float:
-    """Mean over points of the share of (inside, outside) pairs within rings that are ranked rightly.
-
-    Args:
-        similar, distances: ``(p, h * w)``, from each point to each cell. inside: ``(h, w)`` bool, the object.
-
-    Returns:
-        In [0, 1]; not a number where no point has a pair.
-    """
+def ring_auc(similar: Tensor, obj: RasterObject) -> float:
+    """The AUC of an object by affinities ``(p, h * w)``, in [0, 1]; not a number where no point has a pair."""
     from scipy.stats import rankdata
 
-    mask, shares = inside.flatten().numpy(), []
-    for values, rings in zip(similar.numpy(), (distances / _RING).long().numpy(), strict=True):
-        order = np.argsort(rings, kind="stable")
-        won, pairs = 0.0, 0
-        for ring in np.split(order, np.flatnonzero(np.diff(rings[order])) + 1):
-            n_in = int(mask[ring].sum())
-            if n_in and (n_out := len(ring) - n_in):
-                won += float(rankdata(values[ring])[mask[ring]].sum()) - n_in * (n_in + 1) / 2
-                pairs += n_in * n_out
+    mask, rings = obj.inside.flatten().numpy(), (obj.distances() / _RING).long().numpy()
+    ranks = rankdata(rings * (len(mask) + 1) + rankdata(similar.numpy(), axis=1), axis=1)  # ring by ring
+    shares = []
+    for ring, rank in zip(rings, ranks, strict=True):
+        cells, within = np.bincount(ring), np.bincount(ring[mask], minlength=ring.max() + 1)
+        before = (cells.cumsum() - cells)[ring[mask]]
+        won, pairs = (rank[mask] - before).sum() - (within * (within + 1)).sum() / 2, (within * (cells - within)).sum()
         shares.append(won / pairs if pairs else float("nan"))
     return _known_mean(shares)
 
@@ -159,22 +151,15 @@ def point_auc(values: Tensor, extent: Tensor, mask: Tensor, point: Tensor) -> fl
         values: ``(h, w)``, a map of affinities. extent: ``(2,)``, how far right and down the map reaches, the image
             being 1: ``FeatureMap.extent``. mask: ``(H, W)`` bool, of the image's proportions. point: ``(2,)`` in the
             image frame.
-
-    Returns:
-        In [0, 1]; not a number where no ring has cells on both sides.
     """
     similar, inside = _on_raster(values, extent, mask)
-    return ring_auc(similar[None], inside, _distances(point[None], *inside.shape))
+    return ring_auc(similar[None], RasterObject(inside, point[None], np.zeros(4)))
 
 
 def best_iou(values: Tensor, extent: Tensor, mask: Tensor) -> tuple[float, float]:
-    """The most that thresholding a map can reach: the intersection over union at the threshold that suits it best.
+    """The intersection over union, in [0, 1], at the threshold that suits a map best; and that threshold, itself in.
 
-    Compared on the raster of ``point_auc``, with whose arguments. A score needs one threshold for all maps
-    (``MaskIoU``), and is lower.
-
-    Returns:
-        The intersection over union, in [0, 1], and the threshold: cells with that value or a higher one.
+    Arguments: as of ``point_auc``. A score needs one threshold for all maps (``MaskIoU``), and is lower.
     """
     similar, inside = _on_raster(values, extent, mask)
     ranked, order = similar.sort(descending=True, stable=True)
@@ -189,18 +174,7 @@ def _on_raster(values: Tensor, extent: Tensor, mask: Tensor) -> tuple[Tensor, Te
     """A map's values ``(h * w,)`` and the object's cells ``(h, w)`` on the raster."""
     h, w = raster_of((mask.shape[1], mask.shape[0]))
     similar = sample(values[None, None], (cell_centres(h, w).flatten(0, 1) / extent)[None])[0, :, 0]
-    return similar, F.interpolate(mask.float()[None, None], (h, w), mode="area")[0, 0] > 0.5
-
-
-def _distances(points: Tensor, h: int, w: int) -> Tensor:
-    """``(p, h * w)``, from points ``(p, 2)`` to the centres of ``h × w`` cells, in cells, to a thousandth."""
-    exact = ((cell_centres(h, w).flatten(0, 1) - points[:, None]) * torch.tensor([w, h])).norm(dim=2)
-    return exact.round(decimals=3)  # 3 cells are 3, not a hair less: whole numbers part the rings
-
-
-def _known_mean(values: list[float]) -> float:
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")
+    return similar, _cells_of(mask, h, w)
 
 
 def region_purity(image: ScoredImage) -> list[float] | str:
@@ -224,9 +198,8 @@ def purity(similar: Tensor, obj: RasterObject) -> tuple[float, float]:
     for affinity, away in zip(similar.numpy(), far, strict=True):
         if (inside & away).sum() < _MOST_ALIKE:
             continue
-        candidates = np.flatnonzero(away)
         # Equally alike cells are taken at random, or those of the upper left would be preferred.
-        shuffled = candidates[np.random.default_rng(0).permutation(len(candidates))]
+        shuffled = np.random.default_rng(0).permutation(np.flatnonzero(away))
         best = shuffled[np.argsort(-affinity[shuffled], kind="stable")[:_MOST_ALIKE]]
         pure.append(inside[best].mean())
         share.append(inside[away].mean())
@@ -247,27 +220,24 @@ class MaskIoU:
     row = "mask IoU"
 
     def __init__(self) -> None:
-        self._asked, self._numbers, self._chance = 0, list[int](), list[float]()
+        self._chance: dict[int, float] = {}  # of each image
         self._waiting: list[list[list[tuple[Tensor, RasterObject]]]] = []
-        self._levels: list[np.ndarray] = []
-        self._tables: list[list[np.ndarray]] = []
+        self._levels: list[np.ndarray] = []  # of each descriptor
+        self._tables: list[list[np.ndarray]] = []  # of each descriptor a row an image
 
     def add(self, image: ScoredImage) -> None:
         """Take up one image."""
-        self._asked += 1
-        if not (asked := _asked(image)):
-            return
-        self._numbers.append(image.number)
-        self._chance.append(float(np.mean([self.of_whole_image(obj) for _, obj in asked[0]])))
-        self._waiting.append(asked)
-        if self._levels or len(self._waiting) == _FIRST:
-            self._measure()
+        if asked := _asked(image):
+            self._chance[image.number] = float(np.mean([self.of_whole_image(obj) for _, obj in asked[0]]))
+            self._waiting.append(asked)
+            if self._levels or len(self._waiting) == _FIRST:
+                self._measure()
 
     def values(self) -> dict[str, Values]:
         """A value an image; nothing if there is only one image: no other can choose its threshold."""
         self._measure()
-        columns = [leave_half_out(table) for table in self._tables]
-        return {self.row: Values(self._numbers, [*columns, self._chance], self._asked, _NO_OBJECT)}
+        columns = [*map(leave_half_out, self._tables), list(self._chance.values())]
+        return {self.row: Values(list(self._chance), columns, _NO_OBJECT)}
 
     def at_levels(self, similar: Tensor, obj: RasterObject, levels: np.ndarray) -> np.ndarray:
         """``(t,)``, the measure of an object at each threshold, by its points' affinities ``(p, h * w)``."""
@@ -284,15 +254,15 @@ class MaskIoU:
         return float(obj.inside.float().mean())
 
     def _measure(self) -> None:
-        if not self._levels and self._waiting:
-            for of_descriptor in zip(*self._waiting, strict=True):
-                seen = torch.cat([similar.flatten() for mine in of_descriptor for similar, _ in mine]).numpy()
-                levels = np.quantile(seen, np.linspace(0, 1, _LEVELS + 2)[1:-1]).astype(np.float32)
-                self._levels.append(levels)
-                self._tables.append([])
+        if not self._levels:
+            for mine in zip(*self._waiting, strict=True):  # by one descriptor
+                seen = torch.cat([similar.flatten() for of_image in mine for similar, _ in of_image]).numpy()
+                levels = np.quantile(seen, np.linspace(0, 1, _LEVELS + 2)[1:-1])
+                self._levels.append(levels.astype(np.float32))
+            self._tables = [[] for _ in self._levels]
         for asked in self._waiting:
-            for mine, levels, table in zip(asked, self._levels, self._tables, strict=True):
-                table.append(np.mean([self.at_levels(*one, levels) for one in mine], axis=0))
+            for of_image, levels, table in zip(asked, self._levels, self._tables, strict=True):
+                table.append(np.mean([self.at_levels(*one, levels) for one in of_image], axis=0))
         self._waiting = []
 
 
@@ -306,8 +276,8 @@ class CorLoc(MaskIoU):
     row = "CorLoc"
 
     def at_levels(self, similar: Tensor, obj: RasterObject, levels: np.ndarray) -> np.ndarray:
-        maps = similar.view(-1, *obj.inside.shape).numpy()
-        boxes = [boxes_around(affinity, int(cell), levels) for affinity, cell in zip(maps, obj.cells, strict=True)]
+        maps, places = similar.view(-1, *obj.inside.shape).numpy(), cell_of(obj.points, *obj.inside.shape)
+        boxes = [boxes_around(affinity, i, j, levels) for affinity, i, j in zip(maps, *places, strict=True)]
         return np.mean([self._found(of_point, obj) for of_point in boxes], axis=0)
 
     def of_whole_image(self, obj: RasterObject) -> float:
@@ -326,28 +296,24 @@ def leave_half_out(values: list[np.ndarray]) -> list[float]:
     """
     if len(values) < 2:
         return []
-    table = np.stack(values)
-    best = [table[1 - half :: 2].mean(axis=0).argmax() for half in (0, 1)]  # for the even, for the odd ones
-    return [float(row[best[i % 2]]) for i, row in enumerate(table)]
+    best = [np.mean(values[1 - half :: 2], axis=0).argmax() for half in (0, 1)]  # for the even, for the odd ones
+    return [float(row[best[i % 2]]) for i, row in enumerate(values)]
 
 
-def boxes_around(affinity: np.ndarray, cell: int, levels: np.ndarray) -> np.ndarray:
-    """Boxes ``(t, 4)`` in the image frame of the connected cells of at least each level that hold cell ``i * w + j``.
+def boxes_around(affinity: np.ndarray, i: Any, j: Any, levels: np.ndarray) -> np.ndarray:
+    """Boxes ``(t, 4)`` in the image frame of the connected cells, at least each level ``(t,)``, that hold cell (i, j).
 
-    All zeros where the cell itself is below the level.
-
-    Args:
-        affinity: ``(h, w)``. levels: ``(t,)``.
+    All zeros where the cell itself is below the level. Affinity is ``(h, w)``.
     """
-    from scipy.ndimage import label
+    from scipy.ndimage import generate_binary_structure, label
 
     h, w = affinity.shape
-    sides = np.zeros((3, 3, 3), dtype=bool)  # neighbours within a level, none across levels
-    sides[1] = [[False, True, False], [True, True, True], [False, True, False]]
+    sides = generate_binary_structure(3, 1)
+    sides[[0, 2]] = False  # neighbours within a level, none across levels
     parts, _ = label(affinity[None] >= levels[:, None, None], structure=sides)
-    of_cell = parts.reshape(len(levels), -1)[:, cell]
-    part = (parts == of_cell[:, None, None]) & (of_cell > 0)[:, None, None]
+    of_cell = parts[:, i, j, None]
+    part = parts == of_cell[..., None]
     rows, columns = part.any(axis=2), part.any(axis=1)
     left, top = columns.argmax(axis=1) / w, rows.argmax(axis=1) / h
     right, bottom = (w - columns[:, ::-1].argmax(axis=1)) / w, (h - rows[:, ::-1].argmax(axis=1)) / h
-    return np.where((of_cell > 0)[:, None], np.stack((left, top, right, bottom), axis=1), 0.0)
+    return np.where(of_cell > 0, np.stack((left, top, right, bottom), axis=1), 0.0)
