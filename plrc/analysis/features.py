@@ -6,12 +6,11 @@ A ``DenseEncoder`` gives a ``FeatureMap``; below it are the features of points a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby, islice, product
-from operator import itemgetter
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +32,14 @@ Size = int | tuple[int, int] | None
 Layers = str | list[str] | tuple[str, ...] | None
 DEFAULT_SIZE = 448  # short side, pixels: 14 cells of a ResNet's c5
 MAX_PIXELS = 2048 * 2048  # encoded at once; a larger input goes through in overlapping tiles of at most so many
-# Images of one size that are encoded together. A CPU is hardly faster with more, and a map's last bits would depend on
-# what else is in its batch.
-_AT_ONCE = {"cpu": 1, "cuda": 8}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FeatureMap:
     """Features of every cell of an image, and where the cells lie in it.
 
-    Points are of the *image frame*, [0, 1]², unless they are said to be of the map. The map's frame is the image's if
-    the input's sides are multiples of the stride, and reaches beyond it to the right and below if they are not.
+    Points are of the *image frame*, [0, 1]², unless they are said to be of the map, whose frame reaches beyond that to
+    the right and below if the input's sides are no multiples of the stride.
 
     Attributes:
         features: ``(C, h, w)`` fp32. image_size: width and height of the upright image, pixels.
@@ -146,6 +142,8 @@ class DenseEncoder:
     def __call__(self, images: Any, layer: Layers = None, size: Size = DEFAULT_SIZE, finer: str | None = None) -> Any:
         """The feature map of an image, or a list of those of a list of images or of a batch ``(B, 3, H, W)``.
 
+        Images go through one by one: decoding takes longer, and a map's last bits would depend on its neighbours.
+
         Args:
             images: see ``AnyImage``. layer: one of ``layers``, the backbone's last map if not given; several: a
                 dictionary of their maps, from one forward pass.
@@ -156,48 +154,36 @@ class DenseEncoder:
         Raises a ValueError if there is no such layer, image, size or ``finer``, or the backbone does not take the size;
         UndecodableImage if the file is no image.
         """
-        several = isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4
-        maps = self.batch(images if several else [images], layer, size, finer)
-        return list(maps) if several else next(maps)
-
-    features = __call__
-
-    def batch(
-        self, images: Any, layer: Layers = None, size: Size = DEFAULT_SIZE, finer: str | None = None
-    ) -> Iterator[Any]:
-        """The same of images that may be an iterator: each map is made when it is asked for."""
+        if isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4:
+            return [self(image, layer, size, finer) for image in images]
         names = list(layer) if isinstance(layer, list | tuple) else [layer or self.last]
         strides = {name: self.stride(name) for name in names}
         if finer not in (None, "shifted", "upscaled"):
             raise ValueError(f"finer maps can be 'shifted' or 'upscaled', not {finer!r}")
         if finer == "shifted" and (odd := [stride for stride in strides.values() if stride % 4]):
             raise ValueError(f"a map of stride {odd[0]} cannot be made finer by shifts of a quarter of it")
-        cells = {name: stride // 2 if finer == "shifted" else stride for name, stride in strides.items()}
-        label, larger = f"{finer} ×2" if finer else "", 2 if finer == "upscaled" else 1
-        multiple = math.lcm(self.backbone.stride, self.backbone.multiple)
+        image = as_image(images)
+        width, height = input_size(image.size, size, math.lcm(self.backbone.stride, self.backbone.multiple))
+        to = (2 * width, 2 * height) if finer == "upscaled" else (width, height)
+        if finer == "shifted":
+            maps = {name: self._shifted(as_tensor(image, to), name) for name in names}
+            strides = {name: stride // 2 for name, stride in strides.items()}
+        else:
+            maps = self.encode(as_tensor(image, to), names)
+        label = f"{finer} ×2" if finer else ""
+        found = {n: FeatureMap(maps[n][0], image.size, to, stride, n, label) for n, stride in strides.items()}
+        return found if isinstance(layer, list | tuple) else found[names[0]]
 
-        def sized() -> Iterator[tuple[tuple[int, int], Image.Image]]:
-            for image in map(as_image, images):
-                width, height = input_size(image.size, size, multiple)
-                yield (width * larger, height * larger), image
+    features = __call__
 
-        for to, group in groupby(sized(), key=itemgetter(0)):
-            at_once = max(1, min(_AT_ONCE.get(self.device.type, 1), MAX_PIXELS // math.prod(to)))
-            while part := [image for _, image in islice(group, at_once)]:
-                pixels = torch.cat([as_tensor(image, to) for image in part])
-                if finer == "shifted":
-                    maps = {name: self._shifted(pixels, name) for name in names}
-                else:
-                    maps = self.encode(pixels, names)
-                for i, image in enumerate(part):
-                    found = {n: FeatureMap(maps[n][i], image.size, to, s, n, label) for n, s in cells.items()}
-                    yield found if isinstance(layer, list | tuple) else found[names[0]]
+    def batch(self, images: Iterable[AnyImage], *how: Any, **named: Any) -> Iterator[Any]:
+        """``features`` of images that may be an iterator: each map is made when it is asked for."""
+        return (self(image, *how, **named) for image in images)
 
     def encode(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Maps ``(B, C, h, w)`` fp32 by layer of images ``(B, 3, H, W)`` RGB in [0, 1], of any size.
+        """Maps ``(B, C, h, w)`` fp32 by layer of images ``(B, 3, H, W)`` RGB in [0, 1]; large ones go through in tiles.
 
-        A large input goes through in tiles. Each reaches beyond its cells as far as they see, so that nothing changes
-        but the order of some sums.
+        A tile reaches beyond its cells as far as they see, so that nothing changes but the order of some sums.
         """
         (h, w), unit, reach = images.shape[2:], self.backbone.stride, self.backbone.reach
         if h * w <= MAX_PIXELS or reach is None:
@@ -247,11 +233,9 @@ def load_encoder(
     Args:
         source: what ``plrc.pretrained.load`` takes: a file; a run folder of ours; ``torchvision:resnet50`` or
             ``random:resnet50``; a state dict; a module.
-        branch: "query" or "key" ("teacher" or "student"), where a file holds two networks; the one that others use of
-            that format if not given.
+        branch: "query" or "key" ("teacher" or "student"), where a file holds two networks; if not given, the usual one.
 
-    Raises a ValueError if the file is missing, damaged, of no known format, or lacks a tensor of the backbone (says
-    which), or the device cannot be used.
+    Raises a ValueError if ``load`` cannot read it (says why), or the device cannot be used.
     """
     return DenseEncoder(load(source, branch), device)
 
@@ -303,22 +287,15 @@ def point_features(fmap: FeatureMap, points: Points) -> Tensor:
 def region_features(fmap: FeatureMap, raster: Tensor) -> Tensor:
     """The mean feature ``(n, C)`` of each region, not normalised: cells weigh as much as they show of the region.
 
-    A region smaller than a cell has that cell's feature. Of the whole image: ``raster = torch.zeros(1, 1).long()``.
-
-    Args:
-        raster: ``(h′, w′)`` integer, of any resolution over the whole image: which region each point belongs to, as
-            ``plrc.regions`` gives it; negative where it belongs to none. Regions come as in ``region_numbers``, which
-            also says what is no raster.
+    A raster is ``(h′, w′)`` integers, of any resolution over the whole image: which region each point belongs to, as
+    ``plrc.regions`` gives it; negative where it belongs to none. Regions come in the order of ``region_numbers``.
     """
     weights = region_weights(fmap, raster).flatten(1).to(fmap.features)
     return (weights / weights.sum(dim=1, keepdim=True)) @ fmap.features.flatten(1).T
 
 
 def region_weights(fmap: FeatureMap, raster: Tensor) -> Tensor:
-    """Which share of each cell each region covers: ``(n, h, w)`` float64 in [0, 1], exact at any resolutions.
-
-    A cell's shares sum to 1 over the regions where they fill the image, and to less where the map reaches beyond it.
-    """
+    """Which share of each cell each region covers: ``(n, h, w)`` float64 in [0, 1], exact at any resolutions."""
     numbers, (h, w) = region_numbers(raster), fmap.shape
     # The edges of cells and raster together cut the image into rectangles that lie in one cell and one region each.
     heights, cell_row, raster_row = _pieces(fmap.stride / fmap.input_size[1], h, raster.shape[0])

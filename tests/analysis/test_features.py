@@ -114,19 +114,6 @@ def test_features_are_those_of_the_network(resnet18):
     torch.testing.assert_close(maps["projector"].features, z[0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
-def test_a_batch_is_in_order_and_as_one_by_one(at_once, tiny, monkeypatch):
-    monkeypatch.setitem(module._AT_ONCE, "cpu", at_once)
-    images = [noise(64, 64, 1), noise(64, 64, 2), noise(96, 64, 3), noise(64, 64, 4)]
-    passes, real = [], tiny._encode
-    monkeypatch.setattr(tiny, "_encode", lambda x, names: passes.append(len(x)) or real(x, names))
-    maps = tiny(images, size=64)
-    assert passes == ([1, 1, 1, 1] if at_once == 1 else [2, 1, 1])
-    assert [m.image_size for m in maps] == [p.size for p in images]
-    for image, fmap in zip(images, maps, strict=True):
-        torch.testing.assert_close(fmap.features, tiny.features(image, size=64).features, rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("arch", "layer", "width", "height", "side", "tiles"),
     [
@@ -221,7 +208,8 @@ def test_images_may_be_anything_and_several_at_once(tiny, tmp_path):
     for given in (tmp_path / "turned.png", str(tmp_path / "turned.png"), array, tensor, tensor.float() / 255):
         assert torch.equal(tiny(given, size=64).features, expected.features)
     for images in (torch.stack((tensor, tensor)), [image, array]):
-        assert [fmap.image_size for fmap in tiny(images, size=64)] == [(64, 96)] * 2
+        for maps in (tiny(images, size=64), tiny.batch(iter(images), size=64)):
+            assert [torch.equal(fmap.features, expected.features) for fmap in maps] == [True, True]
     np.testing.assert_array_equal(expected.numpy(), expected.features.numpy())
 
 
