@@ -35,6 +35,7 @@ _TSNE_COMPONENTS = 50  # principal components that t-SNE sees (van der Maaten an
 _SPREAD = 1e-4  # std of t-SNE's start along the first axis (openTSNE's)
 _JITTER = 0.01  # of that spread. Equal features, or features on a line, could otherwise never part
 _EARLY_STEPS, _STEPS = 250, 500  # with attraction exaggerated, and after (openTSNE's)
+_ARRAYS, _TEXTS = ("mean", "components", "low", "high", "explained"), ("layer", "origin", "network")  # of a basis
 # With several threads the order of sums is the libraries' to choose. Holds those that are imported before its start.
 one_thread = partial(threadpool_limits, limits=1)
 
@@ -47,8 +48,7 @@ class Samples:
         kind: "points", "regions" or "images". features: ``(n, C)`` fp32, not normalised.
         image: ``(n,)`` int64, number of the image. point: ``(n, 2)`` fp32 in the image frame, a region's middle; not a
             number for whole images. region: ``(n,)`` int64, number of the region in its image; −1 where there is none.
-        labels: ``(n,)`` of text; None where they are not known. ``replace(samples, labels=samples.region)`` makes the
-            regions the labels, which is right where their numbers mean the same in every image.
+        labels: ``(n,)`` of text; None where they are not known.
     """
 
     kind: str
@@ -76,9 +76,8 @@ def gather(
         fmaps: maps of one layer; may be an iterator (``encoder.batch``), each map is let go after use.
         kind: "points", centres of cells, all of them where an image has no more than ``per_image``; they depend on the
             seed, the image's number and the map's shape, not on other images. "regions", of ``rasters``. "images".
-        rasters: for each image ``(h′, w′)`` integers over the whole image, negative where there is no region; each is
-            asked for when its map has come, and let go.
-        labels: for each image a text, of all its samples, or a function that names them; asked for like rasters.
+        rasters: of each image, see ``region_features``. labels: of each image a text, or what names its samples. Both
+            may be iterators, and are asked when the map has come.
 
     Raises a ValueError if there is no map, a raster or label too few or many, or maps are of different layers.
     """
@@ -86,26 +85,24 @@ def gather(
         raise ValueError(f"samples are points, regions (which need rasters) or images, not {kind!r}")
     if per_image < 1:
         raise ValueError(f"1 point an image or more can be drawn, not {per_image}")
-    given = {"maps": fmaps, "rasters": rasters, "labels": labels}
-    columns: dict[str, Iterable[Any]] = {name: values for name, values in given.items() if values is not None}
     layers = set[tuple[str, int]]()  # not the maps: they are let go
     parts: list[tuple[np.ndarray, ...]] = []
     texts: list[str] = []
-    for i, row in enumerate(zip_longest(*columns.values())):
-        if any(value is None for value in row):
-            raise ValueError(f"there are not as many {' as '.join(columns)}: one of them ends after {i}")
-        own = dict(zip(columns, row, strict=True))
-        _check_layer(own["maps"], layers)
+    columns: list[Iterable[Any]] = [column for column in (fmaps, rasters, labels) if column is not None]
+    for i, (fmap, *rest) in enumerate(zip_longest(*columns)):
+        if fmap is None or any(value is None for value in rest):
+            raise ValueError(f"there are not as many maps, rasters and labels: one of them ends after {i}")
+        _check_layer(fmap, layers)
         if kind == "points":
-            features, points = _draw_points(own["maps"], per_image, np.random.default_rng((seed, i)))
+            features, points = _draw_points(fmap, per_image, np.random.default_rng((seed, i)))
         else:
-            raster = own["rasters"] if kind == "regions" else torch.zeros(1, 1).long()
-            features, points = region_features(own["maps"], raster), region_points(raster)
+            raster = rest[0] if kind == "regions" else torch.zeros(1, 1).long()
+            features, points = region_features(fmap, raster), region_points(raster)
         points = torch.full_like(points, torch.nan) if kind == "images" else points
         regions = region_numbers(raster) if kind == "regions" else torch.full((len(points),), -1)
         parts.append((features.cpu().numpy(), points.numpy(), regions.numpy()))
-        label = own.get("labels")
-        texts += label(*parts[-1][1:]) if callable(label) else [str(label)] * len(points)
+        if labels is not None:
+            texts += rest[-1](*parts[-1][1:]) if callable(rest[-1]) else [str(rest[-1])] * len(points)
     if not parts:
         raise ValueError("there is no image to embed")
     image = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
@@ -164,20 +161,15 @@ def _rows(features: Features | FeatureMap | Sequence[FeatureMap], most: int | No
     return np.concatenate(rows), fmaps[0].layer
 
 
-# ----------------------------------------------------------------------------------------------------------------- PCA
-
-
 @dataclass(frozen=True, eq=False)
 class Basis:
     """Principal axes of features of length 1, and the range of colours on each.
 
     Attributes:
         mean: ``(C,)``. components: ``(k, C)``, orthonormal, the one of most variance first. low, high: ``(k,)``, the
-            1 % and 99 % quantiles of the projections that it was made from. explained: ``(k,)``, shares of the
-            variance. All fp32.
-        layer: of the maps that it was made from. origin: name of the network. network: what it is, whatever its name:
-            the SHA-256 of its checkpoint, and the branch, or what it is called by ("random:tiny"). Empty if unknown.
-        file: where it was read from.
+            1 % and 99 % quantiles of what it was made from. explained: ``(k,)``, shares of the variance. All fp32.
+        layer: of the maps that it was made from. origin: name of the network. network: what it is by any name: its
+            checkpoint's SHA-256 and branch. Empty if unknown. file: where it was read from.
     """
 
     mean: np.ndarray
@@ -202,10 +194,7 @@ def pca_basis(features: Features | Sequence[FeatureMap], k: int = 3, origin: str
     A component's loadings have a sum of 0 or more (ours): with half of 60 photos left out that flips 6 % of the signs,
     the skewness's sign 21 %, the largest loading's 27 %. Colours that must stay are those of a stored basis.
 
-    Args:
-        features: ``(n, C)``, or maps of images, of which every cell counts once (of very many, those that are drawn).
-        k: 3 for colours, 2 for the plane. origin, network: kept with the basis.
-
+    Features are ``(n, C)``, or cells of maps (of very many some are drawn). Origin and network are kept with the basis.
     Raises a ValueError if there are not more than k features or fewer than k channels, maps are of different layers, or
     features are not finite or all the same.
     """
@@ -254,9 +243,6 @@ def to_rgb(fmap: FeatureMap, basis: Basis) -> np.ndarray:
     return (values.clip(0, 1) * 255).round().astype(np.uint8).reshape(*fmap.shape, 3)
 
 
-_ARRAYS, _TEXTS = ("mean", "components", "low", "high", "explained"), ("layer", "origin", "network")
-
-
 def save_basis(basis: Basis, file: str | Path) -> None:
     """Write a basis as NPZ; ``load_basis`` reads it."""
     arrays: dict[str, Any] = {name: getattr(basis, name) for name in (*_ARRAYS, *_TEXTS)}
@@ -281,9 +267,6 @@ def load_basis(file: str | Path) -> Basis:
     return Basis(**arrays, **texts, file=file)
 
 
-# ------------------------------------------------------------------------------------------------ t-SNE and clustering
-
-
 def tsne(
     features: Features, seed: int = 0, perplexity: float = 30, progress: Callable[[int, int], None] | None = None
 ) -> tuple[np.ndarray, str]:
@@ -295,11 +278,10 @@ def tsne(
 
     Args:
         features: ``(n, C)``, n ≥ 4. seed: another seed, a slightly different start: what stays is in the features.
-        perplexity: about how many neighbours count; (n − 1) / 3 at most is used.
+        perplexity: 1 or more, about how many neighbours count; (n − 1) / 3 at most is used.
         progress: called every 50 steps with the steps done and those in all; an exception that it raises ends the work.
 
     Returns ``(n, 2)`` fp32, whose unit means nothing; and what made it: the library, its version, the perplexity.
-    Raises a ValueError if there are fewer than 4 features, the perplexity is below 1, and what ``pca_basis`` raises.
     """
     import openTSNE  # type: ignore[import-untyped]
 
@@ -339,8 +321,7 @@ def tsne(
 def kmeans(features: Features | Sequence[FeatureMap], k: int, seed: int = 0) -> tuple[np.ndarray, float]:
     """k-means of features ``(n, C)``, or of the cells of maps, of length 1: the best of four starts.
 
-    ``assign`` gives each feature, or each cell of an image, its cluster. Of more than 20,000 cells so many are drawn to
-    find the centroids. Other images may give other segments; those of stored centroids stay.
+    Of more than 20,000 cells so many are drawn. Other images may give other segments; those of stored centroids stay.
 
     Returns centroids ``(k, C)`` fp32 of length 1, that of most features first; and the *cohesion*, the mean cosine of a
     feature with its centroid: 1 is best, and more clusters always reach more. Raises a ValueError if there is no map,
@@ -365,10 +346,7 @@ def kmeans(features: Features | Sequence[FeatureMap], k: int, seed: int = 0) -> 
 
 
 def assign(features: Features | FeatureMap, centroids: np.ndarray) -> np.ndarray:
-    """Which centroid ``(k, C)`` is most alike, by cosine: ``(n,)`` int64 of features, ``(h, w)`` of a map's cells.
-
-    Raises a ValueError if the centroids have another number of channels.
-    """
+    """Which centroid ``(k, C)`` is most alike, by cosine: ``(n,)`` int64 of features, ``(h, w)`` of a map's cells."""
     rows, layer = _rows(features)
     if rows.shape[1] != centroids.shape[1]:
         of = f" of layer {layer}" if layer else ""
@@ -378,14 +356,11 @@ def assign(features: Features | FeatureMap, centroids: np.ndarray) -> np.ndarray
     return labels.reshape(features.shape) if isinstance(features, FeatureMap) else labels
 
 
-# ------------------------------------------------------------------------------------------------------------- numbers
-
-
 def neighbours_kept(features: Features, coordinates: np.ndarray, k: int = 10) -> float:
     """A number for the *plane*: the share of a sample's k nearest by cosine that are among its k nearest there.
 
-    In [0, 1]; random coordinates get k / (n − 1). Low: what lies together in the plane need not be alike. Features are
-    ``(n, C)``, n > k, coordinates ``(n, d)``; raises a ValueError if they are not.
+    Of ``(n, C)`` and ``(n, d)``, n > k; in [0, 1]; random coordinates get k / (n − 1). Low: what lies together in the
+    plane need not be alike.
     """
     rows = unit_rows(features)
     if len(coordinates) != len(rows):
@@ -404,8 +379,7 @@ def label_purity(
         image: ``(n,)``, the image of each sample. Others of its own image are then no neighbours of it: the next point
             of an image is alike because it is the next, and says nothing about the label.
 
-    Returns the mean over the samples that have neighbours; and what neighbours drawn at random get, its chance. Raises
-    a ValueError if there are too few samples, not as many labels, or just one image.
+    Returns the mean over the samples that have neighbours; and what neighbours drawn at random get, its chance.
     """
     rows, labels = unit_rows(features), np.asarray(labels)
     n = len(rows)

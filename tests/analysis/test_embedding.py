@@ -368,8 +368,8 @@ MAPS = [coordinates_map(2, 2)] * 2
     ("ask", "message"),
     [
         (lambda: gather([]), "no image"),
-        (lambda: gather(MAPS, labels=["a"]), "not as many maps as labels: one of them ends after 1"),
-        (lambda: gather(MAPS, "regions", [torch.zeros(1, 1).long()] * 3), "not as many maps as rasters: .* after 2"),
+        (lambda: gather(MAPS, labels=["a"]), "not as many maps, .*: one of them ends after 1"),
+        (lambda: gather(MAPS, "regions", [torch.zeros(1, 1).long()] * 3), "not as many maps, rasters .* after 2"),
         (lambda: gather([MAPS[0], replace(MAPS[1], layer="c4")]), "take all from one layer"),
         (lambda: gather(MAPS, per_image=0), "1 point an image or more"),
         (lambda: gather(MAPS, "regions"), "regions .which need rasters."),
