@@ -166,11 +166,11 @@ def train_step(
 
 def make_optimizer(model: PLRC, config: Config) -> torch.optim.Optimizer:
     """The optimiser of the query encoder; weight decay on every parameter, as in the released code."""
-    parameters, how = model.query_encoder.parameters(), {"lr": config.peak_lr, "weight_decay": config.weight_decay}
+    parameters, rate, decay = model.query_encoder.parameters(), config.peak_lr, config.weight_decay
     fused = model.queue.is_cuda  # one kernel for all parameters; on CPUs it would change old runs' last bits
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, **how, fused=fused)
-    return torch.optim.SGD(parameters, **how, momentum=config.sgd_momentum, fused=fused)
+        return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=fused)
+    return torch.optim.SGD(parameters, rate, momentum=config.sgd_momentum, weight_decay=decay, fused=fused)
 
 
 def _check_sizes(config: Config, here: World, images: int, steps_per_epoch: int) -> None:
