@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plrc.analysis.features import FeatureMap, Points, as_points, point_features
+from plrc.analysis.features import FeatureMap, Points, as_points, check_kinds, point_features
 from plrc.geometry import sample
 
 Others = Sequence[FeatureMap] | None
@@ -64,7 +64,9 @@ def prompt(
 
 def _answers(values: Callable[[FeatureMap], Tensor], fmap: FeatureMap, to: Others, temperature: float | None) -> Any:
     """The values of each map that is asked, or, at a temperature, their softmax over all cells of all maps."""
-    maps = [values(other) for other in ([fmap] if to is None else to)]
+    asked = [fmap] if to is None else list(to)
+    check_kinds(other.kind for other in (fmap, *asked))
+    maps = [values(other) for other in asked]
     if not maps:
         raise ValueError("there is no map to ask: `to` is empty")
     if temperature is not None:
@@ -78,19 +80,9 @@ def _answers(values: Callable[[FeatureMap], Tensor], fmap: FeatureMap, to: Other
 
 def _cosines(queries: Tensor, fmap: FeatureMap) -> Tensor:
     """Cosines ``(n, h, w)`` of features ``(n, C)`` with a map's cells."""
-    check_same_features(queries, fmap)
     cells = fmap.unit_cells
     cosines = F.normalize(queries.to(cells.device), dim=1) @ cells.T
     return cosines.clamp(-1, 1).view(-1, *fmap.shape)  # rounding makes a cosine 1.0000001
-
-
-def check_same_features(queries: Tensor, fmap: FeatureMap) -> None:
-    """Raise a ValueError if the queries ``(n, C)`` cannot be compared with the map's cells."""
-    if queries.shape[1] != fmap.features.shape[0]:
-        raise ValueError(
-            f"features of {queries.shape[1]} channels cannot be compared with those of layer {fmap.layer}, which have "
-            f"{fmap.features.shape[0]}: take both maps from one layer of one network"
-        )
 
 
 def density(shares: Sequence[Tensor]) -> list[Tensor]:

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plrc.analysis.affinity import check_same_features
 from plrc.analysis.descriptors import cosine
 from plrc.analysis.features import (
     FeatureMap,
     Points,
     as_points,
+    check_kinds,
     point_features,
     region_features,
     region_numbers,
@@ -25,6 +25,7 @@ from plrc.geometry import Crop
 
 _AT_ONCE = 2**24  # cosines held at a time: 64 MiB
 _ROUNDING = 1e-5  # squared distances of unit vectors below it are rounding, in fp32
+Truth = Tensor | Callable[[Tensor], Tensor]
 _UNKNOWN = "true places are not known of two different images: match two views of one image"
 
 
@@ -32,29 +33,20 @@ _UNKNOWN = "true places are not known of two different images: match two views o
 class Matches:
     """Matches of n points, or regions, of image A with image B; all tensors on the CPU.
 
-    Attributes:
-        start: ``(n, 2)`` points in the frame of A. end: ``(n, 2)``, their best matches in the frame of B.
-        similarity: ``(n,)``, the cosine of the two features, in [−1, 1].
-        ratio: ``(n,)`` in [0, 1], Lowe's test: the distance (of unit vectors) of the match over that of the best
-            candidate elsewhere. Near 1: there is another as good. Not a number where there is nowhere else.
-        back: ``(n, 2)`` in the frame of A: where the end's own best match in A is.
-        mutual: ``(n,)`` bool: the way back ends in the cell, or region, of the start.
-        cycle: ``(n,)``: how far from there it ends, as a share of the longer side of image A; 0 where mutual.
-        truth: ``(n, 2)`` in the frame of B, where the start really is; None where it is not known. Not a number, or
-            outside [0, 1]: B does not show it.
-        visible: ``(n,)`` bool: B shows the true place. right: ``(n,)`` bool: visible, and the match is right.
+    The ratio is Lowe's test: the distance (of unit vectors) of the match over that of the best candidate elsewhere.
+    Near 1: there is another as good. Not a number where there is nowhere else.
     """
 
-    start: Tensor
-    end: Tensor
-    similarity: Tensor
-    ratio: Tensor
-    back: Tensor
-    mutual: Tensor
-    cycle: Tensor
-    truth: Tensor | None = None
-    visible: Tensor | None = None
-    right: Tensor | None = None
+    start: Tensor  # (n, 2) points in the frame of A
+    end: Tensor  # (n, 2), their best matches in the frame of B
+    similarity: Tensor  # (n,), the cosine of the two features, in [−1, 1]
+    ratio: Tensor  # (n,) in [0, 1]
+    back: Tensor  # (n, 2) in the frame of A: where the end's own best match in A is
+    mutual: Tensor  # (n,) bool: the way back ends in the cell, or region, of the start
+    cycle: Tensor  # (n,): how far from there it ends, as a share of the longer side of image A; 0 where mutual
+    truth: Tensor | None = None  # (n, 2) in the frame of B, where the start really is, if known; NaN where not shown
+    visible: Tensor | None = None  # (n,) bool: B shows the true place
+    right: Tensor | None = None  # (n,) bool: visible, and the match is right
 
     def __len__(self) -> int:
         return len(self.start)
@@ -64,21 +56,14 @@ class Matches:
         return replace(self, **{name: part[keep] for name, part in vars(self).items() if part is not None})
 
     def recall(self) -> float:
-        """The share of right matches among those whose true place B shows; not a number where it shows none.
-
-        Raises a ValueError if the true places are not known.
-        """
+        """The share of right matches among those whose true place B shows; not a number where it shows none."""
         if self.right is None or self.visible is None:
             raise ValueError(_UNKNOWN)
         return float(self.right[self.visible].float().mean())
 
 
 def match_points(
-    a: FeatureMap,
-    b: FeatureMap,
-    points: Points | None = None,
-    truth: Tensor | Callable[[Tensor], Tensor] | None = None,
-    within: int = 1,
+    a: FeatureMap, b: FeatureMap, points: Points | None = None, truth: Truth | None = None, within: int = 1
 ) -> Matches:
     """The cell of image B that is most alike to each point of image A.
 
@@ -90,13 +75,11 @@ def match_points(
         a, b: maps of one layer. points: ``(n, 2)`` in the frame of A; every cell of A if not given, row by row.
         truth: ``(n, 2)``, the true places in the frame of B, outside [0, 1] or not a number where it shows none; or
             what gives those of points ``(n, 2)``.
-
-    Raises a ValueError if the maps are of different layers, or ``points`` or ``truth`` are no points, or not as many.
     """
     of_a, of_b = _cells(a, within), _cells(b, within)
     start = of_a.places[of_a.usable] if points is None else as_points(points).cpu().float()
     queries = point_features(a, start)
-    check_same_features(queries, b)
+    check_kinds((a.kind, b.kind))
     matches, best = _matched(start, _cell(a, start), queries, of_a, of_b, a.image_size)
     if truth is None:
         return matches
@@ -111,18 +94,15 @@ def match_points(
 def match_views(
     a: FeatureMap, b: FeatureMap, crop_a: Crop, crop_b: Crop, points: Points | None = None, within: int = 1
 ) -> Matches:
-    """``match_points`` between two views of one image, whose crops tell where each point of view A is in view B.
+    """``match_points`` between two views of one image, whose crops, of batch shape ``()``, tell the true places.
 
-    Each view is the image of its map, so that "the frame of A" is A's view frame. The crops are of batch shape ``()``.
+    Each view is the image of its map, so that "the frame of A" is A's view frame.
     """
     return match_points(a, b, points, lambda start: crop_b.to_view(crop_a.to_image(start)), within)
 
 
 def chance(matches: Matches, b: FeatureMap, within: int = 1) -> float:
-    """The recall that cells of B drawn at random would get: the mean share of its cells that are right; for views.
-
-    Raises a ValueError if the true places are not known.
-    """
+    """The recall that cells of B drawn at random would get: the mean share of its cells that are right; for views."""
     if matches.truth is None:
         raise ValueError(_UNKNOWN)
     cells = _cells(b, within)
@@ -140,15 +120,11 @@ def match_regions(
     their numbers. Every other region is a rival.
 
     Args:
-        a, b: maps of one layer. raster_a, raster_b: the regions over the whole of each image, as ``region_features``
-            takes them; of views: ``plrc.regions.view_regions``.
-        named_alike: the same number means the same region in both, as in two views of an image: this tells which
-            matches are right.
-
-    Raises a ValueError if the maps are of different layers, or a raster has no region.
+        a, b: maps of one layer. raster_a, raster_b: as ``region_features`` takes them.
+        named_alike: the same number means the same region in both, as in views: this tells which matches are right.
     """
     of_a, of_b = _regions(a, raster_a), _regions(b, raster_b)
-    check_same_features(of_a.units, b)
+    check_kinds((a.kind, b.kind))
     matches, best = _matched(of_a.places, of_a.near[:, 0], of_a.units, of_a, of_b, a.image_size)
     if not named_alike:
         return matches

@@ -17,21 +17,14 @@ from plrc.pretrained import CheckpointInfo
 
 @dataclass(frozen=True)
 class Descriptor:
-    """A name, a map of features, and how alike two features are.
-
-    Attributes:
-        maps: images ``(B, 3, H, W)`` RGB in [0, 1] → ``(B, C, h, w)``.
-        similarity: ``(N, C)`` against ``(K, C)`` → ``(N, K)``, larger is more alike.
-        origin, layer: of a network's, the checkpoint and the layer; None and "" of anything else.
-        pooled: the mean of a map tells something of the image; that of positions does not.
-    """
+    """A name, a map of features, and how alike two features are."""
 
     name: str
-    maps: Callable[[Tensor], Tensor]
-    similarity: Callable[[Tensor, Tensor], Tensor]
-    origin: CheckpointInfo | None = None
+    maps: Callable[[Tensor], Tensor]  # images (B, 3, H, W) RGB in [0, 1] → (B, C, h, w)
+    similarity: Callable[[Tensor, Tensor], Tensor]  # (N, C) against (K, C) → (N, K), larger is more alike
+    origin: CheckpointInfo | None = None  # of a network: the checkpoint, and the layer
     layer: str = ""
-    pooled: bool = True
+    pooled: bool = True  # the mean of a map tells something of the image; that of positions does not
 
 
 def network(name: str, encoder: nn.Module) -> Descriptor:

@@ -20,7 +20,7 @@ import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
-from plrc.analysis.features import FeatureMap, region_features, region_numbers, region_points
+from plrc.analysis.features import FeatureMap, check_kinds, region_features, region_numbers, region_points
 
 Features = np.ndarray | Tensor  # (n, C)
 Labeller = Callable[[np.ndarray, np.ndarray], Sequence[str]]
@@ -42,21 +42,14 @@ one_thread = partial(threadpool_limits, limits=1)
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """n features and where each comes from.
+    """n features and where each comes from."""
 
-    Attributes:
-        kind: "points", "regions" or "images". features: ``(n, C)`` fp32, not normalised.
-        image: ``(n,)`` int64, number of the image. point: ``(n, 2)`` fp32 in the image frame, a region's middle; not a
-            number for whole images. region: ``(n,)`` int64, number of the region in its image; −1 where there is none.
-        labels: ``(n,)`` of text; None where they are not known.
-    """
-
-    kind: str
-    features: np.ndarray
-    image: np.ndarray
-    point: np.ndarray
-    region: np.ndarray
-    labels: np.ndarray | None = None
+    kind: str  # "points", "regions" or "images"
+    features: np.ndarray  # (n, C) fp32, not normalised
+    image: np.ndarray  # (n,) int64, number of the image
+    point: np.ndarray  # (n, 2) fp32 in the image frame, a region's middle; not a number for whole images
+    region: np.ndarray  # (n,) int64, number of the region in its image; −1 where there is none
+    labels: np.ndarray | None = None  # (n,) of text, if known
 
     def __len__(self) -> int:
         return len(self.features)
@@ -85,14 +78,14 @@ def gather(
         raise ValueError(f"samples are points, regions (which need rasters) or images, not {kind!r}")
     if per_image < 1:
         raise ValueError(f"1 point an image or more can be drawn, not {per_image}")
-    layers = set[tuple[str, int]]()  # not the maps: they are let go
+    kinds = set[tuple[str, int]]()  # not the maps: they are let go
     parts: list[tuple[np.ndarray, ...]] = []
     texts: list[str] = []
     columns: list[Iterable[Any]] = [column for column in (fmaps, rasters, labels) if column is not None]
     for i, (fmap, *rest) in enumerate(zip_longest(*columns)):
         if fmap is None or any(value is None for value in rest):
             raise ValueError(f"there are not as many maps, rasters and labels: one of them ends after {i}")
-        _check_layer(fmap, layers)
+        check_kinds(kinds := kinds | {fmap.kind})
         if kind == "points":
             features, points = _draw_points(fmap, per_image, np.random.default_rng((seed, i)))
         else:
@@ -118,14 +111,6 @@ def _draw_points(fmap: FeatureMap, count: int, rng: np.random.Generator) -> tupl
     return fmap.features.flatten(1).T.cpu()[cells], centres[cells]
 
 
-def _check_layer(fmap: FeatureMap, layers: set[tuple[str, int]]) -> None:
-    """Raise a ValueError if a map is of another layer than those before it."""
-    layers.add((fmap.layer, fmap.features.shape[0]))
-    if len(layers) > 1:
-        found = " and ".join(f"{layer} ({channels} channels)" for layer, channels in sorted(layers))
-        raise ValueError(f"the maps are of layers {found}: take all from one layer of one network")
-
-
 def unit_rows(features: Features) -> np.ndarray:
     """Features ``(n, C)``, each divided by its length: ``(n, C)`` fp32. A feature of zeros stays what it is.
 
@@ -147,11 +132,10 @@ def _rows(features: Features | FeatureMap | Sequence[FeatureMap], most: int | No
     """Unit rows ``(n, C)`` of features, or of the cells of maps, and the maps' layer; of more than ``most`` so many."""
     if isinstance(features, np.ndarray | Tensor):
         return unit_rows(features), ""
-    fmaps, layers = [features] if isinstance(features, FeatureMap) else features, set[tuple[str, int]]()
+    fmaps = [features] if isinstance(features, FeatureMap) else features
     if not fmaps:
         raise ValueError("the feature map of at least one image is needed")
-    for fmap in fmaps:
-        _check_layer(fmap, layers)
+    check_kinds(fmap.kind for fmap in fmaps)
     ends = np.cumsum([fmap.shape[0] * fmap.shape[1] for fmap in fmaps])
     picks = np.arange(ends[-1])
     if most is not None and ends[-1] > most:
@@ -163,24 +147,17 @@ def _rows(features: Features | FeatureMap | Sequence[FeatureMap], most: int | No
 
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """Principal axes of features of length 1, and the range of colours on each.
+    """Principal axes of features of length 1, and the range of colours on each; all fp32."""
 
-    Attributes:
-        mean: ``(C,)``. components: ``(k, C)``, orthonormal, the one of most variance first. low, high: ``(k,)``, the
-            1 % and 99 % quantiles of what it was made from. explained: ``(k,)``, shares of the variance. All fp32.
-        layer: of the maps that it was made from. origin: name of the network. network: what it is by any name: its
-            checkpoint's SHA-256 and branch. Empty if unknown. file: where it was read from.
-    """
-
-    mean: np.ndarray
-    components: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    explained: np.ndarray
-    layer: str = ""
-    origin: str = ""
-    network: str = ""
-    file: Path | None = None
+    mean: np.ndarray  # (C,)
+    components: np.ndarray  # (k, C), orthonormal, the one of most variance first
+    low: np.ndarray  # (k,), the 1 % quantiles of the projections that it was made from
+    high: np.ndarray  # (k,), the 99 % quantiles
+    explained: np.ndarray  # (k,), shares of the variance
+    layer: str = ""  # of the maps that it was made from; empty if unknown, like the following
+    origin: str = ""  # name of the network
+    network: str = ""  # what it is by any name: its checkpoint's SHA-256 and branch, or "random:tiny"
+    file: Path | None = None  # where it was read from
 
     def __str__(self) -> str:
         k, channels = self.components.shape

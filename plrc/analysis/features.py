@@ -40,20 +40,19 @@ class FeatureMap:
 
     Points are of the *image frame*, [0, 1]², unless they are said to be of the map, whose frame reaches beyond that to
     the right and below if the input's sides are no multiples of the stride.
-
-    Attributes:
-        features: ``(C, h, w)`` fp32. image_size: width and height of the upright image, pixels.
-        input_size: width and height that the network saw. stride: pixels of the input a cell, as the map stands.
-        layer: ``c2`` … ``c5`` or the name of a head.
-        finer: empty, or how the map came to be finer than its network makes it: "shifted ×2", "upscaled ×2".
     """
 
-    features: Tensor
-    image_size: tuple[int, int]
-    input_size: tuple[int, int]
-    stride: int
-    layer: str
-    finer: str = ""
+    features: Tensor  # (C, h, w) fp32
+    image_size: tuple[int, int]  # width and height of the upright image, pixels
+    input_size: tuple[int, int]  # width and height that the network saw
+    stride: int  # pixels of the input a cell, as the map stands
+    layer: str  # c2 … c5 or the name of a head
+    finer: str = ""  # how the map came to be finer than its network makes it: "shifted ×2", "upscaled ×2"
+
+    @property
+    def kind(self) -> tuple[str, int]:
+        """Layer and channels: features of one kind can be compared."""
+        return self.layer, self.features.shape[0]
 
     def __repr__(self) -> str:
         (channels, h, w), (width, height) = self.features.shape, self.image_size
@@ -91,6 +90,13 @@ class FeatureMap:
     def numpy(self) -> np.ndarray:
         """The features ``(C, h, w)`` as an array."""
         return self.features.cpu().numpy()
+
+
+def check_kinds(kinds: Iterable[tuple[str, int]]) -> None:
+    """Raise a ValueError if maps are of different kinds."""
+    if len(found := sorted(set(kinds))) > 1:
+        layers = " and ".join(f"{layer} ({channels} channels)" for layer, channels in found)
+        raise ValueError(f"the maps are of layers {layers}: take all from one layer of one network")
 
 
 class DenseEncoder:
@@ -296,26 +302,15 @@ def region_features(fmap: FeatureMap, raster: Tensor) -> Tensor:
 
 def region_weights(fmap: FeatureMap, raster: Tensor) -> Tensor:
     """Which share of each cell each region covers: ``(n, h, w)`` float64 in [0, 1], exact at any resolutions."""
-    numbers, (h, w) = region_numbers(raster), fmap.shape
-    # The edges of cells and raster together cut the image into rectangles that lie in one cell and one region each.
-    heights, cell_row, raster_row = _pieces(fmap.stride / fmap.input_size[1], h, raster.shape[0])
-    widths, cell_column, raster_column = _pieces(fmap.stride / fmap.input_size[0], w, raster.shape[1])
-    region = raster.cpu()[raster_row[:, None], raster_column]
-    inside = region >= 0
-    cell = (cell_row[:, None] * w + cell_column)[inside]
-    area = (heights[:, None] * widths)[inside]
-    place = torch.searchsorted(numbers, region[inside]) * (h * w) + cell
-    return torch.bincount(place, weights=area, minlength=len(numbers) * h * w).view(-1, h, w)
 
+    def overlaps(cells: int, side: int, parts: int) -> Tensor:  # of an axis: which share of a cell is in each part
+        cell, edges = fmap.stride / side, torch.arange(parts + 1, dtype=torch.float64) / parts
+        low = torch.arange(cells, dtype=torch.float64)[:, None] * cell
+        return ((low + cell).minimum(edges[1:]) - low.maximum(edges[:-1])).clamp(min=0) / cell
 
-def _pieces(cell: float, cells: int, raster: int) -> tuple[Tensor, Tensor, Tensor]:
-    """An axis cut at the edges of cells and raster: lengths of the pieces, in cells; their cells; their parts of it."""
-    of_cells = torch.arange(1, cells, dtype=torch.float64) * cell
-    of_raster = torch.arange(raster + 1, dtype=torch.float64) / raster
-    edges = torch.cat((of_cells[of_cells < 1], of_raster)).sort().values
-    middles = (edges[1:] + edges[:-1]) / 2
-    in_cell = (middles / cell).long().clamp(max=cells - 1)
-    return edges.diff() / cell, in_cell, (middles * raster).long().clamp(max=raster - 1)
+    (h, w), (width, height) = fmap.shape, fmap.input_size
+    down, across = overlaps(h, height, raster.shape[0]), overlaps(w, width, raster.shape[-1]).T
+    return torch.stack([down @ (raster.cpu() == n).double() @ across for n in region_numbers(raster)])
 
 
 def region_numbers(raster: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ def test_the_difference_of_maps_of_two_strides_is_at_the_finer_cells(width, heig
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda m: affinity(m, torch.zeros(1, 2), to=[random_map(6, 2, 2)]), "5 channels .* layer c5, which have 6"),
+        (lambda m: affinity(m, torch.zeros(1, 2), to=[random_map(6, 2, 2)]), r"5 channels.* and c5 \(6 channels\)"),
         (lambda m: affinity(m, torch.zeros(1, 2), to=[]), "`to` is empty"),
         (lambda m: affinity(m, torch.zeros(1, 2), temperature=0.0), "above 0, not 0"),
         (lambda m: affinity(m, torch.zeros(1, 2), temperature=float("nan")), "above 0"),

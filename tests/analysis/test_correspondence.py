@@ -170,7 +170,7 @@ def test_a_repeated_pattern_has_the_ratio_one_and_a_single_place_none():
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda a, b: match_points(a, random_map(6, 3, 3)), "5 channels .* have 6"),
+        (lambda a, b: match_points(a, random_map(6, 3, 3)), r"5 channels.* and c5 \(6 channels\)"),
         (lambda a, b: match_points(a, b, torch.zeros(2, 2), torch.zeros(3, 2)), r"2 points, and .* shape \(3, 2\)"),
         (lambda a, b: match_regions(a, torch.eye(2).long(), random_map(6, 3, 3), torch.eye(2).long()), "5 channels"),
         (lambda a, b: match_points(a, b).recall(), "true places are not known"),

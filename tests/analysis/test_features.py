@@ -73,45 +73,39 @@ def test_pixel_to_cell_to_pixel_is_the_identity_on_centres(width, height, stride
     torch.testing.assert_close(point_features(fmap, inner), inner)
 
 
-@pytest.mark.parametrize(
-    ("image", "size", "stride", "expected"),
-    [
-        ((640, 480), 448, 32, (608, 448)),
-        ((480, 640), 448, 32, (448, 608)),
-        ((640, 480), (300, 201), 32, (300, 201)),
-        ((650, 470), None, 32, (640, 480)),
-        ((1000, 3), 32, 32, (10656, 32)),
-        ((5, 5), None, 8, (8, 8)),
-    ],
-)
-def test_sizes_of_the_input(image, size, stride, expected):
-    assert module.input_size(image, size, stride) == expected
+def test_sizes_of_the_input():
+    assert module.input_size((640, 480), 448, 32) == (608, 448)
+    assert module.input_size((640, 480), (300, 201), 32) == (300, 201)
+    assert module.input_size((650, 470), None, 32) == (640, 480)
+    assert module.input_size((1000, 3), 32, 32) == (10656, 32)
+    assert module.input_size((5, 5), None, 8) == (8, 8)
     for wrong in (0, -3, (0, 5)):
         with pytest.raises(ValueError, match="1 pixel"):
-            module.input_size(image, wrong, stride)
+            module.input_size((10, 10), wrong, 8)
 
 
-def test_layers_and_strides(resnet18, tiny):
-    assert resnet18.layers == ("c2", "c3", "c4", "c5", "projector")
-    assert (tiny.layers, tiny.last) == (("c2", "c3", "projector"), "c3")
-    maps = resnet18.features(noise(70, 90), resnet18.layers, size=96)
-    for (layer, fmap), stride, channels in zip(maps.items(), (4, 8, 16, 32, 32), (64, 128, 256, 512, 128), strict=True):
-        assert (fmap.features.shape[0], fmap.shape) == (channels, (128 // stride, 96 // stride))
-        assert (fmap.stride, fmap.layer, fmap.image_size, fmap.input_size) == (stride, layer, (70, 90), (96, 128))
-    assert resnet18.features(noise(70, 90), size=96).layer == "c5"
-
-
-def test_features_are_those_of_the_network(resnet18):
-    """Resized, normalised, in evaluation mode: by hand."""
+def test_features_are_those_of_the_network(resnet18, monkeypatch):
+    """Resized, normalised, in evaluation mode: by hand; of all layers from one pass."""
     image = noise(64, 96)
     x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    passes, real = [], resnet18.backbone.maps
+    monkeypatch.setattr(resnet18.backbone, "maps", lambda x, until=None: passes.append(until) or real(x, until))
+    maps = resnet18.features(image, resnet18.layers, None)
+    assert (list(maps), passes) == (["c2", "c3", "c4", "c5", "projector"], ["c5"])
     with torch.no_grad():
-        c5 = resnet18.backbone((x - mean) / std)
-        z = resnet18.heads["projector"](c5)
-    maps = resnet18.features(image, ("c5", "projector"), None)
-    torch.testing.assert_close(maps["c5"].features, c5[0], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(maps["projector"].features, z[0], rtol=1e-4, atol=1e-5)
+        expected = real((x - mean) / std)
+        expected["projector"] = resnet18.heads["projector"](expected["c5"])
+    for (layer, fmap), stride in zip(maps.items(), (4, 8, 16, 32, 32), strict=True):
+        torch.testing.assert_close(fmap.features, expected[layer][0], rtol=1e-4, atol=1e-5)
+        assert (fmap.stride, fmap.layer, fmap.shape) == (stride, layer, (96 // stride, 64 // stride))
+        assert (fmap.image_size, fmap.input_size) == ((64, 96), (64, 96))
+    assert (resnet18.features(image, size=32).layer, resnet18.last, resnet18.features(image, "c2").layer) == (
+        "c5",
+        "c5",
+        "c2",
+    )
+    assert passes[1:] == ["c5", "c2"]
 
 
 @pytest.mark.parametrize(
@@ -213,15 +207,6 @@ def test_images_may_be_anything_and_several_at_once(tiny, tmp_path):
     np.testing.assert_array_equal(expected.numpy(), expected.features.numpy())
 
 
-def test_several_layers_come_from_one_pass(tiny, monkeypatch):
-    passes, real = [], tiny.backbone.maps
-    monkeypatch.setattr(tiny.backbone, "maps", lambda x, until=None: passes.append(until) or real(x, until))
-    maps = tiny.features(noise(64, 96), layer=("projector", "c2"), size=64)
-    assert (list(maps), passes) == (["projector", "c2"], ["c3"])
-    for layer, fmap in maps.items():
-        torch.testing.assert_close(fmap.features, tiny.features(noise(64, 96), layer, size=64).features)
-
-
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
@@ -288,18 +273,12 @@ def test_region_points_lie_in_their_regions():
     torch.testing.assert_close(points[1:], torch.tensor([[6.5 / 12, 4.5 / 9], [11.5 / 12, 0.5 / 9]]))
 
 
-@pytest.mark.parametrize(
-    ("raster", "message"),
-    [
-        (torch.zeros(2, 2), "float32"),
-        (torch.zeros(2, 2, 2, dtype=torch.long), r"\(2, 2, 2\) int64"),
-        (torch.zeros(0, 3, dtype=torch.long), r"\(0, 3\)"),
-        (torch.full((2, 2), -1), "has no region"),
-    ],
-)
-def test_what_is_no_raster_is_refused(raster, message):
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize("raster", [torch.zeros(2, 2), torch.zeros(2, 2, 2).long(), torch.zeros(0, 3).long()])
+def test_what_is_no_raster_is_refused(raster):
+    with pytest.raises(ValueError, match=r"a region raster is \(h, w\) integers over the whole image, not \(.*\) "):
         region_features(blank(16, 16, 8), raster)
+    with pytest.raises(ValueError, match="has no region"):
+        region_features(blank(16, 16, 8), torch.full((2, 2), -1))
 
 
 @pytest.mark.parametrize("point", [(1.2, 0.5), (0.5, -0.01), (40.0, 30.0)])

@@ -31,15 +31,6 @@ def nearest(a: Tensor, b: Tensor) -> Tensor:
     return -torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def noise(cell: int) -> Descriptor:
-    generator = torch.Generator().manual_seed(0)
-
-    def maps(views: Tensor) -> Tensor:
-        return torch.randn(len(views), 8, views.shape[2] // cell, views.shape[3] // cell, generator=generator)
-
-    return Descriptor("noise", maps, descriptors.cosine)
-
-
 def images(n: int, described: list[Descriptor], sampler: object = SAMPLER, **options: int) -> list[ScoredImage]:
     return [ScoredImage(i, RAMP, described, sampler=sampler, **options) for i in range(n)]
 
@@ -107,18 +98,6 @@ def test_chance_counts_the_cells_that_are_right(side, within):
             shares.append(near / n**2)
         expected.append(np.mean(shares))
     assert found.columns[0] == pytest.approx(expected)
-
-
-def test_fine_and_coarse_maps_are_judged_alike_by_cells_of_32_pixels():
-    """Random matches of a finer map are right as often as those of the coarse one; alone as beside another."""
-    ((name, found),) = values_of(views, images(60, [noise(32), noise(8)])).items()
-    coarse, fine, chance = map(np.mean, found.columns)
-    assert name == "view match (±1 of 7×7 cells)"
-    assert abs(coarse - chance) < 0.035
-    assert abs(fine - chance) < 0.035
-    ((_, alone),) = values_of(views, images(8, [places(28)])).items()
-    ((_, beside),) = values_of(views, images(8, [places(7), places(28)])).items()
-    assert alone.columns[0] == beside.columns[1]
 
 
 # ------------------------------------------------------------------------------------------------------------ keypoints
@@ -199,8 +178,8 @@ def test_what_is_right_depends_on_the_box_of_the_targets_keypoints(scored):
 def test_random_features_find_as_many_keypoints_as_chance(scored):
     generator = torch.Generator().manual_seed(0)
     taken = [
-        scored(i, [torch.randn(1, 8, 24, 30, generator=generator)], size=size, keypoints=points)
-        for i, (points, size) in enumerate(folder(24, k=10))
+        scored(i, [torch.randn(1, 8, 12, 15, generator=generator)], size=size, keypoints=points)
+        for i, (points, size) in enumerate(folder(16, k=20))
     ]
     for found in values_of(PCK, taken).values():
         assert abs(np.mean(found.columns[0]) - np.mean(found.columns[1])) < 0.02

@@ -71,12 +71,6 @@ def fill(scored) -> Callable[[torch.Tensor, Sequence[str]], tuple[str, Values]]:
     return row
 
 
-def test_an_image_is_not_its_own_neighbour(fill):
-    """Two of a kind are opposites, and both of the other kind are nearer."""
-    name, found = fill(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]), "aabb")
-    assert (name, found.columns[0]) == ("1-NN accuracy", [0.0] * 4)
-
-
 @pytest.mark.parametrize(
     ("sizes", "k"), [((30, 30, 30), 20), ((30, 22), 20), ((30, 21), 20), ((30, 12), 11), ((30, 22, 2), 1)]
 )

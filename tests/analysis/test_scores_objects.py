@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from plrc.analysis import descriptors
-from plrc.analysis.descriptors import Descriptor, cosine
+from plrc.analysis.descriptors import cosine
 from plrc.analysis.scores import Values, best_iou, bootstrap, objects, point_auc, values_of
 from plrc.analysis.scores.objects import (
     CorLoc,
@@ -28,7 +28,7 @@ from plrc.analysis.scores.objects import (
 )
 from plrc.data.images import boxes_of
 from plrc.data.sources import Annotation
-from plrc.geometry import cell_centres, sample
+from plrc.geometry import cell_centres
 
 WIDTH, HEIGHT = 96, 64
 ALL = {"AUC": auc, "IoU": MaskIoU, "CorLoc": CorLoc, "purity": region_purity}
@@ -151,18 +151,6 @@ def test_the_best_iou_is_that_of_the_best_threshold(seed):
     of = {t: float(((values >= t) & inside).sum() / ((values >= t) | inside).sum()) for t in values.unique().tolist()}
     found, threshold = best_iou(values, torch.ones(2), torch.from_numpy(mask[0]))
     assert found == pytest.approx(max(of.values())) == pytest.approx(of[threshold])
-
-
-def test_the_auc_of_one_point_is_that_of_the_scores():
-    """The same coarse map and points, and a mask of a photo's size: one number."""
-    mask = ellipses(1)[0].repeat(10, axis=1).repeat(10, axis=2)
-    maps = torch.rand(1, 6, 7, 11, generator=torch.Generator().manual_seed(0))
-    obj, aucs = drawn(mask, points=8), []
-    for point, query in zip(obj.points, sample(maps, obj.points[None])[0], strict=True):
-        values = cosine(query[None], maps[0].flatten(1).T).view(7, 11)
-        aucs.append(point_auc(values, torch.ones(2), torch.from_numpy(mask[0]), point))
-    similar = obj.affinities(Descriptor("random", lambda p: p, cosine), maps)
-    assert np.mean(aucs) == pytest.approx(ring_auc(similar, obj), abs=1e-4)
 
 
 # ------------------------------------------------------------------------------------------------------- the threshold

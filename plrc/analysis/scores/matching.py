@@ -75,7 +75,6 @@ class PCK:
 
     A value a source image, the mean over its targets, and the source images are what the bootstrap resamples: an
     image's pairs are not independent. (Nor are those that share a target: the interval is a little narrow.)
-
     Images of one group come one after another; their maps are kept until the next group begins.
     """
 
@@ -132,9 +131,8 @@ class PCK:
 def best_match(descriptor: Descriptor, queries: Tensor, target: Tensor, size: tuple[int, int]) -> Tensor:
     """The places ``(n, 2)`` of ``target (1, C, h, w)`` that are most like features ``(n, C)``.
 
-    They are cells' centres of the raster of an image of width and height ``size``, at which features are sampled
-    bilinearly: similarities themselves, interpolated, would always be highest at the centre of a cell of the map, and a
-    coarse map could not say where in it.
+    They are centres of the raster of an image of that size, at which features are sampled bilinearly: similarities
+    themselves, interpolated, would always be highest at a centre of the map, and a coarse map could not say where else.
     """
     everywhere = cell_centres(*raster_of(size, _RASTER)).flatten(0, 1)
     best, found = queries.new_full((len(queries),), -torch.inf), torch.zeros(len(queries), 2)

@@ -26,8 +26,7 @@ class NearestNeighbours:
 
     Leaving one out takes a vote from the right class and none from the others: of ten images a class, nine would stand
     against ten, and features that tell nothing would score less than chance. With each image therefore one random image
-    of *every* other class is left out too. Whatever an image's class, the same numbers of each stand against each
-    other.
+    of *every* other class is left out too.
 
     k is 20, or the size of the smallest class minus one (that many of its images can vote) where that is smaller: with
     more, its images could not be right. The row's name says k.

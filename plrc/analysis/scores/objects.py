@@ -35,16 +35,11 @@ _TOO_NEAR = "no object reaches farther than an eighth of the image's longer side
 
 @dataclass(frozen=True, eq=False)
 class RasterObject:
-    """An object on the raster of its image, and random points in it.
+    """An object on the raster of its image, and random points in it."""
 
-    Attributes:
-        inside: ``(h, w)`` bool, the object's cells. points: ``(p, 2)`` and box: ``(4,)``, x0, y0, x1, y1, of the image
-            frame.
-    """
-
-    inside: Tensor
-    points: Tensor
-    box: np.ndarray
+    inside: Tensor  # (h, w) bool, the object's cells
+    points: Tensor  # (p, 2) in the image frame
+    box: np.ndarray  # (4,), x0, y0, x1, y1 in the image frame
 
     def distances(self) -> Tensor:
         """``(p, h * w)``, from each point to each cell's centre, in cells, to a thousandth."""
@@ -62,18 +57,15 @@ class RasterObject:
 def objects_of(
     masks: np.ndarray | None, boxes: np.ndarray, size: tuple[int, int], number: int, points: int = _POINTS
 ) -> list[RasterObject]:
-    """The objects of an image, without those under 1 % or over 90 % of it.
+    """The objects of an image of a size (for its proportions), by masks ``(n, H, W)`` or, of None, boxes ``(n, 4)``.
 
-    Args:
-        masks: ``(n, H, W)`` bool; None: all of a box is the object, and points are of its middle, half as wide and
-            high. boxes: ``(n, 4)`` in the image frame. size: width and height of the image, for its proportions.
-            number: of the image, from which the points are drawn.
+    All of a box is the object, and points are of its middle, half as wide and high. The image's number draws them.
     """
     h, w = raster_of(size)
     rng, centres, found = np.random.default_rng((12345, number)), cell_centres(h, w), []
     for k, box in enumerate(boxes):
         if masks is not None:
-            inside = middle = _cells_of(torch.from_numpy(masks[k]), h, w)
+            inside = middle = _cells_of(torch.from_numpy(masks[k]), (h, w))
         else:
             low, high = torch.from_numpy(box[:2]), torch.from_numpy(box[2:])
             margins = torch.zeros(2), (high - low) / 4
@@ -91,9 +83,9 @@ def raster_of(size: tuple[int, int], longer: int = _RASTER) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _cells_of(mask: Tensor, h: int, w: int) -> Tensor:
-    """The cells ``(h, w)`` bool of which a mask ``(H, W)`` covers more than half."""
-    return F.interpolate(mask.float()[None, None], (h, w), mode="area")[0, 0] > 0.5
+def _cells_of(mask: Tensor, raster: tuple[int, int]) -> Tensor:
+    """The cells ``(h, w)`` bool of a raster of which a mask ``(H, W)`` covers more than half."""
+    return F.interpolate(mask.float()[None, None], raster, mode="area")[0, 0] > 0.5
 
 
 def _known_mean(values: list[float]) -> float:
@@ -147,19 +139,16 @@ def ring_auc(similar: Tensor, obj: RasterObject) -> float:
 def point_auc(values: Tensor, extent: Tensor, mask: Tensor, point: Tensor) -> float:
     """The distance-matched AUC of one point's affinity: see ``auc``, with whose number it agrees.
 
-    Args:
-        values: ``(h, w)``, a map of affinities. extent: ``(2,)``, how far right and down the map reaches, the image
-            being 1: ``FeatureMap.extent``. mask: ``(H, W)`` bool, of the image's proportions. point: ``(2,)`` in the
-            image frame.
+    Of a map ``(h, w)`` with its ``FeatureMap.extent``, an object's mask ``(H, W)`` bool and a point ``(2,)``.
     """
     similar, inside = _on_raster(values, extent, mask)
     return ring_auc(similar[None], RasterObject(inside, point[None], np.zeros(4)))
 
 
 def best_iou(values: Tensor, extent: Tensor, mask: Tensor) -> tuple[float, float]:
-    """The intersection over union, in [0, 1], at the threshold that suits a map best; and that threshold, itself in.
+    """The intersection over union, in [0, 1], at the threshold (itself in) that suits a map best; and that threshold.
 
-    Arguments: as of ``point_auc``. A score needs one threshold for all maps (``MaskIoU``), and is lower.
+    A score needs one threshold for all maps (``MaskIoU``), and is lower. Arguments: as of ``point_auc``.
     """
     similar, inside = _on_raster(values, extent, mask)
     ranked, order = similar.sort(descending=True, stable=True)
@@ -172,9 +161,9 @@ def best_iou(values: Tensor, extent: Tensor, mask: Tensor) -> tuple[float, float
 
 def _on_raster(values: Tensor, extent: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """A map's values ``(h * w,)`` and the object's cells ``(h, w)`` on the raster."""
-    h, w = raster_of((mask.shape[1], mask.shape[0]))
-    similar = sample(values[None, None], (cell_centres(h, w).flatten(0, 1) / extent)[None])[0, :, 0]
-    return similar, _cells_of(mask, h, w)
+    raster = raster_of((mask.shape[1], mask.shape[0]))
+    similar = sample(values[None, None], (cell_centres(*raster).flatten(0, 1) / extent)[None])[0, :, 0]
+    return similar, _cells_of(mask, raster)
 
 
 def region_purity(image: ScoredImage) -> list[float] | str:
@@ -213,8 +202,6 @@ class MaskIoU:
     used for all images; it is the best for every second image, and scores the others, and the other way round: nothing
     is judged by what chose it. Candidates are 199 quantiles of the affinities in the first 32 images, which use no
     mask. Mean over points, then objects. By chance: the whole image as the foreground.
-
-    Memory is constant but for a row of 199 numbers an image and descriptor.
     """
 
     row = "mask IoU"
@@ -290,10 +277,7 @@ class CorLoc(MaskIoU):
 
 
 def leave_half_out(values: list[np.ndarray]) -> list[float]:
-    """Of each image's values ``(t,)`` the one at the threshold that is best on average in the other half.
-
-    Halves are the images of even and of odd numbers. Nothing if there are fewer than two.
-    """
+    """Of every second image's values ``(t,)`` the one at the threshold that is best on average in the others."""
     if len(values) < 2:
         return []
     best = [np.mean(values[1 - half :: 2], axis=0).argmax() for half in (0, 1)]  # for the even, for the odd ones

@@ -76,9 +76,7 @@ def result(
 ) -> str:
     """``object AUC 0.617 [0.394, 0.791] (distance-matched, chance 0.500)``: a number as every line says it.
 
-    Args:
-        values: the number; or a value an image, whose mean and, of several, 95 % interval are said. note, more: in the
-            parentheses, before and after chance. style: ".1%" of shares in percent.
+    Of a value an image the mean is said and, of several, the 95 % interval; note and more before and after chance.
     """
     score = bootstrap(values if isinstance(values, Sequence) else [values])
     interval = f" [{score.low:{style}}, {score.high:{style}}]" if score.n > 1 else ""
@@ -94,32 +92,21 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class ScoredImage:
-    """One image of the data set, as a score sees it.
+    """One image of the data set, as a score sees it."""
 
-    Attributes:
-        number: in the data set; whatever is drawn at random depends on it alone. image: upright RGB.
-        descriptors: the networks', then the baselines'. annotation: its objects, difficult and crowd ones among them.
-        keypoints: ``(K, 2)`` in the image frame, not a number where not seen. group: of images that show the same ones.
-        label: its class. All of these: None, or "", where they are not known.
-        short_side: pixels to which the shorter side is resized for ``maps``; both sides are multiples of ``cell``,
-            which is the stride of a ResNet's last map, so that every map covers the whole image.
-        sampler, side: how two views are cut, pixels. within: by how many cells of ``cell`` pixels a match of them may
-            be off. seconds: descriptor → time that its maps took.
-    """
-
-    number: int
-    image: Image.Image
-    descriptors: Sequence[Descriptor]
-    annotation: Annotation | None = None
-    keypoints: np.ndarray | None = None
-    group: str = ""
-    label: str | None = None
-    short_side: int = 448
-    cell: int = 32
-    within: int = 1
-    sampler: ViewSampler | None = None
-    side: int = 224
-    seconds: dict[str, list[float]] = field(default_factory=dict)
+    number: int  # in the data set; whatever is drawn at random depends on it alone
+    image: Image.Image  # upright RGB
+    descriptors: Sequence[Descriptor]  # the networks', then the baselines'
+    annotation: Annotation | None = None  # its objects, difficult and crowd ones among them, where they are known
+    keypoints: np.ndarray | None = None  # (K, 2) in the image frame, not a number where not seen
+    group: str = ""  # of images that show the same keypoints
+    label: str | None = None  # its class
+    short_side: int = 448  # pixels to which the shorter side is resized for maps
+    cell: int = 32  # of which both sides are multiples: a ResNet's last stride, so that maps cover the whole image
+    within: int = 1  # by how many such cells a match of views may be off
+    sampler: ViewSampler | None = None  # how two views are cut
+    side: int = 224  # of a view, pixels
+    seconds: dict[str, list[float]] = field(default_factory=dict)  # descriptor → time that its maps took
 
     @cached_property
     def maps(self) -> list[Tensor]:
@@ -141,17 +128,11 @@ class ScoredImage:
 
 @dataclass(frozen=True, eq=False)
 class Values:
-    """What a score is the mean of, and what its bootstrap draws from: a value an image.
+    """What a score is the mean of, and what its bootstrap draws from: a value an image."""
 
-    Attributes:
-        images: their n numbers in the data set, the same in all columns, which can thus be compared in pairs.
-        columns: of each descriptor, and last by chance, n values; empty where it has none.
-        why: the other images that were looked at have no value, a clause.
-    """
-
-    images: list[int]
-    columns: list[list[float]]
-    why: str
+    images: list[int]  # their n numbers in the data set, the same in all columns, which can thus be compared in pairs
+    columns: list[list[float]]  # of each descriptor, and last by chance, n values; empty where it has none
+    why: str  # the other images that were looked at have no value, a clause
 
 
 class _PerImage:
@@ -194,32 +175,24 @@ def values_of(score: Any, images: Iterable[ScoredImage]) -> dict[str, Values]:
 class Table:
     """One data set's scores.
 
-    Attributes:
-        query: what was asked. columns: names of the descriptors, then of the ``baselines``. rows: measure → column →
-            its score; a baseline may have none. seconds: median time to describe one image, by column.
-        networks: a column's name → checkpoint (file or name), layer, format, branch, arch, sha256, note.
-        images: how many were scored, of those ``available``. interrupted_after: images, where the rest was not waited
-            for. layout: what is known of them, and from where. left_out: those that could not be scored, with the
-            reason. missing: sentences about what is not scored, and why. sha256: of the images that were scored, and
-            of what is known of them.
-        arrays: the values of single images, to compare columns in pairs: "measure: column" → ``(n,)`` float64, n images
-            in the same order in each column of a measure; "images of measure" → ``(n,)`` int64, their numbers: 12 is
-            the image ``DIR#12``; "names of images of measure" → ``(n,)`` strings, of files the path in the data set.
+    ``arrays`` are the values of single images, to compare columns in pairs: "measure: column" → ``(n,)`` float64, n
+    images in the same order in each column of a measure; "images of measure" → ``(n,)`` int64, their numbers: 12 is the
+    image ``DIR#12``; "names of images of measure" → ``(n,)`` strings, of files the path in the data set.
     """
 
-    query: Scores
-    columns: tuple[str, ...]
-    rows: dict[str, dict[str, Score]]
-    seconds: dict[str, float]
+    query: Scores  # what was asked
+    columns: tuple[str, ...]  # names of the descriptors, then of the baselines
+    rows: dict[str, dict[str, Score]]  # measure → column → its score; a baseline may have none
+    seconds: dict[str, float]  # column → median time to describe one image
     baselines: tuple[str, ...] = ()
-    networks: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
-    images: int | None = None
-    available: int | None = None
-    interrupted_after: int | None = None
-    layout: str = ""
-    left_out: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    sha256: str = ""
+    networks: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)  # column → checkpoint, layer, …
+    images: int | None = None  # how many were scored
+    available: int | None = None  # of how many
+    interrupted_after: int | None = None  # images, where the rest was not waited for
+    layout: str = ""  # what is known of the images, and from where
+    left_out: tuple[str, ...] = ()  # images that could not be scored, with the reason
+    missing: tuple[str, ...] = ()  # sentences about what is not scored, and why
+    sha256: str = ""  # of the images that were scored, and of what is known of them
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
@@ -247,10 +220,7 @@ class Table:
         return ["; ".join([f"{self.data}: {shown} images {self.layout}", *_left_out(self.left_out)]), *self.missing]
 
     def records(self) -> list[dict[str, Any]]:
-        """One line a cell: measure, column, mean, low, high, n ("" where there is none), and what was scored.
-
-        Seconds are a measure, too.
-        """
+        """One line a cell: measure, also seconds, column, mean, low, high, n ("" for none), and what was scored."""
         query, none = self.query, dict.fromkeys(("low", "high", "n"))
         asked = {"data": query.dataset, "limit": query.most, "short side": query.size.width, "within": query.within}
         seconds = {column: {"mean": seconds, **none} for column, seconds in self.seconds.items()}
@@ -313,19 +283,16 @@ def score_table(
 ) -> Table:
     """All scores that a data set allows, of several descriptors and beside them the trivial baselines.
 
-    ``plrc.registry.SCORES`` lists them, and what each needs to be known of the images. An image's shorter side is
-    resized to ``query.size``, in steps of 32 pixels; two views of it are cut and coloured as the ``imagenet`` preset
-    trains. Baselines: "Lab colour" and "distance" (the nearest is the most alike) or, of keypoints, "same place"
-    (relative to the image's sides), in cells of 8 pixels, and "chance".
+    An image's shorter side is resized to ``query.size``, in steps of 32 pixels; two views of it are cut and coloured as
+    the ``imagenet`` preset trains. Baselines: "Lab colour" and "distance" (the nearest is the most alike) or, of
+    keypoints, "same place" (relative to the image's sides), in cells of 8 pixels, and "chance".
 
-    Images that cannot be decoded, or whose annotation cannot be read, are left out; the table says which and why, and
-    why a measure is missing. Memory does not grow with the data set but for a few numbers an image (k-NN: one feature),
-    and the maps of one folder of keypoints.
+    Images that cannot be decoded, or whose annotation cannot be read, are left out. Memory does not grow with the data
+    set but for a few numbers an image (k-NN: one feature), and the maps of one folder of keypoints.
 
     Args:
-        dataset: what ``query.dataset`` names. descriptors: the networks, by whatever name.
-        progress: wraps the list of the images' numbers, such as ``tqdm.tqdm``. It may end early: the table is of the
-            images so far then, and says so.
+        dataset: what ``query.dataset`` names. progress: wraps the list of the images' numbers, such as ``tqdm.tqdm``;
+            it may end early: the table is of the images so far then, and says so.
 
     Raises a ValueError if there is no descriptor, two have one name, a measure is unknown, or no image can be scored.
     """
