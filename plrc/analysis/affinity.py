@@ -42,12 +42,8 @@ def prompt(
     Its sign is thus the label of the cell's nearest point, and one more positive point can only raise the map, one
     more negative point only lower it: a click on an object's second part does not dim the first, as a mean would.
 
-    Args:
-        positive, negative: ``(p, 2)`` and ``(q, 2)`` points of the image frame of ``fmap``; p ≥ 1.
-        to, temperature, and errors: as of ``affinity``, the softmax being of this map's values.
-
-    Returns:
-        ``(h, w)``, or one such for each map of ``to``: in [−1, 1] without negative points, in [−2, 2] with them.
+    Arguments as of ``affinity``, with one positive point or more. Returns ``(h, w)``, or one such for each map of
+    ``to``: in [−1, 1] without negative points, in [−2, 2] with them; or the softmax of these values.
     """
     positive = as_points(positive)
     if not (count := len(positive)):

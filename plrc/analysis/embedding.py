@@ -71,8 +71,6 @@ def gather(
             seed, the image's number and the map's shape, not on other images. "regions", of ``rasters``. "images".
         rasters: of each image, see ``region_features``. labels: of each image a text, or what names its samples. Both
             may be iterators, and are asked when the map has come.
-
-    Raises a ValueError if there is no map, a raster or label too few or many, or maps are of different layers.
     """
     if kind not in ("points", "regions", "images") or (kind == "regions" and rasters is None):
         raise ValueError(f"samples are points, regions (which need rasters) or images, not {kind!r}")
@@ -112,10 +110,7 @@ def _draw_points(fmap: FeatureMap, count: int, rng: np.random.Generator) -> tupl
 
 
 def unit_rows(features: Features) -> np.ndarray:
-    """Features ``(n, C)``, each divided by its length: ``(n, C)`` fp32. A feature of zeros stays what it is.
-
-    Raises a ValueError if they have another shape, there are none, or some are not finite; says how many.
-    """
+    """Features ``(n, C)``, each divided by its length: ``(n, C)`` fp32. A feature of zeros stays what it is."""
     array = features.detach().cpu().numpy() if isinstance(features, Tensor) else np.asarray(features)
     if array.ndim != 2 or not array.size:
         raise ValueError(f"features are (n, C), a row each, not {array.shape}")
@@ -172,8 +167,6 @@ def pca_basis(features: Features | Sequence[FeatureMap], k: int = 3, origin: str
     the skewness's sign 21 %, the largest loading's 27 %. Colours that must stay are those of a stored basis.
 
     Features are ``(n, C)``, or cells of maps (of very many some are drawn). Origin and network are kept with the basis.
-    Raises a ValueError if there are not more than k features or fewer than k channels, maps are of different layers, or
-    features are not finite or all the same.
     """
     from sklearn.decomposition import PCA
 
@@ -197,10 +190,7 @@ def pca_basis(features: Features | Sequence[FeatureMap], k: int = 3, origin: str
 
 
 def project(features: Features | FeatureMap, basis: Basis) -> np.ndarray:
-    """Coordinates ``(n, k)`` fp32 on a basis of features ``(n, C)``, or of a map's cells, row by row.
-
-    Raises a ValueError that names the basis's file if it is of another layer or number of channels.
-    """
+    """Coordinates ``(n, k)`` fp32 on a basis of features ``(n, C)``, or of a map's cells, row by row."""
     rows, layer = _rows(features)
     if (channels := rows.shape[1]) != basis.components.shape[1] or (layer and basis.layer and layer != basis.layer):
         of = f" of layer {layer}" if layer else ""
@@ -212,7 +202,7 @@ def project(features: Features | FeatureMap, basis: Basis) -> np.ndarray:
 def to_rgb(fmap: FeatureMap, basis: Basis) -> np.ndarray:
     """A map's cells as colours ``(h, w, 3)`` uint8: red, green, blue are the components 1, 2, 3, from low to high.
 
-    Values beyond the basis's range are cut off. Raises a ValueError if it has no three components, or does not fit.
+    Values beyond the basis's range are cut off.
     """
     if len(basis.components) != 3:
         raise ValueError(f"{basis} has no three components: colours need one each for red, green and blue")
@@ -249,9 +239,8 @@ def tsne(
 ) -> tuple[np.ndarray, str]:
     """t-SNE of features by cosine: of length 1, on their first 50 principal components, starting from the first two.
 
-    In it neighbours by cosine are neighbours; distances and sizes beyond that mean little. By openTSNE, which takes
-    about half as long as scikit-learn's: 10,000 × 128 features 30 s on two cores. On a busy machine
-    ``OMP_WAIT_POLICY=PASSIVE``, set before Python starts, is several times faster.
+    In it neighbours by cosine are neighbours; distances and sizes beyond that mean little. 10,000 × 128 features take
+    30 s on two cores; on a busy machine ``OMP_WAIT_POLICY=PASSIVE``, set before Python starts, is several times faster.
 
     Args:
         features: ``(n, C)``, n ≥ 4. seed: another seed, a slightly different start: what stays is in the features.
@@ -301,8 +290,7 @@ def kmeans(features: Features | Sequence[FeatureMap], k: int, seed: int = 0) -> 
     Of more than 20,000 cells so many are drawn. Other images may give other segments; those of stored centroids stay.
 
     Returns centroids ``(k, C)`` fp32 of length 1, that of most features first; and the *cohesion*, the mean cosine of a
-    feature with its centroid: 1 is best, and more clusters always reach more. Raises a ValueError if there is no map,
-    maps are of different layers, features are not finite, or fewer than k are different.
+    feature with its centroid: 1 is best, and more clusters always reach more.
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning

@@ -100,17 +100,20 @@ def check_kinds(kinds: Iterable[tuple[str, int]]) -> None:
 
 
 class DenseEncoder:
-    """A pretrained network that gives feature maps.
+    """A pretrained network, in evaluation mode, that gives feature maps.
 
     Attributes:
-        backbone: in evaluation mode. heads: name → module, what the checkpoint applies to the backbone's last map, here
-            at every position. origin: where the weights came from. device: where they are.
+        backbone, heads: name → module, what the checkpoint applies to the backbone's last map, here at every position.
+        layers: the backbone's maps, fine to coarse, then the heads. last: the backbone's last map, the default: what a
+            detector inherits, and what every checkpoint has.
+        origin: where the weights came from. device: where they are.
     """
 
     def __init__(self, pretrained: Pretrained, device: torch.device | str = "cpu") -> None:
         self.origin = pretrained.origin
         self.backbone = pretrained.backbone.to(memory_format=torch.channels_last).eval()
         self.heads = nn.ModuleDict(pretrained.heads).eval()
+        self.layers, self.last = (*self.backbone.layers, *self.heads), self.backbone.layers[-1]
         self.to(device)
 
     def __repr__(self) -> str:
@@ -129,16 +132,6 @@ class DenseEncoder:
         self.heads.to(self.device)
         return self
 
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """What ``layer`` may be: the backbone's maps, fine to coarse, then the heads."""
-        return (*self.backbone.layers, *self.heads)
-
-    @property
-    def last(self) -> str:
-        """The backbone's last map, the default: what a detector inherits, and what every checkpoint has."""
-        return self.backbone.layers[-1]
-
     def stride(self, layer: str | None = None) -> int:
         """Pixels of the input a cell of a layer. Raises a ValueError that names the layers if there is no such one."""
         if layer is not None and layer not in self.layers:
@@ -151,14 +144,12 @@ class DenseEncoder:
         Images go through one by one: decoding takes longer, and a map's last bits would depend on its neighbours.
 
         Args:
-            images: see ``AnyImage``. layer: one of ``layers``, the backbone's last map if not given; several: a
-                dictionary of their maps, from one forward pass.
+            images: see ``AnyImage``. layer: of several the maps are a dictionary, from one forward pass.
             size: of the input, see ``input_size``; a number is its shorter side.
             finer: a map twice as fine, for which no network was trained. "shifted": the input is shifted by a quarter
                 of a cell either way, and the maps are averaged where they come to lie; "upscaled": it is enlarged.
 
-        Raises a ValueError if there is no such layer, image, size or ``finer``, or the backbone does not take the size;
-        UndecodableImage if the file is no image.
+        Raises a ValueError if there is no such layer, image or ``finer``, or the backbone does not take the size.
         """
         if isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4:
             return [self(image, layer, size, finer) for image in images]
@@ -279,10 +270,7 @@ def as_points(points: Points) -> Tensor:
 
 
 def point_features(fmap: FeatureMap, points: Points) -> Tensor:
-    """Features ``(n, C)`` at points ``(n, 2)`` of the image frame: bilinear samples.
-
-    Raises a ValueError if the points have another shape, or one lies outside the map.
-    """
+    """Features ``(n, C)`` at points ``(n, 2)`` of the image frame: bilinear samples. None may lie outside the map."""
     points = as_points(points)
     outside = points[((points < 0) | (points > fmap.extent.clamp(min=1).to(points.device))).any(dim=1)].tolist()
     if outside:
@@ -314,10 +302,7 @@ def region_weights(fmap: FeatureMap, raster: Tensor) -> Tensor:
 
 
 def region_numbers(raster: Tensor) -> Tensor:
-    """The numbers ``(n,)`` int64 of a raster's regions, rising; negative values are no region.
-
-    Raises a ValueError if it is no raster of integers, or has no region.
-    """
+    """The numbers ``(n,)`` int64 of a raster's regions, rising; negative values are no region."""
     if raster.ndim != 2 or raster.is_floating_point() or not raster.numel():
         kind = f"{tuple(raster.shape)} {str(raster.dtype).removeprefix('torch.')}"
         raise ValueError(f"a region raster is (h, w) integers over the whole image, not {kind}")

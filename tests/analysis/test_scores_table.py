@@ -165,14 +165,6 @@ def test_images_that_do_not_count_and_bad_annotations_are_said(tmp_path):
     )
 
 
-def test_a_measure_for_which_no_image_counts_is_not_scored(tmp_path):
-    for i in range(2):
-        photo(tmp_path / "ab"[i] / f"{i}.png", i)
-    found = scored(tmp_path)
-    assert found.notes()[1].endswith("; k-NN accuracy (no class has two images)")
-    assert (len(found.notes()), list(found.rows)) == (2, [VIEWS])
-
-
 def test_the_digest_is_of_pixels_and_of_what_is_known(tmp_path):
     def digest(right: int = 90, hole: bool = False, **how: object) -> str:
         data = masked(tmp_path / str(len(list(tmp_path.iterdir()))), [(30, 20, right, 70)] * 2, **how)
@@ -246,11 +238,9 @@ def test_a_registered_score_is_a_row_of_plrc_score(tmp_path, capsys):
 
 
 def test_only_the_measures_that_are_asked_for_are_taken():
-    seen: list[Tensor] = []
-    table = scored("scenes:3", pooled(seen=seen), measures=["purity", "auc"])
+    table = scored("scenes:3", measures=["purity", "auc"])
     assert list(table.rows) == ["distance-matched AUC", "region purity"]
     assert len(table.notes()) == 1, "nothing is missing of what was asked for"
-    assert all(len(p) == 1 for p in seen), "no views"
     assert scored("scenes:3", measures=["views"]).seconds == {}, "no image was described whole"
 
 

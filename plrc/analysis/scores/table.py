@@ -37,13 +37,9 @@ _RESAMPLES = 1000  # of the bootstrap
 _NONE = "–"
 _STRIDE = 8  # pixels a cell of the baselines, for all checkpoints: they are not to depend on what stands beside them
 _ORIGIN = ("checkpoint", "layer", "format", "branch", "arch", "sha256", "note")
-_LACKING = {  # what a score needs → why it is not taken
-    "": "no image",
-    "masks": "no masks",
-    "objects": "no masks or boxes",
-    "keypoints": "no keypoints",
-    "classes": "fewer than two class folders",
-}
+# What a score needs → why it is not taken.
+_LACKING = {"": "no image", "masks": "no masks", "objects": "no masks or boxes", "keypoints": "no keypoints"}
+_LACKING |= {"classes": "fewer than two class folders"}
 Numbers = float | Sequence[float]
 
 
