@@ -1,193 +1,58 @@
-"""What a detector is trained and tested on: images with boxes, one data set or several as one, one list of classes."""
+"""What a detector is trained and tested on: data sets with boxes, images as it is given them, and their order."""
 
 from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+from torchvision.transforms.v2.functional import pil_to_tensor
 
-from plrc.data.annotated import layout_of, open_annotated
+from plrc.data.annotated import BoxFiles, layout_of, open_annotated
 from plrc.data.coco import COCO
 from plrc.data.images import UndecodableImage
 from plrc.data.scenes import Scenes
-from plrc.data.sources import read_json
+from plrc.data.sources import Annotation, first_decodable, read_json
 from plrc.data.voc import VOC
 from plrc.detection.metrics import run_lengths
+from plrc.detection.stages import Target
+from plrc.distributed import World
 
 _LEAST = 1e-5  # pixels: a box with a shorter side is none (Detectron2's default)
-_FLAGS = ("crowd", "difficult")
 _ACCEPTED = (
     "PASCAL VOC (Annotations/, JPEGImages/, or its ImageSets/Main/<split>.txt), COCO (annotations/instances_*.json), "
     "images/ with masks/, or 'scenes:N'"
 )
+# Streams of the random numbers of (seed, draw or pass, index): pre-training's loader and views draw from others.
+_DRAWS, _ORDER = 2, 3
 
 
-@dataclass(frozen=True, eq=False)
-class Objects:
+class Objects(NamedTuple):
     """The n objects of an image of W × H pixels (original, upright).
 
-    Attributes:
-        boxes: ``(n, 4)`` float64, x0, y0, x1, y1 in pixels from the left and upper border; every side above 0.
-        labels: ``(n,)`` int64. crowd, difficult: ``(n,)`` bool: COCO's ``iscrowd``, PASCAL VOC's ``difficult``.
-        areas: ``(n,)`` float64 in pixels: as COCO's file says, else of the mask, else of the box.
-        masks: ``(n, H, W)`` bool; None where they were not asked for or are not known.
+    boxes ``(n, 4)`` float64, x0, y0, x1, y1 in pixels from the left and upper border, every side above 0; labels
+    ``(n,)`` int64; crowd and difficult ``(n,)`` bool, COCO's ``iscrowd`` and PASCAL VOC's ``difficult``; masks
+    ``(n, H, W)`` bool, None where they were not asked for or are not known.
     """
 
     boxes: np.ndarray
     labels: np.ndarray
     crowd: np.ndarray
     difficult: np.ndarray
-    areas: np.ndarray
-    masks: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
+    masks: np.ndarray | None
 
     def chosen(self, keep: np.ndarray) -> Objects:
         """Those where ``keep``, ``(n,)`` bool, is True."""
-        parts = (getattr(self, field.name) for field in fields(self))
-        return Objects(*(None if part is None else part[keep] for part in parts))  # type: ignore[arg-type]
-
-
-class _Set:
-    """One data set. Labels are places in its own ``classes``.
-
-    Attributes:
-        path: as the user named it. source: its images. classes: all that its objects may have, in its own order.
-        used: those that objects have, as far as that is known without opening images. has_masks: of every object.
-    """
-
-    has_masks = True
-
-    def __init__(self, path: str, source: Any, classes: Sequence[str], used: Sequence[str] | None = None) -> None:
-        self.path, self.source, self.classes = path, source, tuple(classes)
-        self.used = frozenset(classes if used is None else used)
-        self.label = {name: k for k, name in enumerate(self.classes)}
-
-    def wide(self, i: int) -> bool:
-        """Whether image i is wider than high as annotated, if the annotation tells; False of a damaged file."""
-        try:
-            width, height = getattr(self.source, "frame", self.source.size)(i)
-        except UndecodableImage:
-            return False
-        return bool(width > height)
-
-    def trainable(self, i: int) -> bool:
-        """Whether image i has an object that is not a crowd."""
-        if isinstance(self.source, Scenes):
-            return True  # no scene is empty, and to paint them all takes long
-        known = self.source.annotation(i)
-        return len(known.classes) > len(known.crowd)
-
-    def objects(self, i: int, masks: bool) -> Objects:
-        """The objects of image i, in their order in the file; with masks if asked for and known."""
-        known, size = self.source.annotation(i), self.source.size(i)
-        parts = {name: np.isin(np.arange(len(known.classes)), list(getattr(known, name))) for name in _FLAGS}
-        boxes = known.boxes.astype(np.float64) * [*size, *size]
-        if known.masks is not None:  # they begin and end between pixels; the boxes' fractions are rounded to 32 bits
-            boxes, parts["areas"] = np.rint(boxes), known.masks.sum(axis=(1, 2)).astype(np.float64)
-        return self.objects_of(boxes, known.classes, masks=known.masks if masks else None, **parts)
-
-    def objects_of(self, boxes: np.ndarray, classes: Sequence[str], **parts: Any) -> Objects:
-        """Objects of these boxes and names, without those of no area."""
-        sides, none = boxes[:, 2:] - boxes[:, :2], np.zeros(len(boxes), dtype=bool)
-        labels = np.array([self.label[name] for name in classes], dtype=np.int64)
-        known = {**dict.fromkeys(_FLAGS, none), "areas": sides.prod(axis=1), **parts}
-        return Objects(boxes, labels, **known).chosen((sides > _LEAST).all(axis=1))
-
-    def annotations(self, i: int) -> list[dict[str, Any]]:
-        """Those of image i in COCO's format, but with ``label`` instead of ``category_id``, and some without ``id``;
-        also those that ``objects`` leaves out. COCO's: all that the file says of them."""
-        found, items = self.objects(i, masks=self.has_masks), []
-        for k, (x0, y0, x1, y1) in enumerate(found.boxes.tolist()):
-            item = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": float(found.areas[k]), "iscrowd": int(found.crowd[k])}
-            items.append({**item, "label": int(found.labels[k])})
-            if found.masks is not None:
-                items[-1]["segmentation"] = run_lengths(found.masks[k])
-        return items
-
-
-class _VOCSet(_Set):
-    has_masks = False
-
-    def trainable(self, i: int) -> bool:
-        return bool(self.source.instances(i))
-
-    def objects(self, i: int, masks: bool) -> Objects:
-        known = self.source.instances(i)
-        difficult = np.array([hard for _, hard in known], dtype=bool)
-        return self.objects_of(self.source.pixel_boxes(i), [name for name, _ in known], difficult=difficult)
-
-    def annotations(self, i: int) -> list[dict[str, Any]]:
-        hard = self.objects(i, masks=False).difficult.astype(int).tolist()
-        return [{**item, "difficult": d} for item, d in zip(super().annotations(i), hard, strict=True)]
-
-
-class _COCOSet(_Set):
-    def __init__(self, path: str, source: COCO) -> None:
-        names = tuple(source.categories.values())
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"{source.file} has several categories of the name {twice[0]}: give each its own name")
-        if unknown := sorted(source.used - set(source.categories)):
-            raise ValueError(
-                f"{source.file} has annotations of category {unknown[0]}, which its categories lack: list it there"
-            )
-        super().__init__(path, source, names, [source.categories[number] for number in source.used])
-        self.has_masks = source.outlined
-
-    def trainable(self, i: int) -> bool:
-        return any(not item.get("iscrowd") for item in self.source.instances(i))
-
-    def objects(self, i: int, masks: bool) -> Objects:
-        items, boxes = self.source.instances(i), self.source.pixel_boxes(i)
-        of_boxes = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-        return self.objects_of(
-            boxes,
-            [self.source.categories[item["category_id"]] for item in items],
-            crowd=np.array([bool(item.get("iscrowd")) for item in items], dtype=bool),
-            areas=np.array([item.get("area", a) for item, a in zip(items, of_boxes, strict=True)], dtype=np.float64),
-            masks=self.source.annotation(i).masks if masks else None,
-        )
-
-    def annotations(self, i: int) -> list[dict[str, Any]]:
-        items = self.source.entries(i)
-        if self.source.turn(i) != 1:  # outlines, too, are of the stored image then
-            turned = super().annotations(i)
-            items = [{**item, **new} for item, new in zip(self.source.instances(i), turned, strict=True)]
-        found = []
-        for item in items:
-            rest = {key: value for key, value in item.items() if key not in ("category_id", "image_id")}
-            label = self.label[self.source.categories[item["category_id"]]]
-            found.append({**_default(item["bbox"]), **rest, "label": label})
-        return found
-
-
-def _default(bbox: Sequence[float]) -> dict[str, Any]:
-    """What an annotation has where its file does not say."""
-    return {"iscrowd": 0, "area": max(float(bbox[2]) * float(bbox[3]), 0.0)}
-
-
-def _set(path: str) -> _Set:
-    source: Any = open_annotated(path)
-    if isinstance(source, COCO):
-        return _COCOSet(path, source)
-    if isinstance(source, VOC):
-        return _VOCSet(path, source, sorted({name for i in range(len(source)) for name, _ in source.instances(i)}))
-    if hasattr(source, "CLASSES"):  # masks; of scenes all kinds that are painted, however few the scenes are
-        return _Set(path, source, sorted(source.CLASSES))
-    if getattr(source, "has_objects", False):  # a layout of one's own
-        known = [source.annotation(i) for i in range(len(source))]
-        found = _Set(path, source, sorted({name for one in known for name in one.classes}))
-        found.has_masks = all(one.masks is not None for one in known)
-        return found
-    raise ValueError(f"{path} holds images {layout_of(source)}, without boxes: give {_ACCEPTED}")
+        return Objects(*(part if part is None else part[keep] for part in self))
 
 
 def open_detection_data(paths: Sequence[str], classes: Sequence[str] | None = None) -> DetectionData:
@@ -204,7 +69,7 @@ def open_detection_data(paths: Sequence[str], classes: Sequence[str] | None = No
     """
     if not paths:
         raise ValueError("no data set is named: give a folder, one split's file, or 'scenes:N'")
-    return DetectionData([_set(path) for path in paths], classes)
+    return DetectionData(paths, classes)
 
 
 class DetectionData:
@@ -217,25 +82,32 @@ class DetectionData:
         has_masks: of every object; then ``objects`` gives them.
     """
 
-    def __init__(self, sets: Sequence[_Set], classes: Sequence[str] | None = None) -> None:
-        self._sets, self._starts = list(sets), [0, *accumulate(len(s.source) for s in sets)]
-        self.paths = tuple(s.path for s in sets)
+    def __init__(self, paths: Sequence[str], classes: Sequence[str] | None) -> None:
+        self.paths, self._sources = tuple(paths), [open_annotated(path) for path in paths]
+        self._starts = [0, *accumulate(map(len, self._sources))]
+        known = [_classes(path, source) for path, source in zip(paths, self._sources, strict=True)]
         if classes is None:
-            several = {s.classes for s in sets}
-            classes = sets[0].classes if len(several) == 1 else sorted(set().union(*several))
+            several = {of_set for of_set, _, _ in known}
+            classes = known[0][0] if len(several) == 1 else sorted(set().union(*several))
             if not classes:
-                raise ValueError(f"{', '.join(self.paths)}: no image has an object: a detector needs some to learn")
+                raise ValueError(f"{', '.join(paths)}: no image has an object: a detector needs some to learn")
         self.classes = tuple(classes)
-        self._labels = [_labels(s, self.classes) for s in sets]
-        self.has_masks = all(s.has_masks for s in sets)
-        self.metric = "voc" if all(isinstance(s, _VOCSet) for s in sets) else "coco"
+        self._labels = {name: k for k, name in enumerate(self.classes)}
+        for path, (_, used, _) in zip(paths, known, strict=True):
+            if lacking := sorted(used - set(self.classes)):
+                remedy = "give the data that the detector was trained for"
+                which = f"{lacking[0]}, which is none of {', '.join(self.classes)}"
+                raise ValueError(f"{path} has objects of class {which}: {remedy}")
+        self.has_masks = all(has_masks for _, _, has_masks in known)
+        self.metric = "voc" if all(isinstance(source, VOC) for source in self._sources) else "coco"
         self.category_ids, self.image_ids = tuple(range(1, len(self.classes) + 1)), tuple(range(1, len(self) + 1))
-        if all(isinstance(s, _COCOSet) for s in sets):
-            categories = sets[0].source.categories
-            if all(s.source.categories == categories for s in sets):
+        coco = [source for source in self._sources if isinstance(source, COCO)]
+        if len(coco) == len(paths):
+            categories = coco[0].categories
+            if all(source.categories == categories for source in coco):
                 number, free = {name: n for n, name in categories.items()}, max(categories, default=0)
                 self.category_ids = tuple(number.get(name, free + 1 + k) for k, name in enumerate(self.classes))
-            own = tuple(s.source.image(at)["id"] for s in sets for at in range(len(s.source)))
+            own = tuple(source.image(at)["id"] for source in coco for at in range(len(source)))
             self.image_ids = own if len(set(own)) == len(self) else self.image_ids
 
     def __len__(self) -> int:
@@ -252,19 +124,19 @@ class DetectionData:
         ``instances_val2017.json``, else the folders' names."""
         shown = []
         for file in map(Path, self.paths):
-            root = file.absolute().parents[2 if file.suffix == ".txt" else 1] if file.is_file() else file
+            root = file.absolute().parents[2 if file.suffix == ".txt" else 1]
             shown.append(f"{root.name} {file.stem.removeprefix('instances_')}" if file.is_file() else file.name)
         return " + ".join(shown)
 
     def name(self, i: int) -> str:
         """Of the image, in its data set."""
-        part, at = self._place(i)
-        return str(part.source.name(at))
+        source, at = self._place(i)
+        return str(source.name(at))
 
     def load(self, i: int) -> Image.Image:
         """The upright image, mode RGB: see ``plrc.data.sources.Source``. Raises UndecodableImage."""
-        part, at = self._place(i)
-        image: Image.Image = part.source.load(at)
+        source, at = self._place(i)
+        image: Image.Image = source.load(at)
         return image
 
     def objects(self, i: int, masks: bool = False) -> Objects:
@@ -273,27 +145,37 @@ class DetectionData:
         Raises:
             ValueError: the annotation is of an image of another size, or masks are asked for and there are none.
         """
-        part, at = self._place(i)
-        found = part.objects(at, masks)
-        if masks and found.masks is None:
-            raise ValueError(
-                f"{part.path}: the objects of {part.source.name(at)} have no outlines: use data with masks, or a "
-                f"detector without a mask head"
-            )
-        found.labels[:] = self._labels[self._sets.index(part)][found.labels]
-        return found
+        source, at = self._place(i)
+        known = _known(source, at, masks)
+        if masks and known.masks is None:
+            raise ValueError(f"the objects of {source.name(at)} have no outlines: leave masks out")
+        if isinstance(source, BoxFiles):
+            boxes = source.pixel_boxes(at)
+        else:
+            boxes = known.boxes.astype(np.float64) * (source.size(at) * 2)
+            # Masks begin and end between pixels; the boxes' fractions are rounded to 32 bits.
+            boxes = boxes if known.masks is None else np.rint(boxes)
+        labels = np.array([self._labels[name] for name in known.classes], dtype=np.int64)
+        flags = (np.isin(np.arange(len(boxes)), list(marked)) for marked in (known.crowd, known.difficult))
+        found = Objects(boxes, labels, *flags, known.masks if masks else None)
+        return found.chosen((boxes[:, 2:] - boxes[:, :2] > _LEAST).all(axis=1))
 
     def landscape(self) -> np.ndarray:
         """Which images are wider than high, ``(len(self),)`` bool.
 
         As annotated, so that no image need be opened where the annotation tells; False of one that is damaged.
         """
-
-        return np.array([s.wide(at) for s in self._sets for at in range(len(s.source))], dtype=bool)
+        wide = np.zeros(len(self), dtype=bool)
+        for i in range(len(self)):
+            source, at = self._place(i)
+            with suppress(UndecodableImage):
+                width, height = getattr(source, "frame", source.size)(at)
+                wide[i] = width > height
+        return wide
 
     def trainable(self) -> list[int]:
         """The images with an object that is not a crowd. Detectron2 trains on no others by default."""
-        return [i for i in range(len(self)) if (place := self._place(i))[0].trainable(place[1])]
+        return [i for i in range(len(self)) if _has_objects(*self._place(i))]
 
     def fingerprint(self) -> str:
         """Tells these images, in this order and with these classes, from others, on every machine."""
@@ -304,41 +186,103 @@ class DetectionData:
         """All images and objects in COCO's format: images, annotations, categories; for an evaluator.
 
         COCO's own annotations are as the file has them, also those without area; those of an image that is stored
-        turned are turned. PASCAL VOC's have ``difficult`` 0 or 1. Opens every image's header.
+        turned are turned. All others have ``difficult`` 0 or 1. Opens every image's header.
 
         Raises:
             ValueError: an annotation is of an image of another size, or a file is no image.
         """
         images, annotations = [], []
         for i, number in enumerate(self.image_ids):
-            part, at = self._place(i)
-            try:
-                width, height = part.source.size(at)
-            except UndecodableImage as error:
-                raise ValueError(f"{error}: in testing every image counts, get the file again") from error
-            images.append({"id": number, "file_name": part.source.name(at), "width": width, "height": height})
-            labels = self._labels[self._sets.index(part)]
-            for item in part.annotations(at):
-                category = self.category_ids[int(labels[item.pop("label")])]
-                annotations.append({**item, "image_id": number, "category_id": category})
+            source, at = self._place(i)
+            with _none_missing():
+                width, height = source.size(at)
+            images.append({"id": number, "file_name": source.name(at), "width": width, "height": height})
+            for label, item in self._annotations(i):
+                annotations.append({**_filled(item), "image_id": number, "category_id": self.category_ids[label]})
         return _truth(images, annotations, dict(zip(self.category_ids, self.classes, strict=True)))
 
-    def _place(self, i: int) -> tuple[_Set, int]:
-        """The data set that image i is of, and its place there."""
+    def _annotations(self, i: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Label and annotation in COCO's format of each object."""
+        source, at = self._place(i)
+        of_file: list[dict[str, Any]] = []
+        if isinstance(source, COCO):
+            if source.turn(at) == 1:
+                for item in source.entries(at):
+                    yield self._labels[source.categories[item["category_id"]]], item
+                return
+            of_file = source.instances(at)  # but boxes and outlines are of the stored image
+        found = self.objects(i, self.has_masks)
+        of_file = of_file or [{}] * len(found.boxes)
+        for k, (own, (x0, y0, x1, y1)) in enumerate(zip(of_file, found.boxes.tolist(), strict=True)):
+            flags = {"iscrowd": int(found.crowd[k]), "difficult": int(found.difficult[k])}
+            item = {**own, "bbox": [x0, y0, x1 - x0, y1 - y0], **flags}
+            if found.masks is not None:
+                item = {"area": float(found.masks[k].sum()), **item, "segmentation": run_lengths(found.masks[k])}
+            yield int(found.labels[k]), item
+
+    def _place(self, i: int) -> tuple[Any, int]:
+        """The source that image i is of, and its place there."""
         if not 0 <= i < len(self):
             raise IndexError(f"image {i} of {len(self)}")
         part = bisect_right(self._starts, i) - 1
-        return self._sets[part], i - self._starts[part]
+        return self._sources[part], i - self._starts[part]
 
 
-def _labels(part: _Set, classes: tuple[str, ...]) -> np.ndarray:
-    """The label in ``classes`` of each of a data set's own; -1 of those that it does not use and ``classes`` lack."""
-    if lacking := sorted(part.used - set(classes)):
-        raise ValueError(
-            f"{part.path} has objects of class {lacking[0]}, which is none of {', '.join(classes)}: give the data that "
-            f"the detector was trained for"
-        )
-    return np.array([classes.index(name) if name in classes else -1 for name in part.classes], dtype=np.int64)
+def _classes(path: str, source: Any) -> tuple[tuple[str, ...], set[str], bool]:
+    """All classes that a data set's objects may have; those that they have, if known; whether all have masks."""
+    has_masks = not isinstance(source, VOC)
+    if isinstance(source, COCO):
+        _check_names(source.categories, source.file)
+        if unknown := sorted(source.used - set(source.categories)):
+            raise ValueError(f"{source.file} has annotations of category {unknown[0]}, which it does not list")
+        used = {source.categories[number] for number in source.used}
+        return tuple(source.categories.values()), used, source.outlined
+    if isinstance(source, VOC):
+        used = {name for i in range(len(source)) for name, _ in source.instances(i)}
+    elif hasattr(source, "CLASSES"):  # masks; of scenes all kinds that are painted, however few the scenes are
+        used = set(source.CLASSES)
+    elif getattr(source, "has_objects", False):  # a layout of one's own
+        known = [source.annotation(i) for i in range(len(source))]
+        used, has_masks = {n for one in known for n in one.classes}, all(one.masks is not None for one in known)
+    else:
+        raise ValueError(f"{path} holds images {layout_of(source)}, without boxes: give {_ACCEPTED}")
+    return tuple(sorted(used)), used, has_masks
+
+
+def _known(source: Any, i: int, masks: bool) -> Annotation:
+    if masks or not isinstance(source, COCO):
+        known: Annotation = source.annotation(i)
+        return known
+    items = source.instances(i)  # to paint the outlines takes long
+    crowd = frozenset(k for k, item in enumerate(items) if item.get("iscrowd"))
+    return Annotation(None, np.zeros(0), [source.categories[item["category_id"]] for item in items], crowd=crowd)
+
+
+def _has_objects(source: Any, i: int) -> bool:
+    """Whether the image has an object that is not a crowd, without opening it where that tells."""
+    if isinstance(source, VOC | Scenes):  # no scene is empty, and to paint them all takes long
+        return isinstance(source, Scenes) or bool(source.instances(i))
+    known = _known(source, i, masks=False)
+    return len(known.classes) > len(known.crowd)
+
+
+def _filled(item: dict[str, Any]) -> dict[str, Any]:
+    """An annotation with what its file does not say."""
+    return {"iscrowd": 0, "area": max(float(item["bbox"][2]) * float(item["bbox"][3]), 0.0), **item}
+
+
+def _check_names(categories: dict[int, str], file: str | Path) -> None:
+    names = list(categories.values())
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{file} has several categories of the name {twice[0]}: give each its own name")
+
+
+@contextmanager
+def _none_missing() -> Iterator[None]:
+    try:
+        yield
+    except UndecodableImage as error:
+        raise ValueError(f"{error}: in testing every image counts, get the file again") from error
 
 
 def truth_of_json(file: str | Path) -> dict[str, Any]:
@@ -350,21 +294,16 @@ def truth_of_json(file: str | Path) -> dict[str, Any]:
     content = read_json(Path(file))
     try:
         categories = {category["id"]: str(category["name"]) for category in content["categories"]}
-        names = list(categories.values())
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"it has several categories of the name {twice[0]}")
-        images = [dict(image) for image in content["images"]]
-        known = {"image": {image["id"] for image in images}, "category": categories}
-        for item in content["annotations"]:
-            for what, numbers in known.items():
-                if item[f"{what}_id"] not in numbers:
-                    raise ValueError(f"annotations are of {what} {item[f'{what}_id']}, which is not listed")
-        annotations = [{**_default(item["bbox"]), **item} for item in content["annotations"]]
-    except KeyError as error:
-        raise ValueError(f"{file} lacks {error}: expected COCO's images, annotations, categories") from error
-    except (TypeError, ValueError, IndexError) as error:
-        raise ValueError(f"{file} is no COCO file of boxes ({error}): give an instances_*.json or its like") from error
-    return _truth(images, annotations, categories)
+        images = {image["id"]: dict(image) for image in content["images"]}
+        annotations = [_filled(item) for item in content["annotations"]]
+        for kind, known in (("image", images), ("category", categories)):
+            if strange := [a[f"{kind}_id"] for a in annotations if a[f"{kind}_id"] not in known]:
+                raise ValueError(f"annotations are of {kind} {strange[0]}, which is not listed")
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{file} is no COCO file of boxes ({what}): give an instances_*.json or its like") from error
+    _check_names(categories, file)
+    return _truth(list(images.values()), annotations, categories)
 
 
 def _truth(
@@ -375,3 +314,179 @@ def _truth(
         annotations = [{**item, "id": k} for k, item in enumerate(annotations, start=1)]
     listed = [{"id": number, "name": name} for number, name in sorted(categories.items())]
     return {"images": images, "annotations": annotations, "categories": listed}
+
+
+# ------------------------------------------------------------------------------------------ what the network is given
+
+
+class Sample(NamedTuple):
+    """One image as the network is given it; a batch is a list of them, since images differ in size.
+
+    image ``(3, H, W)`` uint8, RGB; target, in pixels of ``image``, without crowds; index, the image's place in the
+    data; original_size, (width, height) of the upright image; undecodable, a clause, name and reason, for each file
+    that it stands in for.
+    """
+
+    image: Tensor
+    target: Target
+    index: int
+    original_size: tuple[int, int]
+    undecodable: tuple[str, ...] = ()
+
+
+class Samples(Dataset[Sample]):
+    """Images of the data at the size that the network is given. Samples are asked for as (draw, index).
+
+    In training the short side is drawn from several and every second image is mirrored; a file that cannot be decoded
+    is replaced by its neighbour, which has objects. What is drawn is a pure function of (seed, draw, index). In
+    testing nothing is drawn, and such a file is an error.
+
+    Args:
+        short_sides: pixels, one of which is drawn; in testing one. longest: pixels that the long side must not exceed,
+            where need be at the cost of the short side (Detectron2's default: 1333).
+        seed: of training; None in testing. masks: with the objects' masks, for a mask head.
+
+    Raises:
+        ValueError: masks are asked for and the data have none.
+    """
+
+    def __init__(
+        self,
+        data: DetectionData,
+        short_sides: Sequence[int],
+        longest: int,
+        seed: int | None = None,
+        masks: bool = False,
+    ) -> None:
+        if masks and not data.has_masks:
+            named = ", ".join(data.paths)
+            raise ValueError(f"{named}: there are objects without outline, and a mask head needs them: --no-masks")
+        self._data, self._short_sides, self._longest = data, tuple(short_sides), longest
+        self._seed, self._masks = seed, masks
+        self._trainable = np.array([] if seed is None else data.trainable(), dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, item: tuple[int, int]) -> Sample:
+        """Raises:
+        ValueError: the file cannot be decoded (in training: nor can a hundred after it), or an annotation is wrong.
+        """
+        draw, wanted = item
+        if self._seed is None:
+            with _none_missing():
+                return self._sample(wanted, self._short_sides[0], mirrored=False)
+        rng = np.random.default_rng((self._seed, draw, wanted, _DRAWS))
+        short_side = self._short_sides[int(rng.integers(len(self._short_sides)))]
+        mirrored = bool(rng.random() < 0.5)
+        # A neighbour without objects would not have been trained on either.
+        after = np.searchsorted(self._trainable, wanted, side="right")
+        candidates = [wanted, *np.roll(self._trainable, -after).tolist()]
+        found, _, undecodable = first_decodable(
+            candidates, 0, lambda k: self._sample(candidates[k], short_side, mirrored)
+        )
+        return found._replace(undecodable=tuple(undecodable))
+
+    def _sample(self, index: int, short_side: int, mirrored: bool) -> Sample:
+        image = self._data.load(index)
+        objects = self._data.objects(index, self._masks)
+        size = input_size(image.size, short_side, self._longest)
+        target = target_of(objects.chosen(~objects.crowd), image.size, size, mirrored)
+        return Sample(_resized(image, size, mirrored), target, index, image.size)
+
+
+def input_size(original: tuple[int, int], short_side: int, longest: int) -> tuple[int, int]:
+    """(width, height) of an image of ``original`` (width, height) as the network is given it, in pixels.
+
+    The shorter side becomes ``short_side``; if the longer would exceed ``longest``, that one becomes ``longest``
+    (Detectron2's rule, and its rounding, half a pixel upwards; ``v2.RandomShortestSize`` rounds down).
+    """
+    scale = min(short_side / min(original), longest / max(original))
+    width, height = (max(1, int(side * scale + 0.5)) for side in original)
+    return width, height
+
+
+def target_of(objects: Objects, original: tuple[int, int], size: tuple[int, int], mirrored: bool) -> Target:
+    """Objects of an image of ``original`` pixels as they lie in the input image, ``size`` = (width, height).
+
+    Boxes are scaled by the ratio of the sides, each axis by its own. Mirrored, x becomes W − x.
+    """
+    boxes = objects.boxes * np.tile(np.array(size) / np.array(original), 2)
+    if mirrored:
+        boxes = np.stack((size[0] - boxes[:, 2], boxes[:, 1], size[0] - boxes[:, 0], boxes[:, 3]), axis=1)
+    # In float32, as the network has them, a sliver may have no area left.
+    boxes = boxes.astype(np.float32)
+    lasting = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    boxes, objects = boxes[lasting], objects.chosen(lasting)
+    masks = None
+    if objects.masks is not None:
+        masks = torch.zeros((len(boxes), size[1], size[0]), dtype=torch.bool)
+        for resized, mask in zip(masks, objects.masks, strict=True):
+            # Resized like the image, as shares of a pixel; a pixel belongs to the object from one half on.
+            resized[:] = _resized(Image.fromarray(mask.astype(np.uint8) * 255), size, mirrored)[0] >= 128
+    return Target(torch.from_numpy(boxes), torch.from_numpy(objects.labels), masks)
+
+
+def _resized(image: Image.Image, size: tuple[int, int], mirrored: bool) -> Tensor:
+    """``(channels, H, W)`` uint8, bilinear with the support that Pillow gives it, as in Detectron2."""
+    pixels: Tensor = pil_to_tensor(image.resize(size, Image.Resampling.BILINEAR))
+    return pixels.flip(-1) if mirrored else pixels
+
+
+class TrainingSampler(Sampler[list[tuple[int, int]]]):
+    """The images that this rank loads in each step: lists of (pass, index).
+
+    Passes over the data follow one another without a gap, so that a batch may lie in two. The order of a pass is a pure
+    function of (seed, pass). In it, neighbours of two are both wide or both high as far as possible: images that are
+    computed together are padded to one size, and two a GPU is the recipe's share (Detectron2 groups per GPU).
+    Rank r takes the r-th share of each global batch, which is the same on one rank and on eight.
+
+    Args:
+        images: places in the data, such as ``DetectionData.trainable()``. landscape: of all the data, see there.
+        batch_size: of all ranks together. steps: those to come, of the whole training.
+
+    Raises:
+        ValueError: there are no images, or the batch cannot be shared evenly.
+    """
+
+    def __init__(
+        self, images: Sequence[int], landscape: np.ndarray, batch_size: int, steps: range, seed: int, here: World
+    ) -> None:
+        if not len(images):
+            raise ValueError("no image of the data has an object to train on")
+        if batch_size % here.size:
+            raise ValueError(f"--batch-size {batch_size} must be a multiple of the {here.size} ranks")
+        self._images = np.asarray(images, dtype=np.int64)
+        self._wide = np.asarray(landscape, dtype=bool)[self._images]
+        self._batch, self._share, self._rank = batch_size, batch_size // here.size, here.rank
+        self._seed, self._steps = seed, steps
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        count, order, of_pass = len(self._images), self._images, -1
+        for step in self._steps:
+            start = step * self._batch + self._rank * self._share
+            batch = []
+            for place in range(start, start + self._share):
+                number, at = divmod(place, count)
+                if number != of_pass:
+                    order, of_pass = self.of_pass(number), number
+                batch.append((number, int(order[at])))
+            yield batch
+
+    def of_pass(self, number: int) -> np.ndarray:
+        """All images in the order of one pass over the data."""
+        rng = np.random.default_rng((self._seed, number, 0, _ORDER))
+        shuffled = rng.permutation(len(self._images))
+        wide = self._wide[shuffled]
+        # At most one of either kind is left over; those two are a pair. What has no partner at all stands where pairs
+        # do not shift: at the end, or, where the pass before it ended in the middle of a pair, at the beginning.
+        kinds = [shuffled[wide], shuffled[~wide]]
+        rest = np.concatenate([kind[len(kind) // 2 * 2 :] for kind in kinds])
+        pairs = np.concatenate([*(kind[: len(kind) // 2 * 2] for kind in kinds), rest[: len(rest) // 2 * 2]])
+        pairs = rng.permutation(pairs.reshape(-1, 2)).ravel()
+        single = rest[len(rest) // 2 * 2 :]
+        starts_within_a_pair = number * len(shuffled) % 2 == 1
+        return self._images[np.concatenate((single, pairs) if starts_within_a_pair else (pairs, single))]

@@ -5,7 +5,9 @@ They compute what Detectron2's models compute, from torchvision's parts. (Mask R
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +16,8 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from plrc.backbones import Backbone, build
-from plrc.detection.stages import RegionProposalNetwork, box_losses, detections, mask_loss, pool, sample_regions
-from plrc.detection.types import Architecture, Detections, Target
+from plrc.detection import stages
+from plrc.detection.stages import Detections, RegionProposalNetwork, Target, pool
 
 MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB, 0–255
 STD = (58.395, 57.12, 57.375)
@@ -26,6 +28,50 @@ C4_STRIDE, C4_SIZES = 16, (32, 64, 128, 256, 512)
 FPN_CHANNELS = 256
 FPN_SIZE = 8  # of a level's anchors, in cells of the level
 DIVISOR = 32  # an FPN's batch is padded to a multiple, so that each level has twice the cells of the next
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What decides a detector's tensors and what it computes: all that a file must say beside the weights.
+
+    Attributes:
+        arch: of the backbone, see ``plrc.registry.BACKBONES``.
+        neck: "c4" (proposals and pooling on c4, the fifth stage as the box head) or "fpn" (feature pyramid).
+        classes: names, label k is ``classes[k]``. masks: with a mask head (Mask R-CNN).
+        head_norm: FPN only: the box head has four convolutions with normalisation before one linear layer, and the mask
+            head's convolutions have it too.
+        roi_per_image: regions of interest that are sampled of an image in training.
+
+    Raises:
+        ValueError: an unknown neck, no class or one twice, or parts that do not go together.
+    """
+
+    arch: str
+    neck: str
+    classes: tuple[str, ...]
+    masks: bool = False
+    head_norm: bool = False
+    roi_per_image: int = 512
+
+    def __post_init__(self) -> None:
+        if self.neck not in PROPOSALS:
+            raise ValueError(f"unknown neck {self.neck!r}: choose c4 or fpn")
+        if self.neck == "c4" and self.head_norm:
+            raise ValueError("the C4 box head, the backbone's fifth stage, has norms anyway: leave head_norm out")
+        if not self.classes or len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes must be one name or more, each once, not {', '.join(self.classes) or 'none'}")
+
+    def __str__(self) -> str:
+        return f"{'Mask' if self.masks else 'Faster'} R-CNN {self.arch}-{self.neck.upper()}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as a file holds them."""
+        return {**asdict(self), "classes": list(self.classes)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Architecture:
+        """What ``to_dict`` wrote."""
+        return cls(**{**values, "classes": tuple(values["classes"])})
 
 
 class BoxPredictor(nn.Module):
@@ -55,15 +101,18 @@ class Detector(nn.Module):
         ValueError: the neck needs maps that the backbone has not.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, architecture: Architecture, backbone: Backbone | None = None) -> None:
         super().__init__()
         self.architecture = architecture
         self.backbone = backbone or build(architecture.arch)
-        classes = len(architecture.classes)
-        training, testing = PROPOSALS[architecture.neck]
+        classes, limits = len(architecture.classes), PROPOSALS[architecture.neck]
         strides, widths = self.backbone.strides, self.backbone.channels
         self.neck: FeaturePyramidNetwork | None = None
         self.box_norm: nn.Module | None = None
+        norm = nn.BatchNorm2d if architecture.head_norm else None
         if architecture.neck == "c4":
             if self.backbone.last_stage is None or list(strides.values())[-2:] != [C4_STRIDE, 2 * C4_STRIDE]:
                 why = f"{architecture.arch} has no fifth stage to be C4's head"
@@ -71,7 +120,7 @@ class Detector(nn.Module):
             self.layers = self.backbone.layers[-2:-1]
             self.strides = [C4_STRIDE]
             channels = self.backbone.width
-            self.rpn = RegionProposalNetwork(widths[self.layers[0]], [C4_STRIDE], [C4_SIZES], training, testing)
+            self.rpn = RegionProposalNetwork(widths[self.layers[0]], [C4_STRIDE], [C4_SIZES], limits)
             self.box_norm = nn.BatchNorm2d(channels)
             self.box_head: nn.Module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
             self.box_predictor = BoxPredictor(channels, classes)
@@ -82,16 +131,21 @@ class Detector(nn.Module):
                 shown = ", ".join(map(str, strides.values()))
                 raise ValueError(f"a feature pyramid needs maps at strides 4, 8 …, and {architecture.arch} has {shown}")
             channels = min(FPN_CHANNELS, self.backbone.width)
-            levels = [*self.strides, 2 * self.strides[-1]]
             of_layers = [widths[layer] for layer in self.layers]
             self.neck = FeaturePyramidNetwork(of_layers, channels, LastLevelMaxPool(), nn.BatchNorm2d)
-            sizes = [(FPN_SIZE * stride,) for stride in levels]
-            self.rpn = RegionProposalNetwork(channels, levels, sizes, training, testing)
-            self.box_head = _box_head(channels, architecture.head_norm)
+            levels = [*self.strides, 2 * self.strides[-1]]
+            self.rpn = RegionProposalNetwork(channels, levels, [(FPN_SIZE * stride,) for stride in levels], limits)
+            if norm:
+                self.box_head = FastRCNNConvFCHead((channels, 7, 7), [256] * 4, [1024], norm)
+            else:
+                self.box_head = TwoMLPHead(channels * 7 * 7, 1024)
+            for layer in self.box_head.modules():
+                if isinstance(layer, nn.Linear):  # Detectron2's default
+                    nn.init.kaiming_uniform_(layer.weight, a=1)
+                    nn.init.zeros_(layer.bias)
             self.box_predictor = BoxPredictor(1024, classes)
         if architecture.masks:
             if self.neck:
-                norm = nn.BatchNorm2d if architecture.head_norm else None
                 self.mask_head = MaskRCNNHeads(channels, [256] * 4, 1, norm)
                 channels = 256
             self.mask_predictor = MaskRCNNPredictor(channels, 256, classes)  # (n, channels, m, m) → (n, K, 2m, 2m)
@@ -101,8 +155,6 @@ class Detector(nn.Module):
         # Constants, not weights: no checkpoint has them.
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
-        self.mean: Tensor
-        self.std: Tensor
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
@@ -127,19 +179,15 @@ class Detector(nn.Module):
         if not self.training:
             return self._detect(features, proposals, sizes)
         if targets is None or len(targets) != len(images):
-            raise ValueError(
-                f"training needs a target for each of {len(images)} images: pass targets, or call eval() first"
-            )
+            raise ValueError(f"training needs targets, one for each of {len(images)} images: pass them, or call eval()")
         targets = [target.to(self.mean.device) for target in targets]
-        boxes = torch.cat([target.boxes for target in targets])
-        if not (boxes[:, 2:] > boxes[:, :2]).all():
+        if not all((target.boxes[:, 2:] > target.boxes[:, :2]).all() for target in targets):
             raise ValueError("a target has a box without area, which nothing can match: leave it out")
-        losses: dict[str, Tensor] = self.rpn.losses(prediction, targets)
         classes = len(self.architecture.classes)
-        regions = sample_regions(proposals, targets, classes, self.architecture.roi_per_image)
+        losses: dict[str, Tensor] = self.rpn.losses(prediction, targets)
+        regions = stages.sample_regions(proposals, targets, classes, self.architecture.roi_per_image)
         maps = self.region_maps(features, [region.boxes for region in regions])
-        logits, deltas = self.box_predictor(self.box_head(maps))
-        losses |= box_losses(logits, deltas, regions, targets)
+        losses |= stages.box_losses(*self.box_predictor(self.box_head(maps)), regions, targets)
         if self.architecture.masks:
             # Without any object the mask head runs on nothing: other ranks wait for its gradients and normalisation.
             objects = [region.chosen(region.labels < classes) for region in regions]
@@ -147,7 +195,7 @@ class Detector(nn.Module):
                 mask_logits = self.mask_logits(features, [region.boxes for region in objects])
             else:
                 mask_logits = self.mask_predictor(maps[torch.cat([region.labels < classes for region in regions])])
-            losses["mask"] = mask_loss(mask_logits, objects, targets)
+            losses["mask"] = stages.mask_loss(mask_logits, objects, targets)
         return losses
 
     def features(self, images: Sequence[Tensor]) -> list[Tensor]:
@@ -155,16 +203,14 @@ class Detector(nn.Module):
 
         Images are normalised, then padded with zeros at the right and at the bottom to one size.
         """
-        height, width = (max(image.shape[i] for image in images) for i in (1, 2))
         divisor = DIVISOR if self.neck else self.backbone.multiple
-        height, width = (-(-length // divisor) * divisor for length in (height, width))
+        height, width = (-(-max(image.shape[i] for image in images) // divisor) * divisor for i in (1, 2))
         batch = self.mean.new_zeros(len(images), 3, height, width)
         for image, frame in zip(images, batch, strict=True):
             frame[:, : image.shape[1], : image.shape[2]] = (image.to(self.mean.device) - self.mean) / self.std
         maps = self.backbone.maps(batch, until=self.layers[-1])
-        if self.neck is None:
-            return [maps[self.layers[-1]]]
-        return list(self.neck({layer: maps[layer] for layer in self.layers}).values())
+        levels = {layer: maps[layer] for layer in self.layers}
+        return list((self.neck(levels) if self.neck else levels).values())
 
     def region_maps(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
         """Maps of regions as the box head takes them ``(n, C, 7, 7)``; of C4 the backbone's fifth stage, normalised.
@@ -172,16 +218,15 @@ class Detector(nn.Module):
         Args:
             features: of the batch. boxes: ``(n_i, 4)`` of each image, in its pixels.
         """
-        if self.box_norm is None:
-            return pool(features[: len(self.strides)], self.strides, boxes, 7)
-        assert self.backbone.last_stage is not None
+        if self.box_norm is None or self.backbone.last_stage is None:
+            return pool(features, self.strides, boxes, 7)
         maps: Tensor = self.box_norm(self.backbone.last_stage(pool(features, self.strides, boxes, 14)))
         return maps
 
     def mask_logits(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
         """Logits ``(n, K, M, M)`` of the mask of each class in each box, M 14 of C4 and 28 of FPN."""
         if self.neck:
-            maps = self.mask_head(pool(features[: len(self.strides)], self.strides, boxes, 14))
+            maps = self.mask_head(pool(features, self.strides, boxes, 14))
         else:
             maps = self.region_maps(features, boxes)
         logits: Tensor = self.mask_predictor(maps)
@@ -191,28 +236,12 @@ class Detector(nn.Module):
     def _detect(
         self, features: Sequence[Tensor], boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
     ) -> list[Detections]:
-        logits, deltas = self.box_predictor(self.box_head(self.region_maps(features, boxes)))
-        counts = [len(box) for box in boxes]
-        found = [
-            detections(*parts) for parts in zip(logits.split(counts), deltas.split(counts), boxes, sizes, strict=True)
-        ]
-        if self.architecture.masks:
-            masks = self.mask_logits(features, [one.boxes for one in found])
-            labels = torch.cat([one.labels for one in found])
-            own = masks[torch.arange(len(labels), device=labels.device), labels].float().sigmoid()
-            for one, mask in zip(found, own.split([len(one.labels) for one in found]), strict=True):
-                one.masks = mask
-        return found
-
-
-def _box_head(channels: int, normalised: bool) -> nn.Module:
-    """Maps ``(n, channels, 7, 7)`` → ``(n, 1024)``."""
-    if normalised:
-        head: nn.Module = FastRCNNConvFCHead((channels, 7, 7), [256] * 4, [1024], nn.BatchNorm2d)
-    else:
-        head = TwoMLPHead(channels * 7 * 7, 1024)
-    for layer in head.modules():
-        if isinstance(layer, nn.Linear):  # Detectron2's default
-            nn.init.kaiming_uniform_(layer.weight, a=1)
-            nn.init.zeros_(layer.bias)
-    return head
+        predicted = self.box_predictor(self.box_head(self.region_maps(features, boxes)))
+        logits, deltas = (part.split([len(box) for box in boxes]) for part in predicted)
+        found = [stages.detections(*parts) for parts in zip(logits, deltas, boxes, sizes, strict=True)]
+        if not self.architecture.masks:
+            return found
+        masks, labels = self.mask_logits(features, [one.boxes for one in found]), torch.cat([f.labels for f in found])
+        own = masks[torch.arange(len(labels), device=labels.device), labels].float().sigmoid()
+        parts = own.split([len(one.labels) for one in found])
+        return [one._replace(masks=mask) for one, mask in zip(found, parts, strict=True)]

@@ -20,8 +20,7 @@ from plrc.data.loader import make_loader
 from plrc.data.sources import read_json
 from plrc.detection import metrics
 from plrc.detection.config import DetectEval
-from plrc.detection.data import DetectionData, open_detection_data, truth_of_json
-from plrc.detection.dataset import Samples
+from plrc.detection.data import DetectionData, Samples, open_detection_data, truth_of_json
 from plrc.detection.detector import Detector
 from plrc.detection.files import load_detector
 from plrc.distributed import World, from_main, gather_objects, world
@@ -31,7 +30,9 @@ from plrc.run import loading_processes
 _A_SHEET = 12  # images
 _SHOWN_SIDE = 640  # pixels of the longer side of an image in a figure
 _PARTS = ("image_id", "category_id", "bbox", "score")
-_REMEDY = "give the --data and split that the detections were made of"
+
+Truth = Mapping[str, Any]
+Results = Sequence[Mapping[str, Any]]
 
 
 def detect_eval(query: DetectEval) -> list[str]:
@@ -50,79 +51,89 @@ def detect_eval(query: DetectEval) -> list[str]:
     out = Path(query.out or f"runs/eval-{_short_name(what)}")
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file: name a folder")
-    truth: dict[str, Any] = {}  # on rank 0, which alone needs it
     if what.suffix.lower() != ".json":
         with world() as here:
             loaded = load_detector(what, query.classes, query.short_side, query.longest)
-            opened = from_main(lambda: open_detection_data(paths, loaded.detector.architecture.classes))
-            from_main(lambda: truth.update(opened.truth()))
-            detector, workers = loaded.detector.to(here.device), loading_processes(query.workers)
-            results = predict(detector, opened, loaded.test_short_side, loaded.longest, here, workers)
-            if not here.is_main:
-                return []
-            save_results(out / "detections.json", results, opened.about())
-            masks = detector.architecture.masks and opened.has_masks
-            title = f"{out.name} on {opened.title}"
-            return report(truth, results, out, query.voc, masks, title, opened, query.pictures)
+            detector, sides = loaded.detector.to(here.device), (loaded.test_short_side, loaded.longest)
+            data, truth = open_test_data(paths, detector.architecture.classes)
+            return measure(detector, data, truth, out, sides, here, query.workers, query.pictures, query.voc)
     for name in ("classes", "short_side", "longest"):
         if getattr(query, name):
             raise ValueError(f"--{name.replace('_', '-')} would change nothing of results: leave it out")
     about_file = what.with_suffix(".about.json")
     about = read_json(about_file) if about_file.is_file() else {}  # other programs' results have none
     classes = list(about["categories"].values()) if about else None
-    data: DetectionData | None = None
+    shown: DetectionData | None = None
     if len(paths) == 1 and Path(paths[0]).suffix.lower() == ".json":
         truth = truth_of_json(paths[0])
         with suppress(ValueError):  # without images, numbers alone
-            opened = open_detection_data(paths, classes)
-            data = opened if set(opened.image_ids) == {image["id"] for image in truth["images"]} else None
+            data = open_detection_data(paths, classes)
+            shown = data if set(data.image_ids) == {image["id"] for image in truth["images"]} else None
     else:
-        data = open_detection_data(paths, classes)
-        truth = data.truth()
-        if about and about["pictures"] != data.fingerprint():
-            raise ValueError(
-                f"{what} was made of {', '.join(about['data'])}, and {', '.join(paths)} has other images: give those"
-            )
+        shown = open_detection_data(paths, classes)
+        truth = shown.truth()
+        if about and about["pictures"] != shown.fingerprint():
+            made = f"{what} was made of {', '.join(about['data'])}"
+            raise ValueError(f"{made}, and {', '.join(paths)} has other images: give those")
     results = load_results(what, truth)
     masks = bool(results) and all(e.get("segmentation") for e in [*results, *truth["annotations"]])
-    return report(truth, results, out, query.voc, masks, what.name, data, query.pictures)
+    return report(truth, results, out, query.voc, masks, what.name, shown, query.pictures)
 
 
 def _short_name(what: Path) -> str:
     """``voc-seed_0`` of ``runs/voc/seed_0`` and of the checkpoint in it, so that two runs' do not meet."""
     run = what.absolute()
-    if run.parent.name == "checkpoints":
-        run = run.parent.parent
-    return f"{run.parent.name}-{run.stem}" if run.parent.name not in ("", "runs") else run.stem
+    run = run.parent.parent if run.parent.name == "checkpoints" else run
+    return run.stem if run.parent.name in ("", "runs") else f"{run.parent.name}-{run.stem}"
 
 
 # ---------------------------------------------------------------------------------------------------------- prediction
 
 
+def open_test_data(paths: Sequence[str], classes: Sequence[str]) -> tuple[DetectionData, dict[str, Any]]:
+    """The data, opened by rank 0 alone, and their truth, which is empty on other ranks."""
+    data, truth = from_main(lambda: open_detection_data(paths, classes)), dict[str, Any]()
+    from_main(lambda: truth.update(data.truth()))
+    return data, truth
+
+
+def measure(
+    detector: Detector, data: DetectionData, truth: Truth, out: Path, sides: tuple[int, int], here: World,
+    workers: int, pictures: int, voc: bool = False,
+) -> list[str]:  # fmt: skip
+    """Test a detector by all ranks; write ``detections.json`` and what ``report`` does; lines to print, on rank 0.
+
+    Args:
+        sides: of the input, pixels: the short one, and at most the long one. workers: loading processes of this rank.
+    """
+    results = predict(detector, data, sides, here, loading_processes(workers))
+    if not here.is_main:
+        return []
+    save_results(out / "detections.json", results, data.about())
+    masks, title = detector.architecture.masks and data.has_masks, f"{out.name} on {data.title}"
+    return report(truth, results, out, voc, masks, title, data, pictures)
+
+
 @torch.no_grad()
 def predict(
-    detector: Detector, data: DetectionData, short_side: int, longest: int, here: World, workers: int
+    detector: Detector, data: DetectionData, sides: tuple[int, int], here: World, workers: int
 ) -> list[dict[str, Any]]:
     """Detections in COCO's format, boxes in pixels of the original images; on rank 0, none on others.
 
     Each image goes through the network alone and in fp32, so that neither padding nor the number of ranks nor the
     kind of GPU changes anything.
-
-    Args:
-        short_side, longest: of the input, pixels. workers: loading processes of this rank.
     """
-    samples = Samples(data, [short_side], longest, training=False)
-    loader = make_loader(
-        samples, [[(0, i)] for i in range(here.rank, len(data), here.size)], workers, here.device, list
-    )
+    samples = Samples(data, sides[:1], sides[1])
+    mine = [[(0, i)] for i in range(here.rank, len(data), here.size)]
+    loader = make_loader(samples, mine, workers, here.device, list)
     detector.eval()
-    mine: dict[int, list[dict[str, Any]]] = {}
+    found_in: dict[int, list[dict[str, Any]]] = {}
     hidden = None if here.is_main else True  # None: where there is no terminal
     for [sample] in tqdm(loader, unit="image", desc="testing", disable=hidden, leave=False):
         [found] = detector([sample.image.to(here.device, non_blocking=True)])
         (width, height), (h, w) = sample.original_size, sample.image.shape[1:]
         boxes = found.boxes.float().cpu() * torch.tensor([width / w, height / h, width / w, height / h])
-        mine[sample.index] = [
+        results = [
             {
                 "image_id": data.image_ids[sample.index],
                 "category_id": data.category_ids[label],
@@ -134,17 +145,18 @@ def predict(
             )
         ]
         if found.masks is not None:
-            for result, runs in zip(mine[sample.index], masks_to_rle(found.masks, boxes, width, height), strict=True):
+            for result, runs in zip(results, masks_to_rle(found.masks, boxes, width, height), strict=True):
                 result["segmentation"] = runs
-    everything = {index: results for part in gather_objects(mine) for index, results in part.items()}
+        found_in[sample.index] = results
+    everything = {index: results for part in gather_objects(found_in) for index, results in part.items()}
     return [result for index in sorted(everything) for result in everything[index]]
 
 
-def masks_to_rle(masks: Tensor, boxes: Tensor, width: int, height: int, threshold: float = 0.5) -> list[dict[str, Any]]:
+def masks_to_rle(masks: Tensor, boxes: Tensor, width: int, height: int) -> list[dict[str, Any]]:
     """Paste masks into the image, and encode them.
 
-    A pixel belongs to the object if the bilinear sample of the mask at its centre reaches the threshold; outside the
-    mask is 0, so that a mask full of ones ends at the box (Mask R-CNN; He et al., ICCV 2017; as Detectron2 pastes).
+    A pixel belongs to the object if the bilinear sample of the mask at its centre reaches one half; outside the mask is
+    0, so that a mask full of ones ends at the box (Mask R-CNN; He et al., ICCV 2017; as Detectron2 pastes).
 
     Args:
         masks: ``(n, M, M)`` float, probabilities of the cells of each box. boxes: ``(n, 4)`` float, x0, y0, x1, y1 in
@@ -164,7 +176,7 @@ def masks_to_rle(masks: Tensor, boxes: Tensor, width: int, height: int, threshol
         if x1 > x0 and y1 > y0 and right > left and bottom > top:
             # Bilinear weights are a product of a row's and a column's: two small matrices instead of a grid of points.
             rows, columns = _weights(top, bottom, y0, y1, len(mask)), _weights(left, right, x0, x1, len(mask))
-            whole[top:bottom, left:right] = rows @ mask @ columns.T >= threshold
+            whole[top:bottom, left:right] = rows @ mask @ columns.T >= 0.5
         found.append(metrics.run_lengths(whole))
     return found
 
@@ -178,7 +190,7 @@ def _weights(first: int, end: int, low: float, high: float, cells: int) -> np.nd
 # ------------------------------------------------------------------------------------------------- a file of detections
 
 
-def save_results(file: Path, results: Sequence[Mapping[str, Any]], about: Mapping[str, Any] | None = None) -> None:
+def save_results(file: Path, results: Results, about: Mapping[str, Any] | None = None) -> None:
     """Write COCO's list of results, which every evaluator reads: one a line, whole or not at all.
 
     Args:
@@ -197,7 +209,7 @@ def save_results(file: Path, results: Sequence[Mapping[str, Any]], about: Mappin
         file.with_suffix(".about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
-def load_results(file: Path, truth: Mapping[str, Any]) -> list[dict[str, Any]]:
+def load_results(file: Path, truth: Truth) -> list[dict[str, Any]]:
     """Results of ours or of any other program: a list, each with image_id, category_id, bbox and score.
 
     ``bbox`` is x, y, width, height in pixels of the original image; what else an entry has is kept.
@@ -222,37 +234,28 @@ def load_results(file: Path, truth: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _wrong(entry: Any, images: Mapping[Any, list[Any]], categories: set[Any]) -> str:
     """What is wrong with an entry, "" if nothing is."""
-
-    def number(value: Any) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-    if not isinstance(entry, dict):
-        return f"is no object with {', '.join(_PARTS)}: write COCO's results"
-    if missing := [part for part in _PARTS if part not in entry]:
+    if missing := [part for part in _PARTS if not isinstance(entry, dict) or part not in entry]:
         return f"lacks {', '.join(missing)}: write COCO's results"
     box, score = entry["bbox"], entry["score"]
-    if not (isinstance(box, list) and len(box) == 4 and all(map(number, box)) and min(box[2:]) >= 0):
-        return f"has the bbox {box!r}: expected x, y, width, height, finite and in pixels"
-    if not number(score):
-        return f"has the score {score!r}: expected a finite number"
+    numbers = [*box, score] if isinstance(box, list) else []
+    finite = all(type(value) in (int, float) and math.isfinite(value) for value in numbers)
+    if len(numbers) != 5 or not finite or min(box[2:]) < 0:
+        return f"has the bbox {box!r} and the score {score!r}: expected [x, y, width, height] in pixels, and finite"
+    remedy = "give the --data and split that the detections were made of"
     for what, known in (("image", images), ("category", categories)):
         value = entry[f"{what}_id"]
-        if not isinstance(value, int | str) or isinstance(value, bool) or value not in known:
-            return f"is of {what} {value!r}, which the data set does not have: {_REMEDY}"
-    mask, size = entry.get("segmentation", {"counts": "", "size": images[entry["image_id"]]}), images[entry["image_id"]]
-    if not isinstance(mask, dict) or "counts" not in mask or "size" not in mask:
-        return "has a segmentation that is no run lengths, {size, counts}: write those, or leave it out"
-    if list(mask["size"]) != size:
-        return f"has a mask of height and width {mask['size']}, and its image has {size}: {_REMEDY}"
+        if type(value) not in (int, str) or value not in known:
+            return f"is of {what} {value!r}, which the data set does not have: {remedy}"
+    mask, size = entry.get("segmentation"), images[entry["image_id"]]
+    if "segmentation" in entry and not (isinstance(mask, dict) and "counts" in mask and mask.get("size") == size):
+        return f"has a segmentation that is no run lengths, {{size, counts}}, of the image's size {size}: {remedy}"
     return ""
 
 
 # ---------------------------------------------------------------------------------------------------------- the numbers
 
 
-def evaluate(
-    truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], voc: bool = False, masks: bool = False
-) -> dict[str, Any]:
+def evaluate(truth: Truth, results: Results, voc: bool = False, masks: bool = False) -> dict[str, Any]:
     """Measure results against the truth, both in COCO's format.
 
     Args:
@@ -269,55 +272,54 @@ def evaluate(
     names = {c["id"]: str(c["name"]) for c in truth["categories"]}
     wanted = [names[a["category_id"]] for a in truth["annotations"] if not metrics.ignored(a)]
     found: dict[str, Any] = {"images": len(truth["images"]), "objects": len(wanted), "detections": len(results)}
-    found["boxes"] = metrics.coco_metrics(truth, results)
-    if masks:
-        found["masks"] = metrics.coco_metrics(truth, results, "segm")
-    for part in ("boxes", "masks")[: 1 + masks]:
+    for part, kind in (("boxes", "bbox"), ("masks", "segm"))[: 1 + masks]:
+        found[part] = metrics.coco_metrics(truth, results, kind)
         for name, numbers in found[part]["classes"].items():
             numbers["objects"] = wanted.count(name)
     if voc:
         found["voc"] = metrics.voc_metrics(truth, results)
-    found["errors"] = metrics.error_types(truth, results)
-    return found
+    return {**found, "errors": metrics.error_types(truth, results)}
+
+
+def by_rule(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of an evaluation by each rule that it was made by."""
+    coco = {f"COCO, {part}": found[part] for part in ("boxes", "masks") if part in found}
+    return coco | {f"VOC, {rule}": numbers for rule, numbers in found.get("voc", {}).items()}
 
 
 def table(found: Mapping[str, Any]) -> list[str]:
     """What ``evaluate`` found, in per cent: AP, by size, recall, classes, errors; – where there is no object."""
-    coco = {f"COCO, {part}": found[part] for part in ("boxes", "masks") if part in found}
-    voc = {f"VOC, {rule}": numbers for rule, numbers in found.get("voc", {}).items()}
-    blocks = [
-        (["", "AP", "AP50", "AP75"], coco | voc, ("AP", "AP50", "AP75")),
-        (["AP by size", "small", "medium", "large"], coco, ("AP_small", "AP_medium", "AP_large")),
-        (
-            ["recall (AR)", "1", "10", "100", "small", "medium", "large"],
-            coco,
-            ("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
-        ),
-    ]
-    parts = [[head, *([k, *(_percent(n[m]) for m in keys)] for k, n in rows.items())] for head, rows, keys in blocks]
+    rules = by_rule(found)
+    coco = {rule: numbers for rule, numbers in rules.items() if rule.startswith("COCO")}
+    blocks = (
+        (("", "AP", "AP50", "AP75"), rules, metrics.NUMBERS[:3]),
+        (("AP by size", "small", "medium", "large"), coco, metrics.NUMBERS[3:6]),
+        (("recall (AR)", "1", "10", "100", "small", "medium", "large"), coco, metrics.NUMBERS[6:]),
+    )
+    parts = [[list(head), *([k, *(_percent(n[m]) for m in keys)] for k, n in of.items())] for head, of, keys in blocks]
     head = ["class", "objects", "AP", "AP50", *(["masks AP", "masks AP50"] if "masks" in found else [])]
-    parts.append([[*head, *(f"AP50 {rule}" for rule in metrics.RULES if voc)]])
+    parts.append([[*head, *(f"AP50 {rule}" for rule in found.get("voc", {}))]])
     for name, numbers in found["boxes"]["classes"].items():
-        shares = [n["classes"][name][m] for n in coco.values() for m in ("AP", "AP50")]
-        shares += [n["classes"][name]["AP50"] for n in voc.values()]
+        shares = [
+            of["classes"][name][m]
+            for rule, of in rules.items()
+            for m in (("AP", "AP50") if rule in coco else ("AP50",))
+        ]
         parts[-1].append([name, str(numbers["objects"]), *map(_percent, shares)])
     lost, counts = found["errors"]["lost"], found["errors"]["counts"]
     errors = [[kind, _percent(lost[kind]), str(counts[kind])] for kind in metrics.KINDS]
     parts.append([["error at IoU 0.5", "AP50 lost", "count"], *errors])
-    said = f"{found['objects']} objects in {found['images']} images, {found['detections']} detections; per cent"
-    return [said, *(line for part in parts for line in ("", *_aligned(part)))]
+    lines = [f"{found['objects']} objects in {found['images']} images, {found['detections']} detections; per cent"]
+    for rows in parts:
+        first, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+        lines += ["", *("  ".join([row[0].ljust(first), *map(str.rjust, row[1:], widths)]) for row in rows)]
+    return lines
 
 
 def report(
-    truth: Mapping[str, Any],
-    results: Sequence[Mapping[str, Any]],
-    out: Path,
-    voc: bool,
-    masks: bool,
-    title: str,
-    data: DetectionData | None = None,
+    truth: Truth, results: Results, out: Path, voc: bool, masks: bool, title: str, data: DetectionData | None = None,
     pictures: int = 0,
-) -> list[str]:
+) -> list[str]:  # fmt: skip
     """Evaluate results and write ``evaluation.json``, ``evaluation.txt`` and ``figures/`` into a folder.
 
     Args:
@@ -333,7 +335,6 @@ def report(
     out.mkdir(parents=True, exist_ok=True)
     (out / "evaluation.json").write_text(json.dumps(_plain(found), indent=1) + "\n")
     (out / "evaluation.txt").write_text("\n".join(lines) + "\n")
-    written = [out / "evaluation.json", out / "evaluation.txt"]
     drawn = {}
     if found["objects"]:
         classes, errors = found["boxes"]["classes"], found["errors"]
@@ -346,9 +347,9 @@ def report(
             name = f"detections_{1 + start // _A_SHEET}" if len(shown) > _A_SHEET else "detections"
             drawn[name] = figures.detections(shown[start : start + _A_SHEET], classes=data.classes, note=title)
     for name, figure in drawn.items():
-        written.append(out / "figures" / f"{name}.png")
-        figures.save(figure, written[-1])
-    return [*lines, "", "written: " + ", ".join(str(file) for file in written)]
+        figures.save(figure, out / "figures" / f"{name}.png")
+    written = ["evaluation.json", "evaluation.txt", *(f"figures/{name}.png" for name in drawn)]
+    return [*lines, "", "written: " + ", ".join(str(out / file) for file in written)]
 
 
 def _plain(found: Any) -> Any:
@@ -362,38 +363,23 @@ def _percent(value: float) -> str:
     return "–" if math.isnan(value) else f"{round(100 * value, 1) + 0.0:.1f}"  # no -0.0
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
-    """Names to the left, numbers to the right of their columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-
-
-def _detected(data: DetectionData, results: Sequence[Mapping[str, Any]], count: int) -> list[figures.DetectedPicture]:
+def _detected(data: DetectionData, results: Results, count: int) -> list[figures.DetectedPicture]:
     """``count`` images, evenly over the data, with what was found and what there is."""
-    names = dict(zip(data.category_ids, data.classes, strict=True))
-    shown = []
-    for i in sorted({int(i) for i in np.linspace(0, len(data) - 1, min(count, len(data)))}):
-        image = data.load(i)
+    names, shown = dict(zip(data.category_ids, data.classes, strict=True)), []
+    for i in np.unique(np.linspace(0, len(data) - 1, min(count, len(data))).astype(int)).tolist():
+        image, objects = data.load(i), data.objects(i)
         width = image.width
         image.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
-        scale, objects = image.width / width, data.objects(i)
+        scale = image.width / width
         here = [r for r in results if r["image_id"] == data.image_ids[i]]
         masks = [_mask(r["segmentation"], image.size) for r in here if isinstance(r.get("segmentation"), dict)]
         boxes = np.array([r["bbox"] for r in here], dtype=np.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
-        shown.append(
-            figures.DetectedPicture(
-                image=np.asarray(image),
-                name=data.name(i),
-                boxes=boxes * scale,
-                scores=np.array([r["score"] for r in here], dtype=np.float64),
-                labels=[names[r["category_id"]] for r in here],
-                masks=np.stack(masks) if here and len(masks) == len(here) else None,
-                truth_boxes=objects.boxes * scale,
-                truth_labels=[data.classes[k] for k in objects.labels],
-                uncounted=objects.crowd | objects.difficult,
-            )
-        )
+        found = (boxes * scale, np.array([r["score"] for r in here]), [names[r["category_id"]] for r in here])
+        there = (objects.boxes * scale, [data.classes[k] for k in objects.labels])
+        drawn = np.stack(masks) if here and len(masks) == len(here) else None
+        uncounted = objects.crowd | objects.difficult
+        shown.append(figures.DetectedPicture(np.asarray(image), data.name(i), *found, *there, drawn, uncounted))
     return shown
 
 

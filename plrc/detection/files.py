@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import yaml
 from torch import Tensor
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
-from plrc.checkpoint import DETECTOR, VERSION, save_checkpoint, with_new_names
+from plrc.checkpoint import DETECTOR, load_checkpoint, save_checkpoint
 from plrc.detection.config import PRESETS, DetectConvert, FinetuneConfig
-from plrc.detection.detector import C4_SIZES, FPN_CHANNELS, FPN_SIZE, MEAN, PROPOSALS, STD, Detector
+from plrc.detection.detector import C4_SIZES, FPN_CHANNELS, FPN_SIZE, MEAN, PROPOSALS, STD, Architecture, Detector
 from plrc.detection.stages import RATIOS
-from plrc.detection.types import COCO_CATEGORIES, COCO_CLASSES, VOC_CLASSES, Architecture
 from plrc.files import written_whole
 from plrc.pretrained import CheckpointError, load
 from plrc.pretrained.build import arch_of
@@ -30,6 +30,19 @@ from plrc.pretrained.loading import run_checkpoint
 from plrc.pretrained.names import DETECTRON2 as BACKBONE
 from plrc.pretrained.reading import read
 
+VOC_CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+_NAMES = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+COCO_CATEGORIES = {number: name for number, name in enumerate(_NAMES) if name not in ("__background__", "N/A")}
+"""COCO's, number → name: 80 of 90 numbers, in their order."""
+COCO_CLASSES = tuple(COCO_CATEGORIES.values())
+_DATA_SETS = {
+    VOC_CLASSES: (["voc_2007_trainval", "voc_2012_trainval"], ["voc_2007_test"]),
+    COCO_CLASSES: (["coco_2017_train"], ["coco_2017_val"]),
+}
+
 DETECTRON2 = "Detectron2"
 LOADABLE = (
     "known are R-CNNs trained as MoCo's recipe says, C4 with the norm of Res5ROIHeadsExtraNorm after res5, or FPN with "
@@ -37,15 +50,8 @@ LOADABLE = (
 )
 _ASSUMED = "taken as RGB, normalised as ImageNet is, with the stride in the 3×3 convolutions"
 _RPN, _ROI = "proposal_generator.rpn_head", "roi_heads"
-_SCORES = f"{_ROI}.box_predictor.cls_score.weight"
-_PIXELS = ("pixel_mean", "pixel_std")
 _ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
 _SHOWN = 4  # names in an error
-_TORCH = (".pth", ".pt")
-_DATA_SETS = {
-    VOC_CLASSES: ("voc_2007_trainval, voc_2012_trainval", "voc_2007_test"),
-    COCO_CLASSES: ("coco_2017_train", "coco_2017_val"),
-}
 
 # Modules here → in Detectron2, but for the backbone's (``plrc.pretrained.names``).
 _MODULES = {
@@ -83,15 +89,12 @@ def to_detectron2(name: str, neck: str) -> str | None:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-@dataclass(frozen=True, eq=False)
-class LoadedDetector:
+class LoadedDetector(NamedTuple):
     """A detector, fp32, on the CPU and in evaluation mode.
 
-    Attributes:
-        category_ids: K, the number of label k in results. path: the file. format: ``plrc.checkpoint.DETECTOR`` or
-            ``DETECTRON2``.
-        test_short_side, longest: pixels of the input images in testing: their short side, and at most their long one.
-        note: what else is worth knowing: the steps of a run; what had to be assumed.
+    category_ids: K, the number of label k in results. test_short_side, longest: pixels of the input images in testing:
+    their short side, and at most their long one. format: ``plrc.checkpoint.DETECTOR`` or ``DETECTRON2``. note: what
+    else is worth knowing: the steps of a run; what had to be assumed.
     """
 
     detector: Detector
@@ -104,10 +107,7 @@ class LoadedDetector:
 
 
 def load_detector(
-    path: str | Path,
-    classes: Sequence[str] = (),
-    test_short_side: int | None = None,
-    longest: int | None = None,
+    path: str | Path, classes: Sequence[str] = (), test_short_side: int | None = None, longest: int | None = None
 ) -> LoadedDetector:
     """The detector of a file, recognised by its contents; every tensor of the file is accounted for.
 
@@ -121,48 +121,43 @@ def load_detector(
         test_short_side, longest: pixels of the input; the checkpoint's own if not given, 800 and 1333 of Detectron2's.
 
     Raises:
-        CheckpointError: (a ValueError) there is no such file, it is damaged or no detector, a tensor is missing,
-            unknown, of the wrong shape or not finite, it is of a BGR model, or its classes are not known.
+        ValueError: there is no such file, it is damaged or no detector, a tensor is missing, unknown, of the wrong
+            shape or not finite, it is of a BGR model, or its classes are not known.
     """
     file = Path(path)
-    if file.is_dir():
-        file = run_checkpoint(file)
-    elif not file.exists():
+    if not file.exists():
         raise CheckpointError(
             f"there is no file or folder {path}: give a run of plrc detect train or a fine-tuned Detectron2 file; of a "
             f"pre-trained network plrc detect train --weights makes a detector"
         )
+    file = run_checkpoint(file) if file.is_dir() else file
     content = read(file)
     ours = isinstance(content, dict) and content.get("format") == DETECTOR
     if ours:
-        detector, notes = _ours(content, file, classes), [content.get("note"), _after("step", content)]
-        notes = [next(filter(None, notes), "")]  # a converted file has a note
+        content = load_checkpoint(file, DETECTOR)
+        architecture = architecture_of(content)
+        if classes and tuple(classes) != architecture.classes:
+            raise CheckpointError(f"{file} knows its classes, {', '.join(architecture.classes)}: leave other names out")
+        detector = load_tensors(architecture, content["model"], str(file))
+        note = content.get("note") or f"step {content['step']}"  # a converted file has a note
     elif tensors := _detectron2_tensors(content):
-        names = classes or content.get("classes") or ()  # as _to_detectron2_file writes them beside the tensors
-        detector = _from_detectron2(tensors, str(file), tuple(map(str, names)))
-        notes = [_after("iteration", content), _ASSUMED]
+        # plrc writes them beside the tensors
+        detector = _from_detectron2(tensors, str(file), tuple(classes or content.get("classes", ())))
+        after = f"iteration {content['iteration']}; " if isinstance(content.get("iteration"), int) else ""
+        note = after + _ASSUMED
     else:
         try:
-            layout = find(content, str(file)).format
+            what = (
+                f"a pre-trained backbone ({find(content, str(file)).format}): plrc detect train --weights trains it on"
+            )
         except CheckpointError:
-            raise CheckpointError(
-                f"{file} holds no detector that is known here: {LOADABLE}; or give a checkpoint of plrc detect train"
-            ) from None
-        raise CheckpointError(
-            f"{file} is no detector: it holds a pre-trained backbone ({layout}); make a detector of it by "
-            f"plrc detect train --weights {file}"
-        )
+            what = f"nothing that is known here: {LOADABLE}; or give a checkpoint of plrc detect train"
+        raise CheckpointError(f"{file} is no detector, it holds {what}")
     labels = detector.architecture.classes
     numbers = COCO_CATEGORIES if labels == COCO_CLASSES else range(1, len(labels) + 1)
-    return LoadedDetector(
-        detector,
-        tuple(content.get("category_ids") or numbers),
-        test_short_side or content.get("test_short_side", 800),
-        longest or content.get("longest", 1333),  # Detectron2's defaults
-        file,
-        DETECTOR if ours else DETECTRON2,
-        "; ".join(filter(None, notes)),
-    )
+    sides = test_short_side or content.get("test_short_side", 800), longest or content.get("longest", 1333)
+    ids = tuple(content.get("category_ids") or numbers)
+    return LoadedDetector(detector, ids, *sides, file, DETECTOR if ours else DETECTRON2, note)
 
 
 def architecture_of(content: Mapping[str, Any]) -> Architecture:
@@ -191,133 +186,81 @@ def load_tensors(
     with torch.random.fork_rng(devices=[]):
         detector = Detector(architecture).eval()
     wanted = detector.state_dict()
-    there = {name: spelled(name) for name in wanted}
-    faults = []
-    counter = "num_batches_tracked"
-    if missing := [name for name in there.values() if name not in tensors and not name.endswith(counter)]:
-        faults.append(f"lacks {_listed(missing)}")
-    if unknown := [name for name in tensors if name not in there.values()]:
-        faults.append(f"has {_listed(unknown)}, which such a detector has not")
-    state = {name: tensors[theirs] for name, theirs in there.items() if theirs in tensors}
+    there = {spelled(name): name for name in wanted}
+    state = {there[name]: value for name, value in tensors.items() if name in there}
+    faults: dict[str, list[str]] = {
+        "lacks": [name for name in there if name not in tensors and not name.endswith("num_batches_tracked")],
+        "has what such a detector has not,": [name for name in tensors if name not in there],
+        "has": [],
+    }
     for name, value in state.items():
-        if not isinstance(value, Tensor) or value.shape != wanted[name].shape:
-            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            faults.append(f"has {there[name]} of shape {shape} instead of {tuple(wanted[name].shape)}")
-        elif wanted[name].is_floating_point() and not value.is_floating_point():
-            faults.append(f"has no floating-point numbers in {there[name]}")
-        elif not torch.isfinite(value).all():
-            faults.append(f"has infinite or undefined values in {there[name]}")
-    if faults:
-        more = f" (and {len(faults) - _SHOWN} more faults)" if len(faults) > _SHOWN else ""
-        raise CheckpointError(
-            f"{file} has a {architecture}, but not whole: it {'; it '.join(faults[:_SHOWN])}{more}; {remedy}"
-        )
+        like = wanted[name]
+        if not isinstance(value, Tensor) or value.shape != like.shape:
+            shape = tuple(getattr(value, "shape", ()))
+            faults["has"].append(f"{spelled(name)} of shape {shape} instead of {tuple(like.shape)}")
+        elif (like.is_floating_point() and not value.is_floating_point()) or not torch.isfinite(value).all():
+            faults["has"].append(f"{spelled(name)} of whole numbers or infinite or undefined ones")
+    said = [f"it {how} {_listed(names)}" for how, names in faults.items() if names]
+    if said:
+        raise CheckpointError(f"{file} has a {architecture}, but not whole: {'; '.join(said)}; {remedy}")
     detector.load_state_dict({**wanted, **state})
     return detector
 
 
-def _ours(content: Mapping[str, Any], file: Path, classes: Sequence[str]) -> Detector:
-    if content["version"] > VERSION:
-        raise CheckpointError(
-            f"{file} was written by a newer version of PLRC (layout {content['version']}, known is {VERSION}): "
-            "update plrc"
-        )
-    try:
-        architecture = architecture_of(content)
-        model = with_new_names(dict(content))["model"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{file} is a detector of ours, but its architecture or its model cannot be read ({error}): save it anew"
-        ) from error
-    if classes and tuple(classes) != architecture.classes:
-        raise CheckpointError(f"{file} knows its classes, {', '.join(architecture.classes)}: leave other names out")
-    return load_tensors(architecture, model, str(file))
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _detectron2_tensors(content: object) -> dict[str, Any]:
-    """What stands in the place of Detectron2's tensors, by name; nothing where there is no box predictor.
-
-    They lie under ``model`` or at the top; the ``module.`` of a data-parallel model is taken off.
-    """
+    """Detectron2's tensors by name, under ``model`` or at the top; none where there is no box predictor."""
     for place in (content.get("model"), content) if isinstance(content, dict) else ():
         if isinstance(place, dict):
             named = {str(name).removeprefix("module."): value for name, value in place.items()}
             if any(name.startswith(f"{_ROI}.box_predictor.") for name in named):
                 # At the top there are entries of other kinds beside them.
-                return {n: v for n, v in named.items() if place is not content or "." in n or n in _PIXELS}
+                return {n: v for n, v in named.items() if place is not content or "." in n or n.startswith("pixel_")}
     return {}
 
 
-def _from_detectron2(tensors: Mapping[str, Any], file: str, classes: tuple[str, ...]) -> Detector:
+def _from_detectron2(tensors: Mapping[str, Any], file: str, names: tuple[str, ...]) -> Detector:
     neck = "fpn" if any(name.startswith(("backbone.bottom_up.", "backbone.fpn_")) for name in tensors) else "c4"
 
     def spelled(name: str) -> str:
         return to_detectron2(name, neck) or name
 
-    constants = {name: value for name, value in tensors.items() if name in _PIXELS or name.startswith(_ANCHORS)}
+    constants = {name: value for name, value in tensors.items() if name.startswith(("pixel_", _ANCHORS))}
     # A pickle of arrays has BatchNorm's counters as plain numbers.
     weights = {n: torch.tensor(v) if isinstance(v, int) else v for n, v in tensors.items() if n not in constants}
     backbone = {BACKBONE.to_torchvision(name): v for name, v in weights.items() if isinstance(v, Tensor)}
     known = {name: v for name, v in backbone.items() if name and spelled(f"backbone.{name}") in weights}
+    scores = weights.get(f"{_ROI}.box_predictor.cls_score.weight")
+    count = len(scores) - 1 if isinstance(scores, Tensor) and scores.ndim == 2 else 0  # the last is the background
+    names = names or {len(classes): classes for classes in _DATA_SETS}.get(count, ())
+    if len(names) != count or not count:
+        raise CheckpointError(
+            f"{file} has {count} classes by its box_predictor.cls_score.weight, and {len(names)} names are known: give "
+            "one for each, in the order of its labels"
+        )
     architecture = Architecture(
         arch=arch_of(known, file),
         neck=neck,
-        classes=_class_names(weights.get(_SCORES), classes, file),
+        classes=names,
         masks=any(name.startswith(f"{_ROI}.mask_head.") for name in weights),
         head_norm=neck == "fpn" and any(name.startswith(f"{_ROI}.box_head.conv") for name in weights),
     )
     detector = load_tensors(architecture, weights, file, spelled, LOADABLE)
-    _check_constants(constants, detector, file)
-    return detector
-
-
-def _class_names(scores: object, names: tuple[str, ...], file: str) -> tuple[str, ...]:
-    """A name for each row of the classifier but the last, the background's."""
-    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) < 2:
-        raise CheckpointError(f"{file} lacks {_SCORES} with a row for each class and the background: save it anew")
-    count = len(scores) - 1
-    if not names:
-        known = {len(classes): classes for classes in _DATA_SETS}
-        if count not in known:
-            raise CheckpointError(
-                f"{file} has {count} classes and does not say which: give their names, in the order of its labels"
-            )
-        return known[count]
-    if len(names) != count:
-        raise CheckpointError(f"{file} has {count} classes, and {len(names)} names are given: give one for each")
-    return names
-
-
-def _check_constants(constants: Mapping[str, Any], detector: Detector, file: str) -> None:
-    """What may lie beside the weights and is a constant here must have our values."""
+    # What may lie beside the weights and is a constant here must have our values.
     ours = {"pixel_mean": torch.tensor(MEAN), "pixel_std": torch.tensor(STD)}
     ours |= {f"{_ANCHORS}{level}": cells for level, cells in enumerate(detector.rpn.cells)}
     for name, value in constants.items():
-        found = value.flatten().float() if isinstance(value, Tensor) else torch.empty(0)
-        wanted = ours.get(name, torch.empty(1)).flatten()
-        if found.shape == wanted.shape and torch.allclose(found, wanted, rtol=1e-3, atol=1e-3):
-            continue
-        if name.startswith(_ANCHORS):
-            sizes = ", ".join(str(round(size)) for of_level in detector.rpn.sizes for size in of_level)
-            kind = f"has other anchors ({name}) than those of sizes {sizes} in ratios {RATIOS}"
-        elif name == "pixel_mean" and torch.allclose(found.flip(0), wanted, rtol=1e-3):
-            kind = "is of a BGR model, as its pixel_mean says"
-        else:
-            shown = [round(v, 3) for v in found.tolist()]
-            kind = f"has {name} {shown} instead of {[round(v, 3) for v in wanted.tolist()]} in the order RGB"
-        raise CheckpointError(
-            f"{file} {kind}: its weights would not do here what they do there; train one with the settings of MoCo's "
-            "recipe"
-        )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more ({len(names)} in all)" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
-def _after(what: str, content: Mapping[str, Any]) -> str:
-    return f"{what} {content[what]}" if isinstance(content.get(what), int) else ""
+        found, wanted = (torch.as_tensor(x).flatten().float() for x in (value, ours.get(name, ())))
+        if found.shape != wanted.shape or not torch.allclose(found, wanted, rtol=1e-3, atol=1e-3):
+            shown = [[round(number, 3) for number in numbers.tolist()] for numbers in (found, wanted)]
+            raise CheckpointError(
+                f"{file} has {name} {shown[0]} instead of {shown[1]} (input is RGB, not BGR; anchors are MoCo's): its "
+                "weights would not do here what they do there"
+            )
+    return detector
 
 
 # ---------------------------------------------------------------------------------------------------------- conversion
@@ -337,38 +280,31 @@ def detect_convert(query: DetectConvert) -> list[str]:
         ValueError: a model that Detectron2 cannot build, a wrong suffix, the input itself as output, or a file that
             cannot be read or written.
     """
-    source, file = Path(query.checkpoint), Path(query.out)
+    file = Path(query.out)
     of_backbone = query.to == "detectron2" and file.suffix.lower() == ".pkl"
-    if of_backbone and query.classes:
-        raise ValueError("--classes would change nothing of a backbone: leave it out")
-    if query.recipe and not of_backbone:
-        raise ValueError("--recipe is for a backbone, written as .pkl, not for a whole detector: leave it out")
+    if query.classes if of_backbone else query.recipe:
+        raise ValueError(f"--classes are for a detector, --recipe is for a backbone (.pkl), which {file} is not to be")
     if of_backbone:
         return _write_backbone(query.checkpoint, file, query.recipe or "voc-c4-24k")
-    if not source.exists():  # a name, such as random:resnet50, or nothing at all
-        raise ValueError(
-            f"{source} is no detector's file, or there is none of that name; a pre-trained backbone is converted "
-            "--to detectron2 --out NAME.pkl"
-        )
-    if file.suffix.lower() not in _TORCH:  # Detectron2 chooses its reader by it
-        raise ValueError(f"{file} is no name for a file of tensors: let it end with {' or '.join(_TORCH)}")
-    loaded = load_detector(source, query.classes)
+    if file.suffix.lower() not in (".pth", ".pt"):  # Detectron2 chooses its reader by it
+        raise ValueError(f"{file} is no name for a file of tensors: let it end with .pth or .pt")
+    loaded = load_detector(query.checkpoint, query.classes)
     if file.exists() and file.samefile(loaded.path):
         raise ValueError(f"{file} is what is to be converted: give the result another name")
     architecture, model = loaded.detector.architecture, loaded.detector.state_dict()
-    facts = {name: getattr(loaded, name) for name in ("category_ids", "test_short_side", "longest")}
-    facts["category_ids"] = list(loaded.category_ids)
+    sides = {"test_short_side": loaded.test_short_side, "longest": loaded.longest}
+    facts = {"category_ids": list(loaded.category_ids), **sides}
     what = f"{file}: {len(model)} tensors of {architecture}, {len(architecture.classes)} classes"
     if query.to == "plrc":
         if loaded.format == DETECTOR:
-            raise ValueError(f"{source} is a checkpoint of ours already: use it as it is")
+            raise ValueError(f"{query.checkpoint} is a checkpoint of ours already: use it as it is")
         content = {**facts, "architecture": architecture.to_dict(), "note": loaded.note, "model": model}
         save_checkpoint(file, content, kind=DETECTOR)
         named = "" if query.classes else f" ({', '.join(architecture.classes[:3])}, …)"
         return [what + named, loaded.note, f"to measure it: plrc detect eval {file} --data …"]
 
-    test = f"FORMAT: RGB, MIN_SIZE_TEST: {loaded.test_short_side}, MAX_SIZE_TEST: {loaded.longest}"
-    config = f"{_model_config(architecture, file)}INPUT: {{{test}}}\n"
+    settings = _settings(architecture, file)
+    settings["INPUT"] = {"FORMAT": "RGB", "MIN_SIZE_TEST": loaded.test_short_side, "MAX_SIZE_TEST": loaded.longest}
     order = torch.contiguous_format
     theirs = {to_detectron2(n, architecture.neck): t.detach().clone(memory_format=order) for n, t in model.items()}
     content = {"model": theirs, "__author__": "PLRC", **facts, "classes": list(architecture.classes)}
@@ -380,45 +316,29 @@ def detect_convert(query: DetectConvert) -> list[str]:
         left = "; name your data sets in it"
         about += "\nDATASETS is left to you: register the data with its classes in the order of the labels,"
         about += f"\n{', '.join(architecture.classes)}."
-    settings = _write_config(file, architecture, about, config)
-    return [
-        what,
-        f"{settings}: the configuration that builds it{left}",
-        f"to measure it, {_script(architecture)} --eval-only --config-file {settings}",
-    ]
+    written, script = _write_settings(file, about, settings)
+    built = f"{written}: the configuration that builds it{left}"
+    return [what, built, f"to measure it, {script} --eval-only --config-file {written}"]
 
 
 def _write_backbone(name: str, file: Path, recipe: str) -> list[str]:
     pretrained = load(Path(name) if Path(name).exists() else name)
     c = FinetuneConfig(**{**PRESETS[recipe], "weights": str(file), "train": ("any",), "test": ("any",)})
     architecture = architecture_for(c, pretrained.origin.arch, COCO_CLASSES if "coco" in recipe else VOC_CLASSES)
+    settings = _settings(architecture, file)
     # Detectron2 draws each image's short side of a list, flips it every other time, and decays no norms by default.
-    config = f"""{_model_config(architecture, file)}\
-INPUT:
-  FORMAT: RGB
-  MIN_SIZE_TRAIN: {list(c.short_sides)}
-  MAX_SIZE_TRAIN: {c.longest}
-  MIN_SIZE_TEST: {c.test_short_side}
-  MAX_SIZE_TEST: {c.longest}
-SOLVER:
-  IMS_PER_BATCH: {c.batch_size}
-  BASE_LR: {c.peak_lr}
-  MOMENTUM: {c.momentum}
-  WEIGHT_DECAY: {c.weight_decay}
-  WEIGHT_DECAY_NORM: 0.0
-  STEPS: {list(c.milestones)}
-  GAMMA: 0.1
-  MAX_ITER: {c.iterations}
-  WARMUP_ITERS: {c.warmup}
-TEST:
-  PRECISE_BN: {{ENABLED: true, NUM_ITER: {c.precise_bn}}}
-"""
+    train = {"MIN_SIZE_TRAIN": list(c.short_sides), "MAX_SIZE_TRAIN": c.longest}
+    settings["INPUT"] = {"FORMAT": "RGB", **train, "MIN_SIZE_TEST": c.test_short_side, "MAX_SIZE_TEST": c.longest}
+    sgd = {"IMS_PER_BATCH": c.batch_size, "BASE_LR": c.peak_lr, "MOMENTUM": c.momentum, "WEIGHT_DECAY": c.weight_decay}
+    steps = {"STEPS": list(c.milestones), "GAMMA": 0.1, "MAX_ITER": c.iterations, "WARMUP_ITERS": c.warmup}
+    settings["SOLVER"] = {**sgd, "WEIGHT_DECAY_NORM": 0.0, **steps}
+    settings["TEST"] = {"PRECISE_BN": {"ENABLED": True, "NUM_ITER": c.precise_bn}}
     lines = [line for line in export(pretrained, "detectron2", file) if line.startswith((str(file), "left out"))]
     about = f"{architecture} from {file.name}, by the recipe {recipe}: Detectron2's configuration, written by plrc."
     about += f"\nThe backbone is {pretrained.origin.name} ({pretrained.origin.format})."
-    written = _write_config(file, architecture, about, config)
-    train = f"to train it, {_script(architecture)} --num-gpus 8 --config-file {written}"
-    return [*lines, f"{written}: the recipe {recipe}", train]
+    written, script = _write_settings(file, about, settings)
+    train_it = f"to train it, {script} --num-gpus 8 --config-file {written}"
+    return [*lines, f"{written}: the recipe {recipe}", train_it]
 
 
 def architecture_for(config: FinetuneConfig, arch: str, classes: tuple[str, ...]) -> Architecture:
@@ -427,75 +347,67 @@ def architecture_for(config: FinetuneConfig, arch: str, classes: tuple[str, ...]
     return Architecture(arch=arch, classes=classes, **same)
 
 
-def _model_config(architecture: Architecture, weights: Path) -> str:
-    """The YAML that makes Detectron2 build ``Detector(architecture)``: what its own defaults have otherwise."""
-    is_c4, count = architecture.neck == "c4", len(architecture.classes)
-    found = re.fullmatch(r"resnet(18|34|50|101|152)", architecture.arch)
-    if found is None:
-        raise ValueError(f"Detectron2 has no {architecture.arch}: take a detector on a ResNet")
-    depth = int(found[1])
-    if is_c4 and depth < 50:
-        raise ValueError(
-            f"Detectron2 has no {architecture.arch}-C4, because its C4 head is made of bottlenecks: take a feature "
-            "pyramid, or resnet50 or resnet101"
-        )
+def _settings(architecture: Architecture, weights: Path) -> dict[str, Any]:
+    """What makes Detectron2 build ``Detector(architecture)``, where its own defaults are otherwise."""
+    c4, found = architecture.neck == "c4", re.fullmatch(r"resnet(18|34|50|101|152)", architecture.arch)
+    depth = int(found[1]) if found else 0
+    if depth < (50 if c4 else 18):  # the C4 head is made of bottlenecks
+        what = f"{architecture.arch}-{architecture.neck.upper()}"
+        raise ValueError(f"Detectron2 has no {what}: take a feature pyramid on a ResNet, or C4 on resnet50 or resnet101")
     (before, after), (test_before, test_after) = PROPOSALS[architecture.neck]
-    stages, pyramid = ("res4", "res4") if is_c4 else ("res2, res3, res4, res5", "p2, p3, p4, p5")
-    text = f"""\
-VERSION: 2
-MODEL:
-  META_ARCHITECTURE: GeneralizedRCNN
-  WEIGHTS: {json.dumps(str(weights.absolute()))}
-  MASK_ON: {str(architecture.masks).lower()}
-  PIXEL_MEAN: {list(MEAN)}
-  PIXEL_STD: {list(STD)}
-  BACKBONE: {{NAME: build_resnet{"" if is_c4 else "_fpn"}_backbone, FREEZE_AT: 0}}
-  RESNETS:
-    DEPTH: {depth}{"" if depth >= 50 else f"{chr(10)}    RES2_OUT_CHANNELS: 64"}
-    NORM: SyncBN
-    STRIDE_IN_1X1: false
-    OUT_FEATURES: [{stages}]
-  ANCHOR_GENERATOR:
-    SIZES: {[list(C4_SIZES)] if is_c4 else [[FPN_SIZE * stride] for stride in (4, 8, 16, 32, 64)]}
-    ASPECT_RATIOS: [{list(RATIOS)}]
-  RPN:
-    IN_FEATURES: [{pyramid}{"" if is_c4 else ", p6"}]
-    PRE_NMS_TOPK_TRAIN: {before}
-    PRE_NMS_TOPK_TEST: {test_before}
-    POST_NMS_TOPK_TRAIN: {after}
-    POST_NMS_TOPK_TEST: {test_after}
-  ROI_HEADS:
-    NAME: {"Res5ROIHeadsExtraNorm" if is_c4 else "StandardROIHeads"}
-    IN_FEATURES: [{pyramid}]
-    NUM_CLASSES: {count}
-    BATCH_SIZE_PER_IMAGE: {architecture.roi_per_image}
-"""
-    if not is_c4:
-        norm, layers = ('"SyncBN"', (4, 1)) if architecture.head_norm else ('""', (0, 2))
-        head = "NAME: FastRCNNConvFCHead, POOLER_RESOLUTION: 7, NUM_CONV: {}, NUM_FC: {}".format(*layers)
-        text += f"""\
-  FPN: {{IN_FEATURES: [{stages}], OUT_CHANNELS: {FPN_CHANNELS}, NORM: SyncBN}}
-  ROI_BOX_HEAD: {{{head}, NORM: {norm}}}
-"""
+    stages, levels = (["res4"], ["res4"]) if c4 else ([f"res{i}" for i in range(2, 6)], [f"p{i}" for i in range(2, 6)])
+    model = {
+        "META_ARCHITECTURE": "GeneralizedRCNN",
+        "WEIGHTS": str(weights.absolute()),
+        "MASK_ON": architecture.masks,
+        "PIXEL_MEAN": list(MEAN),
+        "PIXEL_STD": list(STD),
+        "BACKBONE": {"NAME": f"build_resnet{'' if c4 else '_fpn'}_backbone", "FREEZE_AT": 0},
+        "RESNETS": {"DEPTH": depth, "NORM": "SyncBN", "STRIDE_IN_1X1": False, "OUT_FEATURES": stages},
+        "ANCHOR_GENERATOR": {
+            "SIZES": [list(C4_SIZES)] if c4 else [[FPN_SIZE * stride] for stride in (4, 8, 16, 32, 64)],
+            "ASPECT_RATIOS": [list(RATIOS)],
+        },
+        "RPN": {
+            "IN_FEATURES": levels if c4 else [*levels, "p6"],
+            "PRE_NMS_TOPK_TRAIN": before,
+            "PRE_NMS_TOPK_TEST": test_before,
+            "POST_NMS_TOPK_TRAIN": after,
+            "POST_NMS_TOPK_TEST": test_after,
+        },
+        "ROI_HEADS": {
+            "NAME": "Res5ROIHeadsExtraNorm" if c4 else "StandardROIHeads",
+            "IN_FEATURES": levels,
+            "NUM_CLASSES": len(architecture.classes),
+            "BATCH_SIZE_PER_IMAGE": architecture.roi_per_image,
+        },
+    }
+    if 0 < depth < 50:
+        model["RESNETS"] |= {"RES2_OUT_CHANNELS": 64}
+    if not c4:
+        norm, convolutions, linear = ("SyncBN", 4, 1) if architecture.head_norm else ("", 0, 2)
+        head = {"NAME": "FastRCNNConvFCHead", "POOLER_RESOLUTION": 7, "NUM_CONV": convolutions, "NUM_FC": linear}
+        model["FPN"] = {"IN_FEATURES": stages, "OUT_CHANNELS": FPN_CHANNELS, "NORM": "SyncBN"}
+        model["ROI_BOX_HEAD"] = {**head, "NORM": norm}
         if architecture.masks:
-            head = "NAME: MaskRCNNConvUpsampleHead, POOLER_RESOLUTION: 14, NUM_CONV: 4"
-            text += f"  ROI_MASK_HEAD: {{{head}, NORM: {norm}}}\n"
+            head = {"NAME": "MaskRCNNConvUpsampleHead", "POOLER_RESOLUTION": 14, "NUM_CONV": 4}
+            model["ROI_MASK_HEAD"] = {**head, "NORM": norm}
+    settings: dict[str, Any] = {"VERSION": 2, "MODEL": model}
     if architecture.classes in _DATA_SETS:
-        text += "DATASETS: {{TRAIN: [{}], TEST: [{}]}}\n".format(*_DATA_SETS[architecture.classes])
-    return text
-
-
-def _write_config(file: Path, architecture: Architecture, about: str, config: str) -> Path:
-    if architecture.neck == "c4":
-        about += """
-Res5ROIHeadsExtraNorm is a class of MoCo's, not of Detectron2's own: detection/train_net.py of
-https://github.com/facebookresearch/moco registers it. Start that script with this file."""
-    settings = file.with_suffix(".yaml")
-    with written_whole(settings) as unfinished:
-        unfinished.write_text("".join(f"# {line}\n" for line in about.splitlines()) + config)
+        settings["DATASETS"] = dict(zip(("TRAIN", "TEST"), _DATA_SETS[architecture.classes], strict=True))
     return settings
 
 
-def _script(architecture: Architecture) -> str:
-    folder = "MoCo's detection/" if architecture.neck == "c4" else "Detectron2's tools/"
-    return f"in {folder}: python train_net.py"
+def _write_settings(weights: Path, about: str, settings: dict[str, Any]) -> tuple[Path, str]:
+    """The file that is written beside the weights, and the command that takes it."""
+    folder = "Detectron2's tools/"
+    if "FPN" not in settings["MODEL"]:
+        folder = "MoCo's detection/"
+        about += """
+Res5ROIHeadsExtraNorm is a class of MoCo's, not of Detectron2's own: detection/train_net.py of
+https://github.com/facebookresearch/moco registers it. Start that script with this file."""
+    own = json.loads(json.dumps(settings))  # lists that occur twice would become YAML's anchors
+    text = yaml.safe_dump(own, sort_keys=False, default_flow_style=None, width=120)
+    with written_whole(weights.with_suffix(".yaml")) as unfinished:
+        unfinished.write_text("".join(f"# {line}\n" for line in about.splitlines()) + text)
+    return weights.with_suffix(".yaml"), f"in {folder}: python train_net.py"

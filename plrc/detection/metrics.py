@@ -25,14 +25,11 @@ _FOUND, _NOTHING = 0.5, 0.1  # IoU from which an object is found, and below whic
 
 Truth = Mapping[str, Any]
 Results = Sequence[Mapping[str, Any]]
+Columns = dict[str, np.ndarray]
 
 
 def coco_api() -> Any:
-    """The package ``faster_coco_eval``: COCO's evaluation and masks, a maintained pycocotools.
-
-    Raises:
-        ValueError: it is not installed.
-    """
+    """The package ``faster_coco_eval``: COCO's evaluation and masks. Raises a ValueError where it is not installed."""
     try:
         return importlib.import_module("faster_coco_eval")
     except ImportError as error:
@@ -47,10 +44,9 @@ def run_lengths(mask: np.ndarray) -> dict[str, Any]:
 
 def text_runs(runs: Mapping[str, Any]) -> Mapping[str, Any]:
     """Run lengths in their text form, the only one that COCO's evaluation of results and decoding take."""
-    if not isinstance(runs["counts"], list):
-        return runs
-    text: Mapping[str, Any] = coco_api().mask.frPyObjects(runs, *runs["size"])
-    return text
+    if isinstance(runs["counts"], list):
+        runs = coco_api().mask.frPyObjects(runs, *runs["size"])
+    return runs
 
 
 def ignored(annotation: Mapping[str, Any]) -> bool:
@@ -63,7 +59,10 @@ def class_names(truth: Truth) -> list[str]:
     return [str(c["name"]) for c in sorted(truth["categories"], key=lambda c: c["id"])]
 
 
-# ---------------------------------------------------------------------------------------------------------------- COCO
+def mean_known(values: np.ndarray) -> float:
+    """The mean of the values that are known (not NaN); NaN of none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan
 
 
 def coco_metrics(truth: Truth, results: Results, kind: str = "bbox") -> dict[str, Any]:
@@ -83,22 +82,14 @@ def coco_metrics(truth: Truth, results: Results, kind: str = "bbox") -> dict[str
         this recall or a higher one, for the recalls 0, 0.01 … 1.
 
     Raises:
-        ValueError: faster-coco-eval is missing; another kind; "segm", and an object or a result has no segmentation.
+        ValueError: faster-coco-eval is missing; "segm", and an object or a result has no segmentation.
     """
-    if kind not in ("bbox", "segm"):
-        raise ValueError(f"unknown kind of overlap {kind!r}: choose bbox or segm")
-    api = coco_api()
-    annotations = []
+    api, annotations, wanted = coco_api(), [], []
     for number, a in enumerate(truth["annotations"], 1):  # from 1: there number 0 means "not matched"
         if kind == "segm" and not a.get("segmentation"):
-            raise ValueError(
-                f"annotation {a.get('id', number)} of image {a['image_id']} has no segmentation: evaluate boxes"
-            )
+            raise ValueError(f"an annotation of image {a['image_id']} has no segmentation: evaluate boxes only")
         area = a.get("area", a["bbox"][2] * a["bbox"][3])
         annotations.append({**a, "id": number, "iscrowd": int(ignored(a)), "area": area})
-    copied = {part: [dict(entry) for entry in truth[part]] for part in ("images", "categories")}
-    known = api.COCO({"info": {}, "annotations": annotations, **copied})
-    wanted = []
     for r in results:
         copy = {part: r[part] for part in ("image_id", "category_id", "score")}
         if kind == "bbox":
@@ -108,37 +99,40 @@ def coco_metrics(truth: Truth, results: Results, kind: str = "bbox") -> dict[str
         else:
             raise ValueError(f"a result of image {r['image_id']} has no run-length segmentation: evaluate boxes only")
         wanted.append(copy)
+    copied = {part: [dict(entry) for entry in truth[part]] for part in ("images", "categories")}
+    known = api.COCO({"info": {}, "annotations": annotations, **copied})
     evaluator = api.COCOeval_faster(known, known.loadRes(wanted), kind, print_function=lambda *_: None)
-    evaluator.evaluate()
-    evaluator.accumulate()
-
-    # (thresholds, recalls, classes, areas, most detections) and the same without recalls; −1 without objects
-    precision, recall = (
-        np.where(values > -1, values, np.nan)
-        for values in (np.asarray(evaluator.eval[name], dtype=np.float64) for name in ("precision", "recall"))
+    evaluator.run()
+    # −1 without objects; precision is of (thresholds, recalls, classes, areas, most detections).
+    summary, precision = (
+        np.where(np.asarray(values) > -1, values, np.nan) for values in (evaluator.stats, evaluator.eval["precision"])
     )
-    overall = precision[..., 0, 2]
-    parts_of_ap = [overall, overall[0], overall[5], *(precision[..., area, 2] for area in (1, 2, 3))]
-    parts_of_ar = [*(recall[..., 0, most] for most in (0, 1, 2)), *(recall[..., area, 2] for area in (1, 2, 3))]
-    numbers: dict[str, Any] = dict(zip(NUMBERS, map(mean_known, [*parts_of_ap, *parts_of_ar]), strict=True))
+    numbers: dict[str, Any] = dict(zip(NUMBERS, summary.tolist(), strict=False))
     numbers["classes"] = {
-        name: {
-            "AP": mean_known(overall[:, :, k]),
-            "AP50": mean_known(overall[0, :, k]),
-            "precision": overall[0, :, k],
-        }
-        for k, name in enumerate(class_names(truth))
+        name: {"AP": mean_known(of_class), "AP50": mean_known(of_class[0]), "precision": of_class[0]}
+        for name, of_class in zip(class_names(truth), np.moveaxis(precision[..., 0, 2], 2, 0), strict=True)
     }
     return numbers
 
 
-def mean_known(values: np.ndarray) -> float:
-    """The mean of the values that are known (not NaN); NaN of none."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else math.nan
+def average_precision(right: np.ndarray, wanted: int) -> dict[str, float]:
+    """Average precision by each rule: of the best precision at a recall or a higher one.
 
+    Args:
+        right: ``(n,)`` bool, whether each detection is right, by falling score. wanted: objects, above 0.
 
-# ---------------------------------------------------------------------------------------------------------- PASCAL VOC
+    Returns:
+        "11-point", VOC 2007's: its mean at the recalls 0, 0.1 … 1; "all-point", VOC's from 2010 on: the area under it;
+        "101-point", COCO's: its mean at the recalls 0, 0.01 … 1.
+    """
+    hits = np.cumsum(right)
+    best = np.r_[np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1], 0.0]
+    tenths = -(-np.arange(11) * wanted // 10)  # hits for a recall of k / 10: rounded up, in whole numbers
+    return {
+        "11-point": float(best[np.searchsorted(hits, tenths)].mean()),
+        "all-point": float(best[:-1][right].sum() / wanted),  # recall moves by 1 / wanted with each hit
+        "101-point": float(best[np.searchsorted(hits / wanted, np.linspace(0, 1, 101))].mean()),
+    }
 
 
 def voc_metrics(truth: Truth, results: Results) -> dict[str, dict[str, Any]]:
@@ -155,58 +149,32 @@ def voc_metrics(truth: Truth, results: Results) -> dict[str, dict[str, Any]]:
         Rule → ``AP`` (over the IoU thresholds 0.5, 0.55 … 0.95), ``AP50``, ``AP75`` and ``classes``: class → ``AP``,
         ``AP50``. Tables of transfer to VOC 07 (MoCo's and those after it) have all three by the 11-point rule.
     """
-    names, found, objects = _arrays(truth, results)
-    overlap, taken = np.zeros(len(found["labels"])), np.zeros(len(found["labels"]), dtype=np.int64)
-    for d, g, iou in _overlaps(found, objects):
-        own = np.where(found["labels"][d, None] == objects["labels"][g], iou, 0)
+    found, objects = _arrays(truth, results)
+    names, labels = class_names(truth), found["labels"]
+    overlap, taken = np.zeros(len(labels)), np.zeros(len(labels), dtype=np.int64)
+    for d, g, iou in _overlaps(found, objects, crowds=False):
+        own = np.where(labels[d, None] == objects["labels"][g], iou, 0)
         overlap[d], taken[d] = own.max(axis=1), g[own.argmax(axis=1)]  # of equal ones the first
     wanted = np.bincount(objects["labels"][~objects["ignored"]], minlength=len(names))
     ap = {rule: np.full((len(THRESHOLDS), len(names)), np.nan) for rule in RULES}
     for t, threshold in enumerate(THRESHOLDS):
         hit = np.flatnonzero(overlap >= threshold)
-        right, counts = np.zeros(len(overlap), dtype=bool), np.ones(len(overlap), dtype=bool)
+        right, counts = np.zeros(len(labels), dtype=bool), np.ones(len(labels), dtype=bool)
         right[hit[np.unique(taken[hit], return_index=True)[1]]] = True
         counts[hit] = ~objects["ignored"][taken[hit]]
         for k in np.flatnonzero(wanted):
-            ranked = right[counts & (found["labels"] == k)]
-            ap["11-point"][t, k] = eleven_point_ap(ranked, wanted[k])
-            ap["all-point"][t, k] = all_point_ap(ranked, wanted[k])
-    found_by_rule: dict[str, dict[str, Any]] = {}
-    for rule, x in ap.items():
-        found_by_rule[rule] = {"AP": mean_known(x), "AP50": mean_known(x[0]), "AP75": mean_known(x[5])}
-        of_classes = {n: {"AP": float(x[:, k].mean()), "AP50": float(x[0, k])} for k, n in enumerate(names)}
-        found_by_rule[rule]["classes"] = of_classes
-    return found_by_rule
-
-
-def eleven_point_ap(right: np.ndarray, wanted: int) -> float:
-    """VOC 2007's average precision: the mean over the recalls 0, 0.1 … 1 of the highest precision from there on.
-
-    Args:
-        right: ``(n,)`` bool, whether each detection is right, by falling score. wanted: objects, above 0.
-    """
-    hits = np.cumsum(right)
-    needed = -(-np.arange(11) * wanted // 10)  # hits for a recall of k / 10: rounded up, in whole numbers
-    return float(np.r_[_envelope(hits), 0.0][np.searchsorted(hits, needed)].mean())
-
-
-def all_point_ap(right: np.ndarray, wanted: int) -> float:
-    """VOC's average precision from 2010 on: the area under the envelope of precision over recall.
-
-    Args:
-        right, wanted: as of ``eleven_point_ap``.
-    """
-    # Recall moves by 1 / wanted with each hit, and nowhere else.
-    return float(_envelope(np.cumsum(right))[right].sum() / wanted)
-
-
-def _envelope(hits: np.ndarray) -> np.ndarray:
-    """Highest precision after this detection or a later one."""
-    precision = hits / np.arange(1, len(hits) + 1)
-    return np.maximum.accumulate(precision[::-1])[::-1]
-
-
-# -------------------------------------------------------------------------------------------------------------- errors
+            of_class = average_precision(right[counts & (labels == k)], wanted[k])
+            for rule in RULES:
+                ap[rule][t, k] = of_class[rule]
+    return {
+        rule: {
+            "AP": mean_known(x),
+            "AP50": mean_known(x[0]),
+            "AP75": mean_known(x[5]),
+            "classes": {name: {"AP": float(x[:, k].mean()), "AP50": float(x[0, k])} for k, name in enumerate(names)},
+        }
+        for rule, x in ap.items()
+    }
 
 
 def error_types(truth: Truth, results: Results) -> dict[str, Any]:
@@ -231,13 +199,12 @@ def error_types(truth: Truth, results: Results) -> dict[str, Any]:
         below 0 where putting right does harm. ``counts``: kind → false detections; of "missed", objects.
         ``of_result``: ``(n,)`` array, "right", "ignored" or the kind of error of each result, in the order of the list.
     """
-    names, found, objects = _arrays(truth, results)
-    labels, counted = found["labels"], ~objects["ignored"]
+    found, objects = _arrays(truth, results)
+    labels, counted, classes = found["labels"], ~objects["ignored"], len(truth["categories"])
     n = len(labels)
-    own_iou, other_iou = np.zeros(n), np.zeros(n)
+    own_iou, other_iou, excused = np.zeros(n), np.zeros(n), np.zeros(n, dtype=bool)
     own, other, match = (np.full(n, -1, dtype=np.int64) for _ in range(3))
-    excused = np.zeros(n, dtype=bool)
-    for d, g, iou in _overlaps(found, objects, objects["ignored"]):
+    for d, g, iou in _overlaps(found, objects, crowds=True):
         same = labels[d, None] == objects["labels"][g]
         excused[d] = (same & ~counted[g] & (iou >= _FOUND)).any(axis=1)  # half of it or more in a crowd (COCO's rule)
         for highest, which, fits in ((own_iou, own, same & counted[g]), (other_iou, other, ~same & counted[g])):
@@ -251,93 +218,82 @@ def error_types(truth: Truth, results: Results) -> dict[str, Any]:
                 match[d[row]] = g[best]
                 free[:, best] = 0
     right = match >= 0
-    false = ~right & ~excused
     kinds = {
+        "right": right,
+        "ignored": excused,
         "localisation": (own_iou >= _NOTHING) & (own_iou < _FOUND),
         "classification": other_iou >= _FOUND,
         "duplicate": own_iou >= _FOUND,
         "background": (own_iou < _NOTHING) & (other_iou < _NOTHING),
-        "both": np.ones(n, dtype=bool),
     }
-    kind = np.select([right, excused, *kinds.values()], ["right", "ignored", *kinds], "both")
+    kind = np.select(list(kinds.values()), list(kinds), "both")
     meant = np.where(kind == "localisation", own, np.where(kind == "classification", other, match))
     missed = counted.copy()
     missed[meant[meant >= 0]] = False
 
-    wanted, unknown = (np.bincount(objects["labels"][chosen], minlength=len(names)) for chosen in (counted, missed))
-    counting = false | right
-    reached = _ap50(labels, right, counting, wanted)
-    better = {}
+    def ap50(labels: np.ndarray, right: np.ndarray, counting: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """``(K,)``, by COCO's rule."""
+        ap = np.full(classes, np.nan)
+        for k in np.flatnonzero(wanted):
+            ap[k] = average_precision(right[counting & (labels == k)], wanted[k])["101-point"]
+        return ap
+
+    wanted, unknown = (np.bincount(objects["labels"][chosen], minlength=classes) for chosen in (counted, missed))
+    counting = right | ~excused
+    reached, better = mean_known(ap50(labels, right, counting, wanted)), {}
     for name in ("localisation", "classification"):
         claim = np.where(kind == name, meant, match)  # the object that each detection has or, put right, would have
-        first = np.zeros(n, dtype=bool)
-        claiming = np.flatnonzero(claim >= 0)
+        claiming, first = np.flatnonzero(claim >= 0), np.zeros(n, dtype=bool)
         first[claiming[np.unique(claim[claiming], return_index=True)[1]]] = True
         put_right = labels.copy()
         put_right[first] = objects["labels"][claim[first]]
-        better[name] = _ap50(put_right, first, (counting & (claim < 0)) | first, wanted)
+        better[name] = ap50(put_right, first, (counting & (claim < 0)) | first, wanted)
     for name in ("duplicate", "background", "both"):
-        better[name] = _ap50(labels, right, counting & (kind != name), wanted)
-    silent = np.bincount(labels[counting], minlength=len(names)) == 0
-    easy = _ap50(labels, right, counting, wanted - unknown)
+        better[name] = ap50(labels, right, counting & (kind != name), wanted)
+    silent = np.bincount(labels[counting], minlength=classes) == 0
+    easy = ap50(labels, right, counting, wanted - unknown)
     better["missed"] = np.where((wanted > 0) & (wanted == unknown), silent.astype(np.float64), easy)
-    counts = {name: int((kind == name).sum()) for name in kinds} | {"missed": int(missed.sum())}
     of_result = np.empty(n, dtype=object)
     of_result[found["listed"]] = kind
     return {
-        "AP50": mean_known(reached),
-        "lost": {name: mean_known(better[name]) - mean_known(reached) for name in KINDS},
-        "counts": {name: counts[name] for name in KINDS},
+        "AP50": reached,
+        "lost": {name: mean_known(better[name]) - reached for name in KINDS},
+        "counts": {name: int((missed if name == "missed" else kind == name).sum()) for name in KINDS},
         "of_result": of_result,
     }
 
 
-def _ap50(labels: np.ndarray, right: np.ndarray, counting: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """``(K,)`` AP of detections by falling score: mean of the envelope of precision over 101 recalls (COCO's)."""
-    ap = np.full(len(wanted), np.nan)
-    for k in np.flatnonzero(wanted):
-        hits = np.cumsum(right[counting & (labels == k)])
-        envelope = np.r_[_envelope(hits), 0.0]
-        ap[k] = envelope[np.searchsorted(hits / wanted[k], np.linspace(0, 1, 101))].mean()
-    return ap
+def _arrays(truth: Truth, results: Results) -> tuple[Columns, Columns]:
+    """Detections by falling score (equal ones by image, then as listed: COCO's order), and objects.
 
-
-def _arrays(truth: Truth, results: Results) -> tuple[list[str], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Names of the classes; detections by falling score (equal ones by image, then as listed: COCO's order); objects.
-
-    Of both: boxes ``(n, 4)`` x, y, width, height in pixels, images and labels ``(n,)`` by rising id; of detections
-    ``listed``, their place in ``results``; of objects ``ignored``.
+    Of both boxes ``(n, 4)`` x, y, width, height in pixels; images and labels ``(n,)`` by rising id; ``ignored``; and
+    ``listed``, their place in the list.
     """
-    label = {c["id"]: k for k, c in enumerate(sorted(truth["categories"], key=lambda c: c["id"]))}
-    image = {i: k for k, i in enumerate(sorted(i["id"] for i in truth["images"]))}
+    image, label = ({n: k for k, n in enumerate(sorted(e["id"] for e in truth[p]))} for p in ("images", "categories"))
 
-    def columns(entries: Results) -> dict[str, np.ndarray]:
+    def columns(entries: Results) -> Columns:
         return {
             "boxes": np.array([e["bbox"] for e in entries], dtype=np.float64).reshape(-1, 4),
             "images": np.array([image[e["image_id"]] for e in entries], dtype=np.int64),
             "labels": np.array([label[e["category_id"]] for e in entries], dtype=np.int64),
+            "ignored": np.array([ignored(e) for e in entries], dtype=bool),
+            "listed": np.arange(len(entries)),
         }
 
-    objects = columns(truth["annotations"])
-    objects["ignored"] = np.array([ignored(a) for a in truth["annotations"]], dtype=bool)
     found = columns(results)
     order = np.lexsort((found["images"], -np.array([r["score"] for r in results], dtype=np.float64)))  # stable
-    return class_names(truth), {**{name: x[order] for name, x in found.items()}, "listed": order}, objects
+    return {name: values[order] for name, values in found.items()}, columns(truth["annotations"])
 
 
-def _overlaps(
-    found: Mapping[str, np.ndarray], objects: Mapping[str, np.ndarray], crowds: np.ndarray | None = None
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _overlaps(found: Columns, objects: Columns, crowds: bool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Of each image that has both: numbers of its detections, by falling score, and objects, and their IoU.
 
-    Where ``crowds`` ``(n,)`` is True of an object, the share of the detection that it covers instead.
+    With ``crowds``, of an object that is ignored the share of the detection that it covers instead.
     """
-    iou = coco_api().mask.iou
-    crowds = np.zeros(len(objects["labels"]), dtype=bool) if crowds is None else crowds
-    by_image = [np.argsort(columns["images"], kind="stable") for columns in (found, objects)]
+    iou, by_image = coco_api().mask.iou, [np.argsort(part["images"], kind="stable") for part in (found, objects)]
     for image in np.intersect1d(found["images"], objects["images"]):
         d, g = (
-            order[slice(*np.searchsorted(columns["images"][order], [image, image + 1]))]
-            for order, columns in zip(by_image, (found, objects), strict=True)
+            order[slice(*np.searchsorted(part["images"], [image, image + 1], sorter=order))]
+            for order, part in zip(by_image, (found, objects), strict=True)
         )
-        yield d, g, iou(found["boxes"][d], objects["boxes"][g], crowds[g].astype(int).tolist())
+        yield d, g, iou(found["boxes"][d], objects["boxes"][g], (objects["ignored"][g] & crowds).astype(int).tolist())

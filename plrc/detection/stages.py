@@ -19,8 +19,6 @@ from torchvision.models.detection._utils import BalancedPositiveNegativeSampler,
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, roi_align
 
-from plrc.detection.types import Detections, Target
-
 # Detectron2's defaults
 RATIOS = (0.5, 1.0, 2.0)  # height / width of anchors
 ANCHOR_IOU = (0.7, 0.3)  # with an object: from here on it is one, below there it is background
@@ -32,6 +30,35 @@ LEAST_SCORE, NMS_IOU, MOST_DETECTIONS = 0.05, 0.5, 100
 CANONICAL_SIZE, CANONICAL_STRIDE = 224, 16  # a region of 224 px is pooled at stride 16 (FPN, equation 1)
 
 CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
+
+
+class Target(NamedTuple):
+    """The n objects to be found in an image, as it is given to the network.
+
+    boxes ``(n, 4)`` float32, x0, y0, x1, y1 in pixels of that image, from its left and upper border; labels ``(n,)``
+    int64, 0 … K − 1; masks ``(n, H, W)`` bool, None where only boxes are known.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
+
+    def to(self, device: torch.device) -> Target:
+        return Target(*(part if part is None else part.to(device, non_blocking=True) for part in self))
+
+
+class Detections(NamedTuple):
+    """The n objects that a detector finds in an image, by falling score.
+
+    boxes ``(n, 4)`` float32, x0, y0, x1, y1 in pixels of the image that it was given; scores ``(n,)`` in [0, 1]; labels
+    ``(n,)`` int64, 0 … K − 1; masks ``(n, M, M)`` float32, the probability that a cell of the box belongs to the
+    object, None of a detector without a mask head.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
 
 
 def cell_anchors(sizes: Sequence[float], ratios: Sequence[float] = RATIOS) -> Tensor:
@@ -48,21 +75,25 @@ def cell_anchors(sizes: Sequence[float], ratios: Sequence[float] = RATIOS) -> Te
 
 
 def grid_anchors(cells: Tensor, stride: int, height: int, width: int) -> Tensor:
-    """The anchors of a whole feature map: rows outside, then columns, then the anchors of a cell.
+    """The anchors of a map of ``height`` × ``width`` cells: rows outside, then columns, then ``cell_anchors``.
 
     They are centred on the cells' upper left corners, ``(column · stride, row · stride)``, as Detectron2's are.
-
-    Args:
-        cells: ``(A, 4)`` from ``cell_anchors``. stride: pixels a cell. height, width: cells of the map.
 
     Returns:
         ``(height · width · A, 4)``, x0, y0, x1, y1 in pixels of the input image; many reach over its border.
     """
-    y = torch.arange(height, device=cells.device, dtype=cells.dtype) * stride
-    x = torch.arange(width, device=cells.device, dtype=cells.dtype) * stride
+    y, x = (torch.arange(n, device=cells.device, dtype=cells.dtype) * stride for n in (height, width))
     rows, columns = torch.meshgrid(y, x, indexing="ij")
     corners = torch.stack((columns, rows, columns, rows), dim=-1)
     return (corners[:, :, None] + cells).reshape(-1, 4)
+
+
+def match(matcher: Matcher, objects: Tensor, boxes: Tensor) -> Tensor:
+    """``(n,)``: the object of each of the boxes ``(n, 4)``, −1 background, −2 neither."""
+    if not len(objects):
+        return boxes.new_full((len(boxes),), Matcher.BELOW_LOW_THRESHOLD, dtype=torch.int64)
+    matches: Tensor = matcher(box_iou(objects, boxes))
+    return matches
 
 
 class Prediction(NamedTuple):
@@ -81,36 +112,29 @@ class RegionProposalNetwork(nn.Module):
 
     Args:
         channels: of each feature map. strides: pixels a cell of each. sizes: anchors' sizes in pixels on each, as many
-            on all. training, testing: the most proposals of an image, a level before suppression, and in all after it.
+            on all. limits: the most proposals of an image in training and in testing, a level before suppression, and
+            in all after it.
     """
 
     def __init__(
-        self,
-        channels: int,
-        strides: Sequence[int],
-        sizes: Sequence[Sequence[float]],
-        training: tuple[int, int],
-        testing: tuple[int, int],
+        self, channels: int, strides: Sequence[int], sizes: Sequence[Sequence[float]], limits: Sequence[tuple[int, int]]
     ) -> None:
         super().__init__()
-        self.strides, self.sizes, self.limits = tuple(strides), tuple(sizes), {True: training, False: testing}
+        self.strides, self.sizes, self.limits = tuple(strides), tuple(sizes), {True: limits[0], False: limits[1]}
         # Buffers follow the model to its device. They are no weights, and no checkpoint has them.
         self.register_buffer("cells", torch.stack([cell_anchors(of_level) for of_level in sizes]), persistent=False)
         self.cells: Tensor
         self.head = RPNHead(channels, self.cells.shape[1])
         self.coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
-        self.matcher = Matcher(*ANCHOR_IOU, allow_low_quality_matches=True)
+        self.matcher = Matcher(*ANCHOR_IOU, allow_low_quality_matches=True)  # every object has at least one anchor
         self.sampler = BalancedPositiveNegativeSampler(ANCHORS, 0.5)
 
     def forward(self, features: Sequence[Tensor]) -> Prediction:
         """Feature maps ``(B, channels, h, w)``, one a level, finest first → what the head says of every anchor."""
         logits, deltas = self.head(list(features))
-        anchors = [
-            grid_anchors(cells, stride, *feature.shape[-2:])
-            for cells, stride, feature in zip(self.cells, self.strides, features, strict=True)
-        ]
+        levels = zip(self.cells, self.strides, features, strict=True)
         return Prediction(
-            anchors,
+            [grid_anchors(cells, stride, *feature.shape[-2:]) for cells, stride, feature in levels],
             # Boxes and losses are computed in float32, whatever the convolutions ran in.
             [x.permute(0, 2, 3, 1).flatten(1).float() for x in logits],
             [x.permute(0, 2, 3, 1).reshape(len(x), -1, 4).float() for x in deltas],
@@ -143,7 +167,7 @@ class RegionProposalNetwork(nn.Module):
             if self.training and not valid.all():
                 raise ValueError("the region proposals are not finite, training has diverged: lower the learning rate")
             box = clip_boxes_to_image(box, size)
-            valid &= (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])
+            valid &= (box[:, 2:] > box[:, :2]).all(1)
             box, logit = box[valid], logit[valid]
             keep = batched_nms(box, logit, levels[valid], PROPOSAL_NMS_IOU)[:after]
             proposals.append((box[keep], logit[keep]))
@@ -156,26 +180,19 @@ class RegionProposalNetwork(nn.Module):
         Anchors are sampled by torch's global generator of their device.
         """
         anchors, logits, deltas = (torch.cat(part, dim) for part, dim in zip(prediction, (0, 1, 1), strict=True))
-        matches = [self.match(anchors, target.boxes) for target in targets]
+        matches = [match(self.matcher, target.boxes, anchors) for target in targets]
         # The sampler's code: 1 an object, 0 background, −1 neither.
-        picked, rest = self.sampler([torch.where(match >= 0, 1, match + 1) for match in matches])
+        picked, rest = self.sampler([torch.where(of_image >= 0, 1, of_image + 1) for of_image in matches])
         positive, negative = torch.stack(picked).bool(), torch.stack(rest).bool()
         sampled = positive | negative
         wanted = [
-            self.coder.encode_single(target.boxes[match[mask]], anchors[mask])
-            for target, match, mask in zip(targets, matches, positive, strict=True)
+            self.coder.encode_single(target.boxes[of_image[mask]], anchors[mask])
+            for target, of_image, mask in zip(targets, matches, positive, strict=True)
         ]
         count = ANCHORS * len(targets)
         objectness = F.binary_cross_entropy_with_logits(logits[sampled], positive[sampled].float(), reduction="sum")
         box = F.l1_loss(deltas[positive], torch.cat(wanted), reduction="sum")
         return {"rpn_objectness": objectness / count, "rpn_box": box / count}
-
-    def match(self, anchors: Tensor, boxes: Tensor) -> Tensor:
-        """``(A,)``: the object of each anchor, −1 background, −2 neither. Every object has at least one anchor."""
-        if not len(boxes):
-            return anchors.new_full((len(anchors),), Matcher.BELOW_LOW_THRESHOLD, dtype=torch.int64)
-        matches: Tensor = self.matcher(box_iou(boxes, anchors))
-        return matches
 
 
 # ---------------------------------------------------------------------------------------------------- the second stage
@@ -187,7 +204,7 @@ def pool(features: Sequence[Tensor], strides: Sequence[int], boxes: Sequence[Ten
     torchvision's ``MultiScaleRoIAlign`` is not aligned and takes other levels at the limits.
 
     Args:
-        features: ``(B, C, h, w)``, finest first. strides: pixels a cell of each, a power of two.
+        features: ``(B, C, h, w)``, finest first. strides: pixels a cell of each that is pooled, a power of two.
         boxes: ``(n_i, 4)`` float32 of each of the B images, in pixels of the input image.
         size: cells of the result in both directions.
 
@@ -196,18 +213,13 @@ def pool(features: Sequence[Tensor], strides: Sequence[int], boxes: Sequence[Ten
     """
     index = torch.cat([box.new_full((len(box), 1), i) for i, box in enumerate(boxes)])
     regions = torch.cat((index, torch.cat(list(boxes))), dim=1)
-
-    def align(feature: Tensor, stride: int, regions: Tensor) -> Tensor:
-        # Coordinates in half precision would be wrong by pixels.
-        pooled: Tensor = roi_align(feature.float(), regions, size, 1 / stride, sampling_ratio=0, aligned=True)
-        return pooled.to(feature.dtype)
-
-    if len(features) == 1:
-        return align(features[0], strides[0], regions)
     level = region_levels(regions[:, 1:], strides)
-    found = [(level == i).nonzero()[:, 0] for i in range(len(features))]
-    parts = [align(feature, stride, regions[i]) for feature, stride, i in zip(features, strides, found, strict=True)]
-    return torch.cat(parts)[torch.cat(found).argsort()]
+    found = [(level == i).nonzero()[:, 0] for i in range(len(strides))]
+    parts = [  # in float32: coordinates in half precision would be wrong by pixels
+        roi_align(feature.float(), regions[of_level], size, 1 / stride, sampling_ratio=0, aligned=True)
+        for feature, stride, of_level in zip(features, strides, found, strict=False)
+    ]
+    return torch.cat(parts)[torch.cat(found).argsort()].to(features[0].dtype)
 
 
 def region_levels(boxes: Tensor, strides: Sequence[int]) -> Tensor:
@@ -249,15 +261,11 @@ def sample_regions(boxes: Sequence[Tensor], targets: Sequence[Target], classes: 
     sampled = []
     for proposed, target in zip(boxes, targets, strict=True):
         candidates = torch.cat((proposed, target.boxes))
-        if len(target.boxes):
-            match = matcher(box_iou(target.boxes, candidates))
-            labels = torch.where(match >= 0, target.labels[match.clamp(min=0)], classes)
-        else:
-            labels = target.labels.new_full((len(candidates),), classes)
-            match = labels - classes
+        of_region = match(matcher, target.boxes, candidates)
+        labels = F.pad(target.labels, (0, 1), value=classes)[of_region]  # of −1 the last, the background
         (positive,), (negative,) = sampler([(labels < classes).long()])
         chosen = torch.cat((positive.nonzero()[:, 0], negative.nonzero()[:, 0]))
-        sampled.append(Regions(candidates, labels, match.clamp(min=0)).chosen(chosen))
+        sampled.append(Regions(candidates, labels, of_region.clamp(min=0)).chosen(chosen))
     return sampled
 
 
@@ -272,16 +280,12 @@ def box_losses(
     classes = logits.shape[1] - 1
     boxes, labels = (torch.cat(part) for part in list(zip(*regions, strict=True))[:2])
     found = (labels < classes).nonzero()[:, 0]
-    wanted = torch.cat(
-        [target.boxes[r.objects[r.labels < classes]] for r, target in zip(regions, targets, strict=True)]
-    )
+    wanted = torch.cat([t.boxes[r.objects[r.labels < classes]] for r, t in zip(regions, targets, strict=True)])
     predicted = deltas.float().view(len(deltas), classes, 4)[found, labels[found]]
     box = F.l1_loss(predicted, CODER.encode_single(wanted, boxes[found]), reduction="sum")
     count = max(len(labels), 1)  # no proposal at all is rare, but not an error
-    return {
-        "box_class": F.cross_entropy(logits.float(), labels, reduction="sum") / count,
-        "box_regression": box / count,
-    }
+    label = F.cross_entropy(logits.float(), labels, reduction="sum")
+    return {"box_class": label / count, "box_regression": box / count}
 
 
 def mask_loss(logits: Tensor, regions: Sequence[Regions], targets: Sequence[Target]) -> Tensor:
@@ -294,7 +298,8 @@ def mask_loss(logits: Tensor, regions: Sequence[Regions], targets: Sequence[Targ
     Raises:
         ValueError: a target without masks.
     """
-    size, wanted = logits.shape[-1], []
+    size = logits.shape[-1]
+    wanted = [logits.new_zeros((0, size, size), dtype=torch.float32)]
     for region, target in zip(regions, targets, strict=True):
         if not len(region.boxes):
             continue
@@ -302,11 +307,11 @@ def mask_loss(logits: Tensor, regions: Sequence[Regions], targets: Sequence[Targ
             raise ValueError("a mask head is trained on masks, and an image has none: take a detector without masks")
         boxes = torch.cat((region.objects[:, None].to(region.boxes.dtype), region.boxes), dim=1)
         masks = target.masks[:, None].to(boxes.dtype)
-        wanted.append(roi_align(masks, boxes, size, 1.0, sampling_ratio=0, aligned=True)[:, 0] >= 0.5)
-    labels = torch.cat([region.labels for region in regions])
+        cut = roi_align(masks, boxes, size, 1.0, sampling_ratio=0, aligned=True)[:, 0] >= 0.5
+        wanted.append(cut.float())
+    labels, inside = torch.cat([region.labels for region in regions]), torch.cat(wanted)
     own = logits[torch.arange(len(labels), device=labels.device), labels].float()
-    cut = torch.cat(wanted).to(own.dtype) if wanted else own.new_zeros(own.shape)
-    return F.binary_cross_entropy_with_logits(own, cut, reduction="sum") / max(cut.numel(), 1)
+    return F.binary_cross_entropy_with_logits(own, inside, reduction="sum") / max(inside.numel(), 1)
 
 
 @torch.no_grad()

@@ -20,10 +20,9 @@ from plrc import run
 from plrc.checkpoint import DETECTOR, save_checkpoint
 from plrc.data.loader import make_loader
 from plrc.detection.config import FinetuneConfig
-from plrc.detection.data import open_detection_data
-from plrc.detection.dataset import Sample, Samples, TrainingSampler
+from plrc.detection.data import Sample, Samples, TrainingSampler, open_detection_data
 from plrc.detection.detector import Detector
-from plrc.detection.evaluate import predict, report, save_results
+from plrc.detection.evaluate import by_rule, measure, open_test_data
 from plrc.detection.files import architecture_for, architecture_of
 from plrc.distributed import World, all_mean, any_rank, from_main, world
 from plrc.pretrained import load
@@ -41,31 +40,27 @@ def finetune(config: FinetuneConfig) -> int:
     Raises:
         ValueError, OSError: bad input, in one sentence that names what is wrong and the remedy.
     """
-    out = Path(config.out)
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file: name a folder")
     with world() as here, run.stop_signals() as stop:
         if config.seeds == 1:
             return _finetune(config, here, stop)
-        seeds = [config.seed + k for k in range(config.seeds)]
-        for seed in seeds:
-            of_seed = replace(config, seeds=1, seed=seed, out=str(out / f"seed_{seed}"))
-            status = EXIT_PREEMPTED if any_rank(stop.requested) else _finetune(of_seed, here, stop)
+        folders = {seed: Path(config.out) / f"seed_{seed}" for seed in range(config.seed, config.seed + config.seeds)}
+        for seed, folder in folders.items():
+            status = EXIT_PREEMPTED
+            if not any_rank(stop.requested):
+                status = _finetune(replace(config, seeds=1, seed=seed, out=str(folder)), here, stop)
             if status != EXIT_DONE:
                 return status
         if here.is_main:
-            found = summarise([json.loads((out / f"seed_{seed}" / "evaluation.json").read_text()) for seed in seeds])
-            (out / "seeds.json").write_text(json.dumps({"seeds": seeds, **found}, indent=1) + "\n")
-            parts = {f"COCO, {part}": found[part] for part in ("boxes", "masks") if part in found}
-            parts |= {f"VOC, {rule}": numbers for rule, numbers in found.get("voc", {}).items()}
+            found = summarise([json.loads((folder / "evaluation.json").read_text()) for folder in folders.values()])
+            file = Path(config.out) / "seeds.json"
+            file.write_text(json.dumps({"seeds": list(folders), **found}, indent=1) + "\n")
             print(f"\nmean ± std of {config.seeds} seeds, per cent")
-            for name, of in parts.items():
-                shown = (
-                    f"{m} –" if of[m] is None else f"{m} {100 * of[m]['mean']:.1f} ± {100 * of[m]['std']:.1f}"
-                    for m in ("AP", "AP50", "AP75")
-                )
-                print("  ".join([name.ljust(max(map(len, parts))), *shown]))
-            print(f"written: {out / 'seeds.json'}", flush=True)
+            rules = by_rule(found)
+            for rule, of in rules.items():
+                pairs = ((m, of[m]) for m in ("AP", "AP50", "AP75"))
+                shown = (f"{m} {100 * x['mean']:.1f} ± {100 * x['std']:.1f}" if x else f"{m} –" for m, x in pairs)
+                print("  ".join([rule.ljust(max(map(len, rules))), *shown]))
+            print(f"written: {file}", flush=True)
         return EXIT_DONE
 
 
@@ -74,10 +69,9 @@ def summarise(evaluations: Sequence[Any]) -> Any:
 
     None where a run has no number.
     """
-    first = evaluations[0]
-    if isinstance(first, dict):
-        return {key: summarise([e[key] for e in evaluations]) for key in first}
-    if any(value is None for value in evaluations):
+    if isinstance(evaluations[0], dict):
+        return {key: summarise([e[key] for e in evaluations]) for key in evaluations[0]}
+    if None in evaluations:
         return None
     return {"mean": statistics.fmean(evaluations), "std": statistics.stdev(evaluations), "values": evaluations}
 
@@ -87,9 +81,7 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
     # Opened by rank 0 alone: the disk is asked once, and all ranks see the same.
     data = from_main(lambda: open_detection_data(config.train))
     # Now: what is wrong with the test data should not wait for the training.
-    test_data = from_main(lambda: open_detection_data(config.test, data.classes))
-    truth: dict[str, Any] = {}
-    from_main(lambda: truth.update(test_data.truth()))
+    test_data, truth = open_test_data(config.test, data.classes)
     images = data.fingerprint()
     saved = run.resume(config, here, images, " ".join(config.train), DETECTOR)
     torch.manual_seed(config.seed)
@@ -105,29 +97,19 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
     first_step = run.restore(saved, detector, optimizer)
     precise = bool(saved and saved["precise"])
 
-    steps = config.steps(config.iterations)
-    milestones, warmup = [config.steps(m) for m in config.milestones], config.steps(config.warmup)
-    trainable = data.trainable()
-    samples = Samples(data, config.short_sides, config.longest, training=True, seed=config.seed, masks=config.masks)
-    batches = TrainingSampler(
-        trainable,
-        data.landscape(),
-        config.batch_size,
-        steps + config.precise_bn,
-        seed=config.seed,
-        rank=here.rank,
-        ranks=here.size,
-        first_step=first_step,
-    )
-    workers = run.loading_processes(config.workers)
+    steps, warmup, *milestones = map(config.steps, (config.iterations, config.warmup, *config.milestones))
+    trainable, to_come = data.trainable(), range(first_step, steps + config.precise_bn)
+    samples = Samples(data, config.short_sides, config.longest, config.seed, config.masks)
+    batches = TrainingSampler(trainable, data.landscape(), config.batch_size, to_come, config.seed, here)
+    # Of a finished run nothing more is loaded.
+    workers = 0 if precise else run.loading_processes(config.workers)
+    loader = iter(make_loader(samples, batches, workers, here.device, list))
     if here.size > 1 and here.device.type == "cuda":  # the parameters stay the same objects
         nn.SyncBatchNorm.convert_sync_batchnorm(detector)
     parallel = run.data_parallel(detector, here)
-    # Of a finished run nothing more is loaded.
-    loader = iter(make_loader(samples, batches, 0 if precise else workers, here.device, list))
     out = Path(config.out)
-    undecodable: set[str] = set()
-    named: set[str] = set()
+    last = out / "checkpoints" / "last.pt"
+    undecodable, named = set[str](), set[str]()
 
     def save(done: int, precise: bool) -> None:
         content: dict[str, Any] = {
@@ -143,7 +125,7 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
             "model": detector.state_dict(),
             "optimizer": optimizer.state_dict(),
         }
-        save_checkpoint(out / "checkpoints" / "last.pt", content, kind=DETECTOR)
+        save_checkpoint(last, content, kind=DETECTOR)
 
     with ExitStack() as stack:
         log = stack.enter_context(RunLog(out, steps, first_step)) if here.is_main else None
@@ -200,13 +182,12 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
                 log.say("stopped before the test, the training is saved: go on with --resume auto")
             return EXIT_PREEMPTED
         # A finished run may be resumed from another folder's file.
-        if here.is_main and not (precise and (out / "checkpoints" / "last.pt").exists()):
+        if here.is_main and not (precise and last.exists()):
             save(steps, precise=True)
-    results = predict(detector, test_data, config.test_short_side, config.longest, here, workers)
+    sides = config.test_short_side, config.longest
+    lines = measure(detector, test_data, truth, out, sides, here, config.workers, config.pictures)
     if here.is_main:
-        save_results(out / "detections.json", results, test_data.about())
-        masks, title = config.masks and test_data.has_masks, f"{out.name} on {test_data.title}"
-        print("\n".join(report(truth, results, out, False, masks, title, test_data, config.pictures)), flush=True)
+        print("\n".join(lines), flush=True)
     return EXIT_DONE
 
 
@@ -219,13 +200,20 @@ def train_step(
     here: World,
 ) -> dict[str, Tensor]:
     """One step on this rank's share of a batch; its losses, detached."""
-    torch.manual_seed(derived_seed(config.seed, 1, step, here.rank))  # anchors and regions are sampled by it
-    with autocast(config.precision, here.device):
-        losses: dict[str, Tensor] = parallel([s.image for s in batch], [s.target for s in batch])
+    losses = _losses(parallel, batch, config, (1, step), here)
     torch.stack(list(losses.values())).sum().backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return {name: loss.detach() for name, loss in losses.items()}
+
+
+def _losses(
+    model: nn.Module, batch: Sequence[Sample], config: FinetuneConfig, key: tuple[int, int], here: World
+) -> dict[str, Tensor]:
+    torch.manual_seed(derived_seed(config.seed, *key, here.rank))  # anchors and regions are sampled by it
+    with autocast(config.precision, here.device):
+        losses: dict[str, Tensor] = model([s.image for s in batch], [s.target for s in batch])
+    return losses
 
 
 def _norms(model: nn.Module) -> list[nn.modules.batchnorm._NormBase]:
@@ -234,11 +222,10 @@ def _norms(model: nn.Module) -> list[nn.modules.batchnorm._NormBase]:
 
 def make_optimizer(detector: Detector, config: FinetuneConfig) -> torch.optim.Optimizer:
     """SGD with weight decay on all parameters but those of BatchNorms (Detectron2's default)."""
-    norms = {id(p) for norm in _norms(detector) for p in norm.parameters()}
-    groups = [
-        {"params": [p for p in detector.parameters() if id(p) not in norms], "weight_decay": config.weight_decay},
-        {"params": [p for p in detector.parameters() if id(p) in norms], "weight_decay": 0.0},
-    ]
+    of_norms = [p for norm in _norms(detector) for p in norm.parameters()]
+    ids = set(map(id, of_norms))
+    others = [p for p in detector.parameters() if id(p) not in ids]
+    groups = [{"params": others, "weight_decay": config.weight_decay}, {"params": of_norms, "weight_decay": 0.0}]
     return torch.optim.SGD(groups, lr=config.peak_lr, momentum=config.momentum)
 
 
@@ -258,10 +245,7 @@ def precise_statistics(
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative mean
     for i in range(config.precise_bn):
-        batch = next(loader)
-        torch.manual_seed(derived_seed(config.seed, 2, i, here.rank))
-        with autocast(config.precision, here.device):
-            model([s.image for s in batch], [s.target for s in batch])
+        _losses(model, next(loader), config, (2, i), here)
         if any_rank(stop.requested):
             return False
     for norm, momentum in zip(_norms(model), momenta, strict=True):
@@ -272,8 +256,7 @@ def precise_statistics(
 
 @torch.no_grad()
 def share_statistics(model: nn.Module) -> None:
-    """BatchNorm's running statistics as the mean over ranks where they are not synchronised, so that all ranks test one
-    network."""
+    """BatchNorm's running statistics as the mean over ranks where they are not synchronised."""
     for norm in _norms(model):
         if type(norm) is nn.BatchNorm2d:
             for values in (norm.running_mean, norm.running_var):
