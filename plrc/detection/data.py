@@ -41,7 +41,7 @@ class Objects(NamedTuple):
 
     boxes ``(n, 4)`` float64, x0, y0, x1, y1 in pixels from the left and upper border, every side above 0; labels
     ``(n,)`` int64; crowd and difficult ``(n,)`` bool, COCO's ``iscrowd`` and PASCAL VOC's ``difficult``; masks
-    ``(n, H, W)`` bool, None where they were not asked for or are not known.
+    ``(n, H, W)`` bool, None where they were not asked for.
     """
 
     boxes: np.ndarray
@@ -52,10 +52,11 @@ class Objects(NamedTuple):
 
     def chosen(self, keep: np.ndarray) -> Objects:
         """Those where ``keep``, ``(n,)`` bool, is True."""
-        return Objects(*(part if part is None else part[keep] for part in self))
+        parts: Any = (part if part is None else part[keep] for part in self)
+        return Objects(*parts)
 
 
-def open_detection_data(paths: Sequence[str], classes: Sequence[str] | None = None) -> DetectionData:
+class DetectionData:
     """Images with boxes, from one data set or several: PASCAL VOC 07 trainval and 12 trainval, say.
 
     Args:
@@ -63,26 +64,18 @@ def open_detection_data(paths: Sequence[str], classes: Sequence[str] | None = No
         classes: a detector's. Without them those of the data: of COCO all categories of the file, by their numbers; of
             PASCAL VOC those that occur, by name; of data sets that differ in classes, all of them, by name.
 
+    Attributes:
+        classes: K names; labels are places in it. category_ids: K numbers, label k is category ``category_ids[k]`` in
+            ``truth()``: COCO's own where it has the class, else k + 1. image_ids: likewise COCO's own, else i + 1.
+        metric: "voc" if all is in PASCAL VOC's layout, and VOC's AP is the usual figure, else "coco".
+        has_masks: of every object; then ``objects`` gives them.
+
     Raises:
         FileNotFoundError: there is no such path. ValueError: a data set is malformed, has no boxes, or has an object
         of none of ``classes``.
     """
-    if not paths:
-        raise ValueError("no data set is named: give a folder, one split's file, or 'scenes:N'")
-    return DetectionData(paths, classes)
 
-
-class DetectionData:
-    """Images with boxes, opened by ``open_detection_data``. Labels are places in ``classes``.
-
-    Attributes:
-        classes: K names. category_ids: K numbers, label k is category ``category_ids[k]`` in ``truth()``: COCO's own
-            where it has the class, else k + 1. image_ids: of each image, likewise COCO's own, else i + 1.
-        metric: "voc" if all is in PASCAL VOC's layout, and VOC's AP is the usual figure, else "coco".
-        has_masks: of every object; then ``objects`` gives them.
-    """
-
-    def __init__(self, paths: Sequence[str], classes: Sequence[str] | None) -> None:
+    def __init__(self, paths: Sequence[str], classes: Sequence[str] | None = None) -> None:
         self.paths, self._sources = tuple(paths), [open_annotated(path) for path in paths]
         self._starts = [0, *accumulate(map(len, self._sources))]
         known = [_classes(path, source) for path, source in zip(paths, self._sources, strict=True)]
@@ -95,9 +88,9 @@ class DetectionData:
         self._labels = {name: k for k, name in enumerate(self.classes)}
         for path, (_, used, _) in zip(paths, known, strict=True):
             if lacking := sorted(used - set(self.classes)):
-                remedy = "give the data that the detector was trained for"
-                which = f"{lacking[0]}, which is none of {', '.join(self.classes)}"
-                raise ValueError(f"{path} has objects of class {which}: {remedy}")
+                raise ValueError(
+                    f"{path} has objects of {lacking[0]}, a class that is none of {', '.join(self.classes)}"
+                )
         self.has_masks = all(has_masks for _, _, has_masks in known)
         self.metric = "voc" if all(isinstance(source, VOC) for source in self._sources) else "coco"
         self.category_ids, self.image_ids = tuple(range(1, len(self.classes) + 1)), tuple(range(1, len(self) + 1))
@@ -133,17 +126,15 @@ class DetectionData:
         source, at = self._place(i)
         return str(source.name(at))
 
-    def load(self, i: int) -> Image.Image:
+    def load(self, i: int) -> Any:
         """The upright image, mode RGB: see ``plrc.data.sources.Source``. Raises UndecodableImage."""
         source, at = self._place(i)
-        image: Image.Image = source.load(at)
-        return image
+        return source.load(at)
 
     def objects(self, i: int, masks: bool = False) -> Objects:
-        """The objects of image i, boxes in pixels of the upright image. Boxes without area are left out.
+        """The objects of image i, without those of no area; boxes in pixels of the upright image.
 
-        Raises:
-            ValueError: the annotation is of an image of another size, or masks are asked for and there are none.
+        Raises a ValueError if it was annotated at another size, or has no masks and they are asked for.
         """
         source, at = self._place(i)
         known = _known(source, at, masks)
@@ -156,19 +147,16 @@ class DetectionData:
             # Masks begin and end between pixels; the boxes' fractions are rounded to 32 bits.
             boxes = boxes if known.masks is None else np.rint(boxes)
         labels = np.array([self._labels[name] for name in known.classes], dtype=np.int64)
-        flags = (np.isin(np.arange(len(boxes)), list(marked)) for marked in (known.crowd, known.difficult))
-        found = Objects(boxes, labels, *flags, known.masks if masks else None)
+        crowd, difficult = (np.isin(np.arange(len(boxes)), list(of)) for of in (known.crowd, known.difficult))
+        found = Objects(boxes, labels, crowd, difficult, known.masks if masks else None)
         return found.chosen((boxes[:, 2:] - boxes[:, :2] > _LEAST).all(axis=1))
 
     def landscape(self) -> np.ndarray:
-        """Which images are wider than high, ``(len(self),)`` bool.
-
-        As annotated, so that no image need be opened where the annotation tells; False of one that is damaged.
-        """
+        """Which images are wider than high, ``(len(self),)`` bool; if possible as annotated, without opening them."""
         wide = np.zeros(len(self), dtype=bool)
         for i in range(len(self)):
             source, at = self._place(i)
-            with suppress(UndecodableImage):
+            with suppress(UndecodableImage):  # the training passes over it
                 width, height = getattr(source, "frame", source.size)(at)
                 wide[i] = width > height
         return wide
@@ -186,10 +174,8 @@ class DetectionData:
         """All images and objects in COCO's format: images, annotations, categories; for an evaluator.
 
         COCO's own annotations are as the file has them, also those without area; those of an image that is stored
-        turned are turned. All others have ``difficult`` 0 or 1. Opens every image's header.
-
-        Raises:
-            ValueError: an annotation is of an image of another size, or a file is no image.
+        turned are turned. All others have ``difficult`` 0 or 1. Opens every image's header; raises a ValueError if
+        one is no image, or was annotated at another size.
         """
         images, annotations = [], []
         for i, number in enumerate(self.image_ids):
@@ -222,8 +208,6 @@ class DetectionData:
 
     def _place(self, i: int) -> tuple[Any, int]:
         """The source that image i is of, and its place there."""
-        if not 0 <= i < len(self):
-            raise IndexError(f"image {i} of {len(self)}")
         part = bisect_right(self._starts, i) - 1
         return self._sources[part], i - self._starts[part]
 
@@ -288,8 +272,7 @@ def _none_missing() -> Iterator[None]:
 def truth_of_json(file: str | Path) -> dict[str, Any]:
     """A COCO file of boxes as ``DetectionData.truth`` gives it, where the images are not at hand.
 
-    Raises:
-        FileNotFoundError: there is no such file. ValueError: it is not such a file.
+    Raises a ValueError that says what is wrong with it, or FileNotFoundError.
     """
     content = read_json(Path(file))
     try:
@@ -316,20 +299,17 @@ def _truth(
     return {"images": images, "annotations": annotations, "categories": listed}
 
 
-# ------------------------------------------------------------------------------------------ what the network is given
-
-
 class Sample(NamedTuple):
     """One image as the network is given it; a batch is a list of them, since images differ in size.
 
-    image ``(3, H, W)`` uint8, RGB; target, in pixels of ``image``, without crowds; index, the image's place in the
+    image ``(3, H, W)`` uint8, RGB; target, in pixels of ``image``, without crowds; number, the image's place in the
     data; original_size, (width, height) of the upright image; undecodable, a clause, name and reason, for each file
     that it stands in for.
     """
 
     image: Tensor
     target: Target
-    index: int
+    number: int
     original_size: tuple[int, int]
     undecodable: tuple[str, ...] = ()
 
@@ -343,11 +323,8 @@ class Samples(Dataset[Sample]):
 
     Args:
         short_sides: pixels, one of which is drawn; in testing one. longest: pixels that the long side must not exceed,
-            where need be at the cost of the short side (Detectron2's default: 1333).
-        seed: of training; None in testing. masks: with the objects' masks, for a mask head.
-
-    Raises:
-        ValueError: masks are asked for and the data have none.
+            where need be at the cost of the short side. seed: of training; None in testing.
+        masks: with the objects' masks, for a mask head. A ValueError if the data have none.
     """
 
     def __init__(
@@ -369,9 +346,7 @@ class Samples(Dataset[Sample]):
         return len(self._data)
 
     def __getitem__(self, item: tuple[int, int]) -> Sample:
-        """Raises:
-        ValueError: the file cannot be decoded (in training: nor can a hundred after it), or an annotation is wrong.
-        """
+        """Raises a ValueError if the file cannot be decoded (in training: nor a hundred after it)."""
         draw, wanted = item
         if self._seed is None:
             with _none_missing():
@@ -443,10 +418,7 @@ class TrainingSampler(Sampler[list[tuple[int, int]]]):
 
     Args:
         images: places in the data, such as ``DetectionData.trainable()``. landscape: of all the data, see there.
-        batch_size: of all ranks together. steps: those to come, of the whole training.
-
-    Raises:
-        ValueError: there are no images, or the batch cannot be shared evenly.
+        batch_size: of all ranks together, a multiple of their number. steps: those to come, of the whole training.
     """
 
     def __init__(

@@ -37,13 +37,10 @@ class Architecture:
     Attributes:
         arch: of the backbone, see ``plrc.registry.BACKBONES``.
         neck: "c4" (proposals and pooling on c4, the fifth stage as the box head) or "fpn" (feature pyramid).
-        classes: names, label k is ``classes[k]``. masks: with a mask head (Mask R-CNN).
+        classes: names, label k is ``classes[k]``; each once. masks: with a mask head (Mask R-CNN).
         head_norm: FPN only: the box head has four convolutions with normalisation before one linear layer, and the mask
             head's convolutions have it too.
         roi_per_image: regions of interest that are sampled of an image in training.
-
-    Raises:
-        ValueError: an unknown neck, no class or one twice, or parts that do not go together.
     """
 
     arch: str
@@ -93,12 +90,8 @@ class BoxPredictor(nn.Module):
 class Detector(nn.Module):
     """A detector: images → losses in training, detections in testing.
 
-    Args:
-        architecture: what it is. backbone: a pre-trained one of the architecture, which becomes part of the detector
-            and is trained with it; a fresh one without it.
-
-    Raises:
-        ValueError: the neck needs maps that the backbone has not.
+    A pre-trained backbone of the architecture becomes part of it and is trained with it; without one a fresh one is
+    made. Raises a ValueError if the neck needs maps that the backbone has not.
     """
 
     mean: Tensor
@@ -187,7 +180,8 @@ class Detector(nn.Module):
         losses: dict[str, Tensor] = self.rpn.losses(prediction, targets)
         regions = stages.sample_regions(proposals, targets, classes, self.architecture.roi_per_image)
         maps = self.region_maps(features, [region.boxes for region in regions])
-        losses |= stages.box_losses(*self.box_predictor(self.box_head(maps)), regions, targets)
+        logits, deltas = self.box_predictor(self.box_head(maps))
+        losses |= stages.box_losses(logits, deltas, regions, targets)
         if self.architecture.masks:
             # Without any object the mask head runs on nothing: other ranks wait for its gradients and normalisation.
             objects = [region.chosen(region.labels < classes) for region in regions]
@@ -215,22 +209,17 @@ class Detector(nn.Module):
     def region_maps(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
         """Maps of regions as the box head takes them ``(n, C, 7, 7)``; of C4 the backbone's fifth stage, normalised.
 
-        Args:
-            features: of the batch. boxes: ``(n_i, 4)`` of each image, in its pixels.
+        Of the features of a batch, and boxes ``(n_i, 4)`` of each image, in its pixels.
         """
         if self.box_norm is None or self.backbone.last_stage is None:
             return pool(features, self.strides, boxes, 7)
-        maps: Tensor = self.box_norm(self.backbone.last_stage(pool(features, self.strides, boxes, 14)))
-        return maps
+        return self.box_norm(self.backbone.last_stage(pool(features, self.strides, boxes, 14)))
 
     def mask_logits(self, features: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
         """Logits ``(n, K, M, M)`` of the mask of each class in each box, M 14 of C4 and 28 of FPN."""
         if self.neck:
-            maps = self.mask_head(pool(features, self.strides, boxes, 14))
-        else:
-            maps = self.region_maps(features, boxes)
-        logits: Tensor = self.mask_predictor(maps)
-        return logits
+            return self.mask_predictor(self.mask_head(pool(features, self.strides, boxes, 14)))
+        return self.mask_predictor(self.region_maps(features, boxes))
 
     @torch.no_grad()
     def _detect(

@@ -20,7 +20,7 @@ from plrc.data.loader import make_loader
 from plrc.data.sources import read_json
 from plrc.detection import metrics
 from plrc.detection.config import DetectEval
-from plrc.detection.data import DetectionData, Samples, open_detection_data, truth_of_json
+from plrc.detection.data import DetectionData, Samples, truth_of_json
 from plrc.detection.detector import Detector
 from plrc.detection.files import load_detector
 from plrc.distributed import World, from_main, gather_objects, world
@@ -39,13 +39,8 @@ def detect_eval(query: DetectEval) -> list[str]:
     """``plrc detect eval``: a detector over data sets, by all ranks, or a file of results alone.
 
     Writes ``detections.json`` (of a detector) and what ``report`` writes. Of results, the data may be one COCO JSON
-    whose images are not at hand.
-
-    Returns:
-        Lines to print, on rank 0; none on others.
-
-    Raises:
-        ValueError: bad input, in one sentence; results are of other images than the data's, as far as can be known.
+    whose images are not at hand. Returns lines to print, on rank 0; none on others. Raises a ValueError about bad
+    input, and about results of other images than the data's, as far as can be known.
     """
     what, paths = Path(query.checkpoint), query.data
     out = Path(query.out or f"runs/eval-{_short_name(what)}")
@@ -67,10 +62,10 @@ def detect_eval(query: DetectEval) -> list[str]:
     if len(paths) == 1 and Path(paths[0]).suffix.lower() == ".json":
         truth = truth_of_json(paths[0])
         with suppress(ValueError):  # without images, numbers alone
-            data = open_detection_data(paths, classes)
+            data = DetectionData(paths, classes)
             shown = data if set(data.image_ids) == {image["id"] for image in truth["images"]} else None
     else:
-        shown = open_detection_data(paths, classes)
+        shown = DetectionData(paths, classes)
         truth = shown.truth()
         if about and about["pictures"] != shown.fingerprint():
             made = f"{what} was made of {', '.join(about['data'])}"
@@ -87,12 +82,9 @@ def _short_name(what: Path) -> str:
     return run.stem if run.parent.name in ("", "runs") else f"{run.parent.name}-{run.stem}"
 
 
-# ---------------------------------------------------------------------------------------------------------- prediction
-
-
 def open_test_data(paths: Sequence[str], classes: Sequence[str]) -> tuple[DetectionData, dict[str, Any]]:
     """The data, opened by rank 0 alone, and their truth, which is empty on other ranks."""
-    data, truth = from_main(lambda: open_detection_data(paths, classes)), dict[str, Any]()
+    data, truth = from_main(lambda: DetectionData(paths, classes)), dict[str, Any]()
     from_main(lambda: truth.update(data.truth()))
     return data, truth
 
@@ -135,7 +127,7 @@ def predict(
         boxes = found.boxes.float().cpu() * torch.tensor([width / w, height / h, width / w, height / h])
         results = [
             {
-                "image_id": data.image_ids[sample.index],
+                "image_id": data.image_ids[sample.number],
                 "category_id": data.category_ids[label],
                 "bbox": [round(v, 3) for v in (x0, y0, x1 - x0, y1 - y0)],
                 "score": round(score, 6),
@@ -147,7 +139,7 @@ def predict(
         if found.masks is not None:
             for result, runs in zip(results, masks_to_rle(found.masks, boxes, width, height), strict=True):
                 result["segmentation"] = runs
-        found_in[sample.index] = results
+        found_in[sample.number] = results
     everything = {index: results for part in gather_objects(found_in) for index, results in part.items()}
     return [result for index in sorted(everything) for result in everything[index]]
 
@@ -164,9 +156,6 @@ def masks_to_rle(masks: Tensor, boxes: Tensor, width: int, height: int) -> list[
 
     Returns:
         ``{"size": [height, width], "counts": str}`` for each, ready for JSON; of a box without area an empty mask.
-
-    Raises:
-        ValueError: faster-coco-eval is missing.
     """
     found = []
     for mask, (x0, y0, x1, y1) in zip(masks.double().cpu().numpy(), boxes.double().cpu().tolist(), strict=True):
@@ -187,17 +176,11 @@ def _weights(first: int, end: int, low: float, high: float, cells: int) -> np.nd
     return np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(cells)))
 
 
-# ------------------------------------------------------------------------------------------------- a file of detections
-
-
 def save_results(file: Path, results: Results, about: Mapping[str, Any] | None = None) -> None:
     """Write COCO's list of results, which every evaluator reads: one a line, whole or not at all.
 
-    Args:
-        about: what they are of, written beside them (``NAME.about.json``): COCO's list has no place for it.
-
-    Raises:
-        ValueError: a number is not finite; the file is as it was then. OSError: it cannot be written there.
+    about: what they are of, written beside them (``NAME.about.json``): COCO's list has no place for it. Raises a
+    ValueError if a number is not finite.
     """
     try:
         lines = [json.dumps(r, separators=(",", ":"), allow_nan=False) for r in results]
@@ -212,14 +195,8 @@ def save_results(file: Path, results: Results, about: Mapping[str, Any] | None =
 def load_results(file: Path, truth: Truth) -> list[dict[str, Any]]:
     """Results of ours or of any other program: a list, each with image_id, category_id, bbox and score.
 
-    ``bbox`` is x, y, width, height in pixels of the original image; what else an entry has is kept.
-
-    Args:
-        truth: in COCO's format, whose images and categories the results name.
-
-    Raises:
-        ValueError: it is not such a file, or not one of this truth; names the first entry that is wrong. OSError: it
-            cannot be read.
+    ``bbox`` is x, y, width, height in pixels of the original image; what else an entry has is kept. Raises a ValueError
+    if it is not such a file, or not one of this truth's images and categories; it names the first entry that is wrong.
     """
     results = read_json(file)
     if not isinstance(results, list):
@@ -252,9 +229,6 @@ def _wrong(entry: Any, images: Mapping[Any, list[Any]], categories: set[Any]) ->
     return ""
 
 
-# ---------------------------------------------------------------------------------------------------------- the numbers
-
-
 def evaluate(truth: Truth, results: Results, voc: bool = False, masks: bool = False) -> dict[str, Any]:
     """Measure results against the truth, both in COCO's format.
 
@@ -265,9 +239,6 @@ def evaluate(truth: Truth, results: Results, voc: bool = False, masks: bool = Fa
         ``images``, ``objects`` (to be found: without difficult ones and crowd regions) and ``detections``, numbers;
         ``boxes`` and ``masks`` of ``coco_metrics``, with the ``objects`` of each class; ``voc`` of ``voc_metrics``;
         ``errors`` of ``error_types``, of boxes.
-
-    Raises:
-        ValueError: faster-coco-eval is missing; or a mask is, and masks are wanted.
     """
     names = {c["id"]: str(c["name"]) for c in truth["categories"]}
     wanted = [names[a["category_id"]] for a in truth["annotations"] if not metrics.ignored(a)]
@@ -320,15 +291,12 @@ def report(
     truth: Truth, results: Results, out: Path, voc: bool, masks: bool, title: str, data: DetectionData | None = None,
     pictures: int = 0,
 ) -> list[str]:  # fmt: skip
-    """Evaluate results and write ``evaluation.json``, ``evaluation.txt`` and ``figures/`` into a folder.
+    """Evaluate results; write ``evaluation.json``, ``evaluation.txt`` and ``figures/`` into a folder; lines to print.
 
     Args:
         truth, results: in COCO's format. voc: also by PASCAL VOC's rules, as always of data in its layout. masks: also
             by the masks. title: of the figures. data: the images, where they are at hand; ``pictures`` of them are
             drawn with what was found.
-
-    Returns:
-        Lines to print.
     """
     found = evaluate(truth, results, voc or (data is not None and data.metric == "voc"), masks)
     lines = table(found)

@@ -16,6 +16,7 @@ import torch
 import yaml
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
+from torchvision.models.segmentation import FCN_ResNet50_Weights
 
 from plrc.checkpoint import DETECTOR, load_checkpoint, save_checkpoint
 from plrc.detection.config import PRESETS, DetectConvert, FinetuneConfig
@@ -30,10 +31,7 @@ from plrc.pretrained.loading import run_checkpoint
 from plrc.pretrained.names import DETECTRON2 as BACKBONE
 from plrc.pretrained.reading import read
 
-VOC_CLASSES = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-)
+VOC_CLASSES = tuple(FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1.meta["categories"][1:])
 _NAMES = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
 COCO_CATEGORIES = {number: name for number, name in enumerate(_NAMES) if name not in ("__background__", "N/A")}
 """COCO's, number → name: 80 of 90 numbers, in their order."""
@@ -86,15 +84,11 @@ def to_detectron2(name: str, neck: str) -> str | None:
     return f"{_ROI}.{theirs}" if theirs.startswith("res5.") else f"backbone.{theirs}"
 
 
-# ------------------------------------------------------------------------------------------------------------- reading
-
-
 class LoadedDetector(NamedTuple):
     """A detector, fp32, on the CPU and in evaluation mode.
 
-    category_ids: K, the number of label k in results. test_short_side, longest: pixels of the input images in testing:
-    their short side, and at most their long one. format: ``plrc.checkpoint.DETECTOR`` or ``DETECTRON2``. note: what
-    else is worth knowing: the steps of a run; what had to be assumed.
+    category_ids: K, the number of label k in results. test_short_side, longest: of the input in testing, pixels, the
+    second at most. format: ``plrc.checkpoint.DETECTOR`` or ``DETECTRON2``. note: a run's steps; what had to be assumed.
     """
 
     detector: Detector
@@ -126,10 +120,8 @@ def load_detector(
     """
     file = Path(path)
     if not file.exists():
-        raise CheckpointError(
-            f"there is no file or folder {path}: give a run of plrc detect train or a fine-tuned Detectron2 file; of a "
-            f"pre-trained network plrc detect train --weights makes a detector"
-        )
+        wanted = "a run of plrc detect train, or a fine-tuned Detectron2 file"
+        raise CheckpointError(f"there is no file or folder {path}: give {wanted}; see plrc detect train for others")
     file = run_checkpoint(file) if file.is_dir() else file
     content = read(file)
     ours = isinstance(content, dict) and content.get("format") == DETECTOR
@@ -147,9 +139,7 @@ def load_detector(
         note = after + _ASSUMED
     else:
         try:
-            what = (
-                f"a pre-trained backbone ({find(content, str(file)).format}): plrc detect train --weights trains it on"
-            )
+            what = f"a pre-trained backbone ({find(content, str(file)).format}): see plrc detect train --weights"
         except CheckpointError:
             what = f"nothing that is known here: {LOADABLE}; or give a checkpoint of plrc detect train"
         raise CheckpointError(f"{file} is no detector, it holds {what}")
@@ -174,14 +164,9 @@ def load_tensors(
 ) -> Detector:
     """A detector in evaluation mode with all of its tensors from ``tensors``; BatchNorm's counters may be missing.
 
-    The global random generator is not moved.
-
-    Args:
-        tensors: by their names in the file. spelled: our name of a tensor → its name there.
-        file, remedy: for errors, their beginning and their end.
-
-    Raises:
-        CheckpointError: a tensor is missing, unknown, of the wrong shape or kind, or not finite.
+    tensors: by their names in the file. spelled: our name of a tensor → its name there. The global random generator is
+    not moved. Raises a CheckpointError that begins with ``file``, ends with ``remedy`` and says which tensors are
+    missing, unknown, of the wrong shape or kind, or not finite.
     """
     with torch.random.fork_rng(devices=[]):
         detector = Detector(architecture).eval()
@@ -263,27 +248,20 @@ def _from_detectron2(tensors: Mapping[str, Any], file: str, names: tuple[str, ..
     return detector
 
 
-# ---------------------------------------------------------------------------------------------------------- conversion
-
-
 def detect_convert(query: DetectConvert) -> list[str]:
     """``plrc detect convert``: a detector to Detectron2 or back, or a pre-trained backbone to Detectron2.
 
     Tensors keep their values bit for bit. Beside a file for Detectron2 stands the configuration (``.yaml``) that builds
     exactly that model, of a backbone that of a recipe. A detector of Detectron2's becomes a checkpoint of ours that can
-    be tested, but not trained further.
-
-    Returns:
-        Lines to print.
-
-    Raises:
-        ValueError: a model that Detectron2 cannot build, a wrong suffix, the input itself as output, or a file that
-            cannot be read or written.
+    be tested, but not trained further. Returns lines to print; raises a ValueError about a model that Detectron2 cannot
+    build, a wrong suffix, the input itself as output, or a file that cannot be read or written.
     """
     file = Path(query.out)
     of_backbone = query.to == "detectron2" and file.suffix.lower() == ".pkl"
-    if query.classes if of_backbone else query.recipe:
-        raise ValueError(f"--classes are for a detector, --recipe is for a backbone (.pkl), which {file} is not to be")
+    if (of_backbone and query.classes) or (query.recipe and not of_backbone):
+        raise ValueError(
+            "--classes are a detector's, --recipe is for a backbone, written as .pkl: leave out what is not"
+        )
     if of_backbone:
         return _write_backbone(query.checkpoint, file, query.recipe or "voc-c4-24k")
     if file.suffix.lower() not in (".pth", ".pt"):  # Detectron2 chooses its reader by it
@@ -352,11 +330,11 @@ def _settings(architecture: Architecture, weights: Path) -> dict[str, Any]:
     c4, found = architecture.neck == "c4", re.fullmatch(r"resnet(18|34|50|101|152)", architecture.arch)
     depth = int(found[1]) if found else 0
     if depth < (50 if c4 else 18):  # the C4 head is made of bottlenecks
-        what = f"{architecture.arch}-{architecture.neck.upper()}"
-        raise ValueError(f"Detectron2 has no {what}: take a feature pyramid on a ResNet, or C4 on resnet50 or resnet101")
-    (before, after), (test_before, test_after) = PROPOSALS[architecture.neck]
+        what = f"Detectron2 has no {architecture.arch}-{architecture.neck.upper()}"
+        raise ValueError(f"{what}: take a feature pyramid on a ResNet, or C4 on resnet50 or resnet101")
+    limits = dict(zip(("TRAIN", "TEST"), PROPOSALS[architecture.neck], strict=True))
     stages, levels = (["res4"], ["res4"]) if c4 else ([f"res{i}" for i in range(2, 6)], [f"p{i}" for i in range(2, 6)])
-    model = {
+    model: dict[str, Any] = {
         "META_ARCHITECTURE": "GeneralizedRCNN",
         "WEIGHTS": str(weights.absolute()),
         "MASK_ON": architecture.masks,
@@ -370,10 +348,8 @@ def _settings(architecture: Architecture, weights: Path) -> dict[str, Any]:
         },
         "RPN": {
             "IN_FEATURES": levels if c4 else [*levels, "p6"],
-            "PRE_NMS_TOPK_TRAIN": before,
-            "PRE_NMS_TOPK_TEST": test_before,
-            "POST_NMS_TOPK_TRAIN": after,
-            "POST_NMS_TOPK_TEST": test_after,
+            **{f"PRE_NMS_TOPK_{mode}": before for mode, (before, _) in limits.items()},
+            **{f"POST_NMS_TOPK_{mode}": after for mode, (_, after) in limits.items()},
         },
         "ROI_HEADS": {
             "NAME": "Res5ROIHeadsExtraNorm" if c4 else "StandardROIHeads",

@@ -75,14 +75,11 @@ def coco_metrics(truth: Truth, results: Results, kind: str = "bbox") -> dict[str
 
     Args:
         kind: "bbox", or "segm" by the results' run-length masks; small and large are the mask's area then, as
-            Detectron2 has it, also where the results have boxes.
+            Detectron2 has it, also where the results have boxes. A ValueError where there is no segmentation.
 
     Returns:
         ``NUMBERS``, and ``classes``: class → ``AP``, ``AP50``, and ``precision`` ``(101,)``: the highest at IoU 0.5 at
         this recall or a higher one, for the recalls 0, 0.01 … 1.
-
-    Raises:
-        ValueError: faster-coco-eval is missing; "segm", and an object or a result has no segmentation.
     """
     api, annotations, wanted = coco_api(), [], []
     for number, a in enumerate(truth["annotations"], 1):  # from 1: there number 0 means "not matched"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,10 @@ CANONICAL_SIZE, CANONICAL_STRIDE = 224, 16  # a region of 224 px is pooled at st
 
 CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
 
+# What the first stage says of every anchor, a list entry a level, of B images and A anchors: the anchors ``(A, 4)`` in
+# pixels of the input image, their logits ``(B, A)`` and deltas ``(B, A, 4)`` float32.
+Prediction = tuple[list[Tensor], list[Tensor], list[Tensor]]
+
 
 class Target(NamedTuple):
     """The n objects to be found in an image, as it is given to the network.
@@ -44,7 +48,8 @@ class Target(NamedTuple):
     masks: Tensor | None = None
 
     def to(self, device: torch.device) -> Target:
-        return Target(*(part if part is None else part.to(device, non_blocking=True) for part in self))
+        parts: Any = (part if part is None else part.to(device, non_blocking=True) for part in self)
+        return Target(*parts)
 
 
 class Detections(NamedTuple):
@@ -62,13 +67,9 @@ class Detections(NamedTuple):
 
 
 def cell_anchors(sizes: Sequence[float], ratios: Sequence[float] = RATIOS) -> Tensor:
-    """The anchors of one cell: sizes outside, ratios inside, not rounded (Detectron2's order).
+    """The anchors of one cell: sizes (square roots of areas, pixels) outside, ratios (height / width) inside.
 
-    Args:
-        sizes: square roots of the anchors' areas, in pixels. ratios: height / width.
-
-    Returns:
-        ``(len(sizes) · len(ratios), 4)`` float32, x0, y0, x1, y1 in pixels from the cell's corner.
+    ``(len(sizes) · len(ratios), 4)`` float32, x0, y0, x1, y1 in pixels from the cell's corner; not rounded.
     """
     sides = [(size / math.sqrt(ratio), ratio * (size / math.sqrt(ratio))) for size in sizes for ratio in ratios]
     return torch.tensor([[-width / 2, -height / 2, width / 2, height / 2] for width, height in sides])
@@ -77,10 +78,8 @@ def cell_anchors(sizes: Sequence[float], ratios: Sequence[float] = RATIOS) -> Te
 def grid_anchors(cells: Tensor, stride: int, height: int, width: int) -> Tensor:
     """The anchors of a map of ``height`` × ``width`` cells: rows outside, then columns, then ``cell_anchors``.
 
-    They are centred on the cells' upper left corners, ``(column · stride, row · stride)``, as Detectron2's are.
-
-    Returns:
-        ``(height · width · A, 4)``, x0, y0, x1, y1 in pixels of the input image; many reach over its border.
+    ``(height · width · A, 4)``, x0, y0, x1, y1 in pixels of the input image, over whose border many reach; centred on
+    the cells' upper left corners, ``(column · stride, row · stride)``, as Detectron2's are.
     """
     y, x = (torch.arange(n, device=cells.device, dtype=cells.dtype) * stride for n in (height, width))
     rows, columns = torch.meshgrid(y, x, indexing="ij")
@@ -92,28 +91,14 @@ def match(matcher: Matcher, objects: Tensor, boxes: Tensor) -> Tensor:
     """``(n,)``: the object of each of the boxes ``(n, 4)``, −1 background, −2 neither."""
     if not len(objects):
         return boxes.new_full((len(boxes),), Matcher.BELOW_LOW_THRESHOLD, dtype=torch.int64)
-    matches: Tensor = matcher(box_iou(objects, boxes))
-    return matches
-
-
-class Prediction(NamedTuple):
-    """What the first stage says of every anchor: a list entry a level, of B images and A anchors.
-
-    anchors ``(A, 4)``, pixels of the input image; logits ``(B, A)`` and deltas ``(B, A, 4)`` float32.
-    """
-
-    anchors: list[Tensor]
-    logits: list[Tensor]
-    deltas: list[Tensor]
+    return matcher(box_iou(objects, boxes))
 
 
 class RegionProposalNetwork(nn.Module):
     """Objectness and box of every anchor, the best of which are proposals.
 
-    Args:
-        channels: of each feature map. strides: pixels a cell of each. sizes: anchors' sizes in pixels on each, as many
-            on all. limits: the most proposals of an image in training and in testing, a level before suppression, and
-            in all after it.
+    Of feature maps with so many channels, strides (pixels a cell) and anchors' sizes (pixels; as many on each map).
+    limits: the most proposals of an image in training and in testing, a level before suppression, and in all after it.
     """
 
     def __init__(
@@ -133,25 +118,18 @@ class RegionProposalNetwork(nn.Module):
         """Feature maps ``(B, channels, h, w)``, one a level, finest first → what the head says of every anchor."""
         logits, deltas = self.head(list(features))
         levels = zip(self.cells, self.strides, features, strict=True)
-        return Prediction(
-            [grid_anchors(cells, stride, *feature.shape[-2:]) for cells, stride, feature in levels],
-            # Boxes and losses are computed in float32, whatever the convolutions ran in.
-            [x.permute(0, 2, 3, 1).flatten(1).float() for x in logits],
-            [x.permute(0, 2, 3, 1).reshape(len(x), -1, 4).float() for x in deltas],
-        )
+        anchors = [grid_anchors(cells, stride, *feature.shape[-2:]) for cells, stride, feature in levels]
+        # Boxes and losses are computed in float32, whatever the convolutions ran in.
+        logits = [x.permute(0, 2, 3, 1).flatten(1).float() for x in logits]
+        return anchors, logits, [x.permute(0, 2, 3, 1).reshape(len(x), -1, 4).float() for x in deltas]
 
     @torch.no_grad()
     def propose(self, prediction: Prediction, sizes: Sequence[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
         """The proposals of each image by falling logit; no gradient flows through them.
 
-        Args:
-            prediction: of ``forward``. sizes: height and width of each image without padding.
-
-        Returns:
-            Boxes ``(n, 4)`` float32, inside the image, in its pixels, and their logits ``(n,)``, of each image.
-
-        Raises:
-            ValueError: a prediction is not finite in training (in testing such boxes are left out).
+        ``sizes``: height and width of each image without padding. Gives boxes ``(n, 4)`` float32, inside the image, in
+        its pixels, and their logits ``(n,)``, of each image. Raises a ValueError if a prediction is not finite in
+        training (in testing such boxes are left out).
         """
         before, after = self.limits[self.training]
         boxes, logits, level = [], [], []
@@ -195,9 +173,6 @@ class RegionProposalNetwork(nn.Module):
         return {"rpn_objectness": objectness / count, "rpn_box": box / count}
 
 
-# ---------------------------------------------------------------------------------------------------- the second stage
-
-
 def pool(features: Sequence[Tensor], strides: Sequence[int], boxes: Sequence[Tensor], size: int) -> Tensor:
     """ROIAlign with pixel centres at half coordinates and as many samples as a bin has cells (Detectron2's ROIAlignV2).
 
@@ -206,7 +181,6 @@ def pool(features: Sequence[Tensor], strides: Sequence[int], boxes: Sequence[Ten
     Args:
         features: ``(B, C, h, w)``, finest first. strides: pixels a cell of each that is pooled, a power of two.
         boxes: ``(n_i, 4)`` float32 of each of the B images, in pixels of the input image.
-        size: cells of the result in both directions.
 
     Returns:
         ``(Σ n_i, C, size, size)``, the dtype of the features, the images' regions one after the other.
@@ -223,10 +197,9 @@ def pool(features: Sequence[Tensor], strides: Sequence[int], boxes: Sequence[Ten
 
 
 def region_levels(boxes: Tensor, strides: Sequence[int]) -> Tensor:
-    """``(n,)`` int64: the feature map that each box is pooled from, by its size (FPN, equation 1).
+    """``(n,)`` int64: the map that each of the boxes ``(n, 4)``, pixels, is pooled from, by its size (FPN, equation 1).
 
-    Args:
-        boxes: ``(n, 4)``, pixels. strides: of the feature maps, each twice the one before.
+    Of the maps' strides each is twice the one before.
     """
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     canonical = math.log2(CANONICAL_STRIDE / strides[0])
@@ -274,8 +247,7 @@ def box_losses(
 ) -> dict[str, Tensor]:
     """``box_class``: cross entropy; ``box_regression``: L1 of the true class's box. Means over all n regions.
 
-    Args:
-        logits: ``(n, K + 1)``. deltas: ``(n, 4K)``. regions: n altogether, in the same order.
+    Of logits ``(n, K + 1)`` and deltas ``(n, 4K)``, in the order of the regions.
     """
     classes = logits.shape[1] - 1
     boxes, labels = (torch.cat(part) for part in list(zip(*regions, strict=True))[:2])
@@ -291,12 +263,8 @@ def box_losses(
 def mask_loss(logits: Tensor, regions: Sequence[Regions], targets: Sequence[Target]) -> Tensor:
     """Cross entropy of the true class's mask, mean over the cells of all n regions; 0 without any.
 
-    Args:
-        logits: ``(n, K, M, M)``. regions: n altogether, none of them background, in the same order.
-        targets: with masks.
-
-    Raises:
-        ValueError: a target without masks.
+    Of logits ``(n, K, M, M)``, in the order of the regions, none of which is background. Raises a ValueError if a
+    target has no masks.
     """
     size = logits.shape[-1]
     wanted = [logits.new_zeros((0, size, size), dtype=torch.float32)]
@@ -316,11 +284,9 @@ def mask_loss(logits: Tensor, regions: Sequence[Regions], targets: Sequence[Targ
 
 @torch.no_grad()
 def detections(logits: Tensor, deltas: Tensor, boxes: Tensor, size: tuple[int, int]) -> Detections:
-    """The detections of one image, without masks.
+    """The detections of one image, without masks, from its n regions: logits ``(n, K + 1)``, deltas ``(n, 4K)``.
 
-    Args:
-        logits: ``(n, K + 1)``. deltas: ``(n, 4K)``. boxes: ``(n, 4)``, the regions, pixels of the input image.
-        size: height and width of the image.
+    boxes: ``(n, 4)``, of the regions, pixels of the input image. size: height and width of the image.
     """
     scores = logits.float().softmax(1)[:, :-1]
     found = CODER.decode_single(deltas.float(), boxes)

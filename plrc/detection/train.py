@@ -20,7 +20,7 @@ from plrc import run
 from plrc.checkpoint import DETECTOR, save_checkpoint
 from plrc.data.loader import make_loader
 from plrc.detection.config import FinetuneConfig
-from plrc.detection.data import Sample, Samples, TrainingSampler, open_detection_data
+from plrc.detection.data import DetectionData, Sample, Samples, TrainingSampler
 from plrc.detection.detector import Detector
 from plrc.detection.evaluate import by_rule, measure, open_test_data
 from plrc.detection.files import architecture_for, architecture_of
@@ -79,7 +79,7 @@ def summarise(evaluations: Sequence[Any]) -> Any:
 def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
     run.check_agreement(config, here)
     # Opened by rank 0 alone: the disk is asked once, and all ranks see the same.
-    data = from_main(lambda: open_detection_data(config.train))
+    data = from_main(lambda: DetectionData(config.train))
     # Now: what is wrong with the test data should not wait for the training.
     test_data, truth = open_test_data(config.test, data.classes)
     images = data.fingerprint()

@@ -1,22 +1,28 @@
-"""Small sets of every layout made here, whose boxes are known; real sets too."""
+"""Small sets of every layout made here, whose boxes are known; samples of them, and their order; real sets too."""
 
 from __future__ import annotations
 
 import json
 import pickle
+from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from plrc.data.coco import outline_mask
-from plrc.detection.data import open_detection_data, truth_of_json
+from plrc.data.loader import make_loader
+from plrc.detection.data import DetectionData, Sample, Samples, TrainingSampler, input_size, truth_of_json
+from plrc.distributed import World
 
 W, H = 40, 30
+CATEGORIES = ({"id": 9, "name": "ant"}, {"id": 3, "name": "bee"}, {"id": 5, "name": "wasp"})
 
 
-def picture(file: Path, size: tuple[int, int] = (W, H), orientation: int = 1) -> Path:
+def picture(file: Path, orientation: int = 1, size: tuple[int, int] = (W, H)) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -37,30 +43,17 @@ def voc_set(root: Path, pictures: dict[str, str], size: str = f"<width>{W}</widt
     return str(root)
 
 
-CATEGORIES = ({"id": 9, "name": "ant"}, {"id": 3, "name": "bee"}, {"id": 5, "name": "wasp"})
-
-
 def entry(number: int, image: int, bbox: list[float], category: int = 3, **more: object) -> dict:
     return {"id": number, "image_id": image, "category_id": category, "bbox": bbox, **more}
 
 
-def coco_set(root: Path, annotations: list[dict], images: tuple[int, ...] = (21, 7), **options: object) -> str:
+def coco_set(root: Path, annotations: list[dict], images: tuple[int, ...] = (21, 7), categories=CATEGORIES) -> str:
     listed = [{"id": i, "file_name": f"{i}.png", "width": W, "height": H} for i in images]
     for image in listed:
         picture(root / "val" / image["file_name"])
-    content = {"images": listed, "annotations": annotations, "categories": options.get("categories", CATEGORIES)}
+    content = {"images": listed, "annotations": annotations, "categories": categories}
     (root / "annotations").mkdir(parents=True)
     (root / "annotations" / "instances_val.json").write_text(json.dumps(content))
-    return str(root)
-
-
-def mask_set(root: Path) -> str:
-    picture(root / "images" / "a.png")
-    mask = np.zeros((H, W), dtype=np.uint8)
-    mask[5:15, 4:23] = 255
-    mask[5, 4] = 0
-    (root / "masks").mkdir()
-    Image.fromarray(mask).save(root / "masks" / "a.png")
     return str(root)
 
 
@@ -68,32 +61,19 @@ def mask_set(root: Path) -> str:
 
 
 def test_voc_objects_in_pixels_difficult_ones_included(tmp_path):
-    voc = voc_set(
-        tmp_path,
-        {"a": thing("dog", (11, 4, 20, 15), 1) + thing("cat", (1, 1, 40, 30)), "b": thing("cat", (5, 5, 5, 9))},
-    )
-    data = open_detection_data([voc])
+    objects = thing("dog", (11, 4, 20, 15), 1) + thing("cat", (1, 1, 40, 30))
+    data = DetectionData([voc_set(tmp_path, {"a": objects, "b": thing("cat", (5, 5, 5, 9))})])
     assert (data.classes, data.metric, data.has_masks) == (("cat", "dog"), "voc", False)
     found = data.objects(0)
     assert found.boxes.tolist() == [[10, 3, 20, 15], [0, 0, 40, 30]]
     assert found.boxes.dtype == np.float64
-    assert found.labels.tolist() == [1, 0]
-    assert found.difficult.tolist() == [True, False]
-    assert found.areas.tolist() == [120, 1200]
-    assert found.masks is None
-    assert len(data.objects(1)) == 0
-    assert data.trainable() == [0]
+    assert (found.labels.tolist(), found.difficult.tolist()) == ([1, 0], [True, False])
+    assert (len(data.objects(1).labels), data.trainable()) == (0, [0])
     truth = data.truth()
-    assert [image["id"] for image in truth["images"]] == [1, 2]
     assert truth["images"][0] == {"id": 1, "file_name": "JPEGImages/a.jpg", "width": W, "height": H}
     assert truth["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
-    assert truth["annotations"][0] == {
-        **entry(1, 1, [10, 3, 10, 12], 2),
-        "area": 120,
-        "iscrowd": 0,
-        "difficult": 1,
-    }
-    assert truth["annotations"][1]["difficult"] == 0
+    assert truth["annotations"][0] == {**entry(1, 1, [10, 3, 10, 12], 2), "area": 120, "iscrowd": 0, "difficult": 1}
+    assert [a["difficult"] for a in truth["annotations"]] == [1, 0]
     with pytest.raises(ValueError, match=r"objects of JPEGImages/a\.jpg have no outlines"):
         data.objects(0, masks=True)
 
@@ -108,40 +88,33 @@ def test_coco_truth_is_what_the_file_says_and_training_leaves_crowds_and_empty_b
         entry(81, 21, [45, 3, 9, 4], 9, area=9, iscrowd=0, segmentation=outline),
         entry(82, 21, [0, 10, 1, 20], 9, area=20, iscrowd=1, segmentation=crowd),
     ]
-    data = open_detection_data([coco_set(tmp_path, written)])
+    data = DetectionData([coco_set(tmp_path, written)])
     assert data.classes == ("bee", "wasp", "ant"), "by the categories' numbers"
     assert (data.category_ids, data.image_ids) == ((3, 5, 9), (7, 21))
     assert (data.metric, data.has_masks) == ("coco", True)
     found = data.objects(0, masks=True)
     assert found.boxes.tolist() == [[4, 5, 24, 15], [0, 10, 1, 30]]
-    assert found.labels.tolist() == [0, 1]
-    assert found.crowd.tolist() == [False, True]
-    assert found.areas.tolist() == [12.5, 20]
+    assert (found.labels.tolist(), found.crowd.tolist()) == ([0, 1], [False, True])
     assert found.masks.sum(axis=(1, 2)).tolist() == [200, 20]
     assert data.trainable() == [0], "a picture with a crowd and boxes without area only is none to train on"
-    assert len(data.objects(1)) == 1
+    assert len(data.objects(1).labels) == 1
     assert "annotation 80 (image 21), annotation 81 (image 21)" in caplog.text
     truth = data.truth()
     assert truth["annotations"] == written
     assert truth["categories"] == sorted(CATEGORIES, key=lambda category: category["id"])
     assert truth["images"][0] == {"id": 7, "file_name": "7.png", "width": W, "height": H}
+    assert pickle.loads(pickle.dumps(data)).objects(0).boxes.tolist() == found.boxes.tolist(), "in a worker"
 
 
-def test_a_box_beyond_the_border_is_clipped_and_one_of_no_width_there_is_left_out(tmp_path):
-    data = open_detection_data([coco_set(tmp_path, [entry(1, 7, [-5, 20, 50, 20]), entry(2, 7, [W - 1e-7, 3, 9, 4])])])
-    assert data.objects(0).boxes.tolist() == [[0, 20, W, H]]
-    assert [a["bbox"] for a in data.truth()["annotations"]] == [[-5, 20, 50, 20], [W - 1e-7, 3, 9, 4]]
-
-
-def test_what_coco_leaves_out_is_filled_in(tmp_path):
+def test_what_coco_leaves_out_is_filled_in_and_what_is_beyond_the_border_clipped(tmp_path):
     """Neither areas nor iscrowd, and numbers from 0, which COCO's evaluation takes for "no match"."""
-    data = open_detection_data([coco_set(tmp_path, [entry(0, 7, [1, 2, 3, 4]), entry(1, 21, [2, 2, 5, 4], 9)])])
+    beyond, sliver = [-5, 20, 50, 20], [W - 1e-7, 3, 9, 4]
+    written = [entry(0, 7, beyond), entry(1, 7, sliver), entry(2, 21, [2, 2, 5, 4], 9)]
+    data = DetectionData([coco_set(tmp_path, written)])
     assert not data.has_masks
-    assert data.objects(0).areas.tolist() == [12]
-    assert data.truth()["annotations"] == [
-        {**entry(1, 7, [1, 2, 3, 4]), "area": 12, "iscrowd": 0},
-        {**entry(2, 21, [2, 2, 5, 4], 9), "area": 20, "iscrowd": 0},
-    ]
+    assert data.objects(0).boxes.tolist() == [[0, 20, W, H]], "without the one of no width in the image"
+    filled = [{**a, "id": k + 1, "area": (1000, 36, 20)[k], "iscrowd": 0} for k, a in enumerate(written)]
+    assert data.truth()["annotations"] == filled
 
 
 def test_a_turned_picture_has_upright_boxes_masks_and_truth(tmp_path):
@@ -152,13 +125,13 @@ def test_a_turned_picture_has_upright_boxes_masks_and_truth(tmp_path):
     picture(tmp_path / "c" / "val" / "7.png", orientation=6)
     picture(tmp_path / "v" / "JPEGImages" / "a.jpg", orientation=6)
     for path in (coco, voc):
-        data = open_detection_data([path])
+        data = DetectionData([path])
         assert data.load(0).size == (H, W)
         np.testing.assert_allclose(data.objects(0).boxes, [[H - 15, 4, H - 5, 24]], rtol=1e-12)
         truth = data.truth()
         assert (truth["images"][0]["width"], truth["images"][0]["height"]) == (H, W)
         np.testing.assert_allclose(truth["annotations"][0]["bbox"], [H - 15, 4, 10, 20], rtol=1e-12)
-    turned = open_detection_data([coco]).truth()["annotations"][0]
+    turned = DetectionData([coco]).truth()["annotations"][0]
     assert (turned["id"], turned["image_id"], turned["category_id"], turned["area"]) == (71, 7, 3, 12.5)
     expected = np.zeros((W, H), dtype=bool)
     expected[4:24, H - 15 : H - 5] = True
@@ -166,46 +139,44 @@ def test_a_turned_picture_has_upright_boxes_masks_and_truth(tmp_path):
 
 
 def test_masks_have_boxes_of_whole_pixels(tmp_path):
-    data = open_detection_data([mask_set(tmp_path)])
+    picture(tmp_path / "images" / "a.png")
+    mask = np.zeros((H, W), dtype=np.uint8)
+    mask[5:15, 4:23] = 255
+    mask[5, 4] = 0
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
+    data = DetectionData([str(tmp_path)])
     found = data.objects(0, masks=True)
-    assert data.classes == ("object",)
-    assert found.boxes.tolist() == [[4, 5, 23, 15]]
-    assert found.areas.tolist() == [189]
+    assert (data.classes, found.boxes.tolist()) == (("object",), [[4, 5, 23, 15]])
     (item,) = data.truth()["annotations"]
-    assert (item["bbox"], item["area"]) == ([4, 5, 19, 10], 189)
-    assert item["segmentation"]["size"] == [H, W]
+    assert (item["bbox"], item["area"], item["segmentation"]["size"]) == ([4, 5, 19, 10], 189, [H, W])
     np.testing.assert_array_equal(outline_mask(item["segmentation"], H, W), found.masks[0])
 
 
 def test_scenes_have_all_kinds_of_objects_however_few_they_are():
-    few, more = open_detection_data(["scenes:1"]), open_detection_data(["scenes:5"])
+    few, more = DetectionData(["scenes:1"]), DetectionData(["scenes:5"])
     assert few.classes == more.classes == tuple(sorted(few.classes))
-    assert len(few.classes) == 10
-    assert more.trainable() == [0, 1, 2, 3, 4]
+    assert (len(few.classes), more.trainable()) == (10, [0, 1, 2, 3, 4])
     found = more.objects(2, masks=True)
-    for (x0, y0, x1, y1), mask, area in zip(found.boxes.astype(int), found.masks, found.areas, strict=True):
-        assert mask[y0:y1, x0:x1].sum() == mask.sum() == area
+    for (x0, y0, x1, y1), mask in zip(found.boxes.astype(int), found.masks, strict=True):
+        assert mask[y0:y1, x0:x1].sum() == mask.sum()
         assert mask[y0:y1, [x0, x1 - 1]].any(axis=0).all()
         assert mask[[y0, y1 - 1], x0:x1].any(axis=1).all()
 
 
-# -------------------------------------------------------------------------------------------------------------- unions
+# ------------------------------------------------------------------------------------------------- unions, and classes
 
 
 def test_a_union_has_the_pictures_in_order_and_all_classes(tmp_path):
     first = voc_set(tmp_path / "07", {"a": thing("dog", (1, 1, 9, 9)), "b": thing("cat", (1, 1, 8, 8))})
     second = voc_set(tmp_path / "12", {"a": thing("bird", (2, 2, 7, 7))})
-    data = open_detection_data([first, second])
-    assert len(data) == 3
-    assert [data.name(i) for i in range(3)] == ["JPEGImages/a.jpg", "JPEGImages/b.jpg", "JPEGImages/a.jpg"]
+    data = DetectionData([first, second])
+    assert [data.name(i) for i in range(len(data))] == ["JPEGImages/a.jpg", "JPEGImages/b.jpg", "JPEGImages/a.jpg"]
     assert (data.classes, data.metric) == (("bird", "cat", "dog"), "voc")
     assert [data.objects(i).labels.tolist() for i in range(3)] == [[2], [1], [0]]
     assert data.image_ids == (1, 2, 3)
-    assert data.fingerprint() != open_detection_data([second, first]).fingerprint()
-    with pytest.raises(IndexError):
-        data.objects(3)
-    coco = coco_set(tmp_path / "coco", [entry(71, 7, [4, 5, 20, 10])])
-    mixed = open_detection_data([first, coco])
+    assert data.fingerprint() != DetectionData([second, first]).fingerprint()
+    mixed = DetectionData([first, coco_set(tmp_path / "coco", [entry(71, 7, [4, 5, 20, 10])])])
     assert (mixed.classes, mixed.metric) == (("ant", "bee", "cat", "dog", "wasp"), "coco")
     assert (mixed.category_ids, mixed.image_ids) == ((1, 2, 3, 4, 5), (1, 2, 3, 4))
     last = mixed.truth()["annotations"][-1]
@@ -215,88 +186,60 @@ def test_a_union_has_the_pictures_in_order_and_all_classes(tmp_path):
 def test_coco_files_of_the_same_categories_keep_order_and_numbers(tmp_path):
     one = coco_set(tmp_path / "1", [entry(1, 7, [4, 5, 20, 10])], (7,))
     two = coco_set(tmp_path / "2", [entry(1, 8, [4, 5, 20, 10], 9)], (8,))
-    data = open_detection_data([one, two])
+    data = DetectionData([one, two])
     assert (data.classes, data.category_ids, data.image_ids) == (("bee", "wasp", "ant"), (3, 5, 9), (7, 8))
     assert [(a["id"], a["image_id"], a["category_id"]) for a in data.truth()["annotations"]] == [(1, 7, 3), (2, 8, 9)]
-    again = open_detection_data([one, one])
-    assert again.image_ids == (1, 2), "the file's numbers would be ambiguous"
+    assert DetectionData([one, one]).image_ids == (1, 2), "the file's numbers would be ambiguous"
     other = coco_set(tmp_path / "3", [entry(1, 9, [1, 1, 2, 2])], (9,), categories=[{"id": 3, "name": "ant"}])
-    mixed = open_detection_data([one, other])
+    mixed = DetectionData([one, other])
     assert (mixed.classes, mixed.category_ids) == (("ant", "bee", "wasp"), (1, 2, 3)), "3 is a bee here, an ant there"
     assert [a["category_id"] for a in mixed.truth()["annotations"]] == [2, 1]
 
 
 def test_given_classes_name_the_labels(tmp_path):
     coco = coco_set(tmp_path / "coco", [entry(71, 7, [4, 5, 20, 10], 9)])
-    data = open_detection_data([coco], classes=["bee", "ant", "moth"])
-    assert data.objects(0).labels.tolist() == [1]
-    assert data.category_ids[:2] == (3, 9)
+    data = DetectionData([coco], classes=["bee", "ant", "moth"])
+    assert (data.objects(0).labels.tolist(), data.category_ids[:2]) == ([1], (3, 9))
     truth = data.truth()
     assert truth["annotations"][0]["category_id"] == 9
     assert {c["name"] for c in truth["categories"]} == {"moth", "ant", "bee"}
     assert len({c["id"] for c in truth["categories"]}) == 3
-    with pytest.raises(ValueError, match=r"coco has objects of class ant, which is none of bee, wasp"):
-        open_detection_data([coco], classes=["bee", "wasp"])
     voc = voc_set(tmp_path / "voc", {"a": thing("dog", (1, 1, 9, 9))})
-    with pytest.raises(ValueError, match=r"voc has objects of class dog, which is none of cat"):
-        open_detection_data([voc], classes=["cat"])
-    assert open_detection_data([voc], ["cat", "dog"]).objects(0).labels.tolist() == [1]
+    assert DetectionData([voc], ["cat", "dog"]).objects(0).labels.tolist() == [1]
+    for path, classes, lacking in ((coco, "bee, wasp", "ant"), (voc, "cat", "dog")):
+        with pytest.raises(ValueError, match=f"{path} has objects of {lacking}, a class that is none of {classes}"):
+            DetectionData([path], classes=classes.split(", "))
 
 
-# -------------------------------------------------------------------------------------------------------------- errors
-
-
-def test_what_has_no_boxes_is_named(tmp_path):
+def test_what_is_no_data_for_a_detector_is_named(tmp_path):
     for name in ("x/a.jpg", "y/b.jpg"):
         picture(tmp_path / "folders" / name)
-    for path, known in (("folders", "in class folders"), ("folders/x", "of which nothing is known")):
-        with pytest.raises(ValueError, match=rf"{path} holds images {known}, without boxes: give PASCAL VOC"):
-            open_detection_data([str(tmp_path / path)])
-    with pytest.raises(ValueError, match="no data set"):
-        open_detection_data([])
-    with pytest.raises(ValueError, match="no image has an object"):
-        open_detection_data([voc_set(tmp_path / "empty", {"a": ""})])
-
-
-def test_ambiguous_categories_are_named(tmp_path):
     twice = ({"id": 3, "name": "bee"}, {"id": 4, "name": "bee"})
-    with pytest.raises(ValueError, match="several categories of the name bee"):
-        open_detection_data([coco_set(tmp_path / "a", [], categories=twice)])
-    with pytest.raises(ValueError, match="annotations of category 4, which"):
-        open_detection_data([coco_set(tmp_path / "b", [entry(1, 7, [1, 1, 2, 2], 4)])])
+    wrong = {
+        str(tmp_path / "folders"): "folders holds images in class folders, without boxes: give PASCAL VOC",
+        str(tmp_path / "folders/x"): "x holds images of which nothing is known, without boxes",
+        voc_set(tmp_path / "empty", {"a": ""}): "no image has an object",
+        coco_set(tmp_path / "a", [], categories=twice): "several categories of the name bee",
+        coco_set(tmp_path / "b", [entry(1, 7, [1, 1, 2, 2], 4)]): "annotations of category 4, which",
+    }
+    for path, message in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            DetectionData([path])
 
 
 def test_landscape_opens_no_picture_and_survives_a_damaged_one(tmp_path):
     coco = coco_set(tmp_path / "coco", [])
     picture(tmp_path / "coco" / "val" / "7.png").write_bytes(b"no picture")
-    assert open_detection_data([coco]).landscape().tolist() == [True, True]
+    assert DetectionData([coco]).landscape().tolist() == [True, True]
     voc = voc_set(tmp_path / "voc", {"a": thing("x", (1, 1, 3, 3)), "b": thing("x", (1, 1, 3, 3))}, size="")
     (tmp_path / "voc" / "JPEGImages" / "b.jpg").write_bytes(b"no picture")
-    assert open_detection_data([voc]).landscape().tolist() == [True, False]
-
-
-def test_it_can_be_sent_to_a_worker_process(tmp_path):
-    data = open_detection_data([coco_set(tmp_path, [entry(71, 7, [4, 5, 20, 10])])])
-    assert pickle.loads(pickle.dumps(data)).objects(0).boxes.tolist() == [[4, 5, 24, 15]]
-
-
-# ---------------------------------------------------------------------------------------------- a COCO file on its own
-
-
-def test_a_coco_file_is_read_without_its_pictures(tmp_path):
-    coco = Path(coco_set(tmp_path, [entry(71, 7, [4, 5, 20, 10]), entry(72, 21, [1, 1, 0, 3], 5, area=7.5)]))
-    for file in (coco / "val").iterdir():
-        file.unlink()
-    truth = truth_of_json(coco / "annotations" / "instances_val.json")
-    assert [a["area"] for a in truth["annotations"]] == [200, 7.5]
-    assert [a["id"] for a in truth["annotations"]] == [71, 72]
-    assert {a["iscrowd"] for a in truth["annotations"]} == {0}
-    assert {i["id"] for i in truth["images"]} == {7, 21}
+    assert DetectionData([voc]).landscape().tolist() == [True, False]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ("", ""),
         ("[]", "is no COCO file of boxes"),
         ("{", "is not JSON"),
         ('{"images": [], "annotations": []}', "lacks 'categories'"),
@@ -305,42 +248,231 @@ def test_a_coco_file_is_read_without_its_pictures(tmp_path):
         ("category", "annotations are of category 4, which is not listed"),
     ],
 )
-def test_what_is_wrong_with_a_coco_file_is_said(tmp_path, change, message):
-    item = entry(1, 8 if change == "image" else 7, [1, 1, 2, 2], 4 if change == "category" else 3)
+def test_a_coco_file_on_its_own(tmp_path, change, message):
+    item = entry(71, 8 if change == "image" else 7, [1, 1, 2, 2], 4 if change == "category" else 3)
     if change == "bbox":
         del item["bbox"]
-    file = tmp_path / "truth.json"
-    content = {"images": [{"id": 7}], "annotations": [item], "categories": CATEGORIES}
-    file.write_text(json.dumps(content) if change.isalpha() else change)
+    file, content = tmp_path / "truth.json", {"images": [{"id": 7}], "annotations": [item], "categories": CATEGORIES}
+    file.write_text(json.dumps(content) if change.isalpha() or not change else change)
+    if not message:
+        truth = truth_of_json(file)
+        assert truth["annotations"] == [{**item, "area": 4, "iscrowd": 0}]
+        assert (truth["images"], len(truth["categories"])) == ([{"id": 7}], 3)
+        return
     with pytest.raises(ValueError, match=message):
         truth_of_json(file)
 
 
-# ------------------------------------------------------------------------------------------------------------ real sets
-
-
-def test_the_metric_fixture(shared_data):
+def test_real_sets(shared_data):
     truth = truth_of_json(shared_data("coco-metric-fixture") / "sampled_gts_bbox_area.json")
     assert (len(truth["images"]), len(truth["annotations"]), len(truth["categories"])) == (100, 830, 80)
-
-
-def test_bccd(shared_data):
     root = shared_data("bccd-voc")
-    data = open_detection_data([str(root / "ImageSets" / "Main" / f"{split}.txt") for split in ("train", "val")])
-    assert (len(data), data.classes, data.metric) == (292, ("Platelets", "RBC", "WBC"), "voc")
-    assert len(data.trainable()) == 292
-    everything = open_detection_data([str(root)]).truth()
-    assert len(everything["annotations"]) == 4886
-    assert all(min(a["bbox"]) >= 0 and a["area"] > 0 for a in everything["annotations"])
-
-
-def test_coco128(shared_data):
+    cells = DetectionData([str(root / "ImageSets" / "Main" / f"{split}.txt") for split in ("train", "val")])
+    assert (len(cells), cells.classes, cells.metric) == (292, ("Platelets", "RBC", "WBC"), "voc")
+    assert (len(cells.trainable()), cells.title) == (292, "bccd-voc train + bccd-voc val")
     root = shared_data("coco128")
-    data = open_detection_data([str(root)])
+    data = DetectionData([str(root)])
     assert (len(data), len(data.classes), len(data.trainable())) == (128, 80, 126)
     content = json.loads((root / "annotations" / "instances_train2017.json").read_text())
-    truth = data.truth()
-    by_number = {a["id"]: a for a in truth["annotations"]}
-    assert by_number == {a["id"]: a for a in content["annotations"]}
-    assert [c["id"] for c in truth["categories"]] == [c["id"] for c in content["categories"]]
+    assert {a["id"]: a for a in data.truth()["annotations"]} == {a["id"]: a for a in content["annotations"]}
     assert sum(data.objects(i).crowd.sum() for i in range(128)) == 10
+    for of in (cells, data):
+        samples = Samples(of, range(480, 801, 32), 1333, seed=0)
+        for i in range(0, 60, 24):
+            _, height, width = samples[0, i].image.shape
+            assert min(height, width) in range(480, 801, 32) or max(height, width) == 1333
+            boxes = samples[0, i].target.boxes
+            assert (boxes[:, :2] >= 0).all()
+            assert (boxes[:, 2:] <= torch.tensor([width, height]) + 1e-3).all()
+
+
+# ------------------------------------------------------------------------------------------------------------- samples
+
+SIZES = [(97, 61), (64, 64), (50, 83), (200, 31)]
+SHORT_SIDES = (24, 40, 61, 90, 128)
+COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]])
+
+
+def painted(root: Path, outlines: bool = True) -> DetectionData:
+    """Black images, each with a red, a green and a blue rectangle that do not touch, in this order from the left; and a
+    crowd of all."""
+    rng = np.random.default_rng(3)
+    images, annotations = [], []
+    (root / "val").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    for number, (width, height) in enumerate(SIZES):
+        pixels = np.zeros((height, width, 3), dtype=np.uint8)
+        for k in range(3):
+            left, right = k * width // 3 + 1, (k + 1) * width // 3 - 1
+            x0, x1 = int(rng.integers(left, right - 6)), int(rng.integers(right - 3, right))
+            y0, y1 = int(rng.integers(0, height // 2 - 4)), int(rng.integers(height // 2 + 4, height + 1))
+            pixels[y0:y1, x0:x1] = COLOURS[k]
+            outline = {"segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]]} if outlines else {}
+            annotations.append(entry(len(annotations), number, [x0, y0, x1 - x0, y1 - y0], k, **outline))
+        whole = {"counts": [0, width * height], "size": [height, width]}
+        annotations.append(entry(len(annotations), number, [0, 0, width, height], 0, iscrowd=1, segmentation=whole))
+        Image.fromarray(pixels).save(root / "val" / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "width": width, "height": height})
+    categories = [{"id": k, "name": name} for k, name in enumerate(("red", "green", "blue"))]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (root / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    return DetectionData([str(root)])
+
+
+def bounds(share: np.ndarray) -> np.ndarray:
+    """The box of what is painted, ``(H, W)`` in [0, 1], to a fraction of a pixel: where one half is covered."""
+    found = []
+    for profile in (share.max(axis=0), share.max(axis=1)):
+        covered = np.flatnonzero(profile >= 0.5)
+        first, last = covered[0], covered[-1]
+        before = profile[first - 1] if first else profile[first]
+        after = profile[last + 1] if last + 1 < len(profile) else profile[last]
+        # Between two pixels' centres the share rises linearly; at the image's border nothing rises.
+        low = first if not first else first + 0.5 - (profile[first] - 0.5) / max(profile[first] - before, 1e-9)
+        high = last + 1 if last + 1 == len(profile) else last + 0.5 + (profile[last] - 0.5) / (profile[last] - after)
+        found.append((low, high))
+    return np.array(found).T.ravel()
+
+
+def is_mirrored(sample: Sample) -> bool:
+    """Red is the leftmost in the file."""
+    return bool(sample.target.boxes[0, 0] > sample.target.boxes[2, 0])
+
+
+def test_painted_boxes_and_masks_are_where_the_targets_say_at_every_size_and_mirrored(tmp_path):
+    data = painted(tmp_path)
+    assert len(data.objects(0).labels) == 4, "the crowd, which is no target"
+    seen, errors = set(), []
+    samples = Samples(data, SHORT_SIDES, 300, seed=0, masks=True)
+    for sample in (samples[draw, i] for draw in range(20) for i in range(len(SIZES))):
+        (_, height, width), original, target = sample.image.shape, sample.original_size, sample.target
+        assert (original, target.boxes.dtype) == (SIZES[sample.number], torch.float32)
+        assert target.labels.tolist() == [0, 1, 2]
+        seen.add((height, width, is_mirrored(sample)))
+        exact = data.objects(sample.number).boxes[:3] * np.tile([width / original[0], height / original[1]], 2)
+        if is_mirrored(sample):
+            exact[:, [0, 2]] = width - exact[:, [2, 0]]
+        np.testing.assert_allclose(target.boxes.numpy(), exact, atol=1e-3)
+        for box, mask, channel in zip(target.boxes.numpy(), target.masks.numpy(), sample.image.numpy(), strict=True):
+            errors.append(np.abs(bounds(channel / 255) - box).max())
+            np.testing.assert_array_equal(mask, channel >= 128)
+    assert len(seen) > 30, "sizes and both directions have occurred"
+    assert np.max(errors) < 0.5
+    assert np.mean(errors) < 0.05, "no shift of a part of a pixel"
+
+
+@pytest.mark.parametrize(
+    ("original", "short_side", "longest", "expected"),
+    [
+        ((640, 480), 800, 1333, (1067, 800)),
+        ((500, 333), 800, 1333, (1201, 800)),
+        ((1000, 400), 800, 1333, (1333, 533)),  # the limit: 400 × 1.333 = 533.2
+        ((400, 1000), 480, 1333, (480, 1200)),
+        ((4, 3), 2, 1333, (3, 2)),  # 2.67
+        ((5, 2), 1, 1333, (3, 1)),  # 2.5 is rounded upwards
+        ((5000, 2), 800, 1333, (1333, 1)),
+    ],
+)
+def test_the_input_has_detectron2s_size(original, short_side, longest, expected):
+    assert input_size(original, short_side, longest) == expected
+
+
+def test_all_choice_is_a_function_of_seed_draw_and_index(tmp_path):
+    data = painted(tmp_path)
+
+    def drawn(seed: int, draw: int) -> list[tuple]:
+        found = [Samples(data, SHORT_SIDES, 1333, seed=seed)[draw, i] for i in range(len(SIZES))]
+        return [(tuple(e.image.shape), is_mirrored(e)) for e in found]
+
+    assert drawn(1, 4) == drawn(1, 4)
+    assert len({str(drawn(seed, draw)) for seed in range(3) for draw in range(3)}) == 9
+    samples = Samples(data, SHORT_SIDES, 1333, seed=0)
+    many = [samples[draw, 1] for draw in range(150)]
+    shorts = [e.image.shape[1] for e in many]
+    assert min(shorts.count(side) for side in SHORT_SIDES) > 10
+    assert 50 < sum(is_mirrored(e) for e in many) < 100
+
+
+def test_a_damaged_file_is_replaced_in_training_and_an_error_in_testing(tmp_path):
+    data = painted(tmp_path, outlines=False)
+    (tmp_path / "val" / "1.png").write_bytes(b"\x89PNG")
+    samples = Samples(data, [40], 1333, seed=0)
+    replaced, whole = samples[0, 1], samples[0, 0]
+    assert (replaced.number, whole.number, whole.undecodable) == (2, 0, ())
+    assert len(replaced.undecodable) == 1
+    assert "1.png" in replaced.undecodable[0]
+    with pytest.raises(ValueError, match=r"1\.png: .*in testing every image counts"):
+        Samples(data, [40], 1333)[0, 1]
+    with pytest.raises(ValueError, match="objects without outline, and a mask head needs them"):
+        Samples(data, [40], 1333, seed=0, masks=True)
+
+
+# --------------------------------------------------------------------------------------------------------------- order
+
+IMAGES = [0, 2, 3, 5, 8, 9, 10, 12, 13, 17, 19]  # 11, so that passes end in the middle of a pair
+LANDSCAPE = np.random.default_rng(0).random(20) < 0.6
+
+
+def order(batch=4, steps=range(20), images=IMAGES, landscape=LANDSCAPE, seed=7, rank=0, ranks=1) -> TrainingSampler:
+    return TrainingSampler(images, landscape, batch, steps, seed, World(rank, ranks, torch.device("cpu")))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_loader_gives_the_batches_of_the_order(tmp_path, workers):
+    data = painted(tmp_path)
+    samples = Samples(data, SHORT_SIDES, 1333, seed=5)
+    batches = order(3, range(4), data.trainable(), data.landscape())
+    for batch, numbers in zip(make_loader(samples, batches, workers, torch.device("cpu"), list), batches, strict=True):
+        for sample, number in zip(batch, numbers, strict=True):
+            assert sample.number == number[1]
+            assert torch.equal(sample.image, samples[number].image)
+            assert torch.equal(sample.target.boxes, samples[number].target.boxes)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 16])
+def test_every_image_is_seen_once_a_pass(batch):
+    visits = list(chain(*order(batch, range(33))))
+    for number in range(batch * 3):
+        of_pass = visits[number * 11 : number * 11 + 11]
+        assert {n for n, _ in of_pass} == {number}
+        assert sorted(i for _, i in of_pass) == IMAGES
+    assert max(Counter(visits).values()) == 1
+
+
+def test_ranks_share_the_same_global_batches_and_a_resumed_run_goes_on_where_it_stopped():
+    for ranks in (2, 4):
+        shares = [list(order(8, rank=rank, ranks=ranks)) for rank in range(ranks)]
+        assert [list(chain(*parts)) for parts in zip(*shares, strict=True)] == list(order(8))
+        assert {len(part) for share in shares for part in share} == {8 // ranks}
+    for first in (0, 1, 7, 19, 20, 25):
+        assert list(order(steps=range(first, 20))) == list(order())[first:]
+    passes = {tuple(order(seed=seed).of_pass(n)) for seed in (7, 8) for n in range(8)}
+    assert len(passes) == 16
+
+
+@pytest.mark.parametrize("wide", range(12))
+def test_neighbours_of_two_have_one_orientation_as_far_as_possible(wide):
+    """Also across the end of a pass, whose images are an odd number here."""
+    landscape = np.zeros(20, dtype=bool)
+    landscape[IMAGES[:wide]] = True
+    mixed = sum(landscape[a] != landscape[b] for (_, a), (_, b) in order(2, range(44), landscape=landscape))  # 8 passes
+    # Of 11 images one kind is odd: its last one stands at the end of a pass, where it meets that of the next.
+    assert mixed == 0
+    even = order(2, range(40), IMAGES[:10], landscape)
+    mixed = sum(landscape[a] != landscape[b] for (_, a), (_, b) in even)
+    assert mixed == (8 if min(wide, 10) % 2 else 0), "one pair a pass, where both kinds are odd"
+
+
+def test_pairs_of_both_kinds_are_mixed_within_a_pass():
+    landscape = np.arange(200) < 100
+    first, second = (order(2, range(1), range(200), landscape).of_pass(n) for n in (0, 1))
+    assert 15 < landscape[first[::2]][:50].sum() < 35, "of 50 pairs about half are wide ones"
+    partners, again = ({frozenset(pair) for pair in of.reshape(-1, 2).tolist()} for of in (first, second))
+    assert len(partners & again) < 10, "partners change"
+
+
+def test_an_order_that_cannot_be_is_said():
+    with pytest.raises(ValueError, match="no image of the data has an object"):
+        order(images=[])
+    with pytest.raises(ValueError, match="--batch-size 4 must be a multiple of the 3 ranks"):
+        order(4, ranks=3)

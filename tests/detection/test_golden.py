@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plrc.detection.detector import Detector
+from plrc.detection.detector import Architecture, Detector
 from plrc.detection.files import to_detectron2
-from plrc.detection.types import Architecture
 
 VOC_C4 = Architecture(arch="resnet50", neck="c4", classes=tuple(map(str, range(20))))
 COCO_FPN = Architecture(arch="resnet50", neck="fpn", classes=tuple(map(str, range(80))))

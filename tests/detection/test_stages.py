@@ -12,38 +12,25 @@ from torch import Tensor
 from torchvision.models.detection import _utils
 from torchvision.ops import box_iou
 
-from plrc.detection.stages import (
-    ANCHORS,
-    CODER,
-    RATIOS,
-    Prediction,
-    RegionProposalNetwork,
-    Regions,
-    box_losses,
-    cell_anchors,
-    detections,
-    grid_anchors,
-    mask_loss,
-    pool,
-    region_levels,
-    sample_regions,
-)
-from plrc.detection.types import Target
+from plrc.detection import stages
+from plrc.detection.stages import RATIOS, Prediction, RegionProposalNetwork, Regions, Target
+
+CLASSES = 3
+TARGET = Target(torch.tensor([[10.0, 10, 50, 40], [60, 20, 110, 90]]), torch.tensor([2, 0]))
+NOTHING = Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
 
 
-def test_sizes_come_first_then_ratios_and_nothing_is_rounded() -> None:
-    boxes = cell_anchors((32, 64))
+def test_anchors_are_sizes_outside_and_ratios_inside_and_nothing_is_rounded() -> None:
+    boxes = stages.cell_anchors((32, 64))
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     torch.testing.assert_close((width * height).sqrt(), torch.tensor([32.0, 32, 32, 64, 64, 64]))
     torch.testing.assert_close(height / width, torch.tensor([*RATIOS, *RATIOS]))
     torch.testing.assert_close(boxes[:, :2], -boxes[:, 2:])
-    # Of ratio 0.5 the first anchor is 32·√2 wide and 16·√2 high.
-    torch.testing.assert_close(boxes[0, 2:], torch.tensor([16 * math.sqrt(2), 8 * math.sqrt(2)]))
 
 
 def test_rows_come_first_then_columns_then_the_anchors_of_a_cell() -> None:
-    cells = cell_anchors((8,), (1.0, 4.0))
-    boxes = grid_anchors(cells, stride=16, height=2, width=3)
+    cells = stages.cell_anchors((8,), (1.0, 4.0))
+    boxes = stages.grid_anchors(cells, stride=16, height=2, width=3)
     assert boxes.shape == (12, 4)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     expected = [(16.0 * column, 16.0 * row) for row in range(2) for column in range(3) for _ in range(2)]
@@ -59,37 +46,32 @@ SIZES = [(96, 128), (80, 90)]
 @pytest.fixture
 def network() -> RegionProposalNetwork:
     torch.manual_seed(0)
-    return RegionProposalNetwork(4, (8, 16), ((24,), (48,)), training=(200, 50), testing=(100, 20))
+    return RegionProposalNetwork(4, (8, 16), ((24,), (48,)), limits=[(200, 50), (100, 20)])
 
 
 def predicted(network: RegionProposalNetwork, spread: float = 1.0, rows: int = 6) -> Prediction:
     """Of two pictures: random logits and deltas."""
-    prediction = network([torch.rand(2, 4, 2 * rows, 16), torch.rand(2, 4, rows, 8)])
-    logits = [spread * torch.randn_like(x) for x in prediction.logits]
-    return Prediction(prediction.anchors, logits, [0.1 * torch.randn_like(x) for x in prediction.deltas])
+    anchors, logits, deltas = network([torch.rand(2, 4, 2 * rows, 16), torch.rand(2, 4, rows, 8)])
+    logits = [spread * torch.randn_like(x) for x in logits]
+    return anchors, logits, [0.1 * torch.randn_like(x) for x in deltas]
 
 
-def targets() -> list[Target]:
-    one = Target(torch.tensor([[10.0, 12, 40, 30], [60, 20, 110, 90], [3, 3, 7, 6]]), torch.tensor([0, 1, 0]))
-    return [one, Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))]
+ONE = Target(torch.tensor([[10.0, 12, 40, 30], [60, 20, 110, 90], [3, 3, 7, 6]]), torch.tensor([0, 1, 0]))
 
 
 @pytest.mark.parametrize("rows", [6, 2])
 def test_losses_equal_a_plain_loop(network: RegionProposalNetwork, rows: int) -> None:
     """Two rows have fewer anchors than are to be sampled, which divides the sums none the less."""
     prediction = predicted(network, rows=rows)
-    anchors, logits, deltas = (
-        torch.cat(prediction.anchors),
-        torch.cat(prediction.logits, 1),
-        torch.cat(prediction.deltas, 1),
-    )
-    matches = [network.match(anchors, target.boxes) for target in targets()]
+    anchors, logits, deltas = (torch.cat(part, dim) for part, dim in zip(prediction, (0, 1, 1), strict=True))
+    targets = [ONE, NOTHING]
+    matches = [stages.match(network.matcher, target.boxes, anchors) for target in targets]
     torch.manual_seed(1)
-    losses = network.losses(prediction, targets())
+    losses = network.losses(prediction, targets)
     torch.manual_seed(1)
     picked, rest = network.sampler([torch.where(m >= 0, 1, m + 1) for m in matches])
     objectness, box = 0.0, 0.0
-    for i, target in enumerate(targets()):
+    for i, target in enumerate(targets):
         for a, anchor in enumerate(anchors):
             if picked[i][a]:
                 objectness += float(torch.log1p(torch.exp(-logits[i, a].double())))
@@ -100,23 +82,23 @@ def test_losses_equal_a_plain_loop(network: RegionProposalNetwork, rows: int) ->
             if rest[i][a]:
                 objectness += float(torch.log1p(torch.exp(logits[i, a].double())))
     assert int(sum(x.sum() for x in picked)) > 0
-    assert float(losses["rpn_objectness"]) == pytest.approx(objectness / (2 * ANCHORS), rel=1e-5)
-    assert float(losses["rpn_box"]) == pytest.approx(box / (2 * ANCHORS), rel=1e-5)
+    assert float(losses["rpn_objectness"]) == pytest.approx(objectness / (2 * stages.ANCHORS), rel=1e-5)
+    assert float(losses["rpn_box"]) == pytest.approx(box / (2 * stages.ANCHORS), rel=1e-5)
 
 
 def test_half_of_the_sampled_anchors_are_objects_at_most(network: RegionProposalNetwork) -> None:
     on, off = torch.tensor([10.0, 10, 40, 40]), torch.tensor([60.0, 60, 90, 90])
     logits = [torch.zeros(2, 576), torch.full((2, 144), -50.0)]
-    prediction = Prediction([on.expand(576, 4), off.expand(144, 4)], logits, predicted(network).deltas)
     target = Target(on[None], torch.tensor([0]))
+    prediction = [on.expand(576, 4), off.expand(144, 4)], logits, predicted(network)[2]
     loss = network.losses(prediction, [target, target])["rpn_objectness"]
     # The half that is an object is undecided, the other half is right.
     assert float(loss) == pytest.approx(math.log(2) / 2)
 
 
 def test_every_object_has_an_anchor_and_the_thresholds_are_detectron2s(network: RegionProposalNetwork) -> None:
-    anchors, boxes = torch.cat(predicted(network).anchors), targets()[0].boxes
-    match, overlap = network.match(anchors, boxes), box_iou(boxes, anchors)
+    anchors, boxes = torch.cat(predicted(network)[0]), ONE.boxes
+    match, overlap = stages.match(network.matcher, boxes, anchors), box_iou(boxes, anchors)
     assert overlap[2].max() < 0.3  # the third object is too small for any of them
     best = (overlap == overlap.amax(1, keepdim=True)).any(0)
     assert (match[best] >= 0).all()
@@ -133,7 +115,7 @@ def test_proposals_fall_in_logit_lie_in_their_picture_and_do_not_repeat(network:
             assert len(boxes) == limit
             assert (logits.diff() <= 0).all()
             if i == 0:  # of the smaller image the best may lie in its padding
-                assert logits[0] == max(level[0].max() for level in prediction.logits)
+                assert logits[0] == max(level[0].max() for level in prediction[1])
             assert boxes.min() >= 0
             assert (boxes[:, 2:] <= torch.tensor(size[::-1])).all()
             assert (boxes[:, 2:] > boxes[:, :2]).all()
@@ -141,19 +123,18 @@ def test_proposals_fall_in_logit_lie_in_their_picture_and_do_not_repeat(network:
 
 def test_levels_are_limited_and_suppressed_apart(network: RegionProposalNetwork) -> None:
     network.limits[False] = (2, 50)
-    prediction = predicted(network.eval())
+    _, logits, deltas = predicted(network.eval())
     # The same box is the best of both levels: each keeps it. Its second on a level overlaps the first.
     box = torch.tensor([[10.0, 10, 60, 60]])
-    anchors = [box.expand(x.shape[1], 4) for x in prediction.logits]
-    still = Prediction(anchors, prediction.logits, [torch.zeros_like(x) for x in prediction.deltas])
-    for boxes, _ in network.propose(still, SIZES):
+    anchors = [box.expand(x.shape[1], 4) for x in logits]
+    for boxes, _ in network.propose((anchors, logits, [torch.zeros_like(x) for x in deltas]), SIZES):
         torch.testing.assert_close(boxes, box.expand(2, 4))
 
 
 def test_what_is_not_finite_stops_training_and_is_left_out_in_testing(network: RegionProposalNetwork) -> None:
     prediction = predicted(network)
-    best = prediction.logits[0][0].argmax()
-    prediction.deltas[0][0, best] = torch.nan
+    _, logits, deltas = prediction
+    deltas[0][0, logits[0][0].argmax()] = torch.nan
     with pytest.raises(ValueError, match="lower the learning rate"):
         network.propose(prediction, SIZES)
     for boxes, _ in network.eval().propose(prediction, SIZES):
@@ -161,17 +142,15 @@ def test_what_is_not_finite_stops_training_and_is_left_out_in_testing(network: R
 
 
 def test_head_says_the_same_of_an_anchor_in_any_memory_format(network: RegionProposalNetwork) -> None:
-    def flat(prediction: Prediction) -> Tensor:
-        return torch.cat((torch.cat(prediction.logits, 1)[..., None], torch.cat(prediction.deltas, 1)), 2)
-
     features = [torch.rand(2, 4, 12, 16), torch.rand(2, 4, 6, 8)]
     plain = network(features)
     last = network.to(memory_format=torch.channels_last)([x.to(memory_format=torch.channels_last) for x in features])
-    torch.testing.assert_close(flat(last), flat(plain))
+    for one, other in zip(plain, last, strict=True):
+        torch.testing.assert_close(one, other)
     # Channel a of the head is anchor a of the cell, channels 4a … 4a + 3 its box.
     logits, deltas = network.head(features)
-    torch.testing.assert_close(plain.logits[1][1, (2 * 8 + 5) * 3 + 2], logits[1][1, 2, 2, 5])
-    torch.testing.assert_close(plain.deltas[1][1, (2 * 8 + 5) * 3 + 2], deltas[1][1, 8:12, 2, 5])
+    torch.testing.assert_close(plain[1][1][1, (2 * 8 + 5) * 3 + 2], logits[1][1, 2, 2, 5])
+    torch.testing.assert_close(plain[2][1][1, (2 * 8 + 5) * 3 + 2], deltas[1][1, 8:12, 2, 5])
 
 
 # ------------------------------------------------------------------------------------------------------------- pooling
@@ -186,12 +165,15 @@ def ramps(stride: int, size: int = 256, pictures: int = 1) -> Tensor:
     return torch.stack([torch.stack((x, y, torch.full_like(x, i))) for i in range(pictures)])
 
 
-def test_cells_of_a_region_lie_at_their_own_pixels() -> None:
-    box = torch.tensor([[70.3, 81.9, 150.8, 120.1]])
-    pooled = pool([ramps(16)], [16], [box], 7)
+def test_cells_of_a_region_lie_at_their_own_pixels_and_half_precision_moves_none() -> None:
     share = (torch.arange(7) + 0.5) / 7
+    pooled = stages.pool([ramps(16)], [16], [torch.tensor([[70.3, 81.9, 150.8, 120.1]])], 7)
     torch.testing.assert_close(pooled[0, 0, 3], 70.3 + share * (150.8 - 70.3), rtol=0, atol=1e-3)
     torch.testing.assert_close(pooled[0, 1, :, 3], 81.9 + share * (120.1 - 81.9), rtol=0, atol=1e-3)
+    box, feature = torch.tensor([[1001.25, 1003.5, 1101.75, 1055.5]]), ramps(16, size=1280) / 1280
+    exact, half = (stages.pool([of], [16], [box], 7) for of in (feature, feature.bfloat16()))
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), exact, rtol=0, atol=2**-8)
 
 
 def test_regions_keep_their_order_and_picture_whatever_level_they_come_from() -> None:
@@ -203,12 +185,12 @@ def test_regions_keep_their_order_and_picture_whatever_level_they_come_from() ->
         boxes.append(torch.cat((centre - half, centre + half), 1))
     features = [ramps(stride, 1024, pictures=3) for stride in STRIDES]
     features = [torch.cat((f, torch.full_like(f[:, :1], i)), 1) for i, f in enumerate(features)]
-    pooled = pool(features, STRIDES, boxes, 7)
+    pooled = stages.pool(features, STRIDES, boxes, 7)
     assert pooled.shape == (12, 4, 7, 7)
     flat = torch.cat(boxes)
     torch.testing.assert_close(pooled[:, :2].mean((2, 3)), (flat[:, :2] + flat[:, 2:]) / 2, rtol=0, atol=0.05)
     assert pooled[:, 2].mean((1, 2)).tolist() == [0.0] * 5 + [2.0] * 7
-    levels = region_levels(flat, STRIDES)
+    levels = stages.region_levels(flat, STRIDES)
     assert len(levels.unique()) > 2
     torch.testing.assert_close(pooled[:, 3, 0, 0], levels.float())
 
@@ -217,25 +199,12 @@ def test_level_follows_the_size_as_in_the_paper() -> None:
     sides = [1, 56, 111.9, 112, 223, 224, 447, 448, 2000]
     boxes = torch.tensor([[10, 20, 10 + 2 * side, 20 + side / 2] for side in sides])
     expected = [min(max(math.floor(4 + math.log2(side / 224 + 1e-8)), 2), 5) - 2 for side in sides]
-    assert region_levels(boxes, STRIDES).tolist() == expected == [0, 0, 0, 1, 1, 2, 2, 3, 3]
+    assert stages.region_levels(boxes, STRIDES).tolist() == expected == [0, 0, 0, 1, 1, 2, 2, 3, 3]
     # Without the coarser maps a level still means the same size.
-    assert region_levels(boxes, [4, 8]).tolist() == [min(level, 1) for level in expected]
-
-
-def test_half_precision_moves_no_region() -> None:
-    box = torch.tensor([[1001.25, 1003.5, 1101.75, 1055.5]])
-    feature = ramps(16, size=1280) / 1280
-    exact = pool([feature], [16], [box], 7)
-    half = pool([feature.bfloat16()], [16], [box], 7)
-    assert half.dtype == torch.bfloat16
-    torch.testing.assert_close(half.float(), exact, rtol=0, atol=2**-8)
+    assert stages.region_levels(boxes, [4, 8]).tolist() == [min(level, 1) for level in expected]
 
 
 # ----------------------------------------------------------------------------------------------- regions and detections
-
-CLASSES = 3
-TARGET = Target(torch.tensor([[10.0, 10, 50, 40], [60, 20, 110, 90]]), torch.tensor([2, 0]))
-NOTHING = Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
 
 
 def jittered(count: int) -> Tensor:
@@ -248,7 +217,7 @@ def jittered(count: int) -> Tensor:
 def test_a_quarter_of_the_regions_are_objects_and_the_rest_is_background() -> None:
     torch.manual_seed(0)
     proposals = jittered(400)
-    one, other = sample_regions([proposals, proposals], [TARGET, NOTHING], CLASSES, 64)
+    one, other = stages.sample_regions([proposals, proposals], [TARGET, NOTHING], CLASSES, 64)
     assert len(one.boxes) == len(other.boxes) == 64
     assert int((one.labels < CLASSES).sum()) == 16
     assert (other.labels == CLASSES).all()
@@ -260,29 +229,18 @@ def test_a_quarter_of_the_regions_are_objects_and_the_rest_is_background() -> No
 
 
 def test_an_object_is_a_region_of_its_own_even_without_proposals() -> None:
-    one, other = sample_regions([torch.zeros(0, 4)] * 2, [TARGET, NOTHING], CLASSES, 64)
+    one, other = stages.sample_regions([torch.zeros(0, 4)] * 2, [TARGET, NOTHING], CLASSES, 64)
     torch.testing.assert_close(one.boxes, TARGET.boxes)
     assert torch.equal(one.labels, TARGET.labels)
     assert len(other.boxes) == 0
 
 
-def test_sampling_repeats_with_the_seed() -> None:
-    proposals = jittered(400)
-
-    def draw(seed: int) -> Tensor:
-        torch.manual_seed(seed)
-        return sample_regions([proposals], [TARGET], CLASSES, 32)[0].boxes
-
-    assert torch.equal(draw(1), draw(1))
-    assert not torch.equal(draw(1), draw(2))
-
-
 def test_box_losses_equal_a_plain_loop() -> None:
     torch.manual_seed(0)
     proposals = jittered(200)
-    regions = sample_regions([proposals, proposals], [NOTHING, TARGET], CLASSES, 32)
+    regions = stages.sample_regions([proposals, proposals], [NOTHING, TARGET], CLASSES, 32)
     logits, deltas = torch.randn(64, CLASSES + 1), torch.randn(64, 4 * CLASSES)
-    losses = box_losses(logits, deltas, regions, [NOTHING, TARGET])
+    losses = stages.box_losses(logits, deltas, regions, [NOTHING, TARGET])
     box = 0.0
     for i, label in enumerate(torch.cat([r.labels for r in regions]).tolist()):
         if label < CLASSES:
@@ -299,8 +257,8 @@ def test_box_losses_equal_a_plain_loop() -> None:
 def test_no_region_at_all_costs_nothing() -> None:
     nothing = Regions(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
     logits, deltas = torch.zeros(0, CLASSES + 1, requires_grad=True), torch.zeros(0, 4 * CLASSES, requires_grad=True)
-    losses = box_losses(logits, deltas, [nothing], [NOTHING])
-    losses["mask"] = mask_loss(torch.zeros(0, CLASSES, 14, 14, requires_grad=True), [nothing], [NOTHING])
+    losses = stages.box_losses(logits, deltas, [nothing], [NOTHING])
+    losses["mask"] = stages.mask_loss(torch.zeros(0, CLASSES, 14, 14, requires_grad=True), [nothing], [NOTHING])
     assert all(loss.item() == 0 and loss.requires_grad for loss in losses.values())
 
 
@@ -313,17 +271,17 @@ def test_mask_loss_compares_the_true_class_with_the_mask_inside_the_region() -> 
     logits = torch.full((2, CLASSES, 14, 14), torch.nan)
     logits[0, 2], logits[1, 0] = -20, 20
     logits[0, 2, :, :7] = 20
-    assert float(mask_loss(logits, [regions], [target])) < 1e-6
+    assert float(stages.mask_loss(logits, [regions], [target])) < 1e-6
     logits[1, 0] = -20
-    assert float(mask_loss(logits, [regions], [target])) == pytest.approx(10, rel=1e-4)
+    assert float(stages.mask_loss(logits, [regions], [target])) == pytest.approx(10, rel=1e-4)
     # Wider regions have 14 columns too, of which the object covers 3.54 and 3.26: half a cell decides.
     for right, columns in ((89.0, 4), (96.0, 3)):
         wide = Regions(torch.tensor([[10.0, 10, right, 40]]), torch.tensor([2]), torch.tensor([0]))
         logits[0, 2] = -20
         logits[0, 2, :, :columns] = 20
-        assert float(mask_loss(logits[:1], [wide], [target])) < 1e-6, columns
+        assert float(stages.mask_loss(logits[:1], [wide], [target])) < 1e-6, columns
     with pytest.raises(ValueError, match="without masks"):
-        mask_loss(logits, [regions], [TARGET])
+        stages.mask_loss(logits, [regions], [TARGET])
 
 
 def certain(labels: list[int], scores: list[float]) -> Tensor:
@@ -337,7 +295,7 @@ def certain(labels: list[int], scores: list[float]) -> Tensor:
 def test_detections_fall_in_score_and_are_suppressed_within_their_class_alone() -> None:
     boxes = torch.tensor([[10.0, 10, 50, 50], [11, 10, 51, 50], [12, 10, 52, 50], [60, 60, 90, 90], [5, 5, 9, 9]])
     logits = certain([0, 0, 1, 2, 1], [0.6, 0.8, 0.5, 0.9, 0.04])
-    found = detections(logits, torch.zeros(5, 4 * CLASSES), boxes, (100, 100))
+    found = stages.detections(logits, torch.zeros(5, 4 * CLASSES), boxes, (100, 100))
     torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8, 0.5]))
     assert found.labels.tolist() == [2, 0, 1]
     torch.testing.assert_close(found.boxes, boxes[[3, 1, 2]])
@@ -347,25 +305,19 @@ def test_a_detection_has_the_box_of_its_class_inside_the_picture() -> None:
     region = torch.tensor([[10.0, 10, 50, 50]])
     wanted = torch.tensor([[20.0, 30, 120, 60]])
     deltas = torch.randn(1, 4 * CLASSES)
-    deltas[:, 4:8] = CODER.encode_single(wanted, region)
-    found = detections(certain([1], [0.9]), deltas, region, (100, 100))
+    deltas[:, 4:8] = stages.CODER.encode_single(wanted, region)
+    found = stages.detections(certain([1], [0.9]), deltas, region, (100, 100))
     torch.testing.assert_close(found.boxes, torch.tensor([[20.0, 30, 100, 60]]))
     # Wholly outside there is nothing to see.
-    assert len(detections(certain([1], [0.9]), deltas, region, (20, 15)).boxes) == 0
+    assert len(stages.detections(certain([1], [0.9]), deltas, region, (20, 15)).boxes) == 0
 
 
 def test_at_most_a_hundred_detections_the_best() -> None:
     corner = 20.0 * torch.stack(torch.meshgrid(torch.arange(15), torch.arange(15), indexing="ij"), -1).view(-1, 2)
     boxes = torch.cat((corner, corner + 10), 1)
     scores = torch.linspace(0.1, 0.9, 225)
-    found = detections(certain([0] * 225, scores.tolist()), torch.zeros(225, 4 * CLASSES), boxes, (400, 400))
+    found = stages.detections(certain([0] * 225, scores.tolist()), torch.zeros(225, 4 * CLASSES), boxes, (400, 400))
     torch.testing.assert_close(found.scores, scores.flip(0)[:100])
-
-
-def test_no_region_gives_no_detection() -> None:
-    found = detections(torch.zeros(0, CLASSES + 1), torch.zeros(0, 4 * CLASSES), torch.zeros(0, 4), (50, 50))
-    assert found.boxes.shape == (0, 4)
-    assert len(found.scores) == len(found.labels) == 0
 
 
 def test_the_private_parts_of_torchvision_are_as_they_are_used_here() -> None:
