@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import functools
 import pickle
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
