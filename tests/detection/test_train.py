@@ -187,21 +187,6 @@ def test_a_diverged_run_stops_with_its_last_checkpoint(tmp_path):
         finetune(small(tmp_path, lr=1e9, warmup=0, iterations=12, batch_size=2))
 
 
-def test_the_recipes_are_the_published_ones():
-    def recipe(preset: str) -> FinetuneConfig:
-        given = {"weights": "random:resnet50", "train": ("a",), "test": ("b",)}
-        return load(FinetuneConfig, PRESETS, preset, None, given)
-
-    voc, coco, fpn = map(recipe, ("voc-c4-24k", "coco-c4-2x", "coco-fpn-1x"))
-    assert (voc.iterations, voc.milestones, voc.warmup, voc.batch_size) == (24_000, (18_000, 22_000), 100, 16)
-    assert voc.short_sides == (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
-    assert (voc.test_short_side, voc.longest, voc.weight_decay, voc.neck, voc.masks) == (800, 1333, 1e-4, "c4", False)
-    assert (coco.iterations, coco.milestones, coco.warmup, coco.masks) == (180_000, (120_000, 160_000), 1000, True)
-    assert coco.short_sides == (640, 672, 704, 736, 768, 800)
-    assert (fpn.neck, fpn.iterations, fpn.milestones, fpn.masks) == ("fpn", 90_000, (60_000, 80_000), True)
-    assert {c.peak_lr for c in (voc, coco, fpn)} == {0.02}
-
-
 def test_the_rate_follows_the_batch_and_on_request_the_iterations_too(tmp_path):
     half = small(tmp_path, batch_size=8, lr=0.02, iterations=24_000)
     assert half.peak_lr == pytest.approx(0.01)

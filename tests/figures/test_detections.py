@@ -67,27 +67,22 @@ def test_a_detection_is_right_at_iou_one_half_of_its_class_and_no_object_is_foun
     assert (swapped["right"], swapped["false"]) == ([CAT], [just]), "the higher score first, in whatever order"
 
 
-def test_of_several_objects_the_best_free_one_is_found() -> None:
+def test_of_several_objects_the_best_free_one_is_found_by_what_is_drawn() -> None:
     other = [12.0, 22, 62, 82]
     axes = the_panel(detected([(CAT, 0.9, "cat"), (CAT, 0.8, "cat")], [(other, "cat"), (CAT, "cat")]))
     assert drawn(axes) == {"right": [CAT, CAT], "object": [other, CAT]}
+    axes = the_panel(detected([(CAT, 0.9, "cat"), (DOG, 0.1, "dog")], TRUTH))
+    assert drawn(axes) == {"right": [CAT], "object": [CAT], "missed": [DOG]}, "a hidden detection finds nothing"
 
 
-def test_labels_say_class_and_confidence_and_cross_what_is_false() -> None:
+def test_labels_and_lines_tell_what_is_right_false_and_missed() -> None:
     axes = the_panel(detected([(CAT, 0.904, "cat"), (DOG, 0.55, "cat")], TRUTH))
     assert [t.get_text() for t in labels(axes)] == ["cat 90 %", "✗ cat 55 %", "dog"]
     faces = [to_hex(t.get_bbox_patch().get_facecolor()) for t in labels(axes)]
     edges = [to_hex(t.get_bbox_patch().get_edgecolor()) for t in labels(axes)]
     assert faces[0] == edges[0] == edges[1]
     assert faces[1:] == ["#ffffff", "#000000"]
-
-
-def test_what_is_right_false_missed_and_known_differs_in_width_and_line() -> None:
-    axes = the_panel(detected([(CAT, 0.9, "cat"), (CAT, 0.8, "cat")], TRUTH))
-    looks = {}
-    for patch in axes.patches:
-        if patch.get_label() in KINDS:
-            looks[patch.get_label()] = (patch.get_linewidth(), patch.get_linestyle() == "solid")
+    looks = {p.get_label(): (p.get_linewidth(), p.get_linestyle() == "solid") for p in axes.patches}
     assert looks["right"][0] >= 2 * looks["false"][0]
     assert looks["missed"][0] >= 2 * looks["object"][0]
     assert (looks["right"][1], looks["missed"][1], looks["object"][1]) == (True, False, False)
@@ -115,11 +110,6 @@ def test_what_is_drawn_of_many_and_what_is_said_of_the_rest() -> None:
     few = figures.detections([seen], least=0.8)
     assert "a.jpg 0 of 2 objects found · 6 false … and 24 more, at most 78 %" in words(few)
     assert len(drawn(the_panel(seen, most=40, least=0))["false"]) == 30
-
-
-def test_an_object_that_only_a_hidden_detection_finds_is_missed() -> None:
-    axes = the_panel(detected([(CAT, 0.9, "cat"), (DOG, 0.1, "dog")], TRUTH))
-    assert drawn(axes) == {"right": [CAT], "object": [CAT], "missed": [DOG]}
 
 
 def test_a_class_has_one_look_on_all_sheets() -> None:
@@ -152,25 +142,18 @@ def test_masks_tint_what_they_cover_in_the_colour_of_their_class() -> None:
     assert to_hex(tint[0, 0, :3]) == to_hex(box.get_edgecolor())
 
 
-def test_a_picture_is_whole_and_has_its_proportions() -> None:
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (5, 3), (12, 3)])
+def test_pictures_are_whole_and_in_rows_on_a_page(count: int, columns: int) -> None:
     tall = DetectedPicture(picture(300, 100), "b.jpg", np.zeros((0, 4)), np.zeros(0), [], np.zeros((0, 4)), [])
-    for axes in panels(figures.detections([tall, detected([], TRUTH)]), "picture"):
+    figure = figures.detections([tall, *(detected([], TRUTH, name=f"{i}.jpg") for i in range(count - 1))])
+    assert "b.jpg 0 of 0 objects found" in words(figure)
+    for axes in panels(figure, "picture"):
         h, w = axes.images[0].get_array().shape[:2]
         assert (axes.get_xlim(), axes.get_ylim()) == ((0, 1), (1, 0))
         assert axes.bbox.width / axes.bbox.height == pytest.approx(w / h)
-    assert "b.jpg 0 of 0 objects found" in words(figures.detections([tall]))
-
-
-@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (4, 2), (5, 3), (12, 3)])
-def test_pictures_are_in_rows_on_a_page(count: int, columns: int) -> None:
-    figure = figures.detections([detected([], TRUTH, name=f"{i}.jpg") for i in range(count)])
-    places = [axes.get_position() for axes in panels(figure, "picture")]
-    assert len({round(p.x0, 4) for p in places}) == columns
-    assert len({round(p.y1, 4) for p in places}) == -(-count // columns)
+    places = [axes.get_subplotspec() for axes in panels(figure, "picture")]
+    assert [(p.rowspan.start, p.colspan.start) for p in places] == [divmod(i, columns) for i in range(count)]
     assert figure.get_figwidth() <= 7 + 1e-6
-    if count == 5:
-        wide = panels(figures.detections([detected([], TRUTH)] * 5, 5), "picture")
-        assert len({round(axes.get_position().x0, 4) for axes in wide}) == 5
 
 
 def crowd(seed: int, n: int) -> DetectedPicture:
@@ -185,7 +168,7 @@ def crowd(seed: int, n: int) -> DetectedPicture:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("count", [1, 4, 12])
+@pytest.mark.parametrize("count", [1, 9])
 def test_labels_stay_in_their_picture_and_off_each_other(count: int) -> None:
     figure = figures.detections([crowd(seed, 22) for seed in range(count)])
     figure.set_dpi(300)  # at a few pixels a letter, letters are not as wide as they should be
@@ -222,7 +205,6 @@ def test_what_does_not_belong_together_is_refused() -> None:
         detected([(CAT, 0.9, "cat")], TRUTH, masks=np.zeros((1, 50, 200), dtype=bool))
     with pytest.raises(ValueError, match=r"a\.jpg: boxes, labels and uncounted of the objects"):
         detected([], TRUTH, uncounted=[True])
-    with pytest.raises(ValueError, match="1 to 12 pictures, not 13"):
-        figures.detections([detected([], TRUTH)] * 13)
-    with pytest.raises(ValueError, match="1 to 12 pictures, not 0"):
-        figures.detections([])
+    for count in (0, 13):
+        with pytest.raises(ValueError, match=f"1 to 12 pictures, not {count}"):
+            figures.detections([detected([], TRUTH)] * count)
