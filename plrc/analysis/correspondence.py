@@ -10,17 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from plrc.analysis import features
 from plrc.analysis.descriptors import cosine
-from plrc.analysis.features import (
-    FeatureMap,
-    Points,
-    as_points,
-    check_kinds,
-    point_features,
-    region_features,
-    region_numbers,
-    region_points,
-)
+from plrc.analysis.features import FeatureMap, Points, as_points, check_kinds, point_features
 from plrc.geometry import Crop
 
 _AT_ONCE = 2**24  # cosines held at a time: 64 MiB
@@ -128,7 +120,7 @@ def match_regions(
     matches, best = _matched(of_a.places, of_a.near[:, 0], of_a.units, of_a, of_b, a.image_size)
     if not named_alike:
         return matches
-    same = region_numbers(raster_a)[:, None] == region_numbers(raster_b)
+    same = features.region_numbers(raster_a)[:, None] == features.region_numbers(raster_b)
     visible, true = same.any(dim=1), same.long().argmax(dim=1)
     truth = torch.where(visible[:, None], of_b.places[true], torch.nan)
     return replace(matches, truth=truth, visible=visible, right=visible & (best == true))
@@ -169,9 +161,9 @@ def _cell(fmap: FeatureMap, points: Tensor) -> Tensor:
 
 
 def _regions(fmap: FeatureMap, raster: Tensor) -> _Candidates:
-    units = F.normalize(region_features(fmap, raster), dim=1)
+    units = F.normalize(features.region_features(fmap, raster), dim=1)
     near = torch.arange(len(units))[:, None]
-    return _Candidates(units, region_points(raster), torch.ones(len(units), dtype=torch.bool), near)
+    return _Candidates(units, features.region_points(raster), torch.ones(len(units), dtype=torch.bool), near)
 
 
 def _matched(

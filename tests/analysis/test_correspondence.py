@@ -11,7 +11,7 @@ from torch import Tensor
 
 from plrc.analysis import correspondence as module
 from plrc.analysis.correspondence import chance, match_points, match_regions, match_views, region_affinity
-from plrc.analysis.features import FeatureMap, region_features, region_points
+from plrc.analysis.features import FeatureMap, region_features
 from plrc.geometry import Crop, cell_centres, cell_of
 from plrc.regions import view_regions
 from tests.analysis.maps import blank, coded, map_of, random_map
@@ -20,9 +20,6 @@ from tests.analysis.maps import blank, coded, map_of, random_map
 BOXES = torch.tensor([[0.05, 0.13, 0.81, 0.77], [0.31, 0.02, 0.97, 0.68]])
 CROPS = [Crop(BOXES, torch.tensor([a, b])) for a in (False, True) for b in (False, True)]
 WHOLE = Crop(torch.tensor([0.0, 0.0, 1.0, 1.0]), torch.tensor(False))
-
-
-# -------------------------------------------------------------------------------------------------------- known places
 
 
 @pytest.mark.parametrize("stride", [4, 8, 32])
@@ -113,11 +110,8 @@ def test_cells_beyond_the_image_are_never_matched(finer):
         assert shown[row * w + column].all()
 
 
-# ------------------------------------------------------------------------------------------------------- against loops
-
-
-def naive(a: FeatureMap, b: FeatureMap, within: int) -> dict[str, list[float]]:
-    """Every cell of A against every cell of B, in double precision, one at a time."""
+def naive(a: FeatureMap, b: FeatureMap, within: int) -> Tensor:
+    """Every cell of A against every cell of B, in double precision, one at a time: end, similarity, ratio, way back."""
 
     def cells(fmap: FeatureMap) -> list[tuple[int, int, Tensor]]:
         h, w = fmap.shape
@@ -126,36 +120,44 @@ def naive(a: FeatureMap, b: FeatureMap, within: int) -> dict[str, list[float]]:
     def best(query: Tensor, among: list[tuple[int, int, Tensor]]) -> tuple[int, int, Tensor]:
         return max(among, key=lambda cell: float(query @ cell[2]))
 
-    out: dict[str, list[float]] = {name: [] for name in ("similarity", "ratio", "mutual", "cycle", "x", "y")}
-    longer = max(a.image_size)
+    rows = []
     for i, j, query in cells(a):
         k, m, found = best(query, cells(b))
         elsewhere = [c for c in cells(b) if max(abs(c[0] - k), abs(c[1] - m)) > within]
+        other = float((query - best(query, elsewhere)[2]).norm()) if elsewhere else math.nan
         back = best(found, cells(a))
-        out["similarity"].append(float(query @ found))
-        distances = [float((query - f).norm()) for f in (found, *([best(query, elsewhere)[2]] if elsewhere else []))]
-        out["ratio"].append(distances[0] / distances[1] if elsewhere else math.nan)
-        out["mutual"].append(back[:2] == (i, j))
         across, down = (back[1] - j) * a.image_size[0] / a.shape[1], (back[0] - i) * a.image_size[1] / a.shape[0]
-        out["cycle"].append(math.hypot(across, down) / longer)
-        out["x"].append((m + 0.5) / b.shape[1])
-        out["y"].append((k + 0.5) / b.shape[0])
-    return out
+        end = (m + 0.5) / b.shape[1], (k + 0.5) / b.shape[0]
+        ratio, cycle = float((query - found).norm()) / other, math.hypot(across, down) / max(a.image_size)
+        rows.append((*end, float(query @ found), ratio, back[:2] == (i, j), cycle))
+    return torch.tensor(rows)
 
 
 @pytest.mark.parametrize(("within", "at_once"), [(0, 2**24), (1, 50), (2, 1)])
 def test_matches_are_the_naive_loop(monkeypatch, within, at_once):
     monkeypatch.setattr(module, "_AT_ONCE", at_once)
     a, b = random_map(5, 4, 6), random_map(5, 7, 3, seed=1)
-    matches, expected = match_points(a, b, within=within), naive(a, b, within)
-    for name in ("similarity", "ratio", "cycle"):
-        torch.testing.assert_close(getattr(matches, name), torch.tensor(expected[name]), rtol=1e-4, atol=1e-5)
-    assert matches.mutual.tolist() == expected["mutual"]
-    assert 0 < matches.mutual.sum() < len(matches)
-    torch.testing.assert_close(matches.end, torch.tensor([expected["x"], expected["y"]]).T)
-    assert torch.equal(matches.cycle == 0, matches.mutual)
-    assert matches.truth is matches.visible is matches.right is matches[1:2].truth is None
+    m = match_points(a, b, within=within)
+    found = torch.column_stack((m.end, m.similarity, m.ratio, m.mutual, m.cycle))
+    torch.testing.assert_close(found, naive(a, b, within), rtol=1e-4, atol=1e-5)
+    assert 0 < m.mutual.sum() < len(m)
+    assert torch.equal(m.cycle == 0, m.mutual)
+    assert m.truth is m.visible is m.right is m[1:2].truth is None
     assert len(match_points(a, b, torch.empty(0, 2))) == 0
+
+
+def test_regions_match_as_the_cells_of_a_map_of_regions_do():
+    a, b = random_map(6, 8, 12), random_map(6, 10, 7, seed=1)
+    rasters = torch.arange(6).reshape(2, 3), torch.arange(10).reshape(5, 2)
+    found = match_regions(a, rasters[0], b, rasters[1])
+    features = [region_features(fmap, raster) for fmap, raster in zip((a, b), rasters, strict=True)]
+    of_regions = [f.T.reshape(6, *r.shape) for f, r in zip(features, rasters, strict=True)]
+    expected = match_points(map_of(of_regions[0], 24, 16, 8), map_of(of_regions[1], 16, 40, 8), within=0)
+    for name in ("start", "end", "similarity", "ratio", "back", "mutual", "cycle"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name))
+    assert found.right is None
+    cosines = F.cosine_similarity(features[0][:, None], features[1], dim=2)
+    torch.testing.assert_close(region_affinity(*features), cosines)
 
 
 def test_a_repeated_pattern_has_the_ratio_one_and_a_single_place_none():
@@ -180,9 +182,6 @@ def test_a_repeated_pattern_has_the_ratio_one_and_a_single_place_none():
 def test_bad_questions_are_refused(ask, message):
     with pytest.raises(ValueError, match=message):
         ask(random_map(5, 4, 6), random_map(5, 3, 3))
-
-
-# ------------------------------------------------------------------------------------------------------------- regions
 
 
 def seen(raster: Tensor, crop: Crop, width: int, height: int, count: int) -> FeatureMap:
@@ -213,26 +212,3 @@ def test_regions_of_two_views_find_their_own_name(kind, crops):
     ):
         row, column = cell_of(points, *of_view.shape)
         assert of_view[row, column].tolist() == sorted(names)
-
-
-def test_matches_of_regions_are_the_naive_loop():
-    a, b = random_map(6, 8, 12), random_map(6, 10, 7, seed=1)
-    raster_a, raster_b = torch.arange(12).reshape(3, 4), torch.arange(10).reshape(5, 2)
-    matches = match_regions(a, raster_a, b, raster_b)
-    features = region_features(a, raster_a), region_features(b, raster_b)
-    cosines = F.cosine_similarity(features[0][:, None], features[1], dim=2)
-    torch.testing.assert_close(region_affinity(*features), cosines)
-    places = region_points(raster_a)
-    for i in range(12):
-        row = cosines[i].tolist()
-        j = max(range(10), key=lambda k: row[k])
-        second = max(v for k, v in enumerate(row) if k != j)
-        back = max(range(12), key=lambda k: cosines[k, j].item())
-        assert matches.end[i].tolist() == pytest.approx([(j % 2 + 0.5) / 2, (j // 2 + 0.5) / 5])
-        assert matches.similarity[i].item() == pytest.approx(row[j], abs=1e-6)
-        assert matches.ratio[i].item() == pytest.approx(math.sqrt((1 - row[j]) / (1 - second)), rel=1e-4)
-        assert matches.mutual[i].item() == (back == i)
-        gone = (places[back] - places[i]) * torch.tensor([96, 64]) / 96
-        assert matches.cycle[i].item() == pytest.approx(gone.norm().item(), abs=1e-6)
-    assert 0 < matches.mutual.sum() < 12
-    assert matches.right is None

@@ -15,19 +15,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from plrc.analysis import embedding
-from plrc.analysis.embedding import (
-    assign,
-    gather,
-    kmeans,
-    label_purity,
-    load_basis,
-    neighbours_kept,
-    pca_basis,
-    project,
-    save_basis,
-    to_rgb,
-    tsne,
-)
+from plrc.analysis.embedding import assign, gather, kmeans, label_purity, neighbours_kept, pca_basis, project, tsne
 from plrc.analysis.features import FeatureMap
 from tests.analysis.maps import blank, map_of
 
@@ -59,9 +47,6 @@ def angles_map(*degrees: float) -> FeatureMap:
     angles = torch.deg2rad(torch.tensor(degrees))
     lengths = torch.arange(1, len(degrees) + 1)  # must not matter
     return fmap_of((torch.stack((angles.cos(), angles.sin())) * lengths)[:, None])
-
-
-# ---------------------------------------------------------------------------------------------------------------- t-SNE
 
 
 def test_clusters_that_are_apart_stay_apart_whatever_the_lengths():
@@ -115,9 +100,6 @@ def test_features_that_say_nothing_are_named(function, features, message):
         function(features)
 
 
-# -------------------------------------------------------------------------------------------------------------- numbers
-
-
 def test_neighbours_kept_against_a_loop():
     rng = np.random.default_rng(0)
     features, coordinates = rng.standard_normal((25, 5)), rng.standard_normal((25, 2)) + 1000
@@ -147,9 +129,6 @@ def test_label_purity_against_a_loop(k, sizes):
         chances.append(np.mean(labels[others] == labels[i]))
     asked = image if max(sizes) > 1 else None
     assert label_purity(features, labels.astype(str), asked, k) == pytest.approx((np.mean(shares), np.mean(chances)))
-
-
-# ------------------------------------------------------------------------------------------------------------------ PCA
 
 
 @pytest.mark.parametrize("n", [8, 60])  # fewer and more features than channels, as the solver depends on it
@@ -186,15 +165,15 @@ def test_signs_stay_when_the_image_set_changes_and_when_cells_are_drawn(monkeypa
 
 def test_a_stored_basis_gives_the_same_colours_alone_and_in_company(tmp_path):
     maps = textured(6)
-    save_basis(pca_basis(maps, origin="demo/last", network="0123 key"), tmp_path / "colours.basis")
-    basis = load_basis(tmp_path / "colours.basis")
+    embedding.save_basis(pca_basis(maps, origin="demo/last", network="0123 key"), tmp_path / "colours.basis")
+    basis = embedding.load_basis(tmp_path / "colours.basis")
     assert (basis.layer, basis.origin, basis.network) == ("c5", "demo/last", "0123 key")
     assert basis.file == tmp_path / "colours.basis"
     for fmap in maps:
-        colours = to_rgb(fmap, basis)
+        colours = embedding.to_rgb(fmap, basis)
         assert (colours.shape, colours.dtype) == ((6, 7, 3), np.uint8)
-        np.testing.assert_array_equal(colours, to_rgb(fmap, pca_basis(maps)))
-        np.testing.assert_array_equal(colours[:, 2:5], to_rgb(fmap_of(fmap.features[:, :, 2:5]), basis))
+        np.testing.assert_array_equal(colours, embedding.to_rgb(fmap, pca_basis(maps)))
+        np.testing.assert_array_equal(colours[:, 2:5], embedding.to_rgb(fmap_of(fmap.features[:, :, 2:5]), basis))
         expected = ((project(fmap, basis) - basis.low) / (basis.high - basis.low)).clip(0, 1) * 255
         np.testing.assert_allclose(colours.reshape(-1, 3), expected, atol=0.51)
 
@@ -203,7 +182,7 @@ def test_a_component_of_nothing_is_grey_and_not_noise():
     features = torch.zeros(6, 4, 5)
     features[:3] = torch.eye(3)[torch.arange(20) % 3].T.reshape(3, 4, 5)  # three kinds of cell: a plane, two components
     fmap = fmap_of(features)
-    colours = to_rgb(fmap, pca_basis([fmap]))
+    colours = embedding.to_rgb(fmap, pca_basis([fmap]))
     assert len(np.unique(colours.reshape(-1, 3), axis=0)) == 3
     assert set(colours[..., 2].flat) <= {127, 128}
 
@@ -221,8 +200,8 @@ class Touch:
 def test_files_that_are_no_basis_are_named_and_not_executed(tmp_path):
     good, bad, mark = tmp_path / "good.npz", tmp_path / "bad.npz", tmp_path / "executed"
     with pytest.raises(ValueError, match=r"no PCA basis .*bad\.npz: plrc colours .*--keep-basis .*bad\.npz makes one"):
-        load_basis(bad)
-    save_basis(pca_basis(textured(1)), good)
+        embedding.load_basis(bad)
+    embedding.save_basis(pca_basis(textured(1)), good)
     with np.load(good) as stored:
         arrays = dict(stored)
     contents = [b"", b"junk", good.read_bytes()[:-200], pickle.dumps(Touch(str(mark)))]
@@ -238,11 +217,8 @@ def test_files_that_are_no_basis_are_named_and_not_executed(tmp_path):
     for content in [*contents, bad.read_bytes()]:
         bad.write_bytes(content)
         with pytest.raises(ValueError, match=r"bad\.npz is no PCA basis"):
-            load_basis(bad)
+            embedding.load_basis(bad)
     assert not mark.exists()
-
-
-# -------------------------------------------------------------------------------------------------------------- k-means
 
 
 def test_segments_by_hand():
@@ -269,9 +245,6 @@ def test_clusters_are_found_and_ordered_by_size_and_the_same_bits_for_any_number
         centroids, cohesion = kmeans(features[keep], 4, seed)
         np.testing.assert_array_equal(assign(features[keep], centroids), expected)
         assert 0.9 < cohesion <= 1
-
-
-# -------------------------------------------------------------------------------------------------------------- samples
 
 
 def coordinates_map(h: int, w: int, image: int = 0) -> FeatureMap:
@@ -336,11 +309,11 @@ BASIS = pca_basis(TEXTURED, origin="demo")
     ("ask", "message"),
     [
         (
-            lambda: to_rgb(TEXTURED[0], replace(BASIS, layer="c4")),
+            lambda: embedding.to_rgb(TEXTURED[0], replace(BASIS, layer="c4")),
             r"the PCA basis \(3 components .*, demo c4\) .* c5",
         ),
         (lambda: project(np.ones((2, 5)), replace(BASIS, file="b.npz")), r"^b\.npz .* features of 5 channels"),
-        (lambda: to_rgb(TEXTURED[0], pca_basis(TEXTURED, k=2)), "no three components"),
+        (lambda: embedding.to_rgb(TEXTURED[0], pca_basis(TEXTURED, k=2)), "no three components"),
         (lambda: gather([]), "no image"),
         (lambda: gather(MAPS, labels=["a"]), "not as many maps, .*: one of them ends after 1"),
         (lambda: gather(MAPS, "regions", [torch.zeros(1, 1).long()] * 3), "not as many maps, rasters .* after 2"),

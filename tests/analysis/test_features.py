@@ -10,14 +10,7 @@ from torch import Tensor, nn
 
 from plrc.analysis import features as module
 from plrc.analysis.descriptors import dense
-from plrc.analysis.features import (
-    DenseEncoder,
-    point_features,
-    region_features,
-    region_numbers,
-    region_points,
-    region_weights,
-)
+from plrc.analysis.features import DenseEncoder, point_features, region_features, region_points
 from plrc.backbones import Backbone, Encoder
 from plrc.geometry import cell_centres
 from plrc.pretrained import CheckpointInfo, Pretrained
@@ -230,9 +223,6 @@ def test_maps_and_encoders_tell_what_they_are(tiny):
     assert repr(keyed) == "DenseEncoder(demo/last: tiny key, layers c2, c3, projector, on cpu)"
 
 
-# -------------------------------------------------------------------------------------------------- points and regions
-
-
 @pytest.mark.parametrize(("width", "height", "stride"), [(32, 32, 8), (37, 21, 8), (9, 30, 16)])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (3, 5), (11, 7)])
 def test_weights_are_the_overlaps_of_the_rectangles(width, height, stride, shape):
@@ -242,7 +232,7 @@ def test_weights_are_the_overlaps_of_the_rectangles(width, height, stride, shape
     raster = torch.randint(0, 4, shape, generator=torch.Generator().manual_seed(1)) * 3 - 1
     raster[-1, -1] = 40
     numbers = [n for n in (2, 5, 8, 40) if n in raster]
-    assert region_numbers(raster).tolist() == numbers
+    assert module.region_numbers(raster).tolist() == numbers
     expected = torch.zeros(len(numbers), h, w, dtype=torch.float64)
     cw, ch = stride / width, stride / height
     for i, j, r, c in np.ndindex(h, w, *shape):
@@ -250,7 +240,7 @@ def test_weights_are_the_overlaps_of_the_rectangles(width, height, stride, shape
         down = min((i + 1) * ch, (r + 1) / shape[0]) - max(i * ch, r / shape[0])
         if across > 0 and down > 0 and raster[r, c] >= 0:
             expected[numbers.index(raster[r, c]), i, j] += across * down / (cw * ch)
-    torch.testing.assert_close(region_weights(fmap, raster), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(module.region_weights(fmap, raster), expected, rtol=0, atol=1e-12)
     means = torch.einsum("nhw,chw->nc", expected, fmap.features.double()) / expected.sum(dim=(1, 2))[:, None]
     for kind in (torch.int16, torch.int64):
         torch.testing.assert_close(region_features(fmap, raster.to(kind)).double(), means, rtol=1e-5, atol=1e-6)

@@ -100,8 +100,6 @@ def test_chance_counts_the_cells_that_are_right(side, within):
     assert found.columns[0] == pytest.approx(expected)
 
 
-# ------------------------------------------------------------------------------------------------------------ keypoints
-
 NAMES = [f"PCK@{a} (of the keypoints' box)" for a in ("0.05", "0.1", "0.15")]
 POINTS = np.array([[0.2, 0.3], [0.8, 0.4], [0.5, 0.9]], dtype=np.float32)
 

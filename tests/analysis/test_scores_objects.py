@@ -14,18 +14,7 @@ from torch import Tensor
 from plrc.analysis import descriptors
 from plrc.analysis.descriptors import cosine
 from plrc.analysis.scores import Values, best_iou, bootstrap, objects, point_auc, values_of
-from plrc.analysis.scores.objects import (
-    CorLoc,
-    MaskIoU,
-    RasterObject,
-    auc,
-    boxes_around,
-    leave_half_out,
-    objects_of,
-    purity,
-    region_purity,
-    ring_auc,
-)
+from plrc.analysis.scores.objects import CorLoc, MaskIoU, RasterObject, auc, objects_of, region_purity, ring_auc
 from plrc.data.images import boxes_of
 from plrc.data.sources import Annotation
 from plrc.geometry import cell_centres
@@ -71,9 +60,6 @@ def score(scored) -> Callable[..., dict[str, Values]]:
     return of
 
 
-# ------------------------------------------------------------------------------------------------------- naive versions
-
-
 def flood(above: np.ndarray, start: tuple[int, int]) -> set[tuple[int, int]]:
     """Cells that can be reached from one by sides, by hand."""
     reached, waiting = set(), [start]
@@ -97,7 +83,7 @@ def test_overlaps_and_boxes_are_those_of_counting_and_of_a_flood(seed):
     np.testing.assert_allclose(MaskIoU().at_levels(similar, obj, levels), expected)
     affinity = similar[0].view(7, 10).numpy()
     for start in ((0, 0), (4, 5), (6, 7)):
-        for box, level in zip(boxes_around(affinity, *start, levels), levels, strict=True):
+        for box, level in zip(objects.boxes_around(affinity, *start, levels), levels, strict=True):
             ys, xs = zip(*(flood(affinity >= level, start) or {(-1, -1)}), strict=True)
             expected = [min(xs) / 10, min(ys) / 7, (max(xs) + 1) / 10, (max(ys) + 1) / 7]
             np.testing.assert_allclose(box, expected if min(xs) >= 0 else [0.0] * 4, atol=1e-12)
@@ -134,7 +120,7 @@ def test_purity_and_auc_are_those_of_sorting_and_of_counting_pairs(seed):
         aucs.append(won / pairs)
     assert ring_auc(similar, obj) == pytest.approx(np.mean(aucs), abs=1e-9)
     if seed == 0:
-        np.testing.assert_allclose(purity(similar, obj), (np.mean(pure), np.mean(share)))
+        np.testing.assert_allclose(objects.purity(similar, obj), (np.mean(pure), np.mean(share)))
     # Of a map that reaches beyond the image, the part that lies over it.
     beyond = F.pad(similar[0].view(32, 48), (0, 16, 0, 4), value=9.0)
     one = point_auc(beyond, torch.tensor([64 / 48, 36 / 32]), torch.from_numpy(mask[0]), obj.points[0])
@@ -153,14 +139,11 @@ def test_the_best_iou_is_that_of_the_best_threshold(seed):
     assert found == pytest.approx(max(of.values())) == pytest.approx(of[threshold])
 
 
-# ------------------------------------------------------------------------------------------------------- the threshold
-
-
 def test_the_threshold_is_chosen_by_the_other_half():
     """By even images the first is best, by odd ones the last: each half gets what suits the other."""
     even, odd = np.array([1.0, 0.5, 0.1]), np.array([0.2, 0.6, 0.9])
-    assert leave_half_out([even, odd, even, odd, even]) == [0.1, 0.2, 0.1, 0.2, 0.1]
-    assert leave_half_out([even]) == leave_half_out([]) == []
+    assert objects.leave_half_out([even, odd, even, odd, even]) == [0.1, 0.2, 0.1, 0.2, 0.1]
+    assert objects.leave_half_out([even]) == objects.leave_half_out([]) == []
 
 
 @pytest.mark.parametrize("count", [8, 40])  # fewer images than set the thresholds, and more
@@ -180,9 +163,6 @@ def test_one_threshold_serves_all_images(scored, count, monkeypatch):
         found.append(score.values()[score.row].columns[0])
     assert found[0] == found[1] == [1.0] * count
     assert np.mean(found[2]) < 0.8
-
-
-# ----------------------------------------------------------------------------------------------- points in the objects
 
 
 def test_points_lie_in_their_object_and_depend_on_the_image_alone():
@@ -212,9 +192,6 @@ def test_tiny_whole_difficult_and_crowd_objects_are_left_out(score):
     of_every, of_one = (score([knows(masks[1:2])] * 2, [known] * 2) for known in (every, one))
     assert {name: v.columns for name, v in of_every.items()} == {name: v.columns for name, v in of_one.items()}
     assert objects_of(None, boxes[3:], (WIDTH, HEIGHT), 0) == []
-
-
-# ------------------------------------------------------------------------------------------------------- what is scored
 
 
 def test_features_that_know_the_mask_are_perfect_and_those_that_prefer_the_other_side_wrong(score):
@@ -260,15 +237,6 @@ def test_distance_is_a_baseline_that_shows_what_distance_alone_earns(score, monk
     assert found == sorted(found, reverse=True), "what docs/looking.md says of it"
     assert found[0] > 0.51
     assert found[-1] == pytest.approx(0.5)
-
-
-def test_of_boxes_corloc_and_purity_are_scored(score):
-    masks = ellipses(10)
-    known = [Annotation(None, boxes_of(m), ["object"]) for m in masks]
-    found = score(list(map(knows, masks)), known, which=["CorLoc", "purity"])
-    assert np.mean(found["CorLoc"].columns[0]) == 1.0
-    assert np.mean(found["purity"].columns[0]) > 0.9, "a small ellipse has few cells far from the point"
-    assert np.mean(found["purity"].columns[1]) < 0.5
 
 
 def test_the_values_are_of_the_images_with_objects_that_count(score):

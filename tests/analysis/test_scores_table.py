@@ -73,9 +73,6 @@ def test_arrays_are_what_the_scores_are_means_of(table):
     assert len(found.arrays) == 5 * 7
 
 
-# ----------------------------------------------------------------------------------------------------- other data sets
-
-
 def photo(file: Path, seed: int, hue: int = 0) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 120, (24, 32, 3), dtype=np.uint8)
@@ -207,9 +204,6 @@ def test_what_cannot_be_scored(described, measures, message):
         score_table(open_annotated("scenes:2"), described, Scores(dataset="scenes:2", measures=measures))
 
 
-# ------------------------------------------------------------------------------------------------ measures, registered
-
-
 def brightness(image: ScoredImage) -> list[float] | str:
     """A score that a reader of CONTRIBUTING might write: the mean of each map, and 0.5."""
     if image.number == 1:
@@ -244,9 +238,6 @@ def test_only_the_measures_that_are_asked_for_are_taken():
     assert scored("scenes:3", measures=["views"]).seconds == {}, "no image was described whole"
 
 
-# ------------------------------------------------------------------------------------------------------------- numbers
-
-
 def test_a_result_says_number_interval_and_chance():
     auc = bootstrap(values := [0.3, 0.6, 0.9, 0.7])
     assert result("object AUC", values, "distance-matched", 0.5) == (
@@ -266,8 +257,6 @@ def test_the_interval_holds_the_mean_and_shrinks_with_the_number_of_images():
         # Of the mean of n uniform numbers: ± 1.96 / sqrt(12 n)
         assert score.high - score.low == pytest.approx(2 * 1.96 / np.sqrt(12 * n), rel=0.25)
 
-
-# ------------------------------------------------------------------------------------------------------------- written
 
 FIXED = Table(
     Scores(dataset="data/a b", size=448, most=12),
