@@ -41,18 +41,17 @@ def _serve(o: argparse.Namespace, place: Path) -> None:
     import gradio as gr
 
     from . import page
-    from .scenes import head
+    from .scenes import script, style
     from .workbench import Workbench
 
-    built = page.build(Workbench(o.checkpoints, o.images, o.runs, o.cache, place))
-    built.queue(default_concurrency_limit=4)
+    built = page.build(Workbench(o.checkpoints, o.images, o.runs, o.cache, place)).queue(default_concurrency_limit=4)
     print(f"PLRC workbench: http://{o.host}:{o.port}/ (Ctrl-C ends it)", flush=True)
     built.launch(
         server_name=o.host,
         server_port=o.port,
         auth=tuple(o.auth.split(":", 1)) if o.auth else None,
         max_file_size="50mb",
-        head=head(),
+        head=f"<style>\n{style()}</style>\n<script>\n{script()}</script>\n",  # in the page itself: nothing is fetched
         css=page.CSS,
         theme=gr.themes.Default(font="system-ui", font_mono="monospace"),
         show_error=False,

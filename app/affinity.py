@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar
 
-import gradio as gr
-
 from plrc.options import Point
 from plrc.queries import Affinity
 
@@ -38,8 +36,6 @@ class AffinityTab(Tab):
         image = {"image": image_of(answer.image.image) | {"name": answer.image.name}} if still else None
         return [showing(affinity_scene(drawings), image), lines(drawings[-1]), *points]
 
-    def act(self, event: dict[str, Any] | None, *values: Any) -> list[Any]:
+    def act(self, event: dict[str, Any], query: Affinity) -> list[Any]:
         """Other points, by a click; the viewer has the image."""
-        if event is None:
-            return [gr.skip()] * len(self.outputs)
-        return self.show(asking(self.query(values), event), still=False)
+        return self.show(asking(query, event), still=False)

@@ -46,10 +46,8 @@ class CorrespondenceTab(Tab):
         chosen = "" if scene["chosen"] is None else " ".join(map(str, query.points))  # the view may not show it
         return [showing(scene), lines(drawing), chosen]
 
-    def act(self, event: dict[str, Any] | None, *values: Any) -> list[Any]:
+    def act(self, event: dict[str, Any], query: Correspondence) -> list[Any]:
         """The point of a match that was chosen, or none; the viewer shows it by itself."""
-        if event is None:
-            return [gr.skip()] * len(self.outputs)
         return [gr.skip(), gr.skip(), str(Point(*event["place"])) if event["place"] else ""]
 
     def _check(self, query: Correspondence) -> None:

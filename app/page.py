@@ -77,8 +77,7 @@ def endpoint(bench: Workbench, kind: type[Options]) -> Callable[..., dict[str, A
         arrays = {name: array.tolist() for name, array in drawing.arrays.items()}
         return {"lines": drawing.lines, "rows": drawing.rows, "arrays": arrays}
 
-    named = said(answer)
-    either = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    named, either = said(answer), inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(name, either, default=value) for name, value in default.items()]
     named.__doc__, named.__annotations__ = inspect.getdoc(kind), hints
     named.__signature__ = inspect.Signature(parameters, return_annotation=dict)  # type: ignore[attr-defined]
@@ -122,9 +121,7 @@ def _open_link(page: gr.Blocks, views: gr.Tabs, tabs: Mapping[str, Tab], items: 
         return [u for name, of in components.items() for u in (updates if name == view else [gr.skip()] * len(of))]
 
     def asked(request: gr.Request) -> tuple[Tab, Any]:
-        said: dict[str, list[str]] = {}
-        for name, value in request.query_params.multi_items():
-            said.setdefault(name, []).append(value)
+        said = {name: request.query_params.getlist(name) for name in request.query_params}
         view = said.get("view", list(tabs))[0]
         if view not in tabs:
             raise ValueError(f"the link's view={view} is none of {', '.join(tabs)}")

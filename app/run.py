@@ -68,11 +68,6 @@ class RunTab(Tab):
         follow.input(lambda on: gr.Timer(active=on), follow, timer, **QUIET)
         timer.tick(said(self._look), [seen, *inputs], self.outputs, trigger_mode="once", **QUIET)
 
-    def drawings(self, query: Run) -> list[Any]:
-        if not query.runs:
-            raise ValueError("choose a run to see its curves")
-        return super().drawings(query)
-
     def show(self, query: Run) -> list[Any]:
         """No run stands for the newest; an error is a sentence in the view, as a run that has just begun is awaited."""
         newest = self.bench.runs()[:1]
@@ -125,11 +120,8 @@ def _curves(drawn: RunDrawing) -> str:
 
 
 def _over_training(drawn: RunDrawing, at: int | None) -> list[Any]:
-    """The slider over steps, thumbnails of the first run that has affinity maps, and each run's maps nearest to a step.
-
-    Args:
-        at: the step; None for the newest.
-    """
+    """The slider over steps, thumbnails of the first run that has affinity maps, and each run's maps nearest to a step
+    (None: the newest)."""
     having = {name: record.pictures for name, record in drawn.records.items() if record.pictures}
     every = sorted({step for of in having.values() for step in of})
     if not every:

@@ -57,11 +57,6 @@ def style() -> str:
     return (STATIC / "viewers.css").read_text(encoding="utf-8")
 
 
-def head() -> str:
-    """All of it, to be put into the page itself: nothing is fetched."""
-    return f"<style>\n{style()}</style>\n<script>\n{script()}</script>\n"
-
-
 def image_of(image: Image.Image, longest: int = SIDE) -> dict[str, Any]:
     """``src``, a JPEG of at most so many pixels a side, and the image's own ``width`` and ``height``."""
     small = image.convert("RGB")
@@ -86,7 +81,7 @@ def affinity_scene(drawings: Sequence[AffinityDrawing]) -> dict[str, Any]:
     for drawing in drawings:
         for name, (answer, *_) in drawing.columns.items():
             overlap = answer.row["IoU"]
-            caption = answer.caption + (f" · best IoU {overlap:.2f}" if overlap != "" else "")
+            caption = answer.caption + ("" if overlap == "" else f" · best IoU {overlap:.2f}")
             panels.append(panel(name, caption, answer.values, answer.fmap, drawing.scale))
     signed = zip(first.asked, (False, True), strict=True)
     points = [{"x": x, "y": y, "negative": negative} for asked, negative in signed for x, y in asked.tolist()]
@@ -116,14 +111,10 @@ def _colours(scale: Scale) -> dict[str, Any]:
 
 
 def matches_scene(drawing: CorrespondenceDrawing, chosen: Sequence[Point], session: Session) -> dict[str, Any]:
-    """The scene of ``matches.js``, of a drawing's first pair.
+    """The scene of ``matches.js``, of the first pair of a drawing without ``points``.
 
-    Args:
-        drawing: without ``points``, so that all matches can be chosen.
-        chosen: points of the whole left image; the first one is chosen, if the left view shows it.
-
-    Raises:
-        ValueError: an image is gone, or the point lies outside it.
+    chosen: points of the whole left image; the first one is chosen, if the left view shows it. Raises a ValueError if
+    an image is gone, or the point lies outside it.
     """
     query: Any = drawing.query
     found = {name: of[0] for name, of in drawing.found.items()}
@@ -177,17 +168,11 @@ def _matrix(pair: Pair, values: np.ndarray) -> dict[str, Any]:
     assert pair.rasters is not None
     rows, columns = (region_numbers(raster).tolist() for raster in pair.rasters)
     best, back, named = values.argmax(axis=1), values.argmax(axis=0), pair.crops is not None
-    like = {columns[j]: rows[i] for i, j in enumerate(best) if back[j] == i}
-    if named:
-        like = {r: r for r in rows if r in columns}
-    matrix = {
-        "rows": rows,
-        "columns": columns,
-        "values": _rounded(values, 4),
-        "best": best.tolist(),
-        "same": [columns.index(r) if named and r in columns else None for r in rows],
-        "scale": _colours(figures.scale_of("cosine", None, [values])),
-    }
+    mutual = {columns[j]: rows[i] for i, j in enumerate(best) if back[j] == i}
+    like = {r: r for r in rows if r in columns} if named else mutual
+    matrix = {"rows": rows, "columns": columns, "values": _rounded(values, 4), "best": best.tolist()}
+    matrix["same"] = [columns.index(r) if named and r in columns else None for r in rows]
+    matrix["scale"] = _colours(figures.scale_of("cosine", None, [values]))
     own = {r: r for r in like.values()}
     left, right = (_tint(*side) for side in zip(pair.rasters, pair.images, (own, like), strict=True))
     return {"matrix": matrix, "tints": {"left": left, "right": right}}
@@ -205,22 +190,15 @@ def _tint(raster: Tensor, image: Image.Image, like: dict[int, int]) -> str:
 
 def _raster(raster: Tensor, image: Image.Image) -> dict[str, Any]:
     cells, numbers = enlarge(raster.numpy(), *image.size), region_numbers(raster)
-    order = np.where(cells < 0, 0, np.searchsorted(numbers.numpy(), cells) + 1)
-    return {
-        "h": cells.shape[0],
-        "w": cells.shape[1],
-        "numbers": numbers.tolist(),
-        "places": _rounded(region_points(raster)),
-        "cells": base64.b64encode(order.astype("<u2").tobytes()).decode(),
-    }
+    order = np.where(cells < 0, 0, np.searchsorted(numbers.numpy(), cells) + 1).astype("<u2")
+    told = {"h": len(cells), "w": len(cells[0]), "numbers": numbers.tolist()}
+    return told | {"places": _rounded(region_points(raster)), "cells": base64.b64encode(order.tobytes()).decode()}
 
 
 def scatter_scene(drawing: EmbeddingDrawing, session: Session) -> dict[str, Any]:
     """The scene of ``scatter.js``. Raises a ValueError if an image is gone."""
     images = [session.image(spec) for spec in drawing.query.to_dict()["images"]]
-    planes = {
-        name: [[float(f"{value:.5g}") for value in at] for at in of.tolist()] for name, of in drawing.planes.items()
-    }
+    planes = {n: [[float(f"{v:.5g}") for v in at] for at in of.tolist()] for n, of in drawing.planes.items()}
     scene = {
         "kind": drawing.samples.kind,
         "samples": {"image": drawing.samples.image.tolist(), "box": _rounded(_boxes(drawing, images, session))},
@@ -235,10 +213,7 @@ def scatter_scene(drawing: EmbeddingDrawing, session: Session) -> dict[str, Any]
 
 
 def _boxes(drawing: EmbeddingDrawing, images: Sequence[NamedImage], session: Session) -> np.ndarray:
-    """What each sample covers in its image: ``(n, 4)``, x0, y0, x1, y1 of the image frame.
-
-    A point covers its cell, a region the box around it, an image all.
-    """
+    """What each sample covers, a point its cell, a region its box: ``(n, 4)``, x0, y0, x1, y1 of the image frame."""
     samples = drawing.samples
     query: Any = drawing.query
     found = np.tile([0.0, 0.0, 1.0, 1.0], (len(samples), 1))

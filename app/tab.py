@@ -84,8 +84,7 @@ class Tab:
 
     def __init__(self, bench: Workbench) -> None:
         """Lays the view out; to be called inside a ``gr.Tab``."""
-        self.bench = bench
-        self.controls: dict[str, Any] = {}
+        self.bench, self.controls = bench, dict[str, Any]()
         self._fields = {field.name: field for field in dataclasses.fields(self.kind)}
         self._types = {name: kind_of(hint) for name, hint in typing.get_type_hints(self.kind).items()}
         given = {"checkpoints": bench.shown, "images": bench.images[:1]} | dict(self.start) | dict(self.fixed)
@@ -110,27 +109,29 @@ class Tab:
                 self.outputs = [shown, numbers, *(self.control(name, visible="hidden") for name in points)]
                 self.rest()
         inputs, forgotten = list(self.controls.values()), dict.fromkeys(points, ())
-        self.redraws(name for name in self.controls if name not in (*self.anew, *points))
-        anew = self.redraws(self.anew, lambda query: self.show(replace(query, **forgotten)))
+        self._redraws([name for name in self.controls if name not in (*self.anew, *points)], self.show)
+        anew = self._redraws(self.anew, lambda query: self.show(replace(query, **forgotten)))
         self.uploaded.success(anew, inputs, self.outputs, **QUIET)
         if seed := self.controls.get("seed"):
             following = more.click(lambda now: int(now or 0) + 1, seed, seed, **QUIET)
             following.then(anew, inputs, self.outputs, **QUIET)
-        shown.select(said(self.act), [shown, *inputs], self.outputs, trigger_mode="multiple", **QUIET)
+
+        def act(event: dict[str, Any] | None, *values: Any) -> list[Any]:
+            return self.act(event, self.query(values)) if event else [gr.skip()] * len(self.outputs)
+
+        shown.select(said(act), [shown, *inputs], self.outputs, trigger_mode="multiple", **QUIET)
 
     def show(self, query: Any) -> list[Any]:
         """What is seen of a query: updates of ``outputs``. Raises a ValueError."""
         raise NotImplementedError
 
-    def act(self, event: dict[str, Any] | None, *values: Any) -> list[Any]:
+    def act(self, event: dict[str, Any], query: Any) -> list[Any]:
         """Answers an event of the viewer, with updates of ``outputs``."""
         raise NotImplementedError
 
     def drawings(self, query: Any) -> list[Any]:
         """What is exported of a query. Raises a ValueError."""
         return [self.bench.draw(query)]
-
-    # ---- Controls
 
     def control(self, name: str, component: Any = None, **special: Any) -> Any:
         """The control of a field, laid out here: from its type, choices, range and help, or a special one.
@@ -183,30 +184,25 @@ class Tab:
     def rest(self) -> None:
         """All fields that have no control yet, in a part that is closed."""
         with gr.Accordion("More", open=False):
-            for name in self._fields:
-                if name not in self.controls and name not in self.fixed:
-                    one_device = name == "device" and len(self.bench.devices) < 2
-                    self.control(name, **({"visible": False} if one_device else {}))
+            for name in [name for name in self._fields if name not in (*self.controls, *self.fixed)]:
+                self.control(name, visible=name != "device" or len(self.bench.devices) > 1)
 
     def answering(self, answer: Callable[[Any], Any]) -> Callable[..., Any]:
         """The handler of the controls' values that answers their query."""
         return said(lambda *values: answer(self.query(values)))
 
-    def redraws(self, names: Iterable[str], show: Callable[[Any], list[Any]] | None = None) -> Callable[..., Any]:
-        """Draws anew when one of these controls is used; returns the handler of the components' values.
-
-        show: stands in for that of the view.
-        """
-        inputs, handle = list(self.controls.values()), self.answering(show or self.show)
+    def _redraws(self, names: Iterable[str], show: Callable[[Any], list[Any]]) -> Callable[..., Any]:
+        """Draws anew when one of these controls is used; returns the handler of the components' values."""
+        inputs, handle = list(self.controls.values()), self.answering(show)
         for name in names:
             component = self.controls[name]
-            if name == "checkpoints":
-                self.follow_checkpoints().then(handle, inputs, self.outputs, **QUIET)
-                continue
             # A number that is being typed is none yet.
             typed = isinstance(component, gr.Number | gr.Textbox)
             events = [component.submit, component.blur] if typed else [component.input]
-            gr.on(events, handle, inputs, self.outputs, trigger_mode="always_last", **QUIET)
+            if name == "checkpoints":
+                self.follow_checkpoints().then(handle, inputs, self.outputs, **QUIET)
+            else:
+                gr.on(events, handle, inputs, self.outputs, trigger_mode="always_last", **QUIET)
         return handle
 
     def follow_checkpoints(self) -> Any:
@@ -220,8 +216,6 @@ class Tab:
             return gr.Dropdown(choices=[("last map", ""), *layers], value=chosen if chosen in layers else "")
 
         return chooser.input(update, [chooser, layer], layer, **QUIET)
-
-    # ---- The query, as the components and the link have it
 
     def _holds_points(self, name: str) -> bool:
         return typing.get_args(self._types[name][0])[:1] == (Point,)
@@ -267,15 +261,13 @@ class Tab:
     def read(self, asked: Mapping[str, list[str]]) -> Any:
         """The opposite of ``link``; what the page begins with, if it says nothing of the query.
 
-        Raises:
-            ValueError: a value cannot be read, is out of range, or has no control here; names the field.
+        Raises a ValueError that names the field if a value cannot be read, is out of range, or has no control here.
         """
         said: dict[str, Any] = {}
-        for name, texts in asked.items():
+        for name in [name for name in asked if name in self._fields]:
             if name in self.fixed:
                 raise ValueError(f"the link's {name} cannot be given in the page: use the command line")
-            if name in self._fields:
-                said[name] = texts if typing.get_origin(self._types[name][0]) is tuple else texts[-1]
+            said[name] = asked[name] if typing.get_origin(self._types[name][0]) is tuple else asked[name][-1]
         if not said:
             return self.first
         images = {"images": self.first.images} if "images" in self._fields else {}  # of which the query has no default

@@ -63,8 +63,6 @@ class Workbench:
         self.images = [*(spec for folder in folders for spec in list_images([str(folder)], MOST_IMAGES)), *EXAMPLES]
         self.shown = self._named[:MOST] if len(self._named) > 1 else [self._untrained[0], self._named[0]]
 
-    # ---- What is offered
-
     def runs(self) -> list[str]:
         """The runs that there are now, the newest first."""
         logs = sorted(self._runs.glob("*/log.jsonl"), key=lambda log: log.stat().st_mtime, reverse=True)
@@ -88,21 +86,15 @@ class Workbench:
 
     def choices(self, field: str) -> list[Any]:
         """What a list in the page offers for a field of a query; nothing where any value may be given."""
-        superpixels = ["superpixels:16", "superpixels:36"] if find_spec("skimage") else []
-        images = [(_label(spec), spec) for spec in self.images]
-        offered: dict[str, Any] = {
-            "runs": self.runs,
-            "checkpoints": self.checkpoints,
-            "images": lambda: images,
-            "other": lambda: images,
-            "layer": lambda: self.layers(self.shown),
-            "regions": lambda: ["objects", *(f"grid:{n}" for n in range(2, 9)), *superpixels],
-            "size": lambda: list(_SIZES),
-            "device": lambda: self.devices,
-        }
-        return list(offered[field]()) if field in offered else []
-
-    # ---- What is asked
+        if field == "regions":
+            superpixels = ["superpixels:16", "superpixels:36"] if find_spec("skimage") else []
+            return ["objects", *(f"grid:{n}" for n in range(2, 9)), *superpixels]
+        if field in ("images", "other"):
+            return [(_label(spec), spec) for spec in self.images]
+        if field in ("runs", "checkpoints"):
+            return list(getattr(self, field)())
+        fixed: dict[str, Sequence[str]] = {"size": _SIZES, "device": self.devices}
+        return self.layers(self.shown) if field == "layer" else list(fixed.get(field, ()))
 
     def draw(self, query: Options, progress: Progress | None = None) -> Any:
         """``plrc.views.draw`` of what is offered. Raises a ValueError."""
@@ -110,10 +102,7 @@ class Workbench:
         return draw(query, self.session, progress)
 
     def check(self, query: Options) -> None:
-        """Raise a ValueError if a query names anything that this server does not offer, or was not given.
-
-        A path in a field that is not known here is refused.
-        """
+        """Raise a ValueError if a query names what this server does not offer; a path in an unknown field, too."""
         for field in dataclasses.fields(query):
             value = getattr(query, field.name)
             named, listed = [value] if isinstance(value, str) else value, field.name in ("checkpoints", "runs")
@@ -140,8 +129,6 @@ class Workbench:
         file = Path(name if name and not Path(spec).exists() else spec).resolve()
         return any(folder == file or folder in file.parents for folder in [*self.folders, self.uploads])
 
-    # ---- What is given and taken
-
     def accept(self, file: Path) -> NamedImage:
         """An image that was uploaded, decoded. Raises a ValueError if it is none, or far too long."""
         try:
@@ -160,8 +147,7 @@ class Workbench:
     def export(self, name: str, drawings: Sequence[Drawing]) -> list[Path]:
         """Write each drawing as ``plrc`` does: PNG, SVG, NPZ, its recipe, and a table; and all of it as one ZIP file.
 
-        An image that was uploaded lies beside them, and the recipe names it by its name alone: ``plrc replay`` in that
-        folder draws it again.
+        Uploaded images lie beside them, named by their names alone: ``plrc replay`` in that folder draws them again.
         """
         (self.uploads / "exports").mkdir(parents=True, exist_ok=True)
         place = Path(tempfile.mkdtemp(prefix="export-", dir=self.uploads / "exports"))

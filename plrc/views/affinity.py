@@ -130,7 +130,8 @@ def affinity(query: Affinity, session: Session, progress: Progress) -> AffinityD
     if query.difference:
         before, after = (_aucs(rows[name]) for name in list(networks)[:: len(networks) - 1])
         auc = [f"object AUC {np.mean(before):.3f} → {np.mean(after):.3f}"] if before and after else []
-        numbers.append([title, *auc, f"difference {_span(rows[title])}", *_count(rows[title])])
+        numbers.append([title, *auc, f"difference {_span(rows[title])}"])
+    numbers = [[*of, *[f"{count} maps"] * (count > 1)] for of in numbers]
     return AffinityDrawing(
         query=query,
         inputs=inputs,
@@ -216,11 +217,7 @@ def _numbers(rows: Rows, quantity: str, softmax: bool) -> list[str]:
     of = f"{known} of {len(rows)} maps" * (known < len(rows))
     auc = [result("object AUC", _aucs(rows), "distance-matched", 0.5, of)] if known else []
     half = f"half of the softmax in {np.mean([row['half'] for row in rows]):.1%} of the image" if softmax else ""
-    return [*auc, half or f"{quantity} {_span(rows)}", *_count(rows)]
-
-
-def _count(rows: Rows) -> list[str]:
-    return [f"{len(rows)} maps"] * (len(rows) > 1)
+    return [*auc, half or f"{quantity} {_span(rows)}"]
 
 
 def _aucs(rows: Rows) -> list[float]:

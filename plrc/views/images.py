@@ -75,11 +75,9 @@ class NamedImage:
 
 
 def open_image(spec: str) -> NamedImage:
-    """An image by its name: a file; ``scenes#12`` or ``scenes:300@7#12``, a scene; ``DIR#12``, of a data set; one of
-    ``SAMPLES``.
+    """An image by its name: a file, a scene (``scenes#12``, ``scenes:300@7#12``), ``DIR#12`` of a data set, a sample.
 
-    Raises:
-        ValueError: there is no such image, or it cannot be decoded; names it and what may be given.
+    Raises a ValueError that names it and what may be given if there is no such image, or it cannot be decoded.
     """
     numbered, file = _NUMBERED.fullmatch(spec), Path(spec)
     try:
@@ -109,17 +107,11 @@ def open_image(spec: str) -> NamedImage:
 
 
 def list_images(specs: Sequence[str], most: int | None = None) -> list[str]:
-    """The images that files, folders and data sets name, in order.
+    """The images that files, folders and data sets name, in order; of each folder at most so many, evenly spread.
 
     A folder in a layout with masks or boxes (``plrc.data.annotated``) is taken as that data set, so that its objects
-    are known; of any other one the images at any depth, sorted. Those of a folder that cannot be decoded are left out,
-    with a warning that names them.
-
-    Args:
-        most: of a folder or data set, only so many, evenly spread.
-
-    Raises:
-        ValueError: a folder without images, or none that can be decoded, or nothing at all.
+    are known; of any other one the images at any depth, sorted. What cannot be decoded is left out, with a warning.
+    Raises a ValueError if a folder, or all of it, holds no image that can be decoded.
     """
     found: list[str] = []
     for spec in specs:
@@ -177,14 +169,10 @@ def points_in_frame(points: Sequence[Point], image: NamedImage) -> Tensor:
 
 
 def region_raster(image: NamedImage, regions: str) -> Tensor:
-    """The regions ``(h, w)`` of an image.
+    """The regions ``(h, w)`` of an image: "grid:4", "superpixels:16", "masks:DIR", see ``mask_files``, or "objects".
 
-    Args:
-        regions: "grid:4", "superpixels:16", "masks:DIR", see ``mask_files``, or "objects", the image's own, 0 being
-            the background.
-
-    Raises:
-        ValueError: regions are none of these, there is no such mask, or the image's objects are not known.
+    The last are the image's own, 0 being the background. Raises a ValueError if regions are none of these, there is no
+    such mask, or the objects are not known.
     """
     if regions != "objects":
         # Superpixels are kept for these very pixels.
@@ -203,10 +191,7 @@ def mask_files(specs: Sequence[str], regions: str | None) -> dict[str, str]:
     """The files that "masks:DIR" has for images → their SHA-256; of other regions none.
 
     The mask of ``photos/a/1.jpg`` is ``DIR/photos/a/1.png``, or else ``DIR/a/1.png``, or else ``DIR/1.png``: as in
-    training, where names are relative to the folder of the images, and that may be any of those above an image.
-
-    Raises:
-        ValueError: two images would have one mask.
+    training, where names are relative to the folder of the images. Raises a ValueError if two images would share one.
     """
     if not regions or not regions.startswith("masks:"):
         return {}

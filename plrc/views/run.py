@@ -108,13 +108,10 @@ def run(query: Run, session: Session, progress: Progress) -> RunDrawing:
 
 
 def read_run(folder: Path) -> RunRecord:
-    """What a run folder holds; a last line that is being written is left out, and each step is there once.
+    """What a run folder holds; a last line that is being written is left out.
 
-    Where the steps of a log go back, as of a run that went on from an earlier checkpoint, the later lines hold: what
-    was logged beyond that checkpoint before is dropped, as ``plrc.run.RunLog`` does it.
-
-    Raises:
-        ValueError: there is no such folder or log, or no line of it can be read.
+    Where the steps of a log go back, as of a run that went on from an earlier checkpoint, the later lines hold. Raises
+    a ValueError if there is no such log, or no line of it can be read.
     """
     file, config = folder / "log.jsonl", folder / "config.yaml"
     try:
@@ -132,10 +129,8 @@ def read_run(folder: Path) -> RunRecord:
         kept[line["step"]] = line
     losses = losses_of(dict.fromkeys(name for line in kept.values() for name in line))
     told = [*losses, "lr", "images_per_second", "data_wait", "memory_mib"]
-    curves = {
-        name: np.array([_number(line, name, math.nan) for line in kept.values()], dtype=np.float64)
-        for name in ("step", "epoch", *told)
-    }
+    values = {name: [_number(line, name, math.nan) for line in kept.values()] for name in ("step", "epoch", *told)}
+    curves = {name: np.array(of, dtype=np.float64) for name, of in values.items()}
     if not any(np.isfinite(curves[name]).any() for name in told):
         raise ValueError(f"{file} has no line that can be read: wait for the run's first one, or name another run")
     try:  # fields of another version's too; the file may be just being written
@@ -166,10 +161,8 @@ def read_run(folder: Path) -> RunRecord:
 
 def affinity_pictures(folder: Path) -> dict[int, Path]:
     """Step → the affinity picture that the run drew at it, in order (``plrc.report.affinity_over_training``)."""
-    files = (folder / "figures").glob("affinity_*.png")
-    return dict(
-        sorted((int(m[1]), file) for file in files if (m := re.fullmatch(r"affinity_(\d{7,})\.png", file.name)))
-    )
+    named = ((re.fullmatch(r"affinity_(\d{7,})\.png", f.name), f) for f in (folder / "figures").glob("affinity_*.png"))
+    return dict(sorted((int(match[1]), file) for match, file in named if match))
 
 
 def open_picture(file: Path) -> Image.Image:
@@ -260,10 +253,7 @@ def _number(values: Mapping[str, Any], name: str, otherwise: float | None = None
 
 
 def _total(curves: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> np.ndarray:
-    """What is minimised: the losses' weighted sum ``(n,)``; NaN where a loss that has a weight is missing.
-
-    A loss is not missing before the epoch at which it sets in.
-    """
+    """The losses' weighted sum ``(n,)``; NaN where one that has a weight and has set in is missing."""
     tables = loss_tables(settings)
     weights, starts, nothing = tables.get("weights"), tables.get("starts", {}), np.full(len(curves["step"]), math.nan)
     if not isinstance(weights, dict):  # a detector's name its pre-trained file

@@ -157,11 +157,9 @@ def heading(name: str, fmap: FeatureMap, layer: str | None = None) -> str:
 
 
 def made_of(maps: Mapping[str, FeatureMap], query: ImageQuery, images: int) -> str:
-    """Layer and input of maps, for the note at a figure's foot; of each network if they differ.
+    """Layer and input of a map of each network, for the note at a figure's foot; of each if they differ.
 
-    Args:
-        maps: name → one of its maps, whose features may be gone. images: how many there are; the inputs of several have
-            in common only their short side, unless the size is exact.
+    Of several images the inputs have in common only their short side, unless the size is exact.
     """
 
     def each(told: list[str]) -> str:

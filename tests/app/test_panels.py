@@ -28,12 +28,8 @@ def panel(h: int, w: int, title: str = "demo", extent: float = 1.0, **scale: Any
 
 def scene(*panels: Scene, colour: tuple[int, ...] = (90, 90, 90), size: tuple[int, int] = SIZE, **more: Any) -> Scene:
     """The image itself, of one colour, and these panels beside it."""
-    image = {
-        "src": data_uri(Image.new("RGB", size, colour), "png"),
-        "width": size[0],
-        "height": size[1],
-        "name": "photo",
-    }
+    src = data_uri(Image.new("RGB", size, colour), "png")
+    image = {"src": src, "width": size[0], "height": size[1], "name": "photo"}
     first = {"title": "image", "caption": "", "map": None, "scale": None}
     return {"image": image, "panels": [first, *panels], "points": []} | more
 
@@ -61,21 +57,18 @@ def point(x: float, y: float, negative: bool = False) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("scale", [1, 2])
-@pytest.mark.parametrize("number", [0, 2])
-def test_a_click_asks_about_the_share_of_the_image_under_it(bare, number, scale):
+def test_a_click_asks_about_the_share_of_the_image_under_it(bare, scale):
     viewer = bare("panels", scene(panel(3, 5), panel(4, 6)), 1000, scale=scale)
-    at = box(viewer, number)
-    assert at["width"] > 2 * SIZE[0], "a small image is enlarged"
-    assert at["width"] / at["height"] == pytest.approx(1.5, abs=0.01)
-    for spot in [(10, 7), (200, 31), (151, 120)]:
-        (asked,) = click(viewer, number, *spot)
-        assert asked["negative"] is False
-        assert abs(asked["x"] * at["width"] - spot[0]) <= 1
-        assert abs(asked["y"] * at["height"] - spot[1]) <= 1
+    for number in (0, 2):
+        at = box(viewer, number)
+        assert at["width"] > 2 * SIZE[0], "a small image is enlarged"
+        assert at["width"] / at["height"] == pytest.approx(1.5, abs=0.01)
+        for x, y in [(10, 7), (200, 31), (151, 120)]:
+            (asked,) = click(viewer, number, x, y)
+            assert asked == point(pytest.approx(x / at["width"], abs=0.01), pytest.approx(y / at["height"], abs=0.01))
 
 
-@pytest.mark.parametrize("scale", [1, 1.5])
-@pytest.mark.parametrize("extent", [1.0, 1.15, 0.8])
+@pytest.mark.parametrize(("extent", "scale"), [(1.0, 1), (1.15, 1.5), (0.8, 1)])
 def test_every_pixel_has_the_colour_of_the_cell_that_covers_it(bare, extent, scale):
     h, w = 7, 11
     shown = scene(panel(h, w, extent=extent))
@@ -120,13 +113,8 @@ def test_hovering_names_the_cell_of_one_place_in_every_panel(bare):
     for number in range(4):
         hover(viewer, number, 0.55, 0.45)
         told = [text.partition(" at ")[2] for text in viewer.texts(".plrc-reading")]
-        assert told == [
-            "",
-            "row 1, column 4",
-            "row 4, column 5",
-            "row 1, column 2",
-            "",
-        ]  # the last does not reach there
+        cells = ["row 1, column 4", "row 4, column 5", "row 1, column 2"]
+        assert told == ["", *cells, ""]  # the last does not reach there
         value = -1 + 2 * (1 * 8 + 4) / 31
         assert viewer.texts(".plrc-reading")[1].startswith(f"{value:.2f} ".replace("-", "−"))
     changed = np.argwhere((viewer.pixels(SURFACE, 1) != plain).any(axis=2)) / plain.shape[:2]
@@ -145,17 +133,16 @@ def test_a_cell_without_a_value_says_so(bare):
     viewer = bare("panels", shown)
     hover(viewer, 1, 0.2, 0.5)
     assert viewer.texts(".plrc-reading")[1] == "no value at row 0, column 0"
-    assert not viewer.page.locator(".plrc-here").nth(1).is_visible()
 
 
-@pytest.mark.parametrize("how", [{"button": "right"}, {"modifiers": ["Shift"]}, {"modifiers": ["Alt"]}])
-def test_the_right_button_shift_and_alt_ask_for_the_unlike_too(bare, how):
+def test_the_right_button_shift_and_alt_ask_for_the_unlike_too(bare):
     viewer = bare("panels", scene(panel(3, 5), points=[point(0.5, 0.5)]))
     viewer.page.locator(".plrc-title").first.click()
-    points = click(viewer, 1, 80, 60, **how)
-    assert [p["negative"] for p in points] == [False, True]
-    assert points[1]["x"] == pytest.approx(80 / box(viewer, 1)["width"], abs=0.01)
-    assert viewer.page.evaluate("getSelection().toString()") == "", "Shift selects no text"
+    for how in ({"button": "right"}, {"modifiers": ["Shift"]}, {"modifiers": ["Alt"]}):
+        points = click(viewer, 1, 80, 60, **how)
+        assert [p["negative"] for p in points] == [False, True]
+        assert points[1]["x"] == pytest.approx(80 / box(viewer, 1)["width"], abs=0.01)
+        assert viewer.page.evaluate("getSelection().toString()") == "", "Shift selects no text"
 
 
 def test_a_click_forgets_adds_or_excludes_and_points_are_taken_back(bare):
@@ -317,7 +304,6 @@ def test_without_a_scene_or_with_a_broken_image_a_sentence_stands_there(bare):
     ("low", "high", "quantity", "numbers"),
     [
         (-1, 1, "cosine", "−1 0 1"),
-        (0.25, 0.75, "cosine", "0.25 0.5 0.75"),
         (-0.1, 1, "cosine", "−0.1  1"),  # 0 would stand on the low end's number
         (0, 0.0068, "cosine × 10⁻³", "0 3.4 6.8"),
         (98, 100, "cosine", "98 99 100"),

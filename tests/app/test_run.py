@@ -60,8 +60,9 @@ class Page:
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> Path:
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run that is going on, ``new``, and one that is finished, ``old``."""
+    monkeypatch.setattr("app.run._DPI", 30)  # soon drawn
     for name, steps, written in (("old", range(40, 440, 40), 1_700_000_000), ("new", (10, 20), 1_800_000_000)):
         folder = tmp_path / name
         folder.mkdir()
@@ -95,22 +96,18 @@ def test_it_opens_with_the_newest_run_and_follows_it_while_it_is_going(runs: Pat
 def test_following_sees_a_line_appended_and_sends_nothing_else(runs: Path) -> None:
     page, new = Page(runs), runs / "new"
     seen = page.show([new])["seen"]
-    assert page.tick([new], 200, seen) is None
-    with (new / "log.jsonl").open("a") as log:
-        log.write(line(30))
-    shown = page.tick([new], 200, seen)
-    assert shown is not None
-    assert "30 of 400" in shown["numbers"]
-    assert page.tick([new], 200, shown["seen"]) is None
-    with (new / "log.jsonl").open("a") as log:
-        log.write('{"step": 40')  # half a line
-    half = page.tick([new], 200, shown["seen"])
-    assert half is not None
-    assert "30 of 400" in half["numbers"]
-    (new / "log.jsonl").write_text("".join(map(line, range(40, 440, 40))))
-    last = page.tick([new], 200, half["seen"])
-    assert last is not None
-    assert "finished" in last["numbers"]
+    begun = (new / "log.jsonl").read_text()
+    for text, told in (
+        (begun + line(30), "30 of 400"),
+        (begun + line(30) + '{"step": 40', "30 of 400"),  # half a line
+        ("".join(map(line, range(40, 440, 40))), "finished"),
+    ):
+        assert page.tick([new], 200, seen) is None
+        (new / "log.jsonl").write_text(text)
+        last = page.tick([new], 200, seen)
+        assert last is not None
+        assert told in last["numbers"]
+        seen = last["seen"]
     assert last["follow"] is False
     assert not last["timer"].active
     assert page.tick([], 0, None) is None
@@ -175,15 +172,13 @@ def test_only_runs_that_are_offered_can_be_asked_for(runs: Path) -> None:
             page.tab.drawings(Run(runs=(str(asked),)))
         assert "not offered here" in page.show([asked])["numbers"]
         assert not page.show([asked])["timer"].active
-        for handler, first in (
-            (page.event("input", page.tab.controls["affinity_at"]), ()),
-            (page.event("tick"), (None,)),
-        ):
-            with pytest.raises(gr.Error, match="offered here"):
-                handler(*first, *page.values([asked], 0))
+        with pytest.raises(gr.Error, match="offered here"):
+            page.event("input", page.tab.controls["affinity_at"])(*page.values([asked], 0))
+        with pytest.raises(gr.Error, match="offered here"):
+            page.tick([asked], 0, None)
     with pytest.raises(ValueError, match="choose at most 3 runs, not 4"):
         page.tab.drawings(Run(runs=(str(runs / "old"),) * 4))
-    with pytest.raises(ValueError, match="choose a run"):
+    with pytest.raises(ValueError, match="name a run folder"):
         page.tab.drawings(Run())
 
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
-from pathlib import Path
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
+from gradio.context import LocalContext
 
-gr = pytest.importorskip("gradio", reason="gradio is missing: pip install -e '.[app]'")
-
-from gradio.context import LocalContext  # noqa: E402
-
-from app.embedding import EmbeddingTab  # noqa: E402
-from app.scenes import scatter_scene  # noqa: E402
-from app.workbench import Workbench  # noqa: E402
-from plrc.queries import Embedding  # noqa: E402
-from plrc.views import Session, draw, open_image  # noqa: E402
+from app.embedding import EmbeddingTab
+from app.scenes import scatter_scene
+from app.workbench import Workbench
+from plrc.queries import Embedding
+from plrc.views import Session, draw, open_image
 
 SCENES = tuple(f"scenes#{i}" for i in range(4))
 OVER = "canvas + canvas"  # of a plane, that which takes the pointer
@@ -64,17 +63,12 @@ def marked(viewer: Any) -> list[int] | None:
 def ringed(viewer: Any, sample: int, plane: int) -> bool:
     """Whether a ring, or a marked dot, is drawn at a sample's dot."""
     viewer.settle()
-    drawn: bool = (
-        viewer.page.locator(OVER)
-        .nth(plane)
-        .evaluate(
-            "(canvas, sample) => { const s = devicePixelRatio, box = canvas.getBoundingClientRect();"
-            "const p = canvas.at(sample), [x, y] = [(p.x - box.left) * s, (p.y - box.top) * s];"
-            "return canvas.getContext('2d').getImageData(x, y, 1, 1).data[3] > 0; }",
-            sample,
-        )
+    look = (
+        "(canvas, sample) => { const s = devicePixelRatio, box = canvas.getBoundingClientRect();"
+        "const p = canvas.at(sample), [x, y] = [(p.x - box.left) * s, (p.y - box.top) * s];"
+        "return canvas.getContext('2d').getImageData(x, y, 1, 1).data[3] > 0; }"
     )
-    return drawn
+    return bool(viewer.page.locator(OVER).nth(plane).evaluate(look, sample))
 
 
 def drag(viewer: Any, corners: list[tuple[float, float]]) -> None:
@@ -357,20 +351,14 @@ def test_points_cover_their_cells_and_regions_of_a_grid_their_parts(session):
 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingTab:
-    bench = Workbench(["plrc:tiny", "random:tiny"], runs=Path(tmp_path_factory.mktemp("runs")))
+    bench = Workbench(["plrc:tiny", "random:tiny"], runs=tmp_path_factory.mktemp("runs"))
     with gr.Blocks():
         return EmbeddingTab(bench)
 
 
-class Request:
-    def __init__(self, session_hash: str) -> None:
-        self.session_hash = session_hash
-
-
 def test_a_drawing_is_stopped_by_its_user_alone_and_t_sne_itself_ends(tab, monkeypatch):
     """A Stop that only hid the result would leave a server at work."""
-    steps, ready, go = [], threading.Barrier(3), threading.Event()
-    results: dict[str, Any] = {}
+    steps, results, ready, go = [], {}, threading.Barrier(3), threading.Event()
 
     def told(self, done_total, desc="", unit=""):
         if desc.startswith("t-SNE"):
@@ -379,26 +367,24 @@ def test_a_drawing_is_stopped_by_its_user_alone_and_t_sne_itself_ends(tab, monke
             ready.wait(30)
             go.wait(30)
 
-    monkeypatch.setattr(gr.Progress, "__call__", told)
+    def start(user: str, name: str, act: Any) -> threading.Thread:
+        def work() -> None:
+            LocalContext.request.set(SimpleNamespace(session_hash=user))  # type: ignore[arg-type]
+            results[name] = act()
 
-    def work(user: str, seed: int) -> None:
-        LocalContext.request.set(Request(user))  # type: ignore[arg-type]
-        query = Embedding(images=SCENES[:2], checkpoints=("plrc:tiny",), size=64, regions="grid:4", seed=seed)
-        results[user] = tab.show(query)
-
-    threads = [threading.Thread(target=work, args=(user, seed)) for seed, user in enumerate(("ann", "bob"))]
-    for thread in threads:
+        thread = threading.Thread(target=work)
         thread.start()
+        return thread
+
+    def shown(seed: int) -> Any:
+        how: dict[str, Any] = {"checkpoints": ("plrc:tiny",), "size": 64, "regions": "grid:4"}
+        return tab.show(Embedding(images=SCENES[:2], seed=seed, **how))
+
+    monkeypatch.setattr(gr.Progress, "__call__", told)
+    threads = [start(user, user, partial(shown, seed)) for seed, user in enumerate(("ann", "bob"))]
     ready.wait(30)
     monkeypatch.setattr(gr, "Info", lambda text: results.setdefault("told", text))
-
-    def ask() -> None:
-        LocalContext.request.set(Request("bob"))  # type: ignore[arg-type]
-        tab._stop()
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    asking.join(10)
+    start("bob", "stop", tab._stop).join(10)
     go.set()
     for thread in threads:
         thread.join(60)

@@ -122,15 +122,6 @@ def test_a_failure_leaves_the_old_files_and_no_halves(tmp_path, monkeypatch, whe
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_places_that_cannot_be_written_are_named(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"file cannot be written \(.*\): name another place with --out"):
-        drawing().save(tmp_path / "file" / "x")
-    (tmp_path / "y.npz").mkdir()
-    with pytest.raises(ValueError, match=r"y\.npz cannot be written"):
-        drawing().save(tmp_path / "y")
-
-
 @pytest.fixture
 def drawn(tmp_path):
     """A picture and the recipe of its affinity to a point."""
@@ -181,14 +172,9 @@ def test_a_replay_tells_of_another_mask(masked, tmp_path):
     assert line.startswith("a line is")
 
 
-def test_a_replay_whose_input_is_missing_says_so(drawn, tmp_path):
-    query = json.loads(drawn[1].read_text())["query"]
-    edit(drawn[1], query=query | {"checkpoints": [str(tmp_path / "gone.pt")]})
-    with pytest.raises(ValueError, match=r"x\.json cannot be drawn again from this folder: .*gone\.pt"):
-        replay(drawn[1])
+def test_a_replay_whose_input_is_missing_says_so(drawn):
     drawn[0].unlink()
-    edit(drawn[1], query=query)
-    with pytest.raises(ValueError, match=r"p\.png: there is no such file"):
+    with pytest.raises(ValueError, match=r"x\.json cannot be drawn again from this folder: .*p\.png: there is no such"):
         replay(drawn[1])
 
 

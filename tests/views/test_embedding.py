@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import weakref
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from plrc.analysis.embedding import gather, label_purity, load_basis, neighbours_kept, to_rgb
 from plrc.analysis.features import load_encoder
 from plrc.views import Session, session
-from plrc.views.images import open_image
+from plrc.views.images import NamedImage, open_image
 from tests.views.conftest import colours, embedding, noise, said, segments
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
@@ -31,28 +30,17 @@ def fmap_of(spec):
 
 
 @pytest.fixture
-def overlapping(tmp_path):
-    """A COCO set of a picture, 1280 × 64: a cup on a table, a hair of 2 pixels on both, a ring around a hole."""
-    for part in ("images", "annotations"):
-        (tmp_path / "things" / part).mkdir(parents=True)
-    noise(1280, 64).save(tmp_path / "things/images/a.png")
-    corners = {
-        "cup": [(230, 16, 330, 50)],
-        "table": [(60, 8, 500, 60)],
-        "hair": [(301, 0, 303, 64)],
-        "ring": [(700, 0, 1200, 8), (700, 56, 1200, 64), (700, 8, 720, 56), (1180, 8, 1200, 56)],
-    }
-    content = {
-        "images": [{"id": 1, "file_name": "a.png", "width": 1280, "height": 64}],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(corners)],
-        "annotations": [
-            {"id": i, "image_id": 1, "category_id": i, "bbox": [0, 0, 1, 1], "iscrowd": 0}
-            | {"segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1] for x0, y0, x1, y1 in boxes]}
-            for i, boxes in enumerate(corners.values())
-        ],
-    }
-    (tmp_path / "things/annotations/instances_all.json").write_text(json.dumps(content))
-    return f"{tmp_path / 'things'}#0"
+def overlapping(monkeypatch):
+    """A picture, 1280 × 64: a cup on a table, a hair of 2 pixels on both, a ring around a hole."""
+    masks = np.zeros((4, 64, 1280), bool)
+    masks[0, 16:50, 230:330] = True
+    masks[1, 8:60, 60:500] = True
+    masks[2, :, 301:303] = True
+    masks[3, :, 700:1200] = True
+    masks[3, 8:56, 720:1180] = False
+    picture = NamedImage("p", "p", noise(1280, 64), masks, ["cup", "table", "hair", "ring"])
+    monkeypatch.setattr("plrc.views.session.open_image", lambda spec: picture)
+    return picture
 
 
 def test_regions_by_two_networks():
@@ -97,33 +85,47 @@ def test_objects_are_regions_and_have_their_class():
 
 
 def test_objects_that_overlap_and_hide_their_middle(overlapping):
-    drawing = embedding([overlapping], [TINY], "regions", "pca", "objects", size=64)
+    drawing = embedding(["p"], [TINY], "regions", "pca", "objects", size=64)
     # The table is drawn over the cup.
     regions = {0: "background", 2: "table", 3: "hair", 4: "ring"}
     assert {row["region"]: row["label"] for row in drawing.rows} == regions
-    drawing = embedding([overlapping], [TINY], "points", "pca", per_image=2000, size=64)
+    drawing = embedding(["p"], [TINY], "points", "pca", per_image=2000, size=64)
     assert {row["label"] for row in drawing.rows} == {"background", "table", "cup", "ring"}
-    picture, points = open_image(overlapping), drawing.arrays["point"]  # the table rounds, to either side of a border
-    assert [row["label"] for row in drawing.rows] == [class_at(picture, x, y) for x, y in points]
+    points = drawing.arrays["point"]  # the table rounds, to either side of a border
+    assert [row["label"] for row in drawing.rows] == [class_at(overlapping, x, y) for x, y in points]
 
 
-@pytest.mark.parametrize("of", ["points", "regions", "images"])
-def test_pictures_are_opened_once_a_network_when_their_turn_comes_and_let_go(monkeypatch, of):
-    log, living, most = [], weakref.WeakSet(), 0
+@pytest.mark.parametrize(
+    ("view", "how"),
+    [(embedding, {"of": of, "method": "pca", "regions": "objects"}) for of in ("points", "regions", "images")]
+    + [(colours, {}), (segments, {})],
+)
+def test_pictures_are_opened_once_a_network_when_their_turn_comes_and_all_is_let_go(monkeypatch, view, how):
+    log, living, maps, most, left = [], weakref.WeakSet(), weakref.WeakSet(), [], []
+    encode = Session.maps
 
     def opened(spec):
-        nonlocal most
         log.append(spec)
         living.add(picture := open_image(spec))
-        most = max(most, len(living))
+        most.append(len(living))
         return picture
 
+    def encoded(self, *arguments):
+        left.append(len(maps))
+        for fmap in encode(self, *arguments):
+            maps.add(fmap)
+            yield fmap
+
     monkeypatch.setattr("plrc.views.session.open_image", opened)
+    monkeypatch.setattr(Session, "maps", encoded)
+    monkeypatch.setattr("plrc.views.embedding._ON_A_SHEET", 1)
     specs = [f"scenes#{i}" for i in range(12)]
-    embedding(specs, [TINY, OTHER], of, "pca", "objects", size=64, progress=lambda *step: log.append(step))
+    drawing = view(specs, [TINY, OTHER], size=64, progress=lambda *step: log.append(step), **how)
     assert log[:4] == ["scenes#0", (f"images, {TINY}", 1, 12), "scenes#1", (f"images, {TINY}", 2, 12)]
     assert [entry for entry in log if isinstance(entry, str)] == specs * 2
-    assert most <= 4  # on a CPU one image at a time is encoded
+    assert [spec for spec in drawing.inputs if spec in specs] == specs
+    assert max(most) <= 5  # on a CPU one image at a time is encoded
+    assert max(left) <= 1, "a network's maps are let go before the next one's come"
 
 
 def test_pictures_have_the_class_of_their_largest_object():
@@ -282,28 +284,6 @@ def test_maps_that_there_is_no_room_for_are_refused_at_the_first(monkeypatch, dr
         draw(specs, [TINY], size=64)
     assert len(opened) == 1
     draw(specs[:5], [TINY, OTHER], size=64)
-
-
-@pytest.mark.parametrize("draw", [colours, segments])
-def test_a_picture_is_opened_once_a_network_and_its_map_is_let_go_before_the_next(monkeypatch, draw):
-    opened, maps, left = [], weakref.WeakSet(), []
-    encode = Session.maps
-
-    def encoded(self, *arguments):
-        left.append(len(maps))
-        for fmap in encode(self, *arguments):
-            maps.add(fmap)
-            yield fmap
-
-    monkeypatch.setattr(session, "open_image", lambda spec: opened.append(spec) or open_image(spec))
-    monkeypatch.setattr(Session, "maps", encoded)
-    told = []
-    specs = [f"scenes#{i}" for i in range(3)]
-    drawing = draw(specs, [TINY, OTHER], size=64, progress=lambda *step: told.append((*step, len(opened))))
-    assert opened == specs * 2
-    assert left == [0, 0]
-    assert told[0] == (f"images, {TINY}", 1, 3, 1)
-    assert [spec for spec in drawing.inputs if spec in specs] == specs
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -181,18 +180,6 @@ def test_two_pictures_do_not_share_a_mask(tmp_path, masked):
         region_raster(open_image(str(tmp_path / "2.png")), regions)
     # A picture by its number and by its file is one.
     assert len(mask_files([f"{masked}#1", str(masked / "images/p1.png")], f"masks:{masked / 'masks'}")) == 1
-
-
-def test_what_a_recipe_notes_of_a_picture(masked):
-    one, other = open_image(f"{masked}#1"), open_image(str(masked / "images/p1.png"))
-    assert other.inputs == {other.spec: one.sha256}
-    assert set(one.inputs) == {one.spec, f"{one.spec} (objects)"}
-    changed = replace(one, masks=one.masks.copy())
-    assert changed.inputs == one.inputs
-    changed.masks[0, 0, 0] ^= True
-    differing = {name for name in one.inputs if one.inputs[name] != changed.inputs[name]}
-    assert differing == {f"{one.spec} (objects)"}
-    assert replace(one, classes=["thing"]).inputs != one.inputs
 
 
 def test_superpixels_are_those_of_the_pixels(tmp_path, monkeypatch):

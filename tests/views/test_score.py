@@ -81,11 +81,3 @@ def test_what_was_scored_until_an_interrupt_is_replayed(data, tmp_path):
     assert drawing.query.until == drawing.table.interrupted_after == 2
     assert drawing.lines[0].startswith("masked (interrupted after 2 images)  n ")
     assert replay(drawing.save(tmp_path / "s")[2])[1] == []
-
-
-def test_a_mistake_is_found_before_the_work(data, monkeypatch):
-    monkeypatch.setattr("plrc.analysis.scores.table.as_tensor", lambda *_: pytest.fail("work was done"))
-    with pytest.raises(ValueError, match="has no layer 'c9'"):
-        scores(data, [TINY], "c9")
-    with pytest.raises(FileNotFoundError, match="gone does not exist"):
-        scores("gone", [TINY])
