@@ -73,15 +73,6 @@ def test_points_of_a_picture_are_matched_in_the_views(true_colours, wide):
             correspondence([wide], ["any"], points=[point.tolist(), bad], size=128)
 
 
-def test_regions_of_two_views_match(true_colours, wide):
-    drawing = correspondence([wide], ["any"], regions="grid:3", size=128)
-    (row,) = drawing.rows
-    assert row["right"] == row["visible"] > 1
-    matrix = drawing.arrays["any matrix 0"]
-    assert row["chance"] == pytest.approx(1 / matrix.shape[1], abs=1e-4)
-    assert matrix.shape[0] == row["matches"]
-
-
 def test_two_pictures(tmp_path, wide):
     ramp(96, 160).save(tmp_path / "tall.png")
     tall = str(tmp_path / "tall.png")
