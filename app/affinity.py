@@ -33,8 +33,8 @@ class AffinityTab(Tab):
         drawings = self.drawings(query)
         answer = next(iter(drawings[0].columns.values()))[0]  # its points are known, also where none was given
         points = [" ".join(str(Point(x, y)) for x, y in of.tolist()) for of in answer.asked]
-        image = {"image": image_of(answer.image.image) | {"name": answer.image.name}} if still else None
-        return [showing(affinity_scene(drawings), image), lines(drawings[-1]), *points]
+        image = {"still": {"image": image_of(answer.image.image) | {"name": answer.image.name}}} if still else {}
+        return [showing(affinity_scene(drawings), **image), lines(drawings[-1]), *points]
 
     def act(self, event: dict[str, Any], query: Affinity) -> list[Any]:
         """Other points, by a click; the viewer has the image."""

@@ -37,8 +37,7 @@ _WORDS: dict[str, dict[str, Any]] = {
 # `scene` is what changes with each click, `still` the image, which is large and changes seldom.
 _ON_LOAD = """
 const view = plrc.%s(element.querySelector(".plrc-root"), (event) => { props.value = event; trigger("select"); });
-const read = (text) => text ? JSON.parse(text) : null;
-const show = () => { const scene = read(props.scene); view.show(scene && {...scene, ...read(props.still)}); };
+const show = () => { const s = JSON.parse(props.scene); view.show(s && {...s, ...JSON.parse(props.still)}); };
 show();
 watch(["scene", "still"], show);
 """
@@ -241,13 +240,10 @@ class Tab:
         kind, _ = self._types[name]
         if value is None:
             return None if kind in (int, float) else ""
-        if kind is Size:
-            return str(value)
-        if self._holds_points(name):
-            return " ".join(map(str, value))
-        if typing.get_origin(kind) is tuple:
-            return list(value) if many else next(iter(value), None)
-        return value
+        if typing.get_origin(kind) is not tuple:
+            return str(value) if kind is Size else value
+        texts = list(map(str, value))
+        return " ".join(texts) if self._holds_points(name) else texts if many else next(iter(texts), None)
 
     def link(self, query: Options) -> str:
         """The query string: what differs from the query's defaults, as another server may begin with others."""
@@ -277,17 +273,16 @@ class Tab:
 def viewer(name: str, elem_id: str, scene: dict[str, Any] | None = None) -> gr.HTML:
     """A drawing surface of ``static/``: shows a scene with ``plrc.NAME``; its value is the last event."""
     how: dict[str, Any] = {"html_template": '<div class="plrc-root"></div>', "js_on_load": _ON_LOAD % name}
-    return gr.HTML(None, **how, elem_id=elem_id, apply_default_css=False, scene=_packed(scene), still="")
+    return gr.HTML(None, **how, elem_id=elem_id, apply_default_css=False, scene=json.dumps(scene), still="null")
 
 
-def showing(scene: dict[str, Any] | None, still: dict[str, Any] | None = None) -> gr.HTML:
-    """The update of a viewer that shows this; what was ``still`` stays where it is not given."""
-    return gr.HTML(scene=_packed(scene)) if still is None else gr.HTML(scene=_packed(scene), still=_packed(still))
+def showing(scene: dict[str, Any] | None, **still: dict[str, Any]) -> gr.HTML:
+    """The update of a viewer that shows this; what was ``still`` stays where it is not given.
 
-
-def _packed(scene: dict[str, Any] | None) -> str:
-    """One string: Gradio looks into every list that it sends for files, and a map has thousands of numbers."""
-    return "" if scene is None else json.dumps(scene)
+    Each is one string: Gradio looks into every list that it sends for files, and a map has thousands of numbers.
+    """
+    parts: dict[str, Any] = {name: json.dumps(part) for name, part in still.items()}
+    return gr.HTML(scene=json.dumps(scene), **parts)
 
 
 def lines(drawing: Drawing) -> str:
