@@ -189,7 +189,7 @@ def _place(o: argparse.Namespace) -> Iterator[Callable[[Any], None]]:
 
 
 def _info(o: argparse.Namespace) -> None:
-    from plrc.pretrained.describe import describe
+    from plrc.pretrained.loading import describe
 
     print("\n".join(describe(o.checkpoint, o.branch)))
 

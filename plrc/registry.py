@@ -157,7 +157,7 @@ LAYOUTS = Registry("data layout")
 ``last``: it takes folders of any kind, and is tried after all others."""
 
 LAYOUTS.add("coco", "plrc.data.coco:open_coco", "annotations/instances_*.json (COCO)")
-LAYOUTS.add("voc", "plrc.data.voc:open_voc", "Annotations/*.xml and JPEGImages/ (PASCAL VOC)")
+LAYOUTS.add("voc", "plrc.data.annotated:open_voc", "Annotations/*.xml and JPEGImages/ (PASCAL VOC)")
 LAYOUTS.add("masks", "plrc.data.annotated:open_masks", "images/ and masks/ (masks)")
 LAYOUTS.add("keypoints", "plrc.data.annotated:open_keypoints", "keypoints.json, in it or in its folders (keypoints)")
 LAYOUTS.add("classes", "plrc.data.annotated:open_classes", "<class>/* or train/<class>/* (classes)", last=True)

@@ -1,11 +1,11 @@
-"""Images of which something is known, recognised by what is in their folder; and the layouts that are just folders."""
+"""Images of which something is known, recognised by what is in their folder: masks, keypoints, boxes, classes."""
 
 from __future__ import annotations
 
-import logging
 import os
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -19,41 +19,11 @@ from plrc.data.images import (
     upright_points,
     upright_size,
 )
-from plrc.data.sources import (
-    Annotation,
-    ImageFiles,
-    ImageFolder,
-    Source,
-    images_in,
-    open_source,
-    read_json,
-    warn_left_out,
-)
+from plrc.data.sources import Annotation, ImageFiles, ImageFolder, Source, images_in, open_source, read_json
 from plrc.registry import LAYOUTS
-
-logger = logging.getLogger(__name__)
 
 _VOID = 255  # the label of PASCAL VOC's borders: neither an object nor background
 _KEYPOINTS = "keypoints.json"
-
-
-@runtime_checkable
-class KeypointSource(Source, Protocol):
-    """A Source of images that can be matched point by point."""
-
-    def group(self, i: int) -> str:
-        """The images of one group show one kind of object, and lie one after another."""
-
-    def keypoints(self, i: int) -> np.ndarray:
-        """(K, 2) in the image frame, not a number where a point is not seen; K is the group's."""
-
-
-@runtime_checkable
-class LabelledSource(Source, Protocol):
-    """A Source of images that have a class each."""
-
-    def label(self, i: int) -> str:
-        """The image's class."""
 
 
 def open_annotated(path: str) -> Source:
@@ -72,12 +42,11 @@ def open_annotated(path: str) -> Source:
     if not root.exists():
         raise FileNotFoundError(f"{path} does not exist: give a data set's folder or 'scenes:N'")
     for layout in sorted(LAYOUTS.values(), key=lambda entry: entry.traits.get("last", False)):
-        source = layout.load()(root)
+        source: Source | None = layout.load()(root)
         if source is not None:
             return source
-    if root.is_file():
-        raise ValueError(f"{path} names no split: a file may be COCO's instances_*.json or VOC's ImageSets/Main/*.txt")
-    raise ValueError(f"{path} holds no data set: looked for {LAYOUTS.helps()}")
+    splits = "; a file may be a split, COCO's instances_*.json or VOC's ImageSets/Main/*.txt" if root.is_file() else ""
+    raise ValueError(f"{path} holds no data set: looked for {LAYOUTS.helps()}{splits}")
 
 
 def layout_of(source: Source) -> str:
@@ -87,28 +56,9 @@ def layout_of(source: Source) -> str:
 
 def open_images(path: Path) -> Source | None:
     """The images under a folder at any depth; None if there is none, or it is no folder."""
-    try:
+    with suppress(OSError):
         return ImageFolder(path)
-    except OSError:
-        return None
-
-
-class BoxFiles(ImageFiles):
-    """What the layouts with boxes in pixels share. An image of another size than was annotated raises a ValueError."""
-
-    has_objects = True
-
-    def pixel_boxes(self, i: int) -> np.ndarray:
-        """The boxes of ``annotation(i)``: ``(n, 4)`` float64, x0, y0, x1, y1 in pixels of the upright image."""
-        return upright_boxes(*self._stored(i))
-
-    def _stored(self, i: int) -> tuple[np.ndarray, tuple[int, int], int]:
-        """Boxes in pixels as annotated, (width, height) as annotated, the EXIF orientation by which they are turned."""
-        raise NotImplementedError
-
-    def _fractions(self, boxes: np.ndarray, size: tuple[int, int], turn: int) -> np.ndarray:
-        """What ``_stored`` gives, in the image frame."""
-        return (upright_boxes(boxes, size, turn) / (upright_size(size, turn) * 2)).astype(np.float32)
+    return None
 
 
 # --------------------------------------------------------------------------------------------------------------- masks
@@ -128,20 +78,19 @@ class MaskFolder(ImageFiles):
     def __init__(self, root: str | os.PathLike[str]) -> None:
         base = Path(root)
         images = images_in(base / "images")
-        masks = {Path(name).stem: name for name in images_in(base / "masks")}
-        paired = [name for name in images if Path(name).stem in masks]
-        super().__init__(base, [f"images/{name}" for name in paired])
-        if not paired:
+        masks = {Path(name).stem: base / "masks" / name for name in images_in(base / "masks")}
+        self._masks = [masks[Path(name).stem] for name in images if Path(name).stem in masks]
+        super().__init__(base, [f"images/{name}" for name in images if Path(name).stem in masks])
+        if not self._masks:
             raise ValueError(f"{base} has no image images/NAME.jpg with a mask masks/NAME.png")
-        warn_left_out(logger, base, "images without a mask", [name for name in images if name not in set(paired)])
-        self._masks = [masks[Path(name).stem] for name in paired]
+        self.warn_left_out("images without a mask", [name for name in images if Path(name).stem not in masks])
 
     def annotation(self, i: int) -> Annotation:
         """The objects of the mask, class "object" each, with their masks' bounding boxes.
 
         Raises a ValueError if the mask is coloured, or of another size than the image.
         """
-        path, file = self.path(i), self.root / "masks" / self._masks[i]
+        path, file = self.path(i), self._masks[i]
         masks = read_masks(file)
         masks = upright_masks(masks, turn_needed(path, (masks.shape[2], masks.shape[1]), f"the mask {file}"))
         return Annotation(masks, boxes_of(masks), [*self.CLASSES] * len(masks))
@@ -163,21 +112,19 @@ def read_masks(file: Path) -> np.ndarray:
     """
     with opened(file) as image:
         image.load()
-    if image.mode in ("1", "L", "LA"):
-        values = np.asarray(image.convert("L"))
-    elif image.mode == "P" or image.mode.startswith("I"):
+    if image.mode == "P" or image.mode.startswith("I"):
         values = np.asarray(image)
     else:
-        channels = np.asarray(image.convert("RGB"))
-        values = channels[..., 0]
-        if (channels != values[..., None]).any():
+        channels = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+        values = channels if channels.ndim == 2 else channels[..., 0]
+        if channels.ndim == 3 and (channels != values[..., None]).any():
             raise ValueError(f"the mask {file} is coloured: save it as grey labels or with a palette")
     labels = [v for v in np.unique(values).tolist() if v != 0]
     grey = image.mode != "P" and values.dtype == np.uint8 and labels
     if grey and (len(labels) == 1 or (values[values > 0] > 250).mean() > 0.5):
         return (values > labels[-1] // 2)[None]
     objects = [values == label for label in labels if values.dtype != np.uint8 or label != _VOID]
-    return np.stack(objects) if objects else np.zeros((0, *values.shape), dtype=bool)
+    return np.array(objects, dtype=bool).reshape(-1, *values.shape)
 
 
 # ----------------------------------------------------------------------------------------------------------- keypoints
@@ -197,25 +144,22 @@ class KeypointFolders(ImageFiles):
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         base = Path(root)
-        self._known: list[tuple[str, np.ndarray]] = []  # group, pixels
-        names, missing = [], []
-        for file in _keypoint_files(base):
-            folder = "" if file.parent == base else file.parent.name
-            for name, points in sorted(_read_keypoints(file).items()):
-                if (file.parent / name).is_file():
-                    names.append(f"{folder}/{name}" if folder else name)
-                    self._known.append((folder, points))
-                else:
-                    missing.append(f"{folder}/{name}")
-        super().__init__(base, names)
-        if not names:
+        listed = {
+            "/".join([*file.parent.relative_to(base).parts, name]): points
+            for file in _keypoint_files(base)
+            for name, points in sorted(_read_keypoints(file).items())
+        }
+        known = {name: points for name, points in listed.items() if (base / name).is_file()}
+        self._groups, self._points = [name.rpartition("/")[0] for name in known], list(known.values())
+        super().__init__(base, known)
+        if not known:
             raise ValueError(f"{base}: no {_KEYPOINTS} in it or in its folders lists an image that is there")
-        warn_left_out(logger, base, "listed images that are missing", missing)
+        self.warn_left_out("listed images that are missing", [name for name in listed if name not in known])
 
     def group(self, i: int) -> str:
         """The folder of image i: its pairs are with the folder's other images."""
         self.name(i)
-        return self._known[i][0]
+        return self._groups[i]
 
     def keypoints(self, i: int) -> np.ndarray:
         """Points ``(K, 2)`` float32 in the image frame, not a number where one is not seen.
@@ -223,7 +167,7 @@ class KeypointFolders(ImageFiles):
         Pixel numbers are taken as distances from the image's left and upper border.
         """
         size, turn = stored_frame(self.path(i))
-        return (upright_points(self._known[i][1], size, turn) / upright_size(size, turn)).astype(np.float32)
+        return (upright_points(self._points[i], size, turn) / upright_size(size, turn)).astype(np.float32)
 
 
 def open_keypoints(path: Path) -> Source | None:
@@ -236,20 +180,122 @@ def _keypoint_files(base: Path) -> list[Path]:
 
 def _read_keypoints(file: Path) -> dict[str, np.ndarray]:
     """Pixels ``(K, 2)`` of every image that a file lists."""
-    listed = read_json(file)
-    if not isinstance(listed, dict) or not listed:
-        raise ValueError(f"{file} lists no image: write file name → K × [x, y]")
-    found = {}
-    for name, points in listed.items():
-        try:
-            rows = [(np.nan, np.nan) if p is None or None in p else (float(p[0]), float(p[1])) for p in points]
-        except (TypeError, ValueError, IndexError) as error:
-            raise ValueError(f"{file}: the keypoints of {name} are not a list of [x, y] or null") from error
-        found[name] = np.array(rows, dtype=np.float64).reshape(-1, 2)
+    unseen, listed = (np.nan, np.nan), read_json(file)
+    try:
+        rows = {name: [unseen if p is None or None in p else (p[0], p[1]) for p in of] for name, of in listed.items()}
+        found = {name: np.array(points, dtype=np.float64).reshape(-1, 2) for name, points in rows.items()}
+    except (AttributeError, TypeError, ValueError, LookupError) as error:
+        raise ValueError(f"{file} is not file name → K × [x, y] or null ({error}): correct it") from error
     counts = {len(points) for points in found.values()}
     if len(counts) > 1:
         raise ValueError(f"{file}: its images have {sorted(counts)} keypoints: write null for one that is not seen")
     return found
+
+
+# --------------------------------------------------------------------------------------------------------------- boxes
+
+
+class BoxFiles(ImageFiles):
+    """What the layouts with boxes in pixels share. An image of another size than was annotated raises a ValueError."""
+
+    has_objects = True
+
+    def pixel_boxes(self, i: int) -> np.ndarray:
+        """The boxes of ``annotation(i)``: ``(n, 4)`` float64, x0, y0, x1, y1 in pixels of the upright image."""
+        return upright_boxes(*self._stored(i))
+
+    def _stored(self, i: int) -> tuple[np.ndarray, tuple[int, int], int]:
+        """Boxes in pixels as annotated, (width, height) as annotated, the EXIF orientation by which they are turned."""
+        raise NotImplementedError
+
+    def _fractions(self, i: int) -> np.ndarray:
+        """``pixel_boxes`` in the image frame."""
+        boxes, size, turn = self._stored(i)
+        return (upright_boxes(boxes, size, turn) / (upright_size(size, turn) * 2)).astype(np.float32)
+
+
+class VOC(BoxFiles):
+    """A Source of the images of ``ImageSets/Main/<split>.txt``, or of all that have an XML file if not given.
+
+    Boxes in the files count pixels from 1 and include the last one: x0 = xmin − 1, x1 = xmax. Boxes with
+    xmax <= xmin or ymax <= ymin (a click that was no drag), or outside the image, are left out, with one warning.
+
+    Raises:
+        ValueError: no such split, or no image in it; an XML file is malformed.
+    """
+
+    layout = "with boxes (PASCAL VOC: Annotations/, JPEGImages/)"
+
+    def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
+        base, file = Path(root), Path(root, "ImageSets", "Main", f"{split}.txt")
+        images = {Path(name).stem: name for name in images_in(base / "JPEGImages")}
+        xml = {f.stem: f for f in (base / "Annotations").glob("*.xml") if not f.name.startswith(".")}
+        if split is not None and not file.is_file():
+            there = ", ".join(sorted(f.stem for f in file.parent.glob("*.txt"))) or "none"
+            raise ValueError(f"{file} is missing: the splits there are {there}")
+        lines = sorted(xml) if split is None else file.read_text().splitlines()
+        wanted = [line.split()[0] for line in lines if line.split()]  # a class's list has ±1 behind
+        ids = [i for i in wanted if i in images and i in xml]
+        super().__init__(base, [f"JPEGImages/{images[i]}" for i in ids])
+        if not ids:
+            raise ValueError(f"{base}: none of {len(wanted)} listed has Annotations/NAME.xml and JPEGImages/NAME.jpg")
+        self.warn_left_out("without an image or an XML file", sorted(set(wanted) - set(ids)))
+        empty: list[str] = []
+        self._xml = [xml[i] for i in ids]
+        self._known = [_read_voc(file, empty) for file in self._xml]
+        self.warn_left_out("boxes without area", empty)
+
+    def annotation(self, i: int) -> Annotation:
+        """The image's boxes; no masks."""
+        difficult = frozenset(k for k, (_, hard) in enumerate(self.instances(i)) if hard)
+        return Annotation(None, self._fractions(i), [name for name, _ in self.instances(i)], difficult=difficult)
+
+    def instances(self, i: int) -> list[tuple[str, bool]]:
+        """Class of each of the boxes of ``annotation(i)`` and whether it is difficult, without opening the image."""
+        self.name(i)
+        return self._known[i][2]
+
+    def frame(self, i: int) -> tuple[int, int]:
+        """(width, height) in pixels as the XML file has it; of the image's header where it has none."""
+        self.name(i)
+        return self._known[i][0] or self.size(i)
+
+    def _stored(self, i: int) -> tuple[np.ndarray, tuple[int, int], int]:
+        path, (size, boxes, _) = self.path(i), self._known[i]
+        return (
+            (boxes, *stored_frame(path)) if size is None else (boxes, size, turn_needed(path, size, str(self._xml[i])))
+        )
+
+
+def open_voc(path: Path) -> Source | None:
+    """The data set in a folder, or the split that an ``ImageSets/Main/<split>.txt`` lists."""
+    if path.suffix == ".txt" and path.parent.name == "Main":
+        return VOC(path.parents[2], path.stem)
+    there = (path / "JPEGImages").is_dir() and any((path / "Annotations").glob("*.xml"))
+    return VOC(path) if there else None
+
+
+def _read_voc(file: Path, empty: list[str]) -> tuple[tuple[int, int] | None, np.ndarray, list[tuple[str, bool]]]:
+    """Size (None if not said), boxes ``(n, 4)`` in pixels from the left and upper border, class and difficult of each.
+
+    Adds those without area to ``empty``.
+    """
+    boxes, objects = list[tuple[float, ...]](), list[tuple[str, bool]]()
+    try:
+        root = ElementTree.parse(file).getroot()
+        width, height = (round(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
+        for item in root.findall("object"):
+            name = (item.findtext("name") or "").strip()
+            x0, y0, x1, y1 = (float(item.findtext(f"bndbox/{c}") or "") for c in ("xmin", "ymin", "xmax", "ymax"))
+            right, lower = (width, height) if width and height else (np.inf, np.inf)
+            if x0 < x1 > 0 and y0 < y1 > 0 and x0 <= right and y0 <= lower:
+                boxes.append((x0 - 1, y0 - 1, x1, y1))
+                objects.append((name, (item.findtext("difficult") or "0").strip() == "1"))
+            else:
+                empty.append(f"{file.stem} ({name} at {x0:g}, {y0:g})")
+    except (ElementTree.ParseError, ValueError) as error:
+        raise ValueError(f"{file} is no PASCAL VOC annotation ({error}): correct it or take it off the list") from error
+    return (width, height) if width and height else None, np.array(boxes, dtype=np.float64).reshape(-1, 4), objects
 
 
 # ------------------------------------------------------------------------------------------------------------- classes
@@ -269,12 +315,11 @@ class ClassFolders(ImageFolder):
         split = [self.name(i).split("/") for i in range(len(self))]
         # The training split alone is listed as train/<class>/…; among other folders "train" is a class.
         depth = 1 if all(parts[0] == "train" and len(parts) > 2 for parts in split) else 0
-        loose = next(("/".join(parts) for parts in split if len(parts) <= depth + 1), None)
-        if loose:
-            raise ValueError(f"{self.root}: {loose} lies in no class folder: expected <class>/* or train/<class>/*")
+        loose = ["/".join(parts) for parts in split if len(parts) <= depth + 1]
         self._labels = [parts[depth] for parts in split]
-        if len(set(self._labels)) < 2:
-            raise ValueError(f"{self.root} has one class only, {self._labels[0]}: expected several class folders")
+        if loose or len(set(self._labels)) < 2:
+            what = f"{loose[0]} lies in no class folder" if loose else f"there is one class only, {self._labels[0]}"
+            raise ValueError(f"{self.root}: {what}: expected several folders <class>/* or train/<class>/*")
 
     def label(self, i: int) -> str:
         """The class of image i."""
@@ -283,7 +328,6 @@ class ClassFolders(ImageFolder):
 
 
 def open_classes(path: Path) -> Source | None:
-    try:
+    with suppress(ValueError, OSError):  # images, but not in class folders
         return ClassFolders(path)
-    except (ValueError, OSError):  # images, but not in class folders
-        return None
+    return None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,7 @@ import numpy as np
 
 from plrc.data.annotated import BoxFiles
 from plrc.data.images import turn_needed, upright_masks
-from plrc.data.sources import Annotation, Source, read_json, warn_left_out
-
-logger = logging.getLogger(__name__)
+from plrc.data.sources import Annotation, Source, read_json
 
 
 class COCO(BoxFiles):
@@ -36,28 +34,24 @@ class COCO(BoxFiles):
     """
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
-        base, wanted = Path(root), f"instances_{split or '*'}.json"
-        files = sorted((base / "annotations").glob(wanted))
-        if not files:
-            raise ValueError(f"{base} has no annotations/{wanted}")
-        if len(files) > 1:
-            raise ValueError(f"{base} has {len(files)} files annotations/{wanted}: name one, such as {files[-1]}")
+        base = Path(root)
+        files = sorted((base / "annotations").glob(f"instances_{split or '*'}.json"))
+        if len(files) != 1:
+            raise ValueError(f"{base} has {len(files)} files annotations/instances_{split or '*'}.json: name one")
         self.file = files[0]
         self.layout = f"with outlines or boxes (COCO: annotations/{self.file.name})"
         content = read_json(self.file)
         try:
-            listed = sorted(content["categories"], key=lambda category: category["id"])
-            self.categories: dict[int, str] = {category["id"]: str(category["name"]) for category in listed}
-            images = {image["id"]: image for image in sorted(content["images"], key=lambda image: image["id"])}
+            self.categories = {c["id"]: str(c["name"]) for c in sorted(content["categories"], key=itemgetter("id"))}
+            images = {image["id"]: image for image in sorted(content["images"], key=itemgetter("id"))}
             of_image: dict[int, list[dict[str, Any]]] = {number: [] for number in images}
-            self.used, self.outlined, empty = set[int](), True, list[str]()
+            self.used, self.outlined, empty = {a["category_id"] for a in content["annotations"]}, True, list[str]()
             for item in content["annotations"]:
                 of_image[item["image_id"]].append(item)
                 if _has_area(item, images[item["image_id"]]):
                     self.outlined &= bool(item.get("segmentation"))
                 else:
                     empty.append(f"annotation {item['id']} (image {item['image_id']})")
-                self.used.add(item["category_id"])
             names = [image["file_name"] for image in images.values()]
         except (KeyError, TypeError) as error:
             raise ValueError(f"{self.file} lacks {error}: expected COCO's images, annotations, categories") from error
@@ -69,9 +63,8 @@ class COCO(BoxFiles):
         super().__init__(folder, [image["file_name"] for image in there])
         if not there:
             raise ValueError(f"{self.file}: none of its {len(images)} images is in {folder}")
-        missing = sorted(set(names) - {image["file_name"] for image in there})
-        warn_left_out(logger, self.file, "listed images that are missing", missing)
-        warn_left_out(logger, self.file, "boxes without area", empty)
+        self.warn_left_out("listed images that are missing", sorted({*names} - {image["file_name"] for image in there}))
+        self.warn_left_out("boxes without area", empty)
         self._images = _Packed(there)
         self._of_image = _Packed(of_image[image["id"]] for image in there)
 
@@ -80,9 +73,7 @@ class COCO(BoxFiles):
 
         Polygons are filled where a pixel's centre is inside. An outline that cannot be read raises a ValueError.
         """
-        items = self.instances(i)
-        boxes, (width, height), turn = self._stored(i)
-        masks = None
+        items, (width, height), masks = self.instances(i), self.frame(i), None
         if all(item.get("segmentation") for item in items):
             masks = np.zeros((len(items), height, width), dtype=bool)
             for mask, item in zip(masks, items, strict=True):
@@ -91,13 +82,10 @@ class COCO(BoxFiles):
                 except (ValueError, KeyError, TypeError) as error:
                     what = f"the outline of annotation {item['id']} cannot be read: {error}"
                     raise ValueError(f"{self.file}: {what}") from error
-            masks = upright_masks(masks, turn)
-        return Annotation(
-            masks,
-            self._fractions(boxes, (width, height), turn),
-            [self.categories.get(item["category_id"], "unknown") for item in items],
-            crowd=frozenset(k for k, item in enumerate(items) if item.get("iscrowd")),
-        )
+            masks = upright_masks(masks, self.turn(i))
+        classes = [self.categories.get(item["category_id"], "unknown") for item in items]
+        crowd = frozenset(k for k, item in enumerate(items) if item.get("iscrowd"))
+        return Annotation(masks, self._fractions(i), classes, crowd=crowd)
 
     def _stored(self, i: int) -> tuple[np.ndarray, tuple[int, int], int]:
         corners = np.array([item["bbox"] for item in self.instances(i)], dtype=np.float64).reshape(-1, 4)
@@ -121,8 +109,7 @@ class COCO(BoxFiles):
 
     def instances(self, i: int) -> list[dict[str, Any]]:
         """Those of the image's annotations that have an area: of these are ``annotation`` and ``pixel_boxes``."""
-        image = self.image(i)
-        return [item for item in self.entries(i) if _has_area(item, image)]
+        return [item for item in self.entries(i) if _has_area(item, self.image(i))]
 
     def turn(self, i: int) -> int:
         """The EXIF orientation by which the file's boxes and outlines have to be turned, 1 if they are upright."""
@@ -132,7 +119,7 @@ class COCO(BoxFiles):
 def open_coco(path: Path) -> Source | None:
     """The data set in a folder or of one ``instances_*.json``."""
     if path.suffix == ".json" and path.name.startswith("instances_"):
-        return COCO(path.parent.parent, path.stem.removeprefix("instances_"))
+        return COCO(path.parents[1], path.stem.removeprefix("instances_"))
     return COCO(path) if any((path / "annotations").glob("instances_*.json")) else None
 
 
@@ -145,8 +132,7 @@ class _Packed:
 
     def __init__(self, values: Iterable[Any]) -> None:
         parts = [pickle.dumps(value, pickle.HIGHEST_PROTOCOL) for value in values]
-        self._block = b"".join(parts)
-        self._ends = np.cumsum([0, *map(len, parts)])
+        self._block, self._ends = b"".join(parts), np.cumsum([0, *map(len, parts)])
 
     def __getitem__(self, i: int) -> Any:
         return pickle.loads(self._block[self._ends[i] : self._ends[i + 1]])
@@ -155,12 +141,10 @@ class _Packed:
 def _has_area(item: dict[str, Any], image: dict[str, Any]) -> bool:
     """Whether a part of an annotation's box lies in the image."""
     x, y, width, height = item["bbox"]
-    across = min(x + width, image["width"]) - max(x, 0)
-    down = min(y + height, image["height"]) - max(y, 0)
+    across, down = min(x + width, image["width"]) - max(x, 0), min(y + height, image["height"]) - max(y, 0)
     return bool(across > 0 and down > 0)
 
 
-# ------------------------------------------------------------------------------------------------------------ outlines
 # Not by faster_coco_eval: COCO's own code draws other pixels along a polygon's border, and older releases of it read
 # beyond run lengths that are too short.
 
@@ -184,17 +168,16 @@ def outline_mask(outline: Any, height: int, width: int) -> np.ndarray:
 
 def _polygon_mask(polygon: Sequence[float], height: int, width: int) -> np.ndarray:
     """Pixels whose centre lies in a polygon x0, y0, x1, y1, … in pixels from the left and upper border (even–odd)."""
-    x, y = np.asarray(polygon, dtype=np.float64).reshape(-1, 2).T
+    corners = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
     crossings = np.zeros((height, width + 1), dtype=np.int32)
-    for x0, y0, x1, y1 in zip(x, y, np.roll(x, -1), np.roll(y, -1), strict=True):
-        if y0 == y1:
-            continue
-        (x0, y0), (x1, y1) = sorted(((x0, y0), (x1, y1)), key=lambda p: p[1])
+    for one, other in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        (x0, y0), (x1, y1) = sorted((one, other), key=itemgetter(1))
         # Rows whose centre line i + 0.5 the edge crosses, its upper end included, its lower end not.
         rows = np.arange(max(0, int(np.ceil(y0 - 0.5))), min(height, int(np.ceil(y1 - 0.5))))
-        at = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
-        columns = np.ceil(at - 0.5).clip(0, width).astype(np.int64)  # the first centre at or behind the crossing
-        crossings[rows, columns] += 1
+        if len(rows):
+            at = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+            # The first centre at or behind the crossing.
+            crossings[rows, np.ceil(at - 0.5).clip(0, width).astype(np.int64)] += 1
     return crossings.cumsum(axis=1)[:, :width] % 2 == 1
 
 
@@ -210,10 +193,8 @@ def _read_runs(text: str | bytes) -> list[int]:
         group = code - 48
         value |= (group & 31) << shift
         shift += 5
-        if group & 32:
-            continue
-        if group & 16:
-            value -= 1 << shift
-        runs.append(value + runs[-2] if len(runs) > 2 else value)
-        value = shift = 0
+        if not group & 32:
+            value -= (1 << shift) if group & 16 else 0
+            runs.append(value + runs[-2] if len(runs) > 2 else value)
+            value = shift = 0
     return runs

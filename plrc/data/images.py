@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,8 +21,9 @@ if "avif" in features.modules and features.check("avif"):
     FORMATS["AVIF"] = ".avif"
 SUFFIXES = tuple(" ".join(FORMATS.values()).split())
 
-# EXIF orientation → what turns the stored image upright (1, and anything unknown: nothing).
+# EXIF orientation → what turns the stored image upright (1: nothing).
 SIDEWAYS = (5, 6, 7, 8)  # width and height change places
+_MIRRORED, _UPSIDE_DOWN = (2, 3, 6, 7), (3, 4, 7, 8)  # after that
 _T = Image.Transpose
 _UPRIGHT = {
     2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM,
@@ -43,8 +44,7 @@ class UndecodableImage(Exception):
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(name, reason)  # both as args, so that it survives pickling on its way out of a worker
-        self.name = name
-        self.reason = reason
+        self.name, self.reason = name, reason
 
     def __str__(self) -> str:
         return f"{printable(self.name)}: {self.reason}"
@@ -70,27 +70,24 @@ def as_image(image: Any) -> Image.Image:
         return image if image.mode == "RGB" else to_rgb(image)
     if isinstance(image, str | os.PathLike):
         return decode(os.path.expanduser(image))
-    if tensor := hasattr(image, "detach"):
+    if is_tensor := hasattr(image, "detach"):
         image = image.detach().cpu()
         image = (image.float() if image.is_floating_point() else image).numpy()
     values = np.asarray(image)
     shown = f"one of shape {values.shape} and type {values.dtype}" if values.dtype != object else type(image).__name__
-    if tensor and values.ndim == 3:
+    if is_tensor and values.ndim == 3:
         values = np.moveaxis(values, 0, -1)
         values = values[..., 0] if values.shape[-1] == 1 else values
-    fits = values.ndim == 2 or (values.ndim == 3 and values.shape[-1] == 3)
-    if not (fits and values.size and (values.dtype == np.uint8 or values.dtype.kind == "f")):
+    is_image = (values.ndim == 2 or (values.ndim == 3 and values.shape[-1] == 3)) and values.size > 0
+    if is_image and values.dtype.kind == "f":
+        shown = f"values of {values.min():g} … {values.max():g} (undo a normalisation)"
+        is_image = values.min() >= 0 and values.max() <= 1
+        values = np.rint(values * 255).astype(np.uint8) if is_image else values
+    if not is_image or values.dtype != np.uint8:
         raise ValueError(
             "an image is a path, a PIL image, a numpy array (H, W, 3) or (H, W), or a tensor (3, H, W), of uint8 or of "
             f"float in [0, 1], not {shown}"
         )
-    if values.dtype.kind == "f":
-        if not (values.min() >= 0 and values.max() <= 1):
-            raise ValueError(
-                f"an image of float has values in [0, 1], not {values.min():g} … {values.max():g}: undo the "
-                "normalisation, or give uint8"
-            )
-        values = np.rint(values * 255).astype(np.uint8)
     return Image.fromarray(np.ascontiguousarray(values)).convert("RGB")
 
 
@@ -151,14 +148,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return rgb
 
 
-def exif_orientation(image: Image.Image) -> Hashable:
-    """The EXIF orientation tag, of whatever type, as `Image.open` read it: `image.getexif()` would decode a PNG."""
+def exif_orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 … 8, as `Image.open` read it: `image.getexif()` would decode a PNG."""
     exif = Image.Exif()
-    try:
+    with suppress(Exception):  # a damaged block raises almost anything, and says nothing against the pixels
         exif.load(image.info.get("exif", b""))
-        return exif.get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a damaged block raises almost anything, and says nothing against the pixels
-        return 1
+        return next(n for n in range(1, 9) if n == exif.get(ExifTags.Base.Orientation))
+    return 1
 
 
 @contextmanager
@@ -174,24 +170,13 @@ def opened(file: File, name: str = "") -> Iterator[Image.Image]:
     except (UndecodableImage, MemoryError):  # memory runs out by chance, but every run must replace the same files
         raise
     except UnidentifiedImageError as error:
-        *first, last = ("WebP" if name == "WEBP" else name for name in FORMATS)
-        what = f"not a {', '.join(first)} or {last} image, or its header is damaged"
-        raise UndecodableImage(name, what) from error
+        kinds = ", ".join(FORMATS).replace("WEBP", "WebP")
+        raise UndecodableImage(name, f"not an image of {kinds}, or its header is damaged") from error
     except Exception as error:  # decoders raise almost anything: SyntaxError, struct.error, zlib.error, IndexError, ...
-        raise UndecodableImage(name, _reason(error)) from error
+        said = getattr(error, "strerror", None) or " ".join(str(error).split()).rstrip(".") or "its pixels are damaged"
+        raise UndecodableImage(name, f"it cannot be decoded ({said})") from error
 
 
-def _reason(error: Exception) -> str:
-    """Why a file cannot be decoded, as one clause without the names of Python's classes."""
-    if getattr(error, "strerror", None):
-        return f"it cannot be read ({error.strerror})"  # type: ignore[attr-defined]
-    said = " ".join(str(error).split()).rstrip(".")
-    if "truncated" in said:
-        return f"it is truncated ({said})" if said != "image file is truncated" else "the image file is truncated"
-    return f"its pixels cannot be decoded ({said or type(error).__name__})"
-
-
-# --------------------------------------------------------------------------------------------------- stored and upright
 # A photo with an EXIF orientation has two frames, that of the stored pixels and the upright one. Which of the two an
 # annotation means is told by the size written beside it. Where both fit (a square image, one upside down) the stored
 # pixels are meant, as COCO's and PASCAL VOC's tools saw them.
@@ -200,8 +185,7 @@ def _reason(error: Exception) -> str:
 def stored_frame(path: Path) -> tuple[tuple[int, int], int]:
     """(width, height) of the stored pixels, and the EXIF orientation 1 … 8. Raises UndecodableImage."""
     with opened(path) as image:
-        orientation = exif_orientation(image)
-        return image.size, orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+        return image.size, exif_orientation(image)
 
 
 def turn_needed(path: Path, annotated_size: tuple[int, int], source: str) -> int:
@@ -214,28 +198,25 @@ def turn_needed(path: Path, annotated_size: tuple[int, int], source: str) -> int
         ValueError: the size is neither that of the stored pixels nor that of the upright image.
     """
     stored, orientation = stored_frame(path)
-    if annotated_size == stored:
-        return orientation
-    if orientation in SIDEWAYS and annotated_size == stored[::-1]:
-        return 1
-    (w, h), (width, height) = annotated_size, stored
-    raise ValueError(
-        f"{source} is of {w} × {h} pixels and {path} has {width} × {height}: "
-        f"use the image that was annotated, or correct the annotation"
-    )
+    if annotated_size not in (stored, upright_size(stored, orientation)):
+        (w, h), (width, height) = annotated_size, stored
+        raise ValueError(
+            f"{source} is of {w} × {h} pixels and {path} has {width} × {height}: "
+            f"use the image that was annotated, or correct the annotation"
+        )
+    return orientation if annotated_size == stored else 1
 
 
-def upright_size(size: tuple[int, int], orientation: Hashable) -> tuple[int, int]:
+def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
     """(width, height) of the upright image, of the stored one's."""
     return (size[1], size[0]) if orientation in SIDEWAYS else size
 
 
 def upright_points(points: np.ndarray, size: tuple[int, int], orientation: int) -> np.ndarray:
     """Points ``(..., 2)`` in pixels of the stored frame, ``size`` = (width, height), in pixels of the upright one."""
-    if orientation in SIDEWAYS:
-        points = points[..., ::-1]
-    mirrored = [orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)]
-    return np.where(mirrored, np.array(upright_size(size, orientation)) - points, points)
+    turned = points[..., ::-1] if orientation in SIDEWAYS else points
+    mirrored = [orientation in _MIRRORED, orientation in _UPSIDE_DOWN]
+    return np.where(mirrored, np.array(upright_size(size, orientation)) - turned, turned)
 
 
 def upright_boxes(boxes: np.ndarray, size: tuple[int, int], orientation: int) -> np.ndarray:
@@ -246,17 +227,15 @@ def upright_boxes(boxes: np.ndarray, size: tuple[int, int], orientation: int) ->
 
 def upright_masks(masks: np.ndarray, orientation: int) -> np.ndarray:
     """Masks ``(n, H, W)`` of the stored pixels over the upright image."""
-    if orientation in SIDEWAYS:
-        masks = masks.swapaxes(1, 2)
-    down, right = (-1 if orientation in turned else 1 for turned in ((3, 4, 7, 8), (2, 3, 6, 7)))
-    return np.ascontiguousarray(masks[:, ::down, ::right])
+    turned = masks.swapaxes(1, 2) if orientation in SIDEWAYS else masks
+    down, right = (-1 if orientation in flipped else 1 for flipped in (_UPSIDE_DOWN, _MIRRORED))
+    return np.ascontiguousarray(turned[:, ::down, ::right])
 
 
 def boxes_of(masks: np.ndarray) -> np.ndarray:
     """Bounding boxes ``(n, 4)`` float32 of masks ``(n, H, W)``, none of them empty, in the image frame."""
-    height, width = masks.shape[1:]
     boxes = np.zeros((len(masks), 4), np.float32)
     for box, mask in zip(boxes, masks, strict=True):
         ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        box[:] = xs[0] / width, ys[0] / height, (xs[-1] + 1) / width, (ys[-1] + 1) / height
+        box[:] = xs[0] / len(mask[0]), ys[0] / len(mask), (xs[-1] + 1) / len(mask[0]), (ys[-1] + 1) / len(mask)
     return boxes

@@ -63,36 +63,22 @@ class Batch:
 
     def split(self, parts: int) -> list[Batch]:
         """Equal parts of the batch, in order, for gradient accumulation."""
-        if parts == 1:
-            return [self]
         size = len(self.indices) // parts
+        columns = [(slice(None), slice(i, i + size)) for i in range(0, size * parts, size)]
         return [
             replace(
                 self,
-                views=self.views[:, i : i + size],
-                colours=self.colours[:, i : i + size],
-                crops=Crop(self.crops.box[:, i : i + size], self.crops.flip[:, i : i + size]),
-                regions=self.regions[:, i : i + size],
-                indices=self.indices[i : i + size],
+                **{name: getattr(self, name)[part] for name in ("views", "colours", "crops", "regions")},
+                indices=self.indices[part[1]],
             )
-            for i in range(0, size * parts, size)
+            for part in columns
         ]
 
 
 def view_sampler(config: Config) -> ViewSampler:
     """The augmentation of a configuration."""
-    brightness, contrast, saturation, hue = config.jitter
-    photometric = Photometric(
-        brightness=brightness,
-        contrast=contrast,
-        saturation=saturation,
-        hue=hue,
-        jitter_p=config.jitter_p,
-        grey_p=config.grey_p,
-        blur_p=config.blur_p,
-        blur_sigma=config.blur_sigma,
-    )
-    return ViewSampler(config.crop_scale, config.flip_p, photometric)
+    colours = Photometric(*config.jitter, config.jitter_p, config.grey_p, config.blur_p, config.blur_sigma)
+    return ViewSampler(config.crop_scale, config.flip_p, colours)
 
 
 class TwoViews(Dataset[Batch]):
@@ -115,12 +101,15 @@ class TwoViews(Dataset[Batch]):
             return parameters, self._source.load(index, pixels_needed(parameters.crops, self._side))
 
         (parameters, image), index, undecodable = first_decodable(self._source, wanted, decode)
-        raster = self._regions.raster(self._source.name(index), partial(self._source.load, index))
+        raster, crops = (
+            self._regions.raster(self._source.name(index), partial(self._source.load, index)),
+            parameters.crops,
+        )
         return Batch(
-            views=cut(image, parameters.crops, self._side).permute(0, 3, 1, 2)[:, None],
+            views=cut(image, crops, self._side).permute(0, 3, 1, 2)[:, None],
             colours=torch.from_numpy(parameters.colours)[:, None],
-            crops=Crop(parameters.crops.box[:, None], parameters.crops.flip[:, None]),
-            regions=view_regions(raster, parameters.crops)[:, None],
+            crops=Crop(crops.box[:, None], crops.flip[:, None]),
+            regions=view_regions(raster, crops)[:, None],
             region_count=int(raster.max()) + 1,
             indices=torch.tensor([index]),
             undecodable=frozenset(undecodable),
@@ -129,11 +118,10 @@ class TwoViews(Dataset[Batch]):
 
 def collate(samples: list[Batch]) -> Batch:
     """Batches of one as one batch."""
+    crops = Crop(*(torch.cat([getattr(s.crops, name) for s in samples], dim=1) for name in ("box", "flip")))
     return Batch(
-        views=torch.cat([s.views for s in samples], dim=1),
-        colours=torch.cat([s.colours for s in samples], dim=1),
-        crops=Crop(torch.cat([s.crops.box for s in samples], dim=1), torch.cat([s.crops.flip for s in samples], dim=1)),
-        regions=torch.cat([s.regions for s in samples], dim=1),
+        **{name: torch.cat([getattr(s, name) for s in samples], dim=1) for name in ("views", "colours", "regions")},
+        crops=crops,
         region_count=max(s.region_count for s in samples),
         indices=torch.cat([s.indices for s in samples]),
         undecodable=frozenset().union(*(s.undecodable for s in samples)),
@@ -149,25 +137,22 @@ class Order(Sampler[list[tuple[int, int]]]):
 
     def __init__(self, images: int, config: Config, rank: int, ranks: int, first_step: int = 0) -> None:
         self._images, self._seed, self._batch = images, config.seed, config.batch_size
-        self._share = config.batch_size // ranks
-        self._rank, self._first = rank, first_step
+        share = config.batch_size // ranks
+        self._share = slice(rank * share, (rank + 1) * share)
         self.steps_per_epoch = images // config.batch_size
-        self._steps = self.steps_per_epoch * config.epochs
+        self._steps = range(first_step, self.steps_per_epoch * config.epochs)
 
     def __len__(self) -> int:
-        return self._steps - self._first
+        return len(self._steps)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         permutation, of_epoch = np.empty(0, dtype=np.int64), -1
-        for step in range(self._first, self._steps):
-            epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
+        for step in self._steps:
+            epoch, batch = divmod(step, self.steps_per_epoch)
             if epoch != of_epoch:
-                permutation, of_epoch = (
-                    np.random.default_rng((self._seed, epoch, 0, 1)).permutation(self._images),
-                    epoch,
-                )
-            start = step_of_epoch * self._batch + self._rank * self._share
-            yield [(epoch, int(i)) for i in permutation[start : start + self._share]]
+                permutation = np.random.default_rng((self._seed, epoch, 0, 1)).permutation(self._images)
+                of_epoch = epoch
+            yield [(epoch, int(i)) for i in permutation[batch * self._batch :][self._share]]
 
 
 def make_loader(
@@ -200,10 +185,10 @@ def start_worker(worker: int) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None and hasattr(signal, "sigwaitinfo"):  # not on macOS, where a worker just ends
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_the_parent_says, args=(parent.pid,), daemon=True).start()
+        threading.Thread(target=_end_when_told_by, args=(parent.pid,), daemon=True).start()
 
 
-def _end_when_the_parent_says(parent: int) -> None:
+def _end_when_told_by(parent: int) -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)

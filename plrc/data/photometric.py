@@ -91,17 +91,17 @@ def apply(views: Tensor, parameters: Tensor) -> Tensor:
     whose amount is the identity (factor 1, shift 0, sigma 0) is left out, so its views stay bit for bit the same.
     Raises ValueError for other shapes or dtypes, or parameters that are not on the CPU.
     """
-    if views.ndim != 4 or views.shape[1] != 3:
-        raise ValueError(f"views must be (B, 3, H, W), got {tuple(views.shape)}")
-    if views.dtype != torch.uint8 and not views.is_floating_point():
-        raise ValueError(f"views must be uint8 or float, got {views.dtype}")
-    if parameters.shape != (len(views), N_PARAMETERS):
-        raise ValueError(f"parameters must be ({len(views)}, {N_PARAMETERS}), got {tuple(parameters.shape)}")
+    known = views.dtype == torch.uint8 or views.is_floating_point()
+    if not known or views.shape[1:2] != (3,) or views.ndim != 4 or parameters.shape != (len(views), N_PARAMETERS):
+        raise ValueError(
+            f"views must be (B, 3, H, W), uint8 or float, and parameters (B, {N_PARAMETERS}), got {views.dtype} of "
+            f"shape {tuple(views.shape)} and {tuple(parameters.shape)}"
+        )
     if parameters.device.type != "cpu":
         raise ValueError(f"parameters must be on the CPU, got {parameters.device}")
-
     result = torch.empty(views.shape, dtype=torch.float32, device=views.device)
-    size = _chunk_size(views)
+    on_cpu = views.device.type == "cpu"  # elsewhere all views go through an operation together
+    size = max(1, CHUNK * torch.get_num_threads() // max(1, views[:1].numel()) if on_cpu else len(views))
     for start in range(0, len(views), size):
         chunk = result[start : start + size].copy_(views[start : start + size])
         if views.dtype == torch.uint8:
@@ -112,27 +112,9 @@ def apply(views: Tensor, parameters: Tensor) -> Tensor:
 
 def normalise(images: Tensor) -> Tensor:
     """Images (..., 3, H, W), float in [0, 1], to zero mean and unit variance over ImageNet; same shape and dtype."""
-    mean, std = _imagenet(images)
+    constants = torch.tensor((IMAGENET_MEAN, IMAGENET_STD), dtype=images.dtype).view(2, 3, 1, 1)
+    mean, std = sent_to(constants, images.device)
     return (images - mean).div_(std)
-
-
-def denormalise(images: Tensor) -> Tensor:
-    """The inverse of `normalise`: images (..., 3, H, W) back to [0, 1]; not clamped."""
-    mean, std = _imagenet(images)
-    return (images * std).add_(mean)
-
-
-def _imagenet(like: Tensor) -> tuple[Tensor, Tensor]:
-    constants = torch.tensor((IMAGENET_MEAN, IMAGENET_STD), dtype=like.dtype).view(2, 3, 1, 1)
-    mean, std = sent_to(constants, like.device)
-    return mean, std
-
-
-def _chunk_size(views: Tensor) -> int:
-    """How many views to take through all operations together: on a CPU what fits its caches, else the whole batch."""
-    if views.device.type != "cpu":
-        return max(1, len(views))
-    return max(1, CHUNK * torch.get_num_threads() // max(1, views[0:1].numel()))
 
 
 def _change(x: Tensor, parameters: Tensor) -> None:
@@ -156,15 +138,13 @@ def _change(x: Tensor, parameters: Tensor) -> None:
 
 def _on_rows(x: Tensor, rows: np.ndarray, change: Callable[[Tensor, Tensor], None], amounts: Tensor) -> None:
     """Apply `change(views, amounts)` to the given rows of x (n, 3, H, W) in place; amounts (n,)."""
-    if len(rows) == 0:
-        return
     if len(rows) == len(x):  # nothing to pick out: the usual case where a chunk is one view
         change(x, amounts)
-        return
-    index = sent_to(torch.from_numpy(rows), x.device)
-    part = x[index]
-    change(part, amounts[index])
-    x.index_copy_(0, index, part)
+    elif len(rows):
+        index = sent_to(torch.from_numpy(rows), x.device)
+        part = x[index]
+        change(part, amounts[index])
+        x.index_copy_(0, index, part)
 
 
 # The operations. Each changes x (n, 3, H, W), float32 in [0, 1], in place, by amounts (n,) on the same device.
@@ -182,15 +162,16 @@ def _brighten(x: Tensor, factor: Tensor) -> None:
 
 def _contrast(x: Tensor, factor: Tensor) -> None:
     # The mean of the grey image is the grey of the mean colour, which needs no grey image.
-    mean = _grey(x.mean((2, 3), keepdim=True)).unsqueeze(1)
-    factor = factor.view(-1, 1, 1, 1)
-    x.mul_(factor).add_(mean * (1 - factor)).clamp_(0, 1)
+    _mix(x, _grey(x.mean((2, 3), keepdim=True)), factor)
 
 
 def _saturate(x: Tensor, factor: Tensor) -> None:
-    grey = _grey(x).unsqueeze(1)
+    _mix(x, _grey(x), factor)
+
+
+def _mix(x: Tensor, grey: Tensor, factor: Tensor) -> None:
     factor = factor.view(-1, 1, 1, 1)
-    x.mul_(factor).add_(grey.mul_(1 - factor)).clamp_(0, 1)
+    x.mul_(factor).add_(grey.unsqueeze(1) * (1 - factor)).clamp_(0, 1)
 
 
 def _make_grey(x: Tensor, _: Tensor) -> None:
@@ -255,15 +236,15 @@ def _blur(x: Tensor, sigma: Tensor, reach: int) -> None:
     n, _, height, width = x.shape
     across = _blur_matrix(sigma, width)
     down = across if height == width else _blur_matrix(sigma, height)
-    lines = x.view(n, 3 * height, width)
-    half = torch.empty_like(x)
-    half_lines = half.view(n, 3 * height, width)
+    lines, half = x.view(n, 3 * height, width), torch.empty_like(x)
     # With out= a product never goes through autocast, whose half precision would show in the image.
-    for start in range(0, width, STRIPE):
-        new = slice(start, start + STRIPE)
-        old = slice(max(0, start - reach), start + STRIPE + reach)
-        torch.matmul(lines[..., old], across[:, new, old].mT, out=half_lines[..., new])
-    for start in range(0, height, STRIPE):
-        new = slice(start, start + STRIPE)
-        old = slice(max(0, start - reach), start + STRIPE + reach)
+    for new, old in _stripes(width, reach):
+        torch.matmul(lines[..., old], across[:, new, old].mT, out=half.view_as(lines)[..., new])
+    for new, old in _stripes(height, reach):
         torch.matmul(down[:, None, new, old], half[:, :, old], out=x[:, :, new])
+
+
+def _stripes(size: int, reach: int) -> list[tuple[slice, slice]]:
+    """Stripes of new pixels, and of the pixels that they come from."""
+    starts = range(0, size, STRIPE)
+    return [(slice(s, s + STRIPE), slice(max(0, s - reach), s + STRIPE + reach)) for s in starts]

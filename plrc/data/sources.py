@@ -42,7 +42,12 @@ class Annotation:
 
 
 class Source(Protocol):
-    """A numbered collection of images, 0 <= i < len(source)."""
+    """A numbered collection of images, 0 <= i < len(source).
+
+    It may have besides: ``label(i)``, the image's class; ``keypoints(i)``, ``(K, 2)`` in the image frame, not a number
+    where a point is not seen, and ``group(i)``: the images of one group show one kind of object, with K points each,
+    and lie one after another.
+    """
 
     def __len__(self) -> int: ...
 
@@ -108,6 +113,10 @@ class ImageFiles:
         self.name(i)  # an index that is out of range is an error here too
         return None
 
+    def warn_left_out(self, what: str, items: Sequence[str]) -> None:
+        """One line that names what the layout leaves out; none if there is nothing."""
+        warn_left_out(logger, self.root, what, items)
+
 
 class ImageFolder(ImageFiles):
     """The images under a folder, at any depth, in bytewise order of their relative paths.
@@ -115,87 +124,72 @@ class ImageFolder(ImageFiles):
     Files are found by ``plrc.data.images.SUFFIXES``, in small or capital letters. Hidden ones are skipped (macOS leaves
     ``._x.jpg``); symbolic links are followed, but no folder is listed twice.
 
+    Those under ``train/`` alone are listed if that is the training split. It is, where ``root`` itself holds no image,
+    if ``train/`` has class folders (ImageNet) or a folder val… or test… beside it. Otherwise "train" may be one class
+    among others, as in CIFAR-100, and all are listed.
+
     Args:
-        root: ImageNet's folder (only its ``train/`` is used, see ``list_images``) or any other.
+        root: ImageNet's folder or any other.
         names: another ImageFolder's, so that one rank lists and the others do not touch the disk.
 
     Attributes:
         left_out: how many files of each suffix are no images by their names.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: there is nothing to list; says what was expected.
+        FileNotFoundError: there is nothing to list; says what was expected.
     """
 
     def __init__(self, root: str | os.PathLike[str], names: bytes | None = None) -> None:
-        folder = os.path.expanduser(os.fspath(root))
-        self.left_out = Counter[str]()
-        if names is None:
-            listed, self.left_out = list_images(folder)
-            names = b"".join(name + b"\0" for name in listed)
-        super().__init__(folder, names)
+        folder, self.left_out = os.path.expanduser(os.fspath(root)), Counter[str]()
+        super().__init__(folder, self._listed(os.fsencode(folder)) if names is None else names)
 
+    def _listed(self, base: bytes) -> bytes:
+        shown = printable(os.fsdecode(base))
+        entries = {e: os.path.isdir(os.path.join(base, e)) for e in os.listdir(base)} if os.path.isdir(base) else {}
+        names: list[bytes] = []
+        if entries.get(b"train") and not any(_is_image(entry) for entry, is_folder in entries.items() if not is_folder):
+            names = self._walk(base, b"train")
+            splits = any(entry.lower().startswith((b"val", b"test")) and entries[entry] for entry in entries)
+            if splits or any(name.count(b"/") > 1 for name in names):
+                logger.info("%s: using the %d images of its train/ only", shown, len(names))
+            else:
+                names = []
+        names = names or self._walk(base, b"")
+        if not names:
+            accepted = f"{', '.join(SUFFIXES)} files at any depth, such as ImageNet's train/<class>/*.JPEG"
+            what = "has no images in it" if os.path.isdir(base) else "does not exist"
+            raise FileNotFoundError(f"The folder '{shown}' {what}: give one with {accepted}.")
+        return b"".join(name + b"\0" for name in sorted(names))
 
-def list_images(root: str) -> tuple[list[bytes], Counter[str]]:
-    """Paths of the images relative to ``root``, sorted; how many other files there are of each suffix.
+    def _walk(self, base: bytes, top: bytes) -> list[bytes]:
+        """Paths relative to ``base`` of the images under ``base/top``, unsorted.
 
-    Those under ``train/`` alone if that is the training split. It is, where ``root`` itself holds no image, if
-    ``train/`` has class folders (ImageNet) or a folder val… or test… beside it. Otherwise "train" may be one class
-    among others, as in CIFAR-100, and all are listed.
-    """
-    accepted = f"give one with {', '.join(SUFFIXES)} files at any depth, such as ImageNet's train/<class>/*.JPEG"
-    base, shown = os.fsencode(root), printable(root)
-    if not os.path.exists(base):
-        raise FileNotFoundError(f"The folder '{shown}' does not exist: {accepted}.")
-    if not os.path.isdir(base):
-        raise NotADirectoryError(f"'{shown}' is a file, not a folder: {accepted}.")
-    entries = [entry for entry in os.listdir(base) if not entry.startswith(b".")]
-    folders = {entry for entry in entries if os.path.isdir(os.path.join(base, entry))}
-    names: list[bytes] = []
-    if b"train" in folders and not any(_is_image(entry) for entry in entries if entry not in folders):
-        names, others = _walk(base, b"train")
-        has_siblings = any(folder.lower().startswith((b"val", b"test")) for folder in folders)
-        if not has_siblings and all(name.count(b"/") < 2 for name in names):
-            names = []
-        if names:
-            logger.info("%s: using the %d images of its train/ only", shown, len(names))
-    if not names:
-        names, others = _walk(base, b"")
-    if not names:
-        raise FileNotFoundError(f"The folder '{shown}' has no images in it: {accepted}.")
-    return sorted(names), others
+        No folder twice, hence no loops. Linked folders come last and in order: an image that has a path without links
+        is always listed under it. A dangling link counts: its name is to be logged when it cannot be decoded.
+        """
 
+        def unlistable(error: OSError) -> None:
+            if os.path.exists(error.filename):
+                where = printable(os.fsdecode(error.filename))
+                logger.warning("%s: left out, it cannot be listed (%s)", where, error.strerror)
 
-def _walk(base: bytes, top: bytes) -> tuple[list[bytes], Counter[str]]:
-    """Paths relative to ``base`` of the images under ``base/top``, unsorted; how many other files of each suffix.
-
-    No folder twice, hence no loops. Linked folders come last and in order: an image that has a path without links is
-    always listed under it. A dangling link counts: its name is to be logged when it cannot be decoded.
-    """
-
-    def unlistable(error: OSError) -> None:
-        if error.filename == os.path.join(base, top):
-            raise error
-        logger.warning("%s: left out, it cannot be listed (%s)", printable(os.fsdecode(error.filename)), error.strerror)
-
-    names, others, seen, waiting = list[bytes](), Counter[str](), set[bytes](), [top]
-    while waiting:
-        for path, folders, files in os.walk(os.path.join(base, heappop(waiting)), onerror=unlistable):
-            if (real := os.path.realpath(path)) in seen:
-                folders.clear()
-                continue
-            seen.add(real)
-            folder = os.path.relpath(path, base)
-            prefix = b"" if folder == b"." else folder + b"/"
-            folders[:] = [name for name in folders if not name.startswith(b".")]
-            for name in folders:
-                if os.path.islink(os.path.join(path, name)):
-                    heappush(waiting, prefix + name)
-            for name in files:
-                if _is_image(name):
-                    names.append(prefix + name)
-                elif not name.startswith(b"."):
-                    others[printable(os.fsdecode(os.path.splitext(name)[1].lower()))] += 1
-    return names, others
+        found, seen, waiting = list[bytes](), set[bytes](), [top]
+        self.left_out.clear()
+        while waiting:
+            for path, folders, files in os.walk(os.path.join(base, heappop(waiting)), onerror=unlistable):
+                if (real := os.path.realpath(path)) in seen:
+                    folders.clear()
+                    continue
+                seen.add(real)
+                prefix = os.path.join(os.path.relpath(path, base), b"").removeprefix(b"./")
+                folders[:] = [name for name in folders if not name.startswith(b".")]
+                for name in folders:
+                    if os.path.islink(os.path.join(path, name)):
+                        heappush(waiting, prefix + name)
+                found += [prefix + name for name in files if _is_image(name)]
+                rest = [name for name in files if not _is_image(name) and not name.startswith(b".")]
+                self.left_out.update(printable(os.fsdecode(os.path.splitext(name)[1].lower())) for name in rest)
+        return found
 
 
 def _is_image(name: bytes | str) -> bool:
@@ -218,20 +212,18 @@ def open_source(data: str) -> Source:
     Raises:
         ValueError: malformed; and what ``ImageFolder`` raises.
     """
-    if not re.match(r"scenes([:@]|$)", data):
-        folder = ImageFolder(data)
-        if others := folder.left_out:
-            what = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in others.most_common(_NAMED))
-            logger.warning("%s: left out %d files that are no images by their names: %s", data, others.total(), what)
-        return folder
-    parts = re.fullmatch(r"scenes(?::([0-9]+)(?:@([0-9]+))?)?", data)
-    n, seed = (int(parts[1] or 1000), int(parts[2] or 0)) if parts else (0, 0)
-    if n == 0:
+    if scenes := re.fullmatch(r"scenes(?::(0*[1-9][0-9]*)(?:@([0-9]+))?)?", data):
+        from plrc.data.scenes import Scenes  # only here: scenes are a source themselves, and import this module
+
+        return Scenes(n=int(scenes[1] or 1000), seed=int(scenes[2] or 0))
+    if re.match(r"scenes[:@]", data):
         forms = "'scenes', 'scenes:N' or 'scenes:N@SEED' with whole numbers N >= 1 and SEED >= 0"
         raise ValueError(f"{data!r} names no scenes: write {forms}")
-    from plrc.data.scenes import Scenes  # only here: scenes are a source themselves, and import this module
-
-    return Scenes(n=n, seed=seed)
+    folder = ImageFolder(data)
+    if others := folder.left_out:
+        what = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in others.most_common(_NAMED))
+        logger.warning("%s: left out %d files that are no images by their names: %s", data, others.total(), what)
+    return folder
 
 
 def first_decodable(source: Sized, wanted: int, attempt: Callable[[int], T]) -> tuple[T, int, list[str]]:

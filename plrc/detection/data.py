@@ -17,12 +17,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from plrc.data.annotated import BoxFiles, layout_of, open_annotated
+from plrc.data.annotated import VOC, BoxFiles, layout_of, open_annotated
 from plrc.data.coco import COCO
 from plrc.data.images import UndecodableImage
 from plrc.data.scenes import Scenes
 from plrc.data.sources import Annotation, first_decodable, read_json
-from plrc.data.voc import VOC
 from plrc.detection.metrics import run_lengths
 from plrc.detection.stages import Target
 from plrc.distributed import World

@@ -24,11 +24,10 @@ from plrc.detection.detector import C4_SIZES, FPN_CHANNELS, FPN_SIZE, MEAN, PROP
 from plrc.detection.stages import RATIOS
 from plrc.files import written_whole
 from plrc.pretrained import CheckpointError, load
-from plrc.pretrained.build import arch_of
 from plrc.pretrained.export import export
-from plrc.pretrained.formats import find
+from plrc.pretrained.formats import DETECTRON2 as BACKBONE
+from plrc.pretrained.formats import arch_of, find
 from plrc.pretrained.loading import run_checkpoint
-from plrc.pretrained.names import DETECTRON2 as BACKBONE
 from plrc.pretrained.reading import read
 
 VOC_CLASSES = tuple(FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1.meta["categories"][1:])
@@ -51,7 +50,7 @@ _RPN, _ROI = "proposal_generator.rpn_head", "roi_heads"
 _ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
 _SHOWN = 4  # names in an error
 
-# Modules here → in Detectron2, but for the backbone's (``plrc.pretrained.names``).
+# Modules here → in Detectron2, but for the backbone's (``plrc.pretrained.formats``).
 _MODULES = {
     "box_norm": f"{_ROI}.res5.norm",  # MoCo's, of C4
     "rpn.head.conv.0.0": f"{_RPN}.conv",

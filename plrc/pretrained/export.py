@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from torch import Tensor
 
 from plrc.backbones import ResNet, Timm
 from plrc.files import written_whole
+from plrc.pretrained.formats import DETECTRON2
 from plrc.pretrained.loading import Pretrained
-from plrc.pretrained.names import DETECTRON2
 from plrc.registry import BACKBONES
 
 SUFFIXES = {
@@ -55,22 +54,23 @@ def export(pretrained: Pretrained, to: str, file: Path) -> list[str]:
             that cannot be written, or the very file that the weights came from.
     """
     origin, backbone = pretrained.origin, pretrained.backbone
-    if to not in SUFFIXES:
-        raise ValueError(f"cannot export to {to!r}: choose one of {', '.join(SUFFIXES)}")
-    if file.suffix.lower() not in SUFFIXES[to]:
-        raise ValueError(f"{file} is no name of a file for {to}: let it end with {' or '.join(SUFFIXES[to])}")
+    if file.suffix.lower() not in SUFFIXES.get(to, ()):
+        known = ", ".join(f"{name} ({' or '.join(suffixes)})" for name, suffixes in SUFFIXES.items())
+        raise ValueError(f"{file} is no name of a file for {to}: there are {known}")
     if origin.path is not None and origin.path.exists() and file.exists() and origin.path.samefile(file):
         raise ValueError(f"{file} is the checkpoint itself, of which the backbone would be left: give another name")
-    if not (isinstance(backbone, ResNet) or to == "safetensors" or (to == "timm" and isinstance(backbone, Timm))):
-        raise ValueError(f"{origin.name} is a {origin.arch} network, which {to} has none of: export it to safetensors")
     # A backbone in use may lie on a GPU, in channels-last order; files hold what any other of these weights would.
     state, order = backbone.named.state_dict(), torch.contiguous_format
     tensors = {name: tensor.detach().cpu().clone(memory_format=order) for name, tensor in state.items()}
+    arrays = {DETECTRON2.from_torchvision(name): tensor.numpy() for name, tensor in tensors.items()}
+    suits = isinstance(backbone, ResNet) and (to != "detectron2" or None not in arrays)
+    if not (suits or to == "safetensors" or (to == "timm" and isinstance(backbone, Timm))):
+        raise ValueError(f"{origin.name} is a {origin.arch} network, which {to} has none of: export it to safetensors")
     kind = ", ".join(part for part in (origin.format, origin.branch) if part)
     what = f"{origin.arch} of {origin.name} ({kind})"
     stream, written = io.BytesIO(), len(tensors)
     if to == "detectron2":
-        model = _detectron2(tensors, origin.name)
+        model = {name: array for name, array in arrays.items() if name and _COUNTER not in name}
         written = len(model)
         _ArrayPickler(stream, protocol=4).dump({"model": model, "__author__": "PLRC", "matching_heuristics": True})
     elif to == "safetensors":
@@ -91,51 +91,38 @@ def export(pretrained: Pretrained, to: str, file: Path) -> list[str]:
     return lines + _how_to_load(to, origin.arch, file)
 
 
-def _detectron2(tensors: dict[str, Tensor], name: str) -> dict[str, np.ndarray]:
-    names = {theirs: DETECTRON2.from_torchvision(theirs) for theirs in tensors}
-    nameless = [theirs for theirs, ours in names.items() if ours is None]
-    if nameless:
-        raise ValueError(f"Detectron2's ResNet has no place for {', '.join(nameless)} of {name}: export to safetensors")
-    return {ours: tensors[theirs].numpy() for theirs, ours in names.items() if ours and _COUNTER not in ours}
-
-
 class _ArrayPickler(pickle.Pickler):
-    """Pickles an array as an empty ``numpy.ndarray`` that is then given its state.
-
-    NumPy 2 by itself names a function to make the empty one, in a module that NumPy before 1.26 does not have, and
-    Detectron2 is often run with such a one.
-    """
+    """NumPy 2 makes an empty array by a function that NumPy before 1.26, often beside Detectron2, does not have."""
 
     def reducer_override(self, obj: object) -> Any:
-        if isinstance(obj, np.ndarray):
-            return np.ndarray, ((0,),), obj.__reduce__()[2]
-        return NotImplemented
+        return (np.ndarray, ((0,),), obj.__reduce__()[2]) if isinstance(obj, np.ndarray) else NotImplemented
 
 
 def _how_to_load(to: str, arch: str, file: Path) -> list[str]:
-    path, timm = repr(str(file)), f'model = timm.create_model("{arch.removeprefix("timm:")}", num_classes=0'
-    whole = f"{timm}, checkpoint_path={path})"
-    # Of timm's other models a last norm is missing, which gives no map.
-    part = f"{timm})\n  model.load_state_dict(torch.load({path}), strict=False)"
+    path, create = repr(str(file)), f'model = timm.create_model("{arch.removeprefix("timm:")}", num_classes=0'
+    rest = f"model.load_state_dict(torch.load({path}), strict=False)"
     code = {
-        "torchvision": f"model = torchvision.models.{arch}()\n  model.load_state_dict(torch.load({path}), strict=False)"
-        "  # fc.weight and fc.bias are missing, no others",
-        "timm": whole if "form" in BACKBONES[arch].traits else part,
-        "safetensors": f"tensors = safetensors.torch.load_file({path})",
+        "torchvision": [
+            f"model = torchvision.models.{arch}()",
+            f"{rest}  # fc.weight and fc.bias are missing, no others",
+        ],
+        # Of timm's other models a last norm is missing, which gives no map.
+        "timm": [f"{create}, checkpoint_path={path})"] if "form" in BACKBONES[arch].traits else [f"{create})", rest],
+        "safetensors": [f"tensors = safetensors.torch.load_file({path})"],
     }
     if to in code:
-        return ["to load it:", *f"  {code[to]}".splitlines(), "input: RGB, with ImageNet's mean and std"]
+        return ["to load it:", *(f"  {line}" for line in code[to]), "input: RGB, with ImageNet's mean and std"]
     form = re.search(r"(\d+)(?:_(\d+)x(\d+)d|_2)?$", arch)  # resnext50_32x4d, wide_resnet50_2, resnet18
     assert form is not None
-    depth, groups, width = form[1], form[2], form[3] or ("128" if arch.startswith("wide") else None)
+    width = form[3] or ("128" if arch.startswith("wide") else "")
     more = {
-        "RES2_OUT_CHANNELS": "64" if depth in ("18", "34") else None,
-        "NUM_GROUPS": groups,
+        "RES2_OUT_CHANNELS": "64" if form[1] in ("18", "34") else "",
+        "NUM_GROUPS": form[2],
         "WIDTH_PER_GROUP": width,
     }
     settings = "".join(f" MODEL.RESNETS.{key} {value}" for key, value in more.items() if value)
     return [
         "to load it, give Detectron2's training script (freezing and norm as the recipe wants them):",
-        f"  MODEL.WEIGHTS {file} MODEL.RESNETS.DEPTH {depth}{settings} MODEL.RESNETS.STRIDE_IN_1X1 False",
+        f"  MODEL.WEIGHTS {file} MODEL.RESNETS.DEPTH {form[1]}{settings} MODEL.RESNETS.STRIDE_IN_1X1 False",
         '  INPUT.FORMAT RGB MODEL.PIXEL_MEAN "[123.675,116.28,103.53]" MODEL.PIXEL_STD "[58.395,57.12,57.375]"',
     ]

@@ -1,31 +1,113 @@
 """The table of checkpoint formats that are met in the field, and which network of which format a file holds.
 
-A format fits if much of a backbone lies under one of its prefixes; whether *all* of it does is asked later
-(``plrc.pretrained.build``), so that a damaged file is told what it lacks and not that it is unknown. Names stand in the
-table without the ``module.`` of DistributedDataParallel and the ``_orig_mod.`` of ``torch.compile``.
+A format fits if much of a backbone lies under one of its prefixes; whether *all* of it does is asked later, so that a
+damaged file is told what it lacks and not that it is unknown. Names stand in the table without the ``module.`` of
+DistributedDataParallel and the ``_orig_mod.`` of ``torch.compile``.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from functools import cache
+from itertools import chain, product
 
 from torch import Tensor, nn
 
-from plrc.pretrained.names import DETECTRON2, HUGGING_FACE, SEQUENTIAL, TORCHVISION, Naming
 from plrc.pretrained.reading import CheckpointError
+from plrc.registry import BACKBONES
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How a library calls the tensors of a ResNet. What a tensor holds is the same in all.
+
+    Attributes:
+        stem, block, shortcut: a convolution and its norm; ``{s}`` is the stage, ``{b}`` the block, from 0, and ``{k}``
+            the convolution.
+        place: a pattern of what stands where a tensor of the backbone would have to, known or not.
+        stage, conv: the numbers of the first stage and of a block's first convolution. prefix: a pattern of what may
+            stand before the names.
+    """
+
+    stem: str
+    block: str
+    shortcut: str
+    place: str
+    stage: int = 1
+    conv: int = 1
+    prefix: str = ""
+
+    def to_torchvision(self, name: str) -> str | None:
+        """Torchvision's name of a tensor of the backbone; None for whatever is not of it, a classifier for instance."""
+        return _dictionary(self, TORCHVISION).get(re.sub(f"^(?:{self.prefix})", "", name))
+
+    def from_torchvision(self, name: str) -> str | None:
+        """The name here, without a prefix, of a tensor that torchvision calls so; None for others (``fc.*``)."""
+        return _dictionary(TORCHVISION, self).get(name)
+
+    def names(self) -> list[str]:
+        """All that there may be, in the same order in every library."""
+        blocks = product(range(4), range(64), enumerate([self.block] * 3 + [self.shortcut]))
+        inner = [layers.format(s=self.stage + s, b=b, k=self.conv + k) for s, b, (k, layers) in blocks]
+        of_norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+        pairs = (layers.split() for layers in [self.stem, *inner])
+        return [name for conv, norm in pairs for name in (f"{conv}.weight", *(f"{norm}.{t}" for t in of_norm))]
+
+
+@cache
+def _dictionary(one: Naming, other: Naming) -> dict[str, str]:
+    return dict(zip(one.names(), other.names(), strict=True))
+
+
+TORCHVISION = Naming(
+    "conv1 bn1",
+    "layer{s}.{b}.conv{k} layer{s}.{b}.bn{k}",
+    "layer{s}.{b}.downsample.0 layer{s}.{b}.downsample.1",
+    place=r"(?:conv1|bn1|layer\d+)\.",
+)
+DETECTRON2 = Naming(
+    "stem.conv1 stem.conv1.norm",
+    "res{s}.{b}.conv{k} res{s}.{b}.conv{k}.norm",
+    "res{s}.{b}.shortcut res{s}.{b}.shortcut.norm",
+    place=r"(?:stem|res[2-5])\.(?!norm\.)",
+    stage=2,
+    prefix=r"backbone\.(?:bottom_up\.)?|roi_heads\.(?=res5\.)|",  # a pyramid's; a C4 head keeps the fifth stage
+)
+_BLOCK = "encoder.stages.{s}.layers.{b}."
+HUGGING_FACE = Naming(
+    "embedder.embedder.convolution embedder.embedder.normalization",
+    f"{_BLOCK}layer.{{k}}.convolution {_BLOCK}layer.{{k}}.normalization",
+    f"{_BLOCK}shortcut.convolution {_BLOCK}shortcut.normalization",
+    place=r"embedder\.|encoder\.stages\.",
+    stage=0,
+    conv=0,
+)
+SEQUENTIAL = Naming(  # nn.Sequential(*resnet.children())
+    "0 1",
+    "{s}.{b}.conv{k} {s}.{b}.bn{k}",
+    "{s}.{b}.downsample.0 {s}.{b}.downsample.1",
+    place=r"[014567]\.",
+    stage=4,
+)
+
+# ---------------------------------------------------------------------------------------------------------- the table
 
 
 @dataclass(frozen=True)
 class Head:
-    """Where a head lies and what its tensors do not tell; see ``build_head``."""
+    """Where a head lies and what its tensors do not tell.
+
+    Attributes:
+        activation: what stands at a place without tensors. order: a layer's name → its place, where names are no
+            numbers. normalised: the output is L2-normalised at every position.
+    """
 
     prefix: str
     activation: type[nn.Module] = nn.ReLU
-    slots: tuple[str, ...] = ()
+    order: Mapping[str, str] = field(default_factory=dict)
     normalised: bool = False
 
 
@@ -35,13 +117,11 @@ class Branch:
 
     Attributes:
         name: "query", "key", "teacher", "student", or "" where a file has one. backbone: the prefix of its tensors.
-        place: the key of the file under which it lies, if only there.
     """
 
     name: str
     backbone: str
     heads: Mapping[str, Head] = field(default_factory=dict)
-    place: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,22 +139,16 @@ class Format:
     naming: Naming | None = None
 
 
-PLRC_RUN = "PLRC run"
-# Before the names of a library, where a file holds one network.
-_PREFIXES = ("", "backbone.", "backbone.body.", "encoder.", "model.", "net.", "features.")
-
-
-def _pair(query: str, key: str, backbone: str, **heads: Head) -> tuple[Branch, Branch]:
+def _pair(one: str, two: str, backbone: str, **heads: Head) -> tuple[Branch, Branch]:
     """Two encoders, each with its heads; ``{}`` stands for what differs."""
-    one, two = (
-        Branch(name, backbone.format(own), {n: replace(h, prefix=h.prefix.format(own)) for n, h in heads.items()})
-        for name, own in (("query", query), ("key", key))
-    )
-    return one, two
 
+    def branch(name: str, own: str) -> Branch:
+        return Branch(
+            name, backbone.format(own), {n: replace(h, prefix=h.prefix.format(own)) for n, h in heads.items()}
+        )
 
-def _dino(place: str) -> Branch:
-    return Branch(place, "backbone.", {"projector": Head("head.mlp.", nn.GELU)}, place=place)
+    names = (one, two) if one == "teacher" else ("query", "key")
+    return branch(names[0], one), branch(names[1], two)
 
 
 def _neck(prefix: str) -> dict[str, Head]:
@@ -82,9 +156,16 @@ def _neck(prefix: str) -> dict[str, Head]:
     return {"projector": Head(f"{prefix}mlp."), "dense_projector": Head(f"{prefix}mlp2.")}
 
 
+PLRC_RUN = "PLRC run"
+ANOTHER = "if it is another network that timm has, say which: timm:NAME@FILE"
+# Before the names of a library, where a file holds one network.
+_PREFIXES = ("", "backbone.", "backbone.body.", "encoder.", "model.", "net.", "features.")
 _FC = Head("{}.fc.")
-_PIXPRO = Head("projector{}.", slots=("linear1", "bn1", "", "linear2"))
+_DINO = Head("{}.head.mlp.", nn.GELU)
+_PIXPRO = Head("projector{}.", order={"linear1": "0", "bn1": "1", "linear2": "3"})
 _RELEASED = {"projector": Head("{}.enc.fcs."), "head256": Head("{}.enc.fcs_2.mlp.", normalised=True)}
+_VICREG = {"projector": Head("projector."), "maps_projector": Head("maps_projector.")}  # VICRegL has both
+_MMSELFSUP = Branch("query", "backbone.", _neck("neck.")), Branch("key", "encoder_k.0.", _neck("encoder_k.1."))
 FORMATS: list[Format] = [
     Format(PLRC_RUN, _pair("query", "key", "{}_encoder.backbone.", projector=Head("{}_encoder.projector."))),
     Format("PLRC detector", (Branch("", "backbone."),), sign=r"rpn\.head\."),
@@ -95,27 +176,16 @@ FORMATS: list[Format] = [
     Format("DenseCL", _pair("encoder_q", "encoder_k", "{}.0.", **_neck("{}.1.")), sign=r"encoder_[qk]\.1\.mlp2\."),
     Format("OpenSelfSup", _pair("encoder_q", "encoder_k", "{}.0.", **_neck("{}.1."))),
     Format("OpenSelfSup BYOL", _pair("online_net", "target_net", "{}.0.", **_neck("{}.1."))),
+    Format("MMSelfSup", _MMSELFSUP, sign=r"neck\."),
     Format(
-        "MMSelfSup",
-        (Branch("query", "backbone.", _neck("neck.")), Branch("key", "encoder_k.0.", _neck("encoder_k.1."))),
-        sign=r"neck\.",
+        "PixPro", _pair("", "_k", "encoder{}.", projector=_PIXPRO), sign=r"projector(_k)?\.linear[12]\.|encoder_k\."
     ),
-    Format(
-        "PixPro",
-        _pair("", "_k", "encoder{}.", projector=_PIXPRO),
-        sign=r"projector(_k)?\.linear[12]\.|encoder_k\.",
-    ),
-    Format("DINO", (_dino("teacher"), _dino("student"))),
+    Format("DINO", _pair("teacher", "student", "{}.backbone.", projector=_DINO)),
     Format("SwAV", (Branch("", "", {"projector": Head("projection_head.")}),), sign=r"projection_head\.|prototypes"),
-    Format(
-        "VICReg",  # and Barlow Twins; VICRegL has both heads
-        (Branch("", "backbone.", {"projector": Head("projector."), "maps_projector": Head("maps_projector.")}),),
-        sign=r"(maps_)?projector\.",
-    ),
+    Format("VICReg", (Branch("", "backbone.", _VICREG),), sign=r"(maps_)?projector\."),  # and Barlow Twins
     Format("SimSiam", (Branch("", "encoder.", {"projector": Head("encoder.fc.")}),), sign=r"encoder\.fc\.[1-9]"),
     Format("Detectron2", (Branch("", ""),), naming=DETECTRON2),
-    Format("Hugging Face's names", (Branch("", "resnet."),), naming=HUGGING_FACE),
-    Format("Hugging Face's names", (Branch("", ""),), naming=HUGGING_FACE),
+    *(Format("Hugging Face's names", (Branch("", prefix),), naming=HUGGING_FACE) for prefix in ("resnet.", "")),
     *(Format("torchvision's names", (Branch("", prefix),)) for prefix in _PREFIXES),
     *(Format("nn.Sequential's numbers", (Branch("", prefix),), naming=SEQUENTIAL) for prefix in _PREFIXES),
 ]
@@ -124,171 +194,169 @@ FORMATS: list[Format] = [
 
 # -------------------------------------------------------------------------------------------------------- recognition
 
-# Where the tensors of a format that names no place may lie, "" being the file's top.
-_PLACES = ("", "state_dict", "model", "model_state_dict")
+_SILENT = ("state_dict", "model", "model_state_dict")  # keys at a file's top that say nothing
 _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
 _VIT = r"(?:patch_embed|blocks|norm|rope_embed)\.|(?:cls_token|pos_embed|reg_token|register_tokens|storage_tokens)$"
-KNOWN = f"{TORCHVISION.place}|{_VIT}"
-"""Whatever begins so belongs to a backbone that is known by its tensors, and must be known there."""
+_KNOWN = f"{TORCHVISION.place}|{_VIT}"  # whatever begins so belongs to a backbone, and must be known there
 _PREFIXED = re.compile(
     r"((?:\w+\.)*?)(?:conv1|bn1|layer[1-4]\.\d+\.(?:conv\d|bn\d|downsample\.\d)|blocks\.\d+\.attn\.\w+)\.\w+"
 )
-_ENOUGH = 20  # tensors that make a backbone worth a closer look: the smallest, ours, has 72
-Places = dict[str, dict[str, Tensor]]
+_ENOUGH = 20  # tensors that make an unknown network worth a closer look: the smallest that is known has 72
+_VIT_SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1536: "giant"}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Found:
     """One network of a file, as the table describes it.
 
     Attributes:
         backbone: its tensors by torchvision's or timm's names; what is in their place but has none keeps its own.
+        others: the branches that could have been chosen instead.
         heads: name → description and tensors, by their names under the head's prefix.
         unused: what else there is, but for the other branches of the file: how its names begin.
-        others: the branches that could have been chosen instead.
-        spelled: the name of a backbone's tensor → its name in the file, also for one that is missing.
     """
 
     format: str
     branch: str
     backbone: dict[str, Tensor]
-    heads: dict[str, tuple[Head, dict[str, Tensor]]]
-    unused: list[str]
     others: tuple[str, ...]
-    spelled: Callable[[str], str]
+    heads: dict[str, tuple[Head, dict[str, Tensor]]] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
 
 
-def find(content: object, file: str, branch: str | None = None, place: str = KNOWN) -> Found:
+def find(content: object, file: str, branch: str | None = None, names: Collection[str] = ()) -> Found:
     """The network in the content of a file.
 
     Args:
-        file: its name, for errors. branch: which of several networks; the format's first if not given. place: a
-            pattern of what stands where a backbone's tensors would have to.
+        file: its name, for errors. branch: which of several networks; the format's first if not given. names: of the
+            backbone's tensors, where the backbone is known beforehand.
 
     Raises:
         CheckpointError: no format fits, or several networks do and none is the main one; there is no such branch.
     """
-    places = _places(content)
-    for format in chain(FORMATS, _unlisted(places, file)):
-        here = [(b, key) for b in format.branches if (key := _key(format, b, places, place)) is not None]
-        if here and here[0][0] is format.branches[0]:
-            names = [b.name for b, _ in here if b.name]
-            for one, key in here:
-                if branch in (None, one.name):
-                    return _found(format, one, places[key], tuple(n for n in names if n != one.name), place)
-            choice = f"choose {' or '.join(names)}" if names else "it holds one network only, name none"
+    starts = "|".join(sorted({re.escape(name.split(".")[0]) for name in names}))
+    place = rf"(?:net\.)?(?:{starts})(?:\.|$)|{_KNOWN}" if names else _KNOWN
+    enough = min(_ENOUGH, len(names)) if names else _ENOUGH
+    tensors = _named_tensors(content)
+    for format in chain(FORMATS, _unlisted(tensors, file)):
+        here = {b.name: (b, own) for b in format.branches if (own := _backbone(format, b, tensors, place, enough))}
+        if format.branches[0].name not in here:
+            continue
+        if (chosen := format.branches[0].name if branch is None else branch) not in here:
+            choice = f"choose {' or '.join(here)}" if any(here) else "it holds one network only, name none"
             raise CheckpointError(f"{file} ({format.name}) has no branch {branch!r}: {choice}")
-    raise CheckpointError(f"{file} holds no network that is known here: {_description(content, places)}")
+        one, own = here[chosen]
+        others = tuple(name for name in here if name != chosen)
+        found = Found(format.name, chosen, {own[name]: tensors[name] for name in own}, others)
+        _add_beside(found, format, one, {name: tensor for name, tensor in tensors.items() if name not in own})
+        return found
+    raise CheckpointError(f"{file} holds no network that is known here: {_description(content, tensors)}")
 
 
-def _places(content: object) -> Places:
-    """Every dictionary of the content that holds named tensors: its keys, joined by dots, and the tensors."""
-    places: Places = {}
+def _named_tensors(content: object) -> dict[str, Tensor]:
+    """Every named tensor of the content, by its keys and its name, joined by dots."""
+    found: dict[str, Tensor] = {}
     waiting, seen = [("", content)], set()
     while waiting:
-        key, value = waiting.pop(0)
-        if not isinstance(value, Mapping) or id(value) in seen:
-            continue
-        seen.add(id(value))
-        tensors = {name: t for name, t in value.items() if isinstance(name, str) and isinstance(t, Tensor)}
-        if tensors:
-            places[key] = tensors
-        waiting += [(f"{key}.{name}" if key else name, v) for name, v in value.items() if isinstance(name, str)]
-    return places
+        at, value = waiting.pop(0)
+        if isinstance(value, Mapping) and id(value) not in seen:
+            seen.add(id(value))
+            for name, entry in value.items():
+                if isinstance(name, str) and isinstance(entry, Tensor):
+                    found.setdefault(at + _WRAPPERS.sub("", name), entry)
+                elif isinstance(name, str):
+                    waiting.append((at if not at and name in _SILENT else f"{at}{name}.", entry))
+    return found
 
 
-def _unlisted(places: Places, file: str) -> Iterator[Format]:
+def _unlisted(tensors: Mapping[str, Tensor], file: str) -> Iterator[Format]:
     """A format for a network under a prefix that is not in the table, if the file has one such."""
-    there = []
-    for key, tensors in places.items():
-        matches = (_PREFIXED.fullmatch(_WRAPPERS.sub("", name)) for name in tensors)
-        counts = Counter(match[1] for match in matches if match is not None)
-        there += [(key, prefix) for prefix, count in counts.items() if count >= _ENOUGH]
+    counts = Counter(match[1] for name in tensors if (match := _PREFIXED.fullmatch(name)))
+    there = sorted(prefix for prefix, count in counts.items() if count >= _ENOUGH)
     if len(there) > 1:
-        shown = ", ".join(sorted(f"{key}: {prefix}*" if key else f"{prefix}*" for key, prefix in there))
+        raise CheckpointError(f"{file} holds several networks ({'*, '.join(there)}*): save one as a file of its own")
+    for prefix in there:
+        yield Format(f"network under {prefix}", (Branch("", prefix),))
+
+
+def _backbone(format: Format, branch: Branch, tensors: Mapping[str, Tensor], place: str, enough: int) -> dict[str, str]:
+    """A tensor's name in the file → the library's, of all in the place of the backbone's; none if too few are known."""
+    naming, found, known = format.naming, dict[str, str](), 0
+    for name in tensors if not format.sign or any(re.match(format.sign, name) for name in tensors) else ():
+        rest = name.removeprefix(branch.backbone)
+        if name.startswith(branch.backbone):
+            own = naming.to_torchvision(rest) if naming else rest if re.match(place, rest) else None
+            known += own is not None
+            if own or (naming and re.match(f"(?:{naming.prefix})(?:{naming.place})", rest)):
+                found[name] = own or rest
+    return found if known >= enough else {}
+
+
+def _add_beside(found: Found, format: Format, branch: Branch, tensors: Mapping[str, Tensor]) -> None:
+    """The branch's heads, and how the names begin of what is of no branch."""
+    others = [b for b in format.branches if b is not branch]
+    prefixes = [prefix for b in others for prefix in (b.backbone, *(head.prefix for head in b.heads.values()))]
+    theirs = tuple(f"{prefix.split('.')[0]}." for prefix in prefixes)
+    inner = [head.prefix.removeprefix(branch.backbone) for head in branch.heads.values()]
+    for name, tensor in tensors.items():
+        head = next((own for own, head in branch.heads.items() if name.startswith(head.prefix)), None)
+        if head is not None:
+            prefix = branch.heads[head].prefix
+            found.heads.setdefault(head, (branch.heads[head], {}))[1][name.removeprefix(prefix)] = tensor
+        elif not name.startswith(theirs):
+            start, *rest = name.removeprefix(branch.backbone).split(".")
+            while rest and any(prefix.startswith(f"{start}.") for prefix in inner):
+                start += f".{rest.pop(0)}"  # fcs_2.last_layer beside fcs_2.mlp
+            if start not in found.unused:
+                found.unused.append(start)
+
+
+def _description(content: object, tensors: Mapping[str, Tensor]) -> str:
+    """What a file looks like: its keys, or how the names of its tensors begin."""
+    if not isinstance(content, Mapping) or not tensors:
+        keys = f" with the keys {', '.join(map(str, content))[:200]}" if isinstance(content, Mapping) else ""
+        return f"it is a {type(content).__name__}{keys}, and has no named tensors"
+    starts = Counter(".".join(name.split(".")[:2]) for name in tensors).most_common(5)
+    named, known = ", ".join(f"{s}* ({n})" for s, n in starts), ", ".join(dict.fromkeys(f.name for f in FORMATS))
+    return f"its {len(tensors)} tensors are named {named}, and known are {known}; {ANOTHER}"
+
+
+def arch_of(tensors: Mapping[str, Tensor], file: str) -> str:
+    """The name of the backbone that has such tensors, by torchvision's or timm's names.
+
+    Raises:
+        CheckpointError: it is none that is known; says what it looks like.
+    """
+    if "patch_embed.proj.weight" in tensors:
+        return _vit(tensors)
+    form = _form(tensors)
+    known = {entry.traits["form"]: name for name, entry in BACKBONES.items() if "form" in entry.traits}
+    if form not in known:
         raise CheckpointError(
-            f"{file} holds several networks ({shown}): keep one of them and save it as a file of its own"
+            f"{file} looks like a residual network of {form}, and those that are known by their tensors are "
+            f"{', '.join(known.values())}; {ANOTHER}"
         )
-    for key, prefix in there:
-        yield Format(f"network under {prefix or key}", (Branch("", prefix, place=key),))
+    return known[form]
 
 
-def _key(format: Format, branch: Branch, places: Places, place: str) -> str | None:
-    """Under which key of the file the branch lies, if it is there."""
-    known = format.naming.to_torchvision if format.naming else re.compile(place).match
-    for key in _PLACES if branch.place is None else (branch.place,):
-        names = [_WRAPPERS.sub("", name) for name in places.get(key, ())]
-        own = [name.removeprefix(branch.backbone) for name in names if name.startswith(branch.backbone)]
-        fits = sum(known(name) is not None for name in own) >= _ENOUGH
-        if fits and (not format.sign or any(re.match(format.sign, name) for name in names)):
-            return key
-    return None
+def _form(tensors: Mapping[str, Tensor]) -> str:
+    """For instance "3-4-6-3 bottlenecks of 64", the trait in ``BACKBONES``. One misnamed tensor makes no block."""
+    blocks = Counter(match[0] for name in tensors if (match := re.match(r"layer\d\.\d+\.", name)))
+    stages = Counter(block[5] for block, members in blocks.items() if members > 2)
+    kind = "bottlenecks" if sum(".conv3." in name for name in tensors) > 1 else "basic blocks"
+    form = f"{'-'.join(str(stages[stage]) for stage in sorted(stages)) or 'no'} {kind}"
+    for name, inner in tensors.items():
+        if re.fullmatch(r"layer1\.\d+\.conv2\.weight", name) and inner.ndim == 4:
+            groups = len(inner) // max(1, inner.shape[1])
+            return f"{form} of {len(inner)}" + (f" in {groups} groups" if groups != 1 else "")
+    return form
 
 
-def _in_backbone(format: Format, branch: Branch, name: str, place: str) -> str | None:
-    """The library's name of a tensor if it is (or stands where it would have to be) one of the backbone, else None."""
-    rest = name.removeprefix(branch.backbone)
-    if not name.startswith(branch.backbone):
-        return None
-    if format.naming is None:
-        return rest if re.match(place, rest) else None
-    stands_there = re.match(f"(?:{format.naming.prefix})(?:{format.naming.place})", rest)
-    return format.naming.to_torchvision(rest) or (rest if stands_there else None)
-
-
-def _found(format: Format, branch: Branch, tensors: dict[str, Tensor], others: tuple[str, ...], place: str) -> Found:
-    backbone: dict[str, Tensor] = {}
-    spelling: dict[str, str] = {}
-    heads: dict[str, tuple[Head, dict[str, Tensor]]] = {}
-    unused: dict[str, None] = {}
-    beside = [b for b in format.branches if b is not branch and b.place is None]
-    elsewhere = tuple(prefix for b in beside for prefix in (b.backbone, *(h.prefix for h in b.heads.values())))
-    for full, tensor in tensors.items():
-        name = _WRAPPERS.sub("", full)
-        own = _in_backbone(format, branch, name, place)
-        head = next((n for n, h in branch.heads.items() if name.startswith(h.prefix)), None)
-        if own is not None:
-            backbone[own], spelling[own] = tensor, full
-        elif head is not None:
-            description = branch.heads[head]
-            heads.setdefault(head, (description, {}))[1][name[len(description.prefix) :]] = tensor
-        elif not name.startswith(elsewhere):
-            unused.setdefault(_group(name.removeprefix(branch.backbone), branch))
-
-    def spelled(missing: str) -> str:
-        """A tensor that is not in the file would be called as its neighbours are, of the same stage if there are."""
-        spell = format.naming.from_torchvision if format.naming else str
-        for name in sorted(spelling, key=lambda name: name.split(".")[0] != missing.split(".")[0]):
-            own = spell(name)
-            if own is not None and spelling[name].endswith(own):
-                return spelling.get(missing) or spelling[name].removesuffix(own) + (spell(missing) or missing)
-        return missing
-
-    return Found(format.name, branch.name, backbone, heads, list(unused), others, spelled)
-
-
-def _group(name: str, branch: Branch) -> str:
-    """How a name begins, as far as needed to tell it from the heads (``fcs_2.last_layer`` beside ``fcs_2.mlp``)."""
-    heads = [head.prefix.removeprefix(branch.backbone) for head in branch.heads.values()]
-    start, *rest = name.split(".")
-    while rest and any(head.startswith(f"{start}.") for head in heads):
-        start += f".{rest.pop(0)}"
-    return start
-
-
-def _description(content: object, places: Places) -> str:
-    """What a file looks like: its keys, and how the names of its tensors begin."""
-    if not isinstance(content, Mapping):
-        return f"it is a {type(content).__name__}, not a dictionary of tensors"
-    keys = [str(key) for key in content]
-    shown = ", ".join(keys[:8]) + (", ..." if len(keys) > 8 else "")
-    if not places:
-        return f"its keys are {shown or 'none'}, and there are no tensors under them"
-    names = max(places.values(), key=len)
-    starts = Counter(".".join(name.split(".")[:2]) for name in names).most_common(5)
-    named = ", ".join(f"{start}* ({count})" for start, count in starts)
-    known = ", ".join(dict.fromkeys(format.name for format in FORMATS))
-    return (
-        f"its keys are {shown}; its {len(names)} tensors are named {named}; known are {known}; of a model of timm say "
-        "which it is: timm:NAME@FILE"
-    )
+def _vit(tensors: Mapping[str, Tensor]) -> str:
+    """timm's name of a ViT: of DINO, MAE, MoCo v3, …, of DINOv2 or of DINOv3, told apart by what each has added."""
+    kind, patches = "224", tensors["patch_embed.proj.weight"]
+    if any(name.startswith(("rope_embed", "storage_tokens")) or name.endswith(".gamma_1") for name in tensors):
+        kind = "dinov3"
+    elif any(name.endswith(".ls1.gamma") for name in tensors):
+        kind = "reg4_dinov2" if {"register_tokens", "reg_token"} & tensors.keys() else "dinov2"
+    return f"timm:vit_{_VIT_SIZES.get(len(patches), len(patches))}_patch{patches.shape[-1]}_{kind}"

@@ -6,20 +6,23 @@ import copy
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from plrc.backbones import Backbone, Encoder, Timm
+from plrc.backbones import Backbone, Encoder, Timm, build
 from plrc.checkpoint import DETECTOR, FORMAT, VERSION, with_new_names
-from plrc.pretrained.build import HeadNotUnderstood, arch_of, build_head, filled, skeleton
-from plrc.pretrained.formats import KNOWN, PLRC_RUN, Found, find
+from plrc.config import loss_tables
+from plrc.pretrained.formats import ANOTHER, PLRC_RUN, Head, arch_of, find
 from plrc.pretrained.reading import CheckpointError, read
 from plrc.registry import BACKBONES
 
@@ -30,12 +33,12 @@ WHAT_MAY_BE_GIVEN = (
 )
 SHIPPED = "plrc:tiny"
 BRANCHES = ("query", "key", "teacher", "student")
-# Neither can be seen in the weights.
-_AS_EXPORTED = (
+_AS_EXPORTED = (  # neither can be seen in the weights
     "taken as RGB, normalised as ImageNet is, with the stride in the 3×3 convolutions, as converted checkpoints are; a "
     "model of Detectron2's own zoo (BGR, stride in the 1×1) gives other features here than there"
 )
-_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".pkl", ".bin", ".safetensors")
+_COUNTER = "num_batches_tracked"
+_SHOWN = 4  # faults in an error
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,10 @@ class Pretrained:
     heads: dict[str, nn.Module]
     origin: CheckpointInfo
 
+    def told(self, **changes: Any) -> Pretrained:
+        """The same network with another origin."""
+        return replace(self, origin=replace(self.origin, **changes))
+
 
 def load(
     source: str | Path | Mapping[str, Any] | nn.Module, branch: str | None = None, arch: str | None = None
@@ -105,39 +112,37 @@ def load(
     if isinstance(source, Mapping):
         return _from_content(source, "the state dict", CheckpointInfo("state dict"), branch, arch)
     if not isinstance(source, str | Path):
-        raise CheckpointError(
-            f"a network cannot be had from a {type(source).__name__}: give a path, a name or a module"
-        )
-    path = Path(source).expanduser()
-    name, behind = split_branch(str(source))
+        raise CheckpointError(f"a network cannot be had from a {type(source).__name__}: {WHAT_MAY_BE_GIVEN}")
+    path, (name, behind) = Path(source).expanduser(), split_branch(str(source))
     if behind:
         found = load(name, behind, arch)
-        return replace(found, origin=replace(found.origin, name=f"{found.origin.name} {behind}"))
+        return found.told(name=f"{found.origin.name} {behind}")
     if path.exists():
         return _from_file(run_checkpoint(path) if path.is_dir() else path, branch, arch)
-    scheme, colon, rest = str(source).partition(":")
-    if not colon or not re.fullmatch(r"[A-Za-z]{2,}", scheme):  # one letter is a drive of Windows
-        raise CheckpointError(f"there is no file or folder {path}: {WHAT_MAY_BE_GIVEN}")
-    if scheme == "timm" and "@" in rest:
-        model, _, file = rest.partition("@")
-        return load(Path(file), branch, f"timm:{model}")
     if source == SHIPPED:
         shipped = _from_file(Path(__file__).with_name("shipped") / "tiny.safetensors", branch)
-        return replace(shipped, origin=replace(shipped.origin, name=SHIPPED, format="shipped with plrc"))
+        return shipped.told(name=SHIPPED, format="shipped with plrc")
+    scheme, _, rest = name.partition(":")
+    model, at, file = rest.partition("@")
+    if scheme == "timm" and at:
+        return load(Path(file), branch, f"timm:{model}")
     named = {"torchvision": _from_torchvision, "timm": _from_timm, "random": _from_seed}
     if scheme not in named:
-        raise CheckpointError(f"{source} is no file, and {scheme}: no kind of name: {WHAT_MAY_BE_GIVEN}")
+        raise CheckpointError(f"there is no file, folder or name {source}: {WHAT_MAY_BE_GIVEN}")
     if branch is not None:
         raise CheckpointError(f"{source} has no branch {branch!r}: it is one network only, name none")
-    return named[scheme](rest)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return named[scheme](name, model, file)
+    except Exception as error:  # none has that name, or there is no way to the network: whatever timm and the hub raise
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise CheckpointError(f"{source} cannot be had ({reason}): {WHAT_MAY_BE_GIVEN}") from error
 
 
 def split_branch(path_or_name: str) -> tuple[str, str]:
     """``runs/demo@key`` as name and branch; no branch where none stands behind, or a file is really called so."""
     name, at, behind = path_or_name.rpartition("@")
-    if at and behind in BRANCHES and not Path(path_or_name).exists():
-        return name, behind
-    return path_or_name, ""
+    return (name, behind) if at and behind in BRANCHES and not Path(path_or_name).exists() else (path_or_name, "")
 
 
 def run_checkpoint(folder: Path) -> Path:
@@ -159,161 +164,256 @@ def _from_file(file: Path, branch: str | None, arch: str | None = None) -> Pretr
         with suppress(ValueError, KeyError, TypeError):  # of another program
             content = {"arch": json.loads(beside.read_text())["architecture"], **content}
     sha256 = hashlib.sha256(np.memmap(file, mode="r").data).hexdigest()  # without room in memory for all of it
-    origin = CheckpointInfo(_short_name(file), file, sha256=sha256)
-    return _from_content(content, str(file), origin, branch, arch)
+    name, run = re.sub(r"(?<=.)(\.(pth|pt|tar|ckpt|pkl|bin|safetensors))+$", "", file.name), file.absolute().parent
+    name = f"{run.parent.name}/{name}" if run.name == "checkpoints" else name
+    return _from_content(content, str(file), CheckpointInfo(name, file, sha256=sha256), branch, arch)
 
 
 def _from_content(
-    content: Any, file: str, origin: CheckpointInfo, branch: str | None, arch: str | None = None
+    content: Any, file: str, origin: CheckpointInfo, branch: str | None = None, arch: str | None = None
 ) -> Pretrained:
     ours = isinstance(content, dict) and content.get("format") in (FORMAT, DETECTOR)
-    if ours:
-        if content.get("version", 0) > VERSION:
-            raise CheckpointError(
-                f"{file} was written by a newer version of PLRC (layout {content['version']}, known is {VERSION}): "
-                "update plrc"
-            )
-        content = with_new_names(content)
-    arch = arch or _arch_beside(content)
-    if arch is None:
-        found = find(content, file, branch)
-        backbone = skeleton(arch_of(found.backbone, file))
-    else:
-        try:
-            backbone = skeleton(arch)
-        except ValueError as error:
-            raise CheckpointError(f"{file} cannot be loaded as {arch!r}: {error}") from error
-        parts = {re.escape(name.split(".")[0]) for name in backbone.named.state_dict()}
-        found = find(content, file, branch, rf"(?:net\.)?(?:{'|'.join(sorted(parts))})(?:\.|$)|{KNOWN}")
-    tensors = {name.removeprefix("net."): tensor for name, tensor in found.backbone.items()}  # ours of a timm model
-    filled(backbone, tensors, file, found.spelled)
-    heads, notes = _heads(found, backbone.width)
-    run: dict[str, Any] = {}
-    if ours and isinstance(content.get("config"), dict):
-        run["config"] = content["config"]
-    if ours and isinstance(content.get("epoch"), int | float):
-        run["epoch"] = content["epoch"]
-    if found.format == PLRC_RUN:
-        notes = [*_progress(content), *notes]
-    if found.format == "Detectron2":
-        notes.append(_AS_EXPORTED)
-    origin = replace(
-        origin,
-        format=found.format if backbone.named is backbone else found.format.replace("torchvision's", "timm's"),
-        branch=found.branch,
-        arch=backbone.name,
-        note="; ".join(notes),
-        others=found.others,
-        run=run,
-    )
-    return Pretrained(backbone, heads, origin)
-
-
-def _arch_beside(content: Any) -> str | None:
-    """The backbone that a file names, if its tensors alone would not tell: of our runs, exports, timm's training."""
-    for place in ("config", "metadata", "args", ""):
-        beside = content.get(place) if place and isinstance(content, Mapping) else content
-        name = beside.get("arch") if isinstance(beside, Mapping) else None
-        with suppress(ValueError):  # of another program
-            if isinstance(name, str) and "form" not in BACKBONES[name].traits:
-                return name
-    return None
-
-
-def _from_module(module: nn.Module, branch: str | None, arch: str | None) -> Pretrained:
-    name = type(module).__name__
-    with torch.random.fork_rng(devices=[]):
-        module = copy.deepcopy(module).cpu().float().eval()
-    backbone = module.backbone if isinstance(module, Encoder) else module
-    if isinstance(backbone, Backbone):
-        heads: dict[str, nn.Module] = {"projector": module.projector} if isinstance(module, Encoder) else {}
-        return Pretrained(backbone, heads, CheckpointInfo(name, format="module", arch=backbone.name))
-    arch = arch or (getattr(module, "pretrained_cfg", None) or {}).get("architecture")  # timm's
-    return _from_content(module.state_dict(), f"the module {name}", CheckpointInfo(name), branch, arch)
-
-
-def _heads(found: Found, width: int) -> tuple[dict[str, nn.Module], list[str]]:
-    """The heads that are understood, and notes of what was left out."""
-    heads: dict[str, nn.Module] = {}
-    notes = []
+    if ours and content.get("version", 0) > VERSION:
+        raise CheckpointError(f"{file} was written by a newer version of PLRC: update plrc")
+    content = with_new_names(content) if ours else content
+    try:
+        arch = arch or _arch_beside(content, ours)
+        backbone = skeleton(arch) if arch else None
+    except ValueError as error:
+        raise CheckpointError(f"{file} cannot be loaded as {arch or 'its configuration says'}: {error}") from error
+    found = find(content, file, branch, backbone.named.state_dict() if backbone else ())
+    backbone = backbone or skeleton(arch_of(found.backbone, file))
+    below = "" if backbone.named is backbone else "net."  # a model of timm that was trained here
+    fill(backbone, {name.removeprefix(below): tensor for name, tensor in found.backbone.items()}, file)
+    kept = {key: content.get(key) for key in ("config", "epoch") if ours}
+    run = {key: value for key, value in kept.items() if isinstance(value, dict | int | float)}
+    heads, notes = dict[str, nn.Module](), list[str]()
+    if found.format == PLRC_RUN and isinstance(content.get("step"), int):
+        epochs, epoch, step = run.get("config", {}).get("epochs"), run.get("epoch"), content["step"]
+        notes.append(f"step {step}" + (f" of {round(step / epoch) * epochs}" if epochs and epoch else ""))
     for name, (head, tensors) in found.heads.items():
         try:
-            heads[name] = build_head(tensors, width, head.activation, head.slots, head.normalised)
+            heads[name] = build_head(tensors, backbone.width, head)
         except HeadNotUnderstood as reason:
             notes.append(f"head {name} not understood: {reason}")
     if found.unused and found.format != PLRC_RUN:  # there it is the queue
         shown = [f"{start} (the classifier)" if start == "fc" else start for start in found.unused[:6]]
         notes.append(f"not used: {', '.join(shown)}{', ...' if len(found.unused) > 6 else ''}")
-    return heads, notes
+    if found.format == "Detectron2":
+        notes.append(_AS_EXPORTED)
+    format = found.format if backbone.named is backbone else found.format.replace("torchvision's", "timm's")
+    told = Pretrained(backbone, heads, origin).told(format=format, branch=found.branch, arch=backbone.name)
+    return told.told(note="; ".join(notes), others=found.others, run=run)
 
 
-def _progress(content: Mapping[str, Any]) -> list[str]:
-    """How far a run of ours was, from what its checkpoint says."""
-    step, epoch, config = content.get("step"), content.get("epoch"), content.get("config")
-    epochs = config.get("epochs") if isinstance(config, dict) else None
-    if isinstance(step, int) and step and isinstance(epoch, float) and isinstance(epochs, int):
-        return [f"step {step} of {round(step / epoch) * epochs}"]
-    return [f"step {step}"] if isinstance(step, int) else []
+def _arch_beside(content: Any, ours: bool) -> str | None:
+    """The backbone that a file names, if its tensors alone would not tell: of our runs, exports, timm's training."""
+    for place in ("config", "architecture", "metadata", "args", ""):
+        beside = content.get(place) if place and isinstance(content, Mapping) else content
+        name = beside.get("arch") if isinstance(beside, Mapping) else None
+        try:
+            if isinstance(name, str) and "form" not in BACKBONES[name].traits:
+                return name
+        except ValueError:  # else of another program
+            if ours:
+                raise
+    return None
 
 
-def _short_name(file: Path) -> str:
-    stem = file.name
-    while stem.endswith(_SUFFIXES) and Path(stem).stem != stem:
-        stem = Path(stem).stem
-    run = file.absolute().parent
-    return f"{run.parent.name}/{stem}" if run.name == "checkpoints" else stem
+def _from_module(module: nn.Module, branch: str | None, arch: str | None) -> Pretrained:
+    info = CheckpointInfo(type(module).__name__, format="module")
+    with torch.random.fork_rng(devices=[]):
+        module = copy.deepcopy(module).cpu().float().eval()
+    backbone = module.backbone if isinstance(module, Encoder) else module
+    if isinstance(backbone, Backbone):
+        heads: dict[str, nn.Module] = {"projector": module.projector} if isinstance(module, Encoder) else {}
+        return Pretrained(backbone, heads, replace(info, arch=backbone.name))
+    arch = arch or (getattr(module, "pretrained_cfg", None) or {}).get("architecture")  # timm's
+    return _from_content(module.state_dict(), f"the module {info.name}", info, branch, arch)
 
 
-def _from_torchvision(arch: str) -> Pretrained:
-    name = f"torchvision:{arch}"
+def _from_torchvision(name: str, arch: str, _: str) -> Pretrained:
     known = [name for name, entry in BACKBONES.items() if entry.target == "plrc.backbones:ResNet"]
     if arch not in known:
-        raise CheckpointError(f"{name} is not known: torchvision: takes {', '.join(known)}")
+        raise ValueError(f"torchvision: takes {', '.join(known)}")
     from torchvision.models import get_model_weights
 
     weights = get_model_weights(arch).DEFAULT
-    try:
-        tensors = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:  # no network; a download cut short, whose hash is another
-        raise CheckpointError(
-            f"{name} could not be downloaded from {weights.url} ({error}): go online once, or fetch the file elsewhere "
-            "and give its path"
-        ) from error
-    found = _from_content(tensors, name, CheckpointInfo(name), None)
-    note = "; ".join([str(weights), found.origin.note])
-    return replace(found, origin=replace(found.origin, format="torchvision name", note=note))
+    tensors = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    found = _from_content(tensors, name, CheckpointInfo(name))
+    return found.told(format="torchvision name", note="; ".join([str(weights), found.origin.note]))
 
 
-def _from_timm(model: str) -> Pretrained:
-    name = f"timm:{model}"
-    try:
-        with torch.random.fork_rng(devices=[]):
-            backbone = Timm(name, pretrained=True).eval()
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
-    except Exception as error:  # of the hub's client, of timm, of the network
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise CheckpointError(
-            f"{name}: its weights could not be downloaded ({reason}): go online once, fetch the file elsewhere and "
-            f"give {name}@FILE, or look into random:{name}, the untrained network"
-        ) from error
+def _from_timm(name: str, model: str, _: str) -> Pretrained:
+    backbone = Timm(name, pretrained=True).eval()
     note = str(backbone.net.pretrained_cfg.get("hf_hub_id") or backbone.net.pretrained_cfg.get("url") or "")
     return Pretrained(backbone, {}, CheckpointInfo(name, format="timm name", arch=backbone.name, note=note))
 
 
-def _from_seed(arch_and_seed: str) -> Pretrained:
+def _from_seed(name: str, arch: str, seed: str) -> Pretrained:
     """As ``torch.manual_seed(seed); Encoder(arch)`` makes it: the query encoder of an untrained PLRC model."""
-    name = f"random:{arch_and_seed}"
-    match = re.fullmatch(r"([\w.:]+?)(?:@(\d{1,18}))?", arch_and_seed)
-    if match is None:
-        raise CheckpointError(f"{name} is not known: random: takes a backbone's name, with @3 behind for seed 3")
-    arch, seed = match[1], int(match[2] or 0)
+    torch.random.default_generator.manual_seed(int(seed or 0))  # torch.manual_seed would seed the GPUs' too
+    encoder = Encoder(arch).eval()
+    info = CheckpointInfo(name, format="random", arch=encoder.backbone.name, note=f"seed {int(seed or 0)}, untrained")
+    return Pretrained(encoder.backbone, {"projector": encoder.projector}, info)
+
+
+# ------------------------------------------------------------------------------------------------ modules from tensors
+
+
+def skeleton(arch: str) -> Backbone:
+    """``build(arch)``, to be filled; the global random generator is not moved."""
+    # Without memory, where the file has every tensor of it: timm's models have some that are not saved.
+    device = "meta" if "form" in BACKBONES[arch].traits else "cpu"
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        return build(arch)
+
+
+def fill(backbone: Backbone, tensors: Mapping[str, Tensor], file: str) -> None:
+    """Every tensor of the backbone from ``tensors``, as copies; fp32 and in evaluation mode.
+
+    Args:
+        tensors: by torchvision's or timm's names. BatchNorm's counters may be missing. file: for errors.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown, of the wrong shape or kind, or not finite.
+    """
+    named = backbone.named
+    wanted = named.state_dict()
+    # timm's own way from what others publish to its names; position embeddings of another size are resampled.
+    if filter_fn := getattr(sys.modules[type(named).__module__], "checkpoint_filter_fn", None):
+        try:
+            tensors = filter_fn(dict(tensors), named)
+        except Exception as error:  # on tensors of another network it raises almost anything
+            raise CheckpointError(f"{file} is no {backbone.name}: timm cannot take its tensors ({error})") from error
+        parts = {name.split(".")[0] for name in wanted}
+        tensors = {name: tensor for name, tensor in tensors.items() if name.split(".")[0] in parts}
+    state = {name: tensor for name, tensor in tensors.items() if not name.endswith(_COUNTER)}
+    faults = [f"{name} is missing" for name in wanted if name not in state and not name.endswith(_COUNTER)]
+    for name, tensor in state.items():
+        if name not in wanted:
+            faults.append(f"{name} is none of its tensors")
+        elif tensor.shape != wanted[name].shape:
+            faults.append(f"{name} is of shape {tuple(tensor.shape)} instead of {tuple(wanted[name].shape)}")
+        elif not (tensor.is_floating_point() and tensor.isfinite().all()):
+            faults.append(f"{name} has values that are no finite floating-point numbers")
+    if faults:
+        shown = ", ".join(faults[:_SHOWN]) + (f" ({len(faults)} faults in all)" if len(faults) > _SHOWN else "")
+        raise CheckpointError(
+            f"{file} looks like a {backbone.name}, but not a whole one: {shown}; take another checkpoint or save it "
+            f"anew; {ANOTHER}"
+        )
+    named.load_state_dict({name: _copy(tensor) for name, tensor in state.items()}, assign=True)
+    backbone.eval()
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+
+
+# A head of the image, applied to the pooled feature, is linear layers, norms and activations; as 1×1 convolutions the
+# same tensors give every cell its own output (Wang et al. 2021, DenseCL; PLRC's released code).
+
+
+class HeadNotUnderstood(ValueError):
+    """Tensors of a head that are not layers known here; the message says which, in a clause."""
+
+
+class Normalise(nn.Module):
+    """L2-normalise over the channels at every position."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """``(B, D, h, w)`` → the same, each position of length 1."""
+        return F.normalize(maps, dim=1)
+
+
+def build_head(tensors: Mapping[str, Tensor], channels: int, head: Head) -> nn.Sequential:
+    """A head from tensors named as those of an ``nn.Sequential`` (``0.weight``, ``1.running_mean``, …), or one layer's.
+
+    Linear layers (2-d weights) and 1×1 convolutions become 1×1 convolutions, BatchNorm1d and 2d become BatchNorm2d,
+    affine or not, and a position without tensors is the activation, which a checkpoint does not name.
+
+    Args:
+        channels: of the backbone's last map. head: what the tensors do not tell.
+
+    Returns:
+        A module in evaluation mode that maps ``(B, channels, h, w)`` to ``(B, D, h, w)``.
+
+    Raises:
+        HeadNotUnderstood: a layer of another kind, one that does not fit the one before it, a missing tensor.
+    """
+    layers: dict[int, dict[str, Tensor]] = {}
+    modules: list[nn.Module] = []
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' too
-            encoder = Encoder(arch).eval()
-    except ValueError as error:
-        raise CheckpointError(f"{name} is not known: {error}") from error
-    note = f"seed {seed}, untrained"
-    origin = CheckpointInfo(name, format="random", arch=encoder.backbone.name, note=note)
-    return Pretrained(encoder.backbone, {"projector": encoder.projector}, origin)
+        for name, tensor in tensors.items():
+            layer, dot, kind = name.rpartition(".")
+            if kind != _COUNTER:
+                weight = tensor[:, :, None, None] if tensor.ndim == 2 else tensor
+                layers.setdefault(int(head.order.get(layer, layer)) if dot else 0, {})[kind] = weight
+        if any(after - before > 2 for before, after in pairwise([-2, -1, *sorted(layers)])) or 0 not in layers:
+            raise ValueError("layers without tensors come first, or two in a row")
+        for i in range(max(layers) + 1):
+            modules.append(_layer(layers[i], channels) if i in layers else head.activation())
+            channels = getattr(modules[-1], "out_channels", channels)
+    except (KeyError, ValueError, IndexError, RuntimeError) as error:
+        raise HeadNotUnderstood(" ".join(str(error).split())) from error
+    return nn.Sequential(*modules, *([Normalise()] if head.normalised else [])).eval()
+
+
+def _layer(tensors: Mapping[str, Tensor], width: int) -> nn.Module:
+    """Raises a RuntimeError, torch's, or a KeyError where the tensors are not those of a layer on so many channels."""
+    with torch.device("meta"):  # no random numbers are drawn
+        if {"running_mean", "running_var"} & tensors.keys():
+            layer: nn.Module = nn.BatchNorm2d(width, affine="weight" in tensors)
+        else:
+            layer = nn.Conv2d(width, tensors["weight"].shape[0], 1, bias="bias" in tensors)
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ValueError("its tensors have infinite or undefined values")
+    layer.load_state_dict({name: _copy(tensor) for name, tensor in tensors.items()}, assign=True)
+    return layer
+
+
+# -------------------------------------------------------------------------------------------------------------- told
+
+_SETTINGS = {  # of a run: what decides what its features are like
+    "data": "{}",
+    "image_size": "views of {} px",
+    "regions": "regions {}",
+    "batch_size": "batch {}",
+    "optimizer": "{}",
+    "lr": "lr {} for a batch of 256",
+}
+
+
+def describe(path_or_name: str | Path, branch: str | None = None) -> list[str]:
+    """Lines that say what ``load(path_or_name, branch)`` gives, and what else the file holds.
+
+    Raises:
+        CheckpointError: what ``load`` raises.
+    """
+    network = load(path_or_name, branch)
+    info, backbone, config = network.origin, network.backbone, network.origin.run.get("config", {})
+    others = f" (also there: {', '.join(info.others)})" if info.others else ""
+    of = f" of {config['epochs']}" if "epochs" in config else ""
+    parameters = sum(parameter.numel() for parameter in backbone.parameters())
+    told = {
+        "architecture": f"{info.arch}, {parameters / 1e6:.1f} M parameters in the backbone",
+        "channels": ", ".join(f"{c} {backbone.channels[c]} at stride {backbone.strides[c]}" for c in backbone.layers),
+        "heads": ", ".join(f"{name} {_widths(head)}" for name, head in network.heads.items()) or "none",
+        "epoch": f"{info.run['epoch']:.4g}{of}" if "epoch" in info.run else "",
+        "trained with": ", ".join(text.format(config[key]) for key, text in _SETTINGS.items() if key in config),
+        "loss weights": ", ".join(f"{term} {w}" for term, w in loss_tables(config).get("weights", {}).items()),
+        "note": info.note,
+    }
+    if info.path is not None:
+        told["file"] = f"{info.path}, {info.path.stat().st_size / 1e6:.1f} MB, sha256 {(info.sha256 or '')[:12]}"
+    kind = f"{info.format}, branch {info.branch}{others}" if info.branch else info.format
+    return [f"{info.name}: {kind}", *(f"  {title:<13}{text}" for title, text in told.items() if text)]
+
+
+def _widths(head: nn.Module) -> str:
+    """For instance "2048 → 2048 → 128"."""
+    layers = [layer for layer in head.modules() if isinstance(layer, nn.Conv2d)]
+    normalised = any(isinstance(module, Normalise) for module in head.modules())
+    widths = [layer.in_channels for layer in layers[:1]] + [layer.out_channels for layer in layers]
+    return " → ".join(map(str, widths)) + (", L2-normalised" if normalised else "")

@@ -21,8 +21,6 @@ from torch import Tensor
 
 # The pickled "magic number" with which every file starts that torch wrote before it turned to zip archives (1.6).
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-_ONLY_WEIGHTS = "save only its weights where it comes from, torch.save(model.state_dict(), ...), and give that file"
-_MOST_SKIPPED = 200  # names of one file
 _lock = threading.Lock()  # torch's list of admitted names is global
 
 
@@ -41,50 +39,35 @@ def read(file: Path) -> Any:
     """
     try:
         with file.open("rb") as stream:
-            head = stream.read(512)
-        size = file.stat().st_size
-    except OSError as error:
-        raise CheckpointError(f"{file} cannot be opened: {error.strerror or error}") from error
-    try:
-        if head.startswith(b"PK\x03\x04"):
-            content = _read_torch(file, mmap=_checked(file))
-        elif head.startswith(_OLD_TORCH):
-            content = _read_torch(file)
-        elif head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+            head = stream.read(40)
+        if head.startswith((b"PK\x03\x04", _OLD_TORCH)):
+            return _plain(_read_torch(file, head.startswith(b"PK")), {})
+        if re.match(rb"\x80[\x02-\x05]", head):
             with file.open("rb") as stream:  # the strings of Python 2, its arrays' bytes among them, are latin1
-                content = _ArrayUnpickler(stream, encoding="latin1").load()
-        elif head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
+                return _plain(_ArrayUnpickler(stream, encoding="latin1").load(), {})
+        if head[8:9] == b"{":
             from safetensors import safe_open
 
             with safe_open(file, framework="pt") as stored:
-                content = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-                content |= {"metadata": stored.metadata() or {}}
-        else:
-            raise CheckpointError(f"{file} {_not_a_checkpoint(head, size)}")
-        return _plain(content, {})
-    except CheckpointError:
-        raise
+                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+                return tensors | {"metadata": stored.metadata() or {}}
     except Exception as error:  # on junk the readers raise almost anything
         raise CheckpointError(f"{file} cannot be read: {_reason(error)}") from error
-
-
-def _not_a_checkpoint(head: bytes, size: int) -> str:
-    if size == 0:
-        return "is empty: copy or download it again"
-    if head[257:262] == b"ustar":
-        return "is a tar archive: unpack it, or load it with an older torch and save it anew"
-    text = head[:40].decode("latin1")
-    if re.fullmatch(r"[\s\x20-\x7e]+", text):
-        return f"is a text ({text.strip().splitlines()[0]!r} ...), no checkpoint: download the file itself"
-    return "is no checkpoint that is known here (torch, safetensors, pickled arrays): it is damaged or something else"
+    raise CheckpointError(
+        f"{file} is no checkpoint that is known here (torch, safetensors, pickled arrays): it begins with {head!r}; "
+        "download the file itself, or save it anew with a newer torch"
+    )
 
 
 def _reason(error: Exception) -> str:
-    if "TorchScript" in str(error):
-        return f"it is a TorchScript program; {_ONLY_WEIGHTS}"
-    named = re.search(r"GLOBAL (\S+)", str(error))
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    named = re.search(r"GLOBAL (\S+)|(TorchScript)", str(error))
     if named is not None:
-        return f"it holds a {named[1]}, and nothing but data is admitted here; {_ONLY_WEIGHTS}"
+        return (
+            f"it holds a {named[1] or named[2]}, and nothing but data is admitted here; save only its weights where it "
+            "comes from, torch.save(model.state_dict(), ...), and give that file"
+        )
     first = (str(error).strip().splitlines() or [""])[0][:120]
     return f"it is damaged, cut short or of another kind, copy or download it again ({type(error).__name__}: {first})"
 
@@ -113,19 +96,21 @@ _HARMLESS: dict[str, Any] = {
 }
 
 
-def _read_torch(file: Path, mmap: bool = False) -> Any:
+def _read_torch(file: Path, zipped: bool) -> Any:
     """With ``weights_only``: torch names what it does not admit, one name a try, and then that is skipped."""
+    if zipped:
+        with zipfile.ZipFile(file) as archive:  # torch itself compares no checksums, and may be told to write none
+            if any(part.CRC for part in archive.infolist()) and (damaged := archive.testzip()):
+                raise ValueError(f"{damaged} in it is not what was written")
     admitted = dict(_HARMLESS)
     while True:
         try:
             with _lock, torch.serialization.safe_globals([(value, name) for name, value in admitted.items()]):
-                return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+                return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
         except pickle.UnpicklingError as error:
             name = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
-            if name is None or len(admitted) > _MOST_SKIPPED:
-                raise
-            path = name[1] if "." in name[1] else f"builtins.{name[1]}"
-            if path in admitted:
+            path = "" if name is None else name[1] if "." in name[1] else f"builtins.{name[1]}"
+            if not path or path in admitted:
                 raise
             admitted[path] = Skipped
 
@@ -145,18 +130,9 @@ class _ArrayUnpickler(pickle._Unpickler):
     dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}  # type: ignore[dict-item] # noqa: RUF012
 
 
-def _checked(file: Path) -> bool:
-    """True; an error if a part of the archive is not what was written (torch may be told to write no checksums)."""
-    with zipfile.ZipFile(file) as archive:
-        if any(part.CRC for part in archive.infolist()) and (damaged := archive.testzip()):
-            raise OSError(f"{damaged} in it is not what was written")
-    return True
-
-
 def _state_dict(module: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """What ``state_dict()`` of a pickled module would have given."""
-    own = {**module["_parameters"], **module["_buffers"]}
-    state = {f"{prefix}{name}": tensor for name, tensor in own.items() if tensor is not None}
+    state = {f"{prefix}{name}": tensor for name, tensor in {**module["_parameters"], **module["_buffers"]}.items()}
     for name, child in module["_modules"].items():
         state |= _state_dict(vars(child), f"{prefix}{name}.")
     return state
@@ -164,28 +140,27 @@ def _state_dict(module: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _plain(value: Any, seen: dict[int, Any]) -> Any:
     """The data in what a reader gave. ``seen`` keeps what is done, for structures that contain themselves."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value.item() if isinstance(value, np.generic) else value
     if isinstance(value, np.generic | np.ndarray):
         if value.dtype.kind not in "fiub":
             return None
-        plain = np.ascontiguousarray(value, value.dtype.newbyteorder("=")).reshape(value.shape)
-        return plain.item() if isinstance(value, np.generic) else torch.from_numpy(plain.copy())
+        array = np.array(value, value.dtype.newbyteorder("="), order="C")
+        return array.item() if isinstance(value, np.generic) else torch.from_numpy(array)
     if isinstance(value, Tensor):
         has_values = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
         return value.detach() if has_values else None
+    if isinstance(value, bool | int | float | str):
+        return value
     if id(value) in seen:
         return seen[id(value)][1]
-    given = value
     if isinstance(value, dict):
-        value = value or getattr(value, "__dict__", {})
-        if "_modules" in value and "_parameters" in value:  # a whole model
-            value = _state_dict(value)
         entries: dict[Any, Any] = {}
-        seen[id(given)] = (given, entries)  # with the value itself, so that its id is not given to another
-        entries.update((key, _plain(entry, seen)) for key, entry in value.items())
+        seen[id(value)] = (value, entries)  # with the value itself, so that its id is not given to another
+        fields = value or getattr(value, "__dict__", {})
+        if "_modules" in fields and "_parameters" in fields:  # a whole model
+            fields = _state_dict(fields)
+        entries.update((key, _plain(entry, seen)) for key, entry in fields.items())
         return entries
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list | tuple):
         samples: list[Any] = []
         seen[id(value)] = (value, samples)
         samples.extend(_plain(sample, seen) for sample in value)

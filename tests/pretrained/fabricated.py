@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from torchvision.models.resnet import BasicBlock
 from plrc.backbones import Backbone
 from plrc.registry import BACKBONES
 
-State = dict[str, Tensor]
+State = dict[str, Any]
 WIDTH = 64  # channels of the last map
+FC = ("fc.",)
 
 
 class Small(nn.Module):
@@ -77,28 +77,26 @@ def network(seed: int, build: Callable[..., nn.Module] = Small) -> nn.Module:
         return alive(build(num_classes=10), seed)
 
 
-def mlp(*layers: str, sizes: tuple[int, ...] = (), seed: int = 3) -> nn.Sequential:
+def mlp(layers: str, *sizes: int, seed: int = 3) -> nn.Sequential:
     """Layers by letter: L linear, l linear without bias, B BatchNorm, b one that is not affine, R ReLU, G GELU."""
     modules: list[nn.Module] = []
-    widths = iter(sizes or (WIDTH, 48, 32))
-    width = next(widths)
-    for letter in "".join(layers):
+    widths, width = iter(sizes or (48, 32)), WIDTH
+    for letter in layers:
         if letter in "Ll":
             modules.append(nn.Linear(width, width := next(widths), bias=letter == "L"))
         else:
-            kinds = {
-                "B": nn.BatchNorm1d(width),
-                "b": nn.BatchNorm1d(width, affine=False),
-                "R": nn.ReLU(),
-                "G": nn.GELU(),
-            }
-            modules.append(kinds[letter])
+            norm = nn.BatchNorm1d(width, affine=letter == "B")
+            modules.append({"R": nn.ReLU(), "G": nn.GELU()}.get(letter, norm))
     return alive(nn.Sequential(*modules), seed)
 
 
 def under(prefix: str, module: nn.Module, without: tuple[str, ...] = ()) -> State:
     state = module.state_dict()
     return {f"{prefix}{name}": t for name, t in state.items() if not name.startswith(without or ("\0",))}
+
+
+def as_convolutions(state: State) -> State:
+    return {name: t[:, :, None, None] if t.ndim == 2 else t for name, t in state.items()}
 
 
 def at_every_position(head: nn.Module, maps: Tensor) -> Tensor:
@@ -114,10 +112,12 @@ QUERY, KEY = network(1), network(2)  # no layout shares them: which one was read
 def maps_of(trunk: nn.Module, images: Tensor = IMAGES) -> dict[str, Tensor]:
     """Feature maps by torchvision's own modules, not by ours."""
     x = trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(images))))
-    maps = {}
-    for i in range(1, 5):
-        maps[f"c{i + 1}"] = x = getattr(trunk, f"layer{i}")(x)
-    return maps
+    return {f"c{i + 1}": (x := getattr(trunk, f"layer{i}")(x)) for i in range(1, 5)}
+
+
+class UnitLength(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x / x.norm(dim=1, keepdim=True)
 
 
 # --------------------------------------------------------------------------------------------------------- the formats
@@ -130,143 +130,136 @@ class Case:
     content: Any
     layout: str
     branches: dict[str, tuple[nn.Module, dict[str, nn.Module]]]
-    spell: Callable[[str], str]  # torchvision's name → the default branch's name in the file
-    where: tuple[str, ...] = ()  # keys under which the tensors lie
-    suffix: str = ".pth"
     note: str = ""
+    suffix: str = ".pth"
+
+    def place_of(self, lost: str) -> tuple[State, str]:
+        """The dictionary in the content, and the key there, of a tensor of QUERY by torchvision's name."""
+        wanted = QUERY.state_dict()[lost].data_ptr()
+        return next((d, key) for d, key, tensor in _tensors(self.content) if tensor.data_ptr() == wanted)
 
 
-def both(q: dict[str, nn.Module], k: dict[str, nn.Module], names: tuple[str, str] = ("query", "key")) -> dict:
-    return {names[0]: (QUERY, q), names[1]: (KEY, k)}
+def _tensors(content: State) -> Iterator[tuple[State, str, Tensor]]:
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _tensors(value)
+        elif hasattr(value, "dtype"):
+            yield content, key, torch.as_tensor(value)
 
 
-def prefixed(prefix: str) -> Callable[[str], str]:
-    return lambda name: f"{prefix}{name}"
-
-
-FC = ("fc.",)
+def two(
+    layout: str,
+    own: tuple[str, str],
+    backbone: str,
+    heads: dict[str, tuple[str, nn.Module, nn.Module]],
+    more: State,
+    **facts: str,
+) -> Case:
+    """Two networks in one state dict; ``{}`` stands for what differs. heads: name → prefix, the query's, the key's."""
+    state, branches = dict(more), {}
+    for i, (name, trunk) in enumerate((("query", QUERY), ("key", KEY))):
+        state |= under(backbone.format(own[i]), trunk, FC)
+        for prefix, *both in heads.values():
+            state |= under(prefix.format(own[i]), both[i])
+        branches[name] = (trunk, {head: both[i] for head, (_, *both) in heads.items()})
+    content = {"epoch": 200, "arch": "resnet50", "state_dict": state, "optimizer": {"state": {0: {"step": 1}}}}
+    return Case(content, layout, branches, **facts)
 
 
 def released_plrc() -> Case:
-    state: State = {"module.plrc_loss.queue_x": torch.zeros(8, 4)}
-    branches = {}
-    for branch, trunk, seed in (("q", QUERY, 3), ("k", KEY, 5)):
-        enc = f"module.encoder_{branch}.enc."
-        first, second = mlp("LRL", seed=seed), mlp("LBRLBRL", sizes=(WIDTH, 40, 40, 24), seed=seed)
-        state |= under(enc, trunk, FC) | under(f"{enc}fcs.", first) | under(f"{enc}fcs_2.mlp.", second)
-        state[f"{enc}fcs_2.last_layer.weight_g"] = torch.ones(6, 1)
-        heads = {"projector": first, "head256": nn.Sequential(second, UnitLength())}
-        branches["query" if branch == "q" else "key"] = (trunk, heads)
-    content = {"epoch": 3, "arch": "resnet50", "state_dict": state, "optimizer": {"state": {0: {"step": 1}}}}
-    note = "not used: plrc_loss, fcs_2.last_layer"
-    return Case(content, "released PLRC", branches, prefixed("module.encoder_q.enc."), ("state_dict",), note=note)
+    first = [mlp("LRL", seed=seed) for seed in (3, 5)]
+    second = [mlp("LBRLBRL", 40, 40, 24, seed=seed) for seed in (3, 5)]
+    heads = {"projector": ("{}.enc.fcs.", *first), "head256": ("{}.enc.fcs_2.mlp.", *second)}
+    more = {f"module.encoder_{e}.enc.fcs_2.last_layer.weight_g": torch.ones(6, 1) for e in "qk"}
+    more["module.plrc_loss.queue_x"] = torch.zeros(8, 4)
+    note = "not used: fcs_2.last_layer, plrc_loss"
+    case = two("released PLRC", ("module.encoder_q", "module.encoder_k"), "{}.enc.", heads, more, note=note)
+    for (_, made), head in zip(case.branches.values(), second, strict=True):
+        made["head256"] = nn.Sequential(head, UnitLength())
+    return case
 
 
-class UnitLength(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x / x.norm(dim=1, keepdim=True)
+def moco(layout: str, q: str, k: str, layers: str, first: bool = False) -> Case:
+    one, other = (mlp(layers, seed=seed)[0] if first else mlp(layers, seed=seed) for seed in (3, 5))
+    more = {"module.queue": torch.zeros(4, 6)}
+    facts = {"note": "not used: queue", "suffix": ".pth.tar"}
+    return two(layout, (q, k), "{}", {"projector": ("{}fc.", one, other)}, more, **facts)
 
 
-def moco(layout: str, q: str, k: str, layers: str, inner: str) -> Case:
-    one, two = mlp(layers, seed=3), mlp(layers, seed=5)
-    if layers == "L":
-        one, two = mlp("L", sizes=(WIDTH, 16), seed=3)[0], mlp("L", sizes=(WIDTH, 16), seed=5)[0]
-    state = {"module.queue": torch.zeros(4, 6)} | under(q, QUERY, FC) | under(k, KEY, FC)
-    state |= under(f"{q}{inner}", one) | under(f"{k}{inner}", two)
-    content = {"epoch": 200, "arch": "small", "state_dict": state, "optimizer": {}}
-    branches = both({"projector": one}, {"projector": two})
-    return Case(content, layout, branches, prefixed(q), ("state_dict",), ".pth.tar", "not used: queue")
-
-
-def opensselfsup(layout: str, q: str, k: str, dense: bool, copy: bool) -> Case:
-    state: State = under("backbone.", QUERY, FC) if copy else {}
-    heads: list[dict[str, nn.Module]] = []
-    for prefix, trunk, seed in ((q, QUERY, 3), (k, KEY, 5)):
-        layers = {"projector": mlp("LRL", seed=seed)} | (
-            {"dense_projector": mlp("LRL", seed=seed + 1)} if dense else {}
-        )
-        state |= under(f"{prefix}0.", trunk, FC) | under(f"{prefix}1.mlp.", layers["projector"])
-        if dense:  # as convolutions
-            convs = under(f"{prefix}1.mlp2.", layers["dense_projector"])
-            state |= {name: t[:, :, None, None] if t.ndim == 2 else t for name, t in convs.items()}
-        heads.append(layers)
-    content = {"meta": {"mmcv_version": "1.0", "epoch": 200}, "state_dict": OrderedDict(state)}
-    note = "not used: backbone" if copy else ""
-    return Case(content, layout, both(*heads), prefixed(f"{q}0."), ("state_dict",), note=note)
+def opensselfsup(layout: str, q: str, k: str, dense: bool = False, copy: bool = False) -> Case:
+    heads = {"projector": ("{}1.mlp.", mlp("LRL", seed=3), mlp("LRL", seed=5))}
+    if dense:
+        heads["dense_projector"] = ("{}1.mlp2.", mlp("LRL", seed=4), mlp("LRL", seed=6))
+    more = under("backbone.", KEY, FC) if copy else {}
+    case = two(layout, (q, k), "{}0.", heads, more, note="not used: backbone" if copy else "")
+    state = case.content["state_dict"]
+    state |= as_convolutions({name: t for name, t in state.items() if ".mlp2." in name})
+    return case
 
 
 def mmselfsup() -> Case:
-    one, two = mlp("LRL", seed=3), mlp("LRL", seed=5)
+    one, other = mlp("LRL", seed=3), mlp("LRL", seed=5)
     state = under("backbone.", QUERY, FC) | under("neck.mlp.", one) | under("encoder_k.0.", KEY, FC)
-    state |= under("encoder_k.1.mlp.", two) | {"queue": torch.zeros(4, 6)}
-    branches, note = both({"projector": one}, {"projector": two}), "not used: queue"
-    return Case(
-        {"meta": {}, "state_dict": state}, "MMSelfSup", branches, prefixed("backbone."), ("state_dict",), note=note
-    )
+    state |= under("encoder_k.1.mlp.", other) | {"queue": torch.zeros(4, 6)}
+    branches = {"query": (QUERY, {"projector": one}), "key": (KEY, {"projector": other})}
+    return Case({"meta": {}, "state_dict": state}, "MMSelfSup", branches, "not used: queue")
 
 
 def pixpro() -> Case:
-    state, heads = {}, []
-    for end, trunk, seed in (("", QUERY, 3), ("_k", KEY, 5)):
-        head = mlp("LBRL", seed=seed)
-        names = {"0": "linear1", "1": "bn1", "3": "linear2"}
-        for name, t in head.state_dict().items():
-            slot, kind = name.split(".")
-            state[f"module.projector{end}.{names[slot]}.{kind}"] = t[:, :, None, None] if t.ndim == 2 else t
-        state |= under(f"module.encoder{end}.", trunk, FC)
-        heads.append({"projector": head})
-    content = {"opt": argparse.Namespace(lr=1.0, data=Path("x")), "model": state, "epoch": 100}
-    return Case(content, "PixPro", both(*heads), prefixed("module.encoder."), ("model",))
+    heads = {"projector": ("module.projector{}.", mlp("LBRL", seed=3), mlp("LBRL", seed=5))}
+    case = two("PixPro", ("", "_k"), "module.encoder{}.", heads, {})
+    state = {}
+    for name, tensor in case.content.pop("state_dict").items():
+        start, *rest = name.split(".")[1:]
+        if start.startswith("projector"):
+            rest[0] = {"0": "linear1", "1": "bn1", "3": "linear2"}[rest[0]]
+            tensor = tensor[:, :, None, None] if tensor.ndim == 2 else tensor
+        state[".".join(["module", start, *rest])] = tensor
+    case.content |= {"model": state, "opt": argparse.Namespace(lr=1.0, data=Path("x"))}
+    return case
 
 
 def dino() -> Case:
-    teacher, student = (
-        mlp("LGLGL", sizes=(WIDTH, 40, 40, 24), seed=3),
-        mlp("LBGLBGL", sizes=(WIDTH, 40, 40, 24), seed=5),
-    )
+    teacher, student = mlp("LGLGL", 40, 40, 24, seed=3), mlp("LBGLBGL", 40, 40, 24, seed=5)
+    last = {"head.last_layer.weight_v": torch.ones(6, 24)}
     content = {
         "student": under("module.backbone.", KEY, FC) | under("module.head.mlp.", student),
-        "teacher": under("backbone.", QUERY, FC)
-        | under("head.mlp.", teacher)
-        | {"head.last_layer.weight_v": torch.ones(6, 24)},
+        "teacher": under("backbone.", QUERY, FC) | under("head.mlp.", teacher) | last,
         "args": argparse.Namespace(arch="resnet50"),
         "dino_loss": {"center": torch.zeros(1, 6)},
     }
-    branches = both({"projector": teacher}, {"projector": student}, ("teacher", "student"))
-    return Case(content, "DINO", branches, prefixed("backbone."), ("teacher",), note="not used: head.last_layer")
+    branches = {"teacher": (QUERY, {"projector": teacher}), "student": (KEY, {"projector": student})}
+    return Case(content, "DINO", branches, "not used: teacher.head.last_layer, dino_loss")
 
 
-def swav(where: tuple[str, ...]) -> Case:
+def one(content: Any, layout: str, note: str = "", suffix: str = ".pth", **heads: nn.Module) -> Case:
+    return Case(content, layout, {"": (QUERY, heads)}, note, suffix)
+
+
+def swav() -> Case:
     head = mlp("LBRL")
     state = under("module.", QUERY, FC) | under("module.projection_head.", head)
     state["module.prototypes.weight"] = torch.zeros(30, 32)
-    content = {"state_dict": state, "epoch": 400} if where else state
-    branches = {"": (QUERY, {"projector": head})}
-    return Case(content, "SwAV", branches, prefixed("module."), where, ".pth.tar", "not used: prototypes")
+    return one(state, "SwAV", "not used: prototypes", ".pth.tar", projector=head)
 
 
 def vicreg() -> Case:
-    head, dense = mlp("LBRLBRl", sizes=(WIDTH, 40, 40, 24)), mlp("LBRl", seed=9)
+    head, dense = mlp("LBRLBRl", 40, 40, 24), mlp("LBRl", seed=9)
     state = under("module.backbone.", QUERY, FC) | under("module.projector.", head)
     state |= under("module.maps_projector.", dense)
-    branches = {"": (QUERY, {"projector": head, "maps_projector": dense})}
-    return Case({"epoch": 300, "model": state}, "VICReg", branches, prefixed("module.backbone."), ("model",))
+    return one({"epoch": 300, "model": state}, "VICReg", projector=head, maps_projector=dense)
 
 
 def simsiam() -> Case:
-    head = mlp("lBRlBRlb", sizes=(WIDTH, 40, 40, 24))
+    head = mlp("lBRlBRlb", 40, 40, 24)
     state = under("module.encoder.", QUERY, FC) | under("module.encoder.fc.", head)
-    branches = {"": (QUERY, {"projector": head})}
-    return Case({"state_dict": state}, "SimSiam", branches, prefixed("module.encoder."), ("state_dict",))
+    return one({"state_dict": state}, "SimSiam", projector=head)
 
 
-def bare(prefix: str = "", where: tuple[str, ...] = (), suffix: str = ".pth", classifier: bool = False) -> Case:
+def bare(prefix: str = "", key: str = "", suffix: str = ".pth", classifier: bool = False) -> Case:
     state = under(prefix, QUERY, () if classifier else FC)
-    content: Any = state
-    for key in where:
-        content = {key: content}
     note = "not used: fc (the classifier)" if classifier else ""
-    return Case(content, "torchvision's names", {"": (QUERY, {})}, prefixed(prefix), where, suffix, note)
+    return one({key: state} if key else state, "torchvision's names", note, suffix)
 
 
 def hugging_face_name(name: str) -> str:
@@ -282,16 +275,8 @@ def hugging_face_name(name: str) -> str:
 
 def sequential_name(name: str) -> str:
     """As in nn.Sequential(*network.children())."""
-    children = [child for child, _ in QUERY.named_children()]
     child, _, rest = name.partition(".")
-    return f"{children.index(child)}.{rest}"
-
-
-def renamed(format: str, prefix: str, naming: Callable[[str], str], where: tuple[str, ...] = ()) -> Case:
-    content: Any = {f"{prefix}{naming(name)}": t for name, t in under("", QUERY, FC).items()}
-    for key in where:
-        content = {key: content}
-    return Case(content, format, {"": (QUERY, {})}, lambda name: f"{prefix}{naming(name)}", where)
+    return f"{[name for name, _ in QUERY.named_children()].index(child)}.{rest}"
 
 
 def detectron2_name(name: str) -> str:
@@ -305,64 +290,56 @@ def detectron2_name(name: str) -> str:
     return name.replace("downsample.0", "shortcut").replace("downsample.1", "shortcut.norm")
 
 
-def detectron2(prefix: str = "", suffix: str = ".pkl", c4: bool = False, wrapped: bool = True) -> Case:
-    def spell(name: str) -> str:
-        own = detectron2_name(name)
-        return f"roi_heads.{own}" if c4 and own.startswith("res5") else f"{prefix}{own}"
+def renamed(layout: str, prefix: str, naming: Callable[[str], str], key: str = "") -> Case:
+    state = {f"{prefix}{naming(name)}": t for name, t in under("", QUERY, FC).items()}
+    return one({key: state} if key else state, layout)
 
-    names = [name for name in QUERY.state_dict() if not name.startswith("fc.") and not name.endswith("tracked")]
-    state: dict[str, Any] = {spell(name): QUERY.state_dict()[name] for name in names}
-    note = ""
+
+def detectron2(prefix: str = "", suffix: str = ".pkl", c4: bool = False, wrapped: bool = True) -> Case:
+    state: State = {}
+    for name, tensor in under("", QUERY, FC).items():
+        own = detectron2_name(name)
+        if not name.endswith("tracked"):
+            state[f"roi_heads.{own}" if c4 and own.startswith("res5") else f"{prefix}{own}"] = tensor
     if c4:
         state["roi_heads.res5.norm.weight"] = torch.ones(WIDTH)
         state["proposal_generator.rpn_head.conv.bias"] = torch.ones(3)
-        note = "not used: roi_heads, proposal_generator"
     if suffix == ".pkl":
         state = {name: t.numpy() for name, t in state.items()}
     content = {"model": state, "__author__": "somebody", "matching_heuristics": True} if wrapped else state
-    where = ("model",) if wrapped else ()
-    return Case(content, "Detectron2", {"": (QUERY, {})}, spell, where, suffix, note)
+    return one(content, "Detectron2", "not used: roi_heads, proposal_generator" if c4 else "", suffix)
 
 
 MOCO_V3 = ("module.base_encoder.", "module.momentum_encoder.")
 CASES: dict[str, Callable[[], Case]] = {
     "released PLRC": released_plrc,
-    "MoCo v1": lambda: moco("MoCo v1", "module.encoder_q.", "module.encoder_k.", "L", "fc."),
-    "MoCo v2": lambda: moco("MoCo v2", "module.encoder_q.", "module.encoder_k.", "LRL", "fc."),
-    "MoCo v2 without module": lambda: moco("MoCo v2", "encoder_q.", "encoder_k.", "LRL", "fc."),
-    "MoCo v3": lambda: moco("MoCo v3", *MOCO_V3, "lBRlb", "fc."),
+    "MoCo v1": lambda: moco("MoCo v1", "module.encoder_q.", "module.encoder_k.", "L", first=True),
+    "MoCo v2": lambda: moco("MoCo v2", "module.encoder_q.", "module.encoder_k.", "LRL"),
+    "MoCo v2 without module": lambda: moco("MoCo v2", "encoder_q.", "encoder_k.", "LRL"),
+    "MoCo v3": lambda: moco("MoCo v3", *MOCO_V3, "lBRlb"),
     "DenseCL": lambda: opensselfsup("DenseCL", "encoder_q.", "encoder_k.", dense=True, copy=True),
-    "OpenSelfSup": lambda: opensselfsup("OpenSelfSup", "encoder_q.", "encoder_k.", dense=False, copy=True),
-    "OpenSelfSup BYOL": lambda: opensselfsup("OpenSelfSup BYOL", "online_net.", "target_net.", dense=False, copy=False),
+    "OpenSelfSup": lambda: opensselfsup("OpenSelfSup", "encoder_q.", "encoder_k.", copy=True),
+    "OpenSelfSup BYOL": lambda: opensselfsup("OpenSelfSup BYOL", "online_net.", "target_net."),
     "MMSelfSup": mmselfsup,
     "PixPro": pixpro,
     "DINO": dino,
-    "SwAV": lambda: swav(()),
-    "SwAV under state_dict": lambda: swav(("state_dict",)),
+    "SwAV": swav,
     "VICReg and VICRegL": vicreg,
     "SimSiam": simsiam,
     "bare": bare,
-    "bare, backbone": lambda: bare("backbone.", ("state_dict",)),
-    "bare, DDP": lambda: bare("module.backbone.", ("model",)),
-    "torchvision": lambda: bare(classifier=True),
-    "torchvision, state_dict": lambda: bare("", ("state_dict",), classifier=True),
+    "bare, backbone": lambda: bare("backbone.", "state_dict"),
+    "bare, DDP": lambda: bare("module.backbone.", "model"),
+    "torchvision, state_dict": lambda: bare("", "state_dict", classifier=True),
     "timm safetensors": lambda: bare(suffix=".safetensors", classifier=True),
-    "torchvision detector": lambda: bare("backbone.body.", ("model",)),
-    "torch.compile": lambda: bare("_orig_mod.", ("model",)),
+    "torchvision detector": lambda: bare("backbone.body.", "model"),
+    "torch.compile": lambda: bare("_orig_mod.", "model"),
     "Hugging Face": lambda: renamed("Hugging Face's names", "resnet.", hugging_face_name),
-    "Hugging Face, bare": lambda: renamed("Hugging Face's names", "", hugging_face_name, ("state_dict",)),
+    "Hugging Face, bare": lambda: renamed("Hugging Face's names", "", hugging_face_name, "state_dict"),
     "Sequential": lambda: renamed("nn.Sequential's numbers", "", sequential_name),
-    "Sequential, encoder": lambda: renamed("nn.Sequential's numbers", "encoder.", sequential_name, ("model",)),
+    "Sequential, encoder": lambda: renamed("nn.Sequential's numbers", "encoder.", sequential_name, "model"),
     "Detectron2 pkl": detectron2,
     "Detectron2 pth": lambda: detectron2(suffix=".pth"),
     "Detectron2 bare pkl": lambda: detectron2(wrapped=False),
     "Detectron2 C4": lambda: detectron2("backbone.", ".pth", c4=True),
     "Detectron2 FPN": lambda: detectron2("backbone.bottom_up."),
 }
-
-
-def tensors_of(case: Case) -> dict[str, Any]:
-    state = case.content
-    for key in case.where:
-        state = state[key]
-    return state

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,24 +15,34 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from torch import nn
-from torchvision.models import resnet18, resnet50, resnext50_32x4d
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision.models import resnet18, resnext50_32x4d
 
-from plrc.backbones import build
+from plrc.analysis.features import load_encoder
+from plrc.backbones import Backbone, build
 from plrc.checkpoint import load_checkpoint, save_checkpoint
+from plrc.cli import main
 from plrc.config import load_config
 from plrc.model import PLRC
-from plrc.pretrained import Pretrained, load
+from plrc.pretrained import CheckpointError, Pretrained, load
+from plrc.pretrained.formats import FORMATS, Branch, Format, Head, arch_of
+from plrc.pretrained.loading import HeadNotUnderstood, build_head, describe, skeleton
+from plrc.registry import BACKBONES
 from tests.pretrained.fabricated import (
     CASES,
+    FC,
     IMAGES,
     KEY,
     QUERY,
+    WIDTH,
     alive,
     at_every_position,
     maps_of,
+    mlp,
     network,
-    tensors_of,
+    under,
 )
 
 FACTS = Path(__file__).resolve().parents[3] / "shared" / "facts"
@@ -40,8 +52,6 @@ def written(content: Any, file: Path) -> Path:
     if file.suffix == ".pkl":
         file.write_bytes(pickle.dumps(content, protocol=4))
     elif file.suffix == ".safetensors":
-        from safetensors.torch import save_file
-
         save_file(content, file)
     else:
         torch.save(content, file)
@@ -81,6 +91,51 @@ def test_every_format_gives_the_known_network(name, tmp_path):
     choices = "choose" if len(case.branches) > 1 else "one network only"
     with pytest.raises(ValueError, match=rf"some_model.* has no branch 'ema': .*{choices}"):
         load(file, "ema")
+    state, key = case.place_of("layer4.0.downsample.0.weight")
+    state[key] = state[key][:-1]
+    with pytest.raises(
+        ValueError, match=r"some_model.* small, .*: layer4\S+0\.weight is of shape \(63, 32, 1, 1\) instead"
+    ):
+        load(written(case.content, file))
+
+
+def test_a_backbone_that_is_not_whole_fails_by_name():
+    state = under("", QUERY)
+    lacking = {name: t for name, t in state.items() if not name.endswith("running_mean")}
+    strange = dict(state)
+    strange["layer1.0.bn2.running_var_x"] = strange.pop("layer1.0.bn2.running_var")
+    diverged, whole = state["layer2.0.conv1.weight"].clone(), torch.zeros(16, 8, 3, 3, dtype=torch.int8)
+    diverged[0, 0] = torch.nan
+    squeeze = {"layer1.0.se.fc1.weight": torch.zeros(4, 8, 1, 1)}
+    other = {f"features.{i}.{kind}": torch.zeros(3) for i in range(0, 30, 2) for kind in ("weight", "bias")}
+    for content, message in (
+        (lacking, r"small, but not .*: bn1\.running_mean is missing, .* \(13 faults in all\).*save it anew"),
+        (strange, r"bn2\.running_var is missing, layer1\.0\.bn2\.running_var_x is none of its"),
+        (state | {"layer2.0.conv1.weight": diverged}, r"layer2\.0\.conv1\.weight has values that are no finite"),
+        (state | {"layer2.0.conv1.weight": whole}, r"layer2\.0\.conv1\.weight has values .* floating-point numbers"),
+        (state | squeeze, r"layer1\.0\.se\.fc1\.weight is none of its tensors.*another network .*timm:NAME@FILE"),
+        (
+            {n: t for n, t in state.items() if "layer3.0" not in n},
+            "residual network of 1-1-1 basic blocks of 8, .*small",
+        ),
+        (other, r"holds no network .* 30 tensors are named features\.\d+\* \(2\).*known are PLRC run"),
+        ({"weights": under("a.", QUERY) | under("b.", KEY)}, r"several networks \(weights\.a\.\*, weights\.b\.\*\)"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            load(content)
+
+
+def test_the_weights_are_copies():
+    """A file stays mapped into memory as long as a tensor of it lives."""
+    state = under("", QUERY, FC)
+    own = {tensor.untyped_storage().data_ptr() for tensor in load(state).backbone.state_dict().values()}
+    assert own.isdisjoint(tensor.untyped_storage().data_ptr() for tensor in state.values())
+
+
+def test_every_form_in_the_registry_is_that_of_its_network():
+    for name, entry in BACKBONES.items():
+        if "form" in entry.traits:
+            assert arch_of(skeleton(name).state_dict(), "x.pth") == name
 
 
 def test_counters_of_batchnorm_and_half_precision_do_not_matter(tmp_path):
@@ -92,12 +147,11 @@ def test_counters_of_batchnorm_and_half_precision_do_not_matter(tmp_path):
     assert {t.dtype for t in pretrained.backbone.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("make", [resnet50, resnext50_32x4d], ids=lambda make: make.__name__)
-def test_torchvisions_networks_are_known_by_their_tensors(make):
-    trunk = network(4, make)
+def test_torchvisions_networks_are_known_by_their_tensors():
+    trunk = network(4, resnext50_32x4d)
     pretrained = load(trunk)
     check(pretrained, trunk, {})
-    assert (pretrained.origin.arch, pretrained.backbone.width, pretrained.backbone.stride) == (make.__name__, 2048, 32)
+    assert (pretrained.origin.arch, pretrained.backbone.width) == ("resnext50_32x4d", 2048)
 
 
 # ------------------------------------------------------------------------------------------------------- timm's models
@@ -124,7 +178,7 @@ def test_a_file_of_timms_says_which_model_it_is(convnext, tmp_path):
     assert_is(load(trained), convnext)
     assert (load(trained).origin.format, load(trained).origin.note) == ("timm's names", "not used: head")
     bare = tmp_path / "model.safetensors"
-    written(convnext.state_dict(), bare)
+    save_file(convnext.state_dict(), bare)
     with pytest.raises(ValueError, match=r"holds no network that is known here: .*timm:NAME@FILE"):
         load(bare)
     assert_is(load(f"timm:convnext_atto@{bare}"), convnext)
@@ -193,7 +247,7 @@ def test_timm_names_load_as_timm_does(convnext, monkeypatch):
         raise OSError("Name or service not known")
 
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", offline)
-    with pytest.raises(ValueError, match=r"timm:convnext_atto: .*not known.*@FILE, or .*random:timm"):
+    with pytest.raises(ValueError, match=r"timm:convnext_atto cannot be had .*not known.*@FILE"):
         load("timm:convnext_atto")
 
 
@@ -214,7 +268,7 @@ def test_a_state_dict_a_module_and_a_backbone(tmp_path):
     for given, message in (
         (nn.Linear(2, 2), "the module Linear holds no network"),
         ({}, "the state dict holds no"),
-        (3, "from a int"),
+        (3, "from a int: give"),
     ):
         with pytest.raises(ValueError, match=message):
             load(given)
@@ -299,7 +353,7 @@ def test_a_run_of_ours_by_folder_and_by_file(arch, tmp_path):
 
     del content["model"]["query_encoder.backbone.layer2.0.conv2.weight"]
     save_checkpoint(last, content)
-    with pytest.raises(ValueError, match=rf"{arch}.* lacks query_encoder\.backbone\.layer2\.0\.conv2\.weight"):
+    with pytest.raises(ValueError, match=rf"{arch}, .*: layer2\.0\.conv2\.weight is missing"):
         load(last)
     torch.save({**content, "format": "plrc", "version": 99}, last)
     with pytest.raises(ValueError, match=r"last\.pt was written by a newer version of PLRC"):
@@ -343,38 +397,35 @@ def test_torchvision_names_download_as_torchvision_does(monkeypatch):
         raise OSError("Name or service not known")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-    with pytest.raises(ValueError, match=r"torchvision:resnet18 could not be downloaded .*not known.* give its path"):
+    with pytest.raises(ValueError, match=r"torchvision:resnet18 cannot be had .*not known.* give a checkpoint file"):
         load("torchvision:resnet18")
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (
-            "nowhere/model.pth",
-            r"there is no file or folder nowhere/model\.pth: give a checkpoint file, .*random:resnet50",
-        ),
-        ("hub:resnet50", r"hub:resnet50 is no file, and hub: no kind of name: .*torchvision:resnet50.*random:resnet50"),
+        ("nowhere/x.pth", r"no file, folder or name nowhere/x\.pth: give a checkpoint file, .*random:resnet50"),
+        ("hub:resnet50", r"no file, folder or name hub:resnet50: .*torchvision:resnet50.*random:resnet50"),
         ("timm:convnext_otto", r"timm has no model 'convnext_otto'"),
-        ("random:vit", r"random:vit is not known: unknown backbone 'vit': choose one of tiny, resnet18"),
-        ("random:tiny@x", r"random:tiny@x is not known"),
+        ("random:vit", r"random:vit cannot be had \(unknown backbone 'vit': choose one of tiny, resnet18"),
+        ("random:tiny@x", r"random:tiny@x cannot be had .*'x'"),
         ("random:tiny@key", r"random:tiny has no branch 'key'"),
-        ("torchvision:vgg16", r"torchvision:vgg16 is not known: torchvision: takes resnet18, "),
+        ("torchvision:vgg16", r"torchvision:vgg16 cannot be had .*torchvision: takes resnet18, "),
     ],
 )
 def test_what_does_not_exist_is_answered_with_what_does(given, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         load(given)
-    with pytest.raises(ValueError, match=r"is not the folder of a run: it has no checkpoints/last\.pt"):
+    with pytest.raises(CheckpointError, match=r"is not the folder of a run: it has no checkpoints/last\.pt"):
         load(tmp_path)
 
 
-def test_heads_that_are_not_understood_are_left_out_and_named(tmp_path):
+def test_heads_that_are_not_understood_are_left_out_and_named():
     case = CASES["MoCo v2"]()
-    del tensors_of(case)["module.encoder_q.fc.2.weight"]
-    pretrained = load(written(case.content, tmp_path / "moco.pth"))
+    del case.content["state_dict"]["module.encoder_q.fc.2.weight"]
+    pretrained = load(case.content)
     assert pretrained.heads == {}
-    assert pretrained.origin.note.startswith("head projector not understood: 2 has bias, which is no linear layer")
+    assert pretrained.origin.note.startswith("head projector not understood: 'weight'")
 
 
 def test_the_shipped_network_is_trained_and_small():
@@ -390,3 +441,183 @@ def test_the_shipped_network_is_trained_and_small():
         for name in ("plrc:tiny", "random:tiny")
     }
     assert sum(aucs["plrc:tiny"]) > sum(aucs["random:tiny"])
+
+
+# ---------------------------------------------------------------------------------------------------------------- heads
+
+MAPS = torch.randn(2, WIDTH, 2, 3, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("layers", ["LRL", "LBRL", "lBRlb", "LGL", "LBRLBRL", "lb", "LL", "LBLBRL"])
+def test_every_position_gets_what_its_vector_would(layers):
+    made = mlp(layers, 40, 24, 16)
+    before, activation = torch.random.get_rng_state(), nn.GELU if "G" in layers else nn.ReLU
+    built = build_head(made.state_dict(), WIDTH, Head("", activation))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert not built.training
+    with torch.no_grad():
+        known = at_every_position(made, MAPS)
+        torch.testing.assert_close(built(MAPS), known, rtol=1e-5, atol=1e-5)
+        unit = build_head(made.state_dict(), WIDTH, Head("", activation, normalised=True))(MAPS)
+    torch.testing.assert_close(unit, known / known.norm(dim=1, keepdim=True), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"0.weight": None}, "'weight'"),
+        ({"0.weight": (48, 65)}, r"size mismatch for weight: .*\[48, 65, 1, 1\]"),
+        ({"0.weight": (48, WIDTH, 3, 3)}, r"size mismatch for weight: .*\[48, 64, 3, 3\]"),
+        ({"1.running_mean": (47,)}, "BatchNorm2d: size mismatch for running_mean"),
+        ({"1.bias": None}, r"BatchNorm2d: Missing key\(s\) .*bias"),
+        ({"1.running_var": None}, r"BatchNorm2d: Missing key\(s\) .*running_var"),
+        ({"3.weight_g": (32, 1)}, r"Conv2d: Unexpected key\(s\).*weight_g"),
+        ({"last.weight": (3, 32)}, "'last'"),
+        ({"6.weight": (3, 32), "6.bias": (3,)}, "layers without tensors come first, or two in a row"),
+        (
+            dict.fromkeys(("0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var")),
+            "without tensors",
+        ),
+    ],
+)
+def test_what_is_not_understood_is_not_guessed(changes, reason):
+    state = mlp("LBRL").state_dict()
+    state |= {name: torch.zeros(shape) for name, shape in changes.items() if shape is not None}
+    state = {name: tensor for name, tensor in state.items() if changes.get(name, ()) is not None}
+    with pytest.raises(HeadNotUnderstood, match=reason):
+        build_head(state, WIDTH, Head(""))
+    with pytest.raises(HeadNotUnderstood, match="infinite or undefined"):
+        build_head({"weight": torch.full((4, WIDTH), torch.nan)}, WIDTH, Head(""))
+
+
+# --------------------------------------------------------------------------------------------------------- of one's own
+
+
+class Plain(Backbone):
+    """CONTRIBUTING's example: four tensors, of names that nobody knows."""
+
+    strides, channels = {"c2": 4, "c3": 8}, {"c2": 32, "c3": 64}
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name, self.net, self.body = name, nn.Conv2d(3, 32, 4, 4), nn.Conv2d(32, 64, 2, 2)
+
+    def maps(self, images: Tensor, until: str | None = None) -> dict[str, Tensor]:
+        c2 = self.net(images).relu()
+        return {"c2": c2} if until == "c2" else {"c2": c2, "c3": self.body(c2)}
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_a_run_of_a_backbone_of_ones_own_is_known_by_its_configuration(tmp_path, photo):
+    BACKBONES.add("plain", Plain, "two convolutions")
+    try:
+        given = "--preset demo --arch plain --data scenes:8 --image-size 32 --batch-size 4 --epochs 1 --workers 0"
+        run = tmp_path / "run"
+        assert main(["train", *given.split(), "--out", str(run)]) == 0
+        encoder = load_encoder(run)
+        state = load_checkpoint(run / "checkpoints" / "last.pt")["model"]
+        for name, tensor in encoder.backbone.state_dict().items():
+            assert torch.equal(tensor, state[f"query_encoder.backbone.{name}"])
+        assert (encoder.origin.arch, encoder.origin.note, [*encoder.heads]) == ("plain", "step 2 of 2", ["projector"])
+        assert main(["affinity", str(photo), "--checkpoint", f"{run}@key", "--out", str(tmp_path / "map")]) == 0
+        assert (tmp_path / "map.png").is_file()
+        assert main(["export", str(run), "--to", "safetensors", "--out", str(tmp_path / "x.safetensors")]) == 0
+        assert torch.equal(load(tmp_path / "x.safetensors").backbone.body.weight, encoder.backbone.body.weight.cpu())
+    finally:
+        del BACKBONES["plain"]
+    with pytest.raises(
+        ValueError, match=r"last\.pt cannot be loaded as its configuration says: unknown backbone 'plain'"
+    ):
+        load(run)
+
+
+def test_a_format_and_a_backbone_of_ones_own(tmp_path, photo, monkeypatch, capsys):
+    """The backbone is ``fabricated.SmallBackbone``, one class and one line."""
+    monkeypatch.setattr("plrc.pretrained.formats.FORMATS", [Format("my own", (Branch("", "mine.net."),)), *FORMATS])
+    file = written({"mine.net." + name: t for name, t in under("", QUERY, FC).items()}, tmp_path / "x.pth")
+    assert main(["info", str(file)]) == 0
+    assert capsys.readouterr().out.startswith("x: my own\n  architecture small, 0.1 M parameters")
+    assert main(["affinity", str(photo), "--checkpoint", str(file), "--out", str(tmp_path / "map")]) == 0
+    assert (tmp_path / "map.png").is_file()
+
+
+def test_a_look_loads_neither_torchvision_nor_a_compiler(tmp_path, photo):
+    """They take longer to import than torch itself."""
+    code = (
+        "import sys; from plrc.cli import main\n"
+        "assert main(['info', 'plrc:tiny']) == 0\n"
+        f"assert main(['affinity', {str(photo)!r}, '--out', {str(tmp_path / 'x')!r}]) == 0\n"
+        "print('heavy:', {'torchvision', 'torch._dynamo', 'sklearn', 'scipy.optimize', 'timm'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("heavy: set()\n")
+
+
+def test_a_vit_of_timm_draws(tmp_path, photo, monkeypatch):
+    """Weights are random here: what timm downloads is put in its place."""
+    state = timm.create_model("vit_small_patch14_dinov2", num_classes=0).state_dict()
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: state)
+    name = "timm:vit_small_patch14_dinov2"
+    given = ["--checkpoint", name, "--size", "112", "--layer", "block5", "--out", str(tmp_path / "map")]
+    assert main(["affinity", str(photo), *given]) == 0
+    assert (tmp_path / "map.png").is_file()
+
+
+# ------------------------------------------------------------------------------------------------------------ describe
+
+
+def by_title(lines: list[str]) -> dict[str, str]:
+    """Title → text of the indented lines."""
+    return {line[2:15].strip(): line[15:] for line in lines if line.startswith("  ")}
+
+
+def ending(file: Path) -> str:
+    size, digest = file.stat().st_size / 1e6, hashlib.sha256(file.read_bytes()).hexdigest()
+    return f"{file}, {size:.1f} MB, sha256 {digest[:12]}"
+
+
+def test_a_run_is_described(tmp_path):
+    given = {"data": "scenes:64", "image_size": 48, "batch_size": 8, "epochs": 4, "lr": 0.25}
+    config = load_config("demo", given={**given, "weights": {"affinity": 0.125}}).to_dict()
+    model = PLRC(load_config("demo", given={"dim": 16, "queue_size": 8})).state_dict()
+    file = tmp_path / "demo" / "checkpoints" / "last.pt"
+    content = {"step": 60, "epoch": 2.0, "ranks": 2, "config": config, "model": model}
+    save_checkpoint(file, content)
+    lines = describe(tmp_path / "demo")
+    assert lines[0] == "demo/last: PLRC run, branch query (also there: key)"
+    assert by_title(lines) == {
+        "architecture": "tiny, 1.2 M parameters in the backbone",
+        "channels": "c2 64 at stride 4, c3 128 at stride 8",
+        "heads": "projector 128 → 128 → 16",
+        "epoch": "2 of 4",
+        "trained with": "scenes:64, views of 48 px, regions grid:4, batch 8, adamw, lr 0.25 for a batch of 256",
+        "loss weights": "image 0.7, point 0.3, affinity 0.125",
+        "note": "step 60 of 120",
+        "file": ending(file),
+    }
+    content["model"] = {name: t for name, t in model.items() if not name.startswith("key_encoder.")}
+    save_checkpoint(file, {**content, "config": ["data"], "epoch": "two"})  # strange: told by the rest
+    lines = describe(file)
+    assert lines[0] == "demo/last: PLRC run, branch query"
+    assert by_title(lines).keys().isdisjoint({"epoch", "trained with", "loss weights"})
+
+
+def test_a_foreign_file_and_a_name_are_described(tmp_path):
+    file = written(CASES["released PLRC"]().content, tmp_path / "it.pth.tar")
+    lines = describe(file)
+    assert lines[0] == "it: released PLRC, branch query (also there: key)"
+    assert by_title(lines) == {
+        "architecture": "small, 0.1 M parameters in the backbone",
+        "channels": "c2 8 at stride 4, c3 16 at stride 8, c4 32 at stride 16, c5 64 at stride 32",
+        "heads": "projector 64 → 48 → 32, head256 64 → 40 → 40 → 24, L2-normalised",
+        "note": "not used: fcs_2.last_layer, plrc_loss",
+        "file": ending(file),
+    }
+    assert describe(written({"visual": under("net.", QUERY, FC)}, file))[0] == "it: network under visual.net."
+    assert [*by_title(describe("random:tiny@3"))] == ["architecture", "channels", "heads", "note"]

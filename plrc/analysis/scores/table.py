@@ -25,7 +25,7 @@ from torch import Tensor
 from plrc.analysis.descriptors import Descriptor, absolute_position, lab_colour, relative_position
 from plrc.analysis.features import as_tensor, input_size
 from plrc.config import load_config
-from plrc.data.annotated import KeypointSource, LabelledSource, layout_of
+from plrc.data.annotated import layout_of
 from plrc.data.images import UndecodableImage
 from plrc.data.loader import view_sampler
 from plrc.data.sources import Annotation, Source
@@ -294,7 +294,7 @@ def score_table(
     """
     if not descriptors:
         raise ValueError("there is nothing to score: name a checkpoint with --checkpoint")
-    position = relative_position if isinstance(dataset, KeypointSource) else absolute_position
+    position = relative_position if hasattr(dataset, "keypoints") else absolute_position
     described = [*descriptors, lab_colour(_STRIDE), position(_STRIDE)]
     columns = (*(d.name for d in described), "chance")
     if len(set(columns)) < len(columns):
@@ -318,10 +318,7 @@ def score_table(
         done += 1
         try:
             known: dict[str, Any] = {"image": dataset.load(i), "annotation": dataset.annotation(i)}
-            if isinstance(dataset, KeypointSource):
-                known |= {"keypoints": dataset.keypoints(i), "group": dataset.group(i)}
-            if isinstance(dataset, LabelledSource):
-                known["label"] = dataset.label(i)
+            known |= {name: getattr(dataset, name)(i) for name in ("keypoints", "group", "label") if hasattr(dataset, name)}
             image = ScoredImage(number=i, descriptors=described, **known, **how)
         except (UndecodableImage, ValueError) as error:  # a ValueError is of the annotation, and does not name it
             unread.append(str(error) if isinstance(error, UndecodableImage) else f"{dataset.name(i)}: {error}")
