@@ -160,5 +160,5 @@ LAYOUTS.add("coco", "plrc.data.coco:open_coco", "annotations/instances_*.json (C
 LAYOUTS.add("voc", "plrc.data.annotated:open_voc", "Annotations/*.xml and JPEGImages/ (PASCAL VOC)")
 LAYOUTS.add("masks", "plrc.data.annotated:open_masks", "images/ and masks/ (masks)")
 LAYOUTS.add("keypoints", "plrc.data.annotated:open_keypoints", "keypoints.json, in it or in its folders (keypoints)")
-LAYOUTS.add("classes", "plrc.data.annotated:open_classes", "<class>/* or train/<class>/* (classes)", last=True)
-LAYOUTS.add("images", "plrc.data.annotated:open_images", "images at any depth", last=True)
+_OF_ANY_KIND = "<class>/* or train/<class>/* (classes), or images at any depth"
+LAYOUTS.add("images", "plrc.data.annotated:open_images", _OF_ANY_KIND, last=True)

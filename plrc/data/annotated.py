@@ -9,16 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from plrc.data.images import (
-    boxes_of,
-    opened,
-    stored_frame,
-    turn_needed,
-    upright_boxes,
-    upright_masks,
-    upright_points,
-    upright_size,
-)
+from plrc.data import images
 from plrc.data.sources import Annotation, ImageFiles, ImageFolder, Source, images_in, open_source, read_json
 from plrc.registry import LAYOUTS
 
@@ -29,12 +20,9 @@ _KEYPOINTS = "keypoints.json"
 def open_annotated(path: str) -> Source:
     """The data set that a path names, recognised by its contents: the first of ``plrc.registry.LAYOUTS`` that fits.
 
-    Args:
-        path: a folder; the file of one split of several, such as PASCAL VOC's ``ImageSets/Main/<split>.txt`` or COCO's
-            ``annotations/instances_<split>.json``; or "scenes:N", see ``plrc.data.sources.open_source``.
-
-    Raises:
-        FileNotFoundError: there is no such path. ValueError: nothing known is in it, or it is malformed.
+    The path is a folder; the file of one split of several, such as PASCAL VOC's ``ImageSets/Main/<split>.txt`` or
+    COCO's ``annotations/instances_<split>.json``; or "scenes:N", see ``plrc.data.sources.open_source``. Raises a
+    FileNotFoundError if there is no such path, a ValueError if nothing known is in it, or it is malformed.
     """
     if path.split(":")[0].split("@")[0] == "scenes":
         return open_source(path)
@@ -42,8 +30,7 @@ def open_annotated(path: str) -> Source:
     if not root.exists():
         raise FileNotFoundError(f"{path} does not exist: give a data set's folder or 'scenes:N'")
     for layout in sorted(LAYOUTS.values(), key=lambda entry: entry.traits.get("last", False)):
-        source: Source | None = layout.load()(root)
-        if source is not None:
+        if (source := layout.load()(root)) is not None:
             return source
     splits = "; a file may be a split, COCO's instances_*.json or VOC's ImageSets/Main/*.txt" if root.is_file() else ""
     raise ValueError(f"{path} holds no data set: looked for {LAYOUTS.helps()}{splits}")
@@ -54,22 +41,8 @@ def layout_of(source: Source) -> str:
     return getattr(source, "layout", ImageFiles.layout)
 
 
-def open_images(path: Path) -> Source | None:
-    """The images under a folder at any depth; None if there is none, or it is no folder."""
-    with suppress(OSError):
-        return ImageFolder(path)
-    return None
-
-
-# --------------------------------------------------------------------------------------------------------------- masks
-
-
 class MaskFolder(ImageFiles):
-    """Images in ``images/`` with a mask of their name in ``masks/``, as in ECSSD, DUTS and the like.
-
-    Raises:
-        ValueError: there is no such pair.
-    """
+    """Images in ``images/`` with a mask of their name in ``masks/``, as in ECSSD, DUTS and the like; at least one."""
 
     CLASSES = ("object",)
     layout = "with masks (images/, masks/)"
@@ -77,23 +50,20 @@ class MaskFolder(ImageFiles):
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         base = Path(root)
-        images = images_in(base / "images")
         masks = {Path(name).stem: base / "masks" / name for name in images_in(base / "masks")}
-        self._masks = [masks[Path(name).stem] for name in images if Path(name).stem in masks]
-        super().__init__(base, [f"images/{name}" for name in images if Path(name).stem in masks])
+        listed = {name: masks.get(Path(name).stem) for name in images_in(base / "images")}
+        self._masks = [mask for mask in listed.values() if mask]
+        super().__init__(base, [f"images/{name}" for name, mask in listed.items() if mask])
         if not self._masks:
             raise ValueError(f"{base} has no image images/NAME.jpg with a mask masks/NAME.png")
-        self.warn_left_out("images without a mask", [name for name in images if Path(name).stem not in masks])
+        self.warn_left_out("images without a mask", [name for name, mask in listed.items() if not mask])
 
     def annotation(self, i: int) -> Annotation:
-        """The objects of the mask, class "object" each, with their masks' bounding boxes.
-
-        Raises a ValueError if the mask is coloured, or of another size than the image.
-        """
+        """The objects of the mask, class "object" each. Raises a ValueError if it is coloured, or of another size."""
         path, file = self.path(i), self._masks[i]
         masks = read_masks(file)
-        masks = upright_masks(masks, turn_needed(path, (masks.shape[2], masks.shape[1]), f"the mask {file}"))
-        return Annotation(masks, boxes_of(masks), [*self.CLASSES] * len(masks))
+        masks = images.upright_masks(masks, images.turn_needed(path, masks.shape[:0:-1], f"the mask {file}"))
+        return Annotation(masks, images.boxes_of(masks), [*self.CLASSES] * len(masks))
 
 
 def open_masks(path: Path) -> Source | None:
@@ -105,12 +75,10 @@ def read_masks(file: Path) -> np.ndarray:
 
     A black-and-white file holds one object, the white: of two values, or grey with soft borders (more than half of
     what is not black is nearly white; taken at half). Any other grey file, and every file with a palette, is a map of
-    labels: each value but 0 (background) and 255 (void) is an object.
-
-    Raises:
-        ValueError: it is coloured without a palette. UndecodableImage: it is no image.
+    labels: each value but 0 (background) and 255 (void) is an object. Raises a ValueError if it is coloured without a
+    palette, an UndecodableImage if it is no image.
     """
-    with opened(file) as image:
+    with images.opened(file) as image:
         image.load()
     if image.mode == "P" or image.mode.startswith("I"):
         values = np.asarray(image)
@@ -127,17 +95,12 @@ def read_masks(file: Path) -> np.ndarray:
     return np.array(objects, dtype=bool).reshape(-1, *values.shape)
 
 
-# ----------------------------------------------------------------------------------------------------------- keypoints
-
-
 class KeypointFolders(ImageFiles):
     """Images of one kind of object with the same keypoints each, as in PF-WILLOW, folder by folder.
 
     ``root`` has a ``keypoints.json`` or its folders have one each: file name → K × [x, y] in pixels, or null where a
-    point is not seen. Every ordered pair of images in one folder is a pair to match.
-
-    Raises:
-        ValueError: there is no such image, a file is malformed, or two images of a folder differ in K.
+    point is not seen. Every ordered pair of images in one folder is a pair to match. Raises a ValueError if there is no
+    such image, a file is malformed, or two images of a folder differ in K.
     """
 
     layout = "with keypoints (keypoints.json)"
@@ -162,12 +125,10 @@ class KeypointFolders(ImageFiles):
         return self._groups[i]
 
     def keypoints(self, i: int) -> np.ndarray:
-        """Points ``(K, 2)`` float32 in the image frame, not a number where one is not seen.
-
-        Pixel numbers are taken as distances from the image's left and upper border.
-        """
-        size, turn = stored_frame(self.path(i))
-        return (upright_points(self._points[i], size, turn) / upright_size(size, turn)).astype(np.float32)
+        """Points ``(K, 2)`` float32 in the image frame, not a number where one is not seen. Pixel numbers are taken as
+        distances from the image's left and upper border."""
+        size, turn = images.stored_frame(self.path(i))
+        return (images.upright_points(self._points[i], size, turn) / images.upright_size(size, turn)).astype(np.float32)
 
 
 def open_keypoints(path: Path) -> Source | None:
@@ -192,9 +153,6 @@ def _read_keypoints(file: Path) -> dict[str, np.ndarray]:
     return found
 
 
-# --------------------------------------------------------------------------------------------------------------- boxes
-
-
 class BoxFiles(ImageFiles):
     """What the layouts with boxes in pixels share. An image of another size than was annotated raises a ValueError."""
 
@@ -202,7 +160,7 @@ class BoxFiles(ImageFiles):
 
     def pixel_boxes(self, i: int) -> np.ndarray:
         """The boxes of ``annotation(i)``: ``(n, 4)`` float64, x0, y0, x1, y1 in pixels of the upright image."""
-        return upright_boxes(*self._stored(i))
+        return images.upright_boxes(*self._stored(i))
 
     def _stored(self, i: int) -> tuple[np.ndarray, tuple[int, int], int]:
         """Boxes in pixels as annotated, (width, height) as annotated, the EXIF orientation by which they are turned."""
@@ -211,7 +169,7 @@ class BoxFiles(ImageFiles):
     def _fractions(self, i: int) -> np.ndarray:
         """``pixel_boxes`` in the image frame."""
         boxes, size, turn = self._stored(i)
-        return (upright_boxes(boxes, size, turn) / (upright_size(size, turn) * 2)).astype(np.float32)
+        return (images.upright_boxes(boxes, size, turn) / (images.upright_size(size, turn) * 2)).astype(np.float32)
 
 
 class VOC(BoxFiles):
@@ -219,29 +177,26 @@ class VOC(BoxFiles):
 
     Boxes in the files count pixels from 1 and include the last one: x0 = xmin − 1, x1 = xmax. Boxes with
     xmax <= xmin or ymax <= ymin (a click that was no drag), or outside the image, are left out, with one warning.
-
-    Raises:
-        ValueError: no such split, or no image in it; an XML file is malformed.
+    Raises a ValueError if there is no such split, or no image in it, or an XML file is malformed.
     """
 
     layout = "with boxes (PASCAL VOC: Annotations/, JPEGImages/)"
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         base, file = Path(root), Path(root, "ImageSets", "Main", f"{split}.txt")
-        images = {Path(name).stem: name for name in images_in(base / "JPEGImages")}
+        jpeg = {Path(name).stem: name for name in images_in(base / "JPEGImages")}
         xml = {f.stem: f for f in (base / "Annotations").glob("*.xml") if not f.name.startswith(".")}
         if split is not None and not file.is_file():
             there = ", ".join(sorted(f.stem for f in file.parent.glob("*.txt"))) or "none"
             raise ValueError(f"{file} is missing: the splits there are {there}")
         lines = sorted(xml) if split is None else file.read_text().splitlines()
         wanted = [line.split()[0] for line in lines if line.split()]  # a class's list has ±1 behind
-        ids = [i for i in wanted if i in images and i in xml]
-        super().__init__(base, [f"JPEGImages/{images[i]}" for i in ids])
+        ids = [i for i in wanted if i in jpeg and i in xml]
+        super().__init__(base, [f"JPEGImages/{jpeg[i]}" for i in ids])
         if not ids:
             raise ValueError(f"{base}: none of {len(wanted)} listed has Annotations/NAME.xml and JPEGImages/NAME.jpg")
         self.warn_left_out("without an image or an XML file", sorted(set(wanted) - set(ids)))
-        empty: list[str] = []
-        self._xml = [xml[i] for i in ids]
+        self._xml, empty = [xml[i] for i in ids], list[str]()
         self._known = [_read_voc(file, empty) for file in self._xml]
         self.warn_left_out("boxes without area", empty)
 
@@ -263,7 +218,9 @@ class VOC(BoxFiles):
     def _stored(self, i: int) -> tuple[np.ndarray, tuple[int, int], int]:
         path, (size, boxes, _) = self.path(i), self._known[i]
         return (
-            (boxes, *stored_frame(path)) if size is None else (boxes, size, turn_needed(path, size, str(self._xml[i])))
+            (boxes, *images.stored_frame(path))
+            if size is None
+            else (boxes, size, images.turn_needed(path, size, str(self._xml[i])))
         )
 
 
@@ -276,10 +233,8 @@ def open_voc(path: Path) -> Source | None:
 
 
 def _read_voc(file: Path, empty: list[str]) -> tuple[tuple[int, int] | None, np.ndarray, list[tuple[str, bool]]]:
-    """Size (None if not said), boxes ``(n, 4)`` in pixels from the left and upper border, class and difficult of each.
-
-    Adds those without area to ``empty``.
-    """
+    """Size (None if not said), boxes ``(n, 4)`` in pixels from the left and upper border, class and difficult of each;
+    those without area go to ``empty``."""
     boxes, objects = list[tuple[float, ...]](), list[tuple[str, bool]]()
     try:
         root = ElementTree.parse(file).getroot()
@@ -298,14 +253,10 @@ def _read_voc(file: Path, empty: list[str]) -> tuple[tuple[int, int] | None, np.
     return (width, height) if width and height else None, np.array(boxes, dtype=np.float64).reshape(-1, 4), objects
 
 
-# ------------------------------------------------------------------------------------------------------------- classes
-
-
 class ClassFolders(ImageFolder):
     """The images under a folder, labelled by the first folder below it (below its ``train/``), as ImageNet has them.
 
-    Raises:
-        ValueError: an image lies in no class folder, or there is only one class. FileNotFoundError: no images.
+    Raises a ValueError if an image lies in no class folder, or there is only one class.
     """
 
     layout = "in class folders"
@@ -327,7 +278,9 @@ class ClassFolders(ImageFolder):
         return self._labels[i]
 
 
-def open_classes(path: Path) -> Source | None:
-    with suppress(ValueError, OSError):  # images, but not in class folders
-        return ClassFolders(path)
+def open_images(path: Path) -> Source | None:
+    """Class folders, or else images at any depth."""
+    for layout in (ClassFolders, ImageFolder):
+        with suppress(ValueError, OSError):
+            return layout(path)
     return None

@@ -20,17 +20,12 @@ class COCO(BoxFiles):
     """A Source of the images that ``annotations/instances_<split>.json`` lists, by their number in it.
 
     Images are looked for in ``<split>/``, ``images/<split>/``, ``images/`` and ``root`` itself. Boxes without area
-    in the image are left out, with one warning.
-
-    Args:
-        split: such as "val2017"; may be left out where there is one only.
+    in the image are left out, with one warning. The split may be left out where there is one only. Raises a ValueError
+    if there is no such file, or several without ``split``, it is not in COCO's layout, or there are no images.
 
     Attributes:
         file: the JSON file. categories: name by number, in the order of numbers. used: numbers of the categories that
             annotations name. outlined: every object has an outline, so that every ``annotation`` has masks.
-
-    Raises:
-        ValueError: no such file, several without ``split``, not COCO's layout, or no images.
     """
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
@@ -69,10 +64,8 @@ class COCO(BoxFiles):
         self._of_image = _Packed(of_image[image["id"]] for image in there)
 
     def annotation(self, i: int) -> Annotation:
-        """The image's instances, in the file's order. No masks where one of them has no outline.
-
-        Polygons are filled where a pixel's centre is inside. An outline that cannot be read raises a ValueError.
-        """
+        """The image's instances, in the file's order. No masks where one of them has no outline. Polygons are filled
+        where a pixel's centre is inside. Raises a ValueError if an outline cannot be read."""
         items, (width, height), masks = self.instances(i), self.frame(i), None
         if all(item.get("segmentation") for item in items):
             masks = np.zeros((len(items), height, width), dtype=bool)
@@ -80,8 +73,7 @@ class COCO(BoxFiles):
                 try:
                     mask[:] = outline_mask(item["segmentation"], height, width)
                 except (ValueError, KeyError, TypeError) as error:
-                    what = f"the outline of annotation {item['id']} cannot be read: {error}"
-                    raise ValueError(f"{self.file}: {what}") from error
+                    raise ValueError(f"{self.file}: the outline of annotation {item['id']}: {error}") from error
             masks = upright_masks(masks, self.turn(i))
         classes = [self.categories.get(item["category_id"], "unknown") for item in items]
         crowd = frozenset(k for k, item in enumerate(items) if item.get("iscrowd"))
@@ -124,11 +116,8 @@ def open_coco(path: Path) -> Source | None:
 
 
 class _Packed:
-    """A list of plain values in one block of bytes.
-
-    COCO's 118 000 images have 860 000 dictionaries: every DataLoader worker would get a copy of its own of them all,
-    as their reference counts change.
-    """
+    """A list of plain values in one block of bytes: every DataLoader worker would get a copy of its own of COCO's
+    860 000 dictionaries, as their reference counts change."""
 
     def __init__(self, values: Iterable[Any]) -> None:
         parts = [pickle.dumps(value, pickle.HIGHEST_PROTOCOL) for value in values]
@@ -152,8 +141,7 @@ def _has_area(item: dict[str, Any], image: dict[str, Any]) -> bool:
 def outline_mask(outline: Any, height: int, width: int) -> np.ndarray:
     """A ``segmentation`` as pixels ``(height, width)`` bool: polygons, or run lengths of either form.
 
-    Raises:
-        ValueError, KeyError, TypeError: it is neither, or of another size.
+    Raises a ValueError, KeyError or TypeError if it is neither, or of another size.
     """
     if not isinstance(outline, dict):
         return np.logical_or.reduce([_polygon_mask(polygon, height, width) for polygon in outline])
@@ -183,18 +171,14 @@ def _polygon_mask(polygon: Sequence[float], height: int, width: int) -> np.ndarr
 
 def _read_runs(text: str | bytes) -> list[int]:
     """Runs, column by column, a run of 0 first, from COCO's text form: groups of five bits, lowest first, from "0" on.
-
     Bit 5 says that more groups follow, bit 4 of the last is the sign. The fourth number and later ones are differences
-    to the number two before.
-    """
-    runs: list[int] = []
-    value = shift = 0
+    to the number two before."""
+    runs, value, shift = list[int](), 0, 0
     for code in text.encode("ascii") if isinstance(text, str) else text:
-        group = code - 48
-        value |= (group & 31) << shift
+        value |= (code - 48 & 31) << shift
         shift += 5
-        if not group & 32:
-            value -= (1 << shift) if group & 16 else 0
+        if not code - 48 & 32:
+            value -= (1 << shift) if code - 48 & 16 else 0
             runs.append(value + runs[-2] if len(runs) > 2 else value)
             value = shift = 0
     return runs

@@ -58,13 +58,9 @@ def printable(name: str) -> str:
 def as_image(image: Any) -> Image.Image:
     """An image as Python has it, mode RGB.
 
-    Args:
-        image: a path (decoded upright, see ``decode``); a PIL image (as it stands, transparency on white); a numpy
-            array (H, W, 3) or (H, W); a tensor (3, H, W), (1, H, W) or (H, W). Numbers are uint8, or float in [0, 1],
-            which are rounded to 8 bits.
-
-    Raises:
-        ValueError: it is none of these, in one sentence. UndecodableImage: the file cannot be decoded.
+    It is a path (decoded upright, see ``decode``); a PIL image (as it stands, transparency on white); a numpy array
+    (H, W, 3) or (H, W); or a tensor (3, H, W), (1, H, W) or (H, W). Numbers are uint8, or float in [0, 1], which are
+    rounded to 8 bits. Raises a ValueError if it is none of these, an UndecodableImage if a file cannot be decoded.
     """
     if isinstance(image, Image.Image):
         return image if image.mode == "RGB" else to_rgb(image)
@@ -95,7 +91,8 @@ def decode(file: File, at_least: tuple[int, int] | None = None, *, name: str = "
     """Decode an image to what a person sees: RGB, upright, transparency on white; of an animation the first frame.
 
     EXIF orientation is read from the block before the pixels. Colour profiles are not applied; a CMYK JPEG is taken
-    as Adobe writes it, ink inverted, whether it says so or not.
+    as Adobe writes it, ink inverted, whether it says so or not. Raises an UndecodableImage if it is missing, empty,
+    damaged, no image, or beyond Pillow's decompression bomb limit (about 179 million pixels).
 
     Args:
         at_least: (w, h) in pixels of the upright frame: a JPEG may be decoded at 1/2, 1/4 or 1/8 by the decoder itself,
@@ -103,10 +100,6 @@ def decode(file: File, at_least: tuple[int, int] | None = None, *, name: str = "
             side of n pixels at 1/s becomes ceil(n / s): where s does not divide n, the last row or column reaches
             beyond the frame, and coordinates in [0, 1] are off by less than one pixel of the result.
         name: for the error; the file's if not given.
-
-    Raises:
-        UndecodableImage: missing, unreadable, empty, truncated, damaged, no image, or beyond Pillow's decompression
-            bomb limit (about 179 million pixels).
     """
     with opened(file, name) as image:
         orientation = exif_orientation(image)
@@ -170,8 +163,8 @@ def opened(file: File, name: str = "") -> Iterator[Image.Image]:
     except (UndecodableImage, MemoryError):  # memory runs out by chance, but every run must replace the same files
         raise
     except UnidentifiedImageError as error:
-        kinds = ", ".join(FORMATS).replace("WEBP", "WebP")
-        raise UndecodableImage(name, f"not an image of {kinds}, or its header is damaged") from error
+        kinds = " or ".join(", ".join(FORMATS).replace("WEBP", "WebP").rsplit(", ", 1))
+        raise UndecodableImage(name, f"not a {kinds} image, or its header is damaged") from error
     except Exception as error:  # decoders raise almost anything: SyntaxError, struct.error, zlib.error, IndexError, ...
         said = getattr(error, "strerror", None) or " ".join(str(error).split()).rstrip(".") or "its pixels are damaged"
         raise UndecodableImage(name, f"it cannot be decoded ({said})") from error
@@ -189,21 +182,14 @@ def stored_frame(path: Path) -> tuple[tuple[int, int], int]:
 
 
 def turn_needed(path: Path, annotated_size: tuple[int, int], source: str) -> int:
-    """The orientation by which an annotation has to be turned: 1 (not at all) if it means the upright image.
+    """The orientation by which an annotation, ``source``, is to be turned; 1, not at all, if it is of the upright one.
 
-    Args:
-        annotated_size: (width, height) that the annotation gives. source: the annotation, for the error.
-
-    Raises:
-        ValueError: the size is neither that of the stored pixels nor that of the upright image.
+    Raises a ValueError if its size, (width, height), is neither that of the stored pixels nor of the upright image.
     """
     stored, orientation = stored_frame(path)
     if annotated_size not in (stored, upright_size(stored, orientation)):
-        (w, h), (width, height) = annotated_size, stored
-        raise ValueError(
-            f"{source} is of {w} × {h} pixels and {path} has {width} × {height}: "
-            f"use the image that was annotated, or correct the annotation"
-        )
+        sizes = "is of {} × {} pixels and {} has {} × {}".format(*annotated_size, path, *stored)
+        raise ValueError(f"{source} {sizes}: use the image that was annotated, or correct the annotation")
     return orientation if annotated_size == stored else 1
 
 

@@ -64,15 +64,11 @@ class Batch:
     def split(self, parts: int) -> list[Batch]:
         """Equal parts of the batch, in order, for gradient accumulation."""
         size = len(self.indices) // parts
-        columns = [(slice(None), slice(i, i + size)) for i in range(0, size * parts, size)]
-        return [
-            replace(
-                self,
-                **{name: getattr(self, name)[part] for name in ("views", "colours", "crops", "regions")},
-                indices=self.indices[part[1]],
-            )
-            for part in columns
-        ]
+        split = []
+        for part in (slice(i, i + size) for i in range(0, size * parts, size)):
+            columns = {name: getattr(self, name)[:, part] for name in ("views", "colours", "crops", "regions")}
+            split.append(replace(self, **columns, indices=self.indices[part]))
+        return split
 
 
 def view_sampler(config: Config) -> ViewSampler:
@@ -101,10 +97,8 @@ class TwoViews(Dataset[Batch]):
             return parameters, self._source.load(index, pixels_needed(parameters.crops, self._side))
 
         (parameters, image), index, undecodable = first_decodable(self._source, wanted, decode)
-        raster, crops = (
-            self._regions.raster(self._source.name(index), partial(self._source.load, index)),
-            parameters.crops,
-        )
+        raster = self._regions.raster(self._source.name(index), partial(self._source.load, index))
+        crops = parameters.crops
         return Batch(
             views=cut(image, crops, self._side).permute(0, 3, 1, 2)[:, None],
             colours=torch.from_numpy(parameters.colours)[:, None],

@@ -38,16 +38,12 @@ CHUNK = 250_000  # numbers (3 H W a view) that one CPU core changes together, so
 
 @dataclass(frozen=True)
 class Photometric:
-    """The distribution that the colour parameters of a view are drawn from.
-
-    The fields have no defaults: the recipe's constants stand in the config.
+    """The distribution that the colour parameters of a view are drawn from; the recipe's constants stand in the config.
 
     brightness: the factor is uniform in [max(0, 1 - brightness), 1 + brightness]. `contrast`, `saturation`: likewise.
-    hue: the shift is uniform in [-hue, hue], in turns of the colour circle; at most 0.5.
-    jitter_p: probability that the four operations above are applied.
-    grey_p: probability that the view is made grey.
-    blur_p: probability that the view is blurred.
-    blur_sigma: (lowest, highest) std of the blur in pixels of the view, uniform; above 0.
+    hue: the shift is uniform in [-hue, hue], in turns of the colour circle; at most 0.5. jitter_p, grey_p, blur_p:
+    probability that these four are applied, that the view is made grey, is blurred. blur_sigma: (lowest, highest) std
+    of the blur in pixels of the view, uniform; above 0.
     """
 
     brightness: float
@@ -60,11 +56,8 @@ class Photometric:
     blur_sigma: tuple[float, float]
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """Parameters of one view, (N_PARAMETERS,) float32, laid out as the constants of this module say.
-
-        Always consumes the same amount of `rng`, so settings do not shift what is drawn afterwards. The amounts of the
-        jitter are drawn even where JITTERED is 0.
-        """
+        """Parameters of one view, (N_PARAMETERS,) float32, laid out as the constants of this module say. The same
+        amount of `rng` is consumed always, so settings do not shift what is drawn afterwards."""
         chance = rng.random(12)
         parameters = np.empty(N_PARAMETERS, dtype=np.float32)
         for operation, spread in enumerate((self.brightness, self.contrast, self.saturation)):
@@ -228,11 +221,8 @@ def _blur_matrix(sigma: Tensor, size: int) -> Tensor:
 
 
 def _blur(x: Tensor, sigma: Tensor, reach: int) -> None:
-    """Gaussian blur; `reach` is a bound in pixels of where every kernel ends, known without asking the device.
-
-    The two products with the (banded) matrices are taken stripe by stripe, so the zeros far from the diagonal cost
-    nothing.
-    """
+    """Gaussian blur; `reach` is a bound in pixels of where every kernel ends, known without asking the device. The two
+    products with the (banded) matrices are taken stripe by stripe, so the zeros far from the diagonal cost nothing."""
     n, _, height, width = x.shape
     across = _blur_matrix(sigma, width)
     down = across if height == width else _blur_matrix(sigma, height)

@@ -8,8 +8,9 @@ are in units of the image's short side, so that one composition can be drawn at 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache, reduce
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,7 +31,7 @@ Fields = tuple[Grid, Grid, Grid, float]
 Part = tuple[Grid, "Grid | None", int]
 """(distance, height of the surface or None for paint on what is there already, which of the object's four coats)."""
 
-# -------------------------------------------------------------------------------------------------------------- shapes
+
 # Silhouettes with relief and paint, built from simple outlines. A distance is signed, negative inside. Coordinates are
 # of the object's own frame: x right, y down, the whole object within the unit circle.
 
@@ -68,180 +69,161 @@ def _dome(d: Grid, radius: float) -> Grid:
     return radius * np.sqrt(1 - t * t)
 
 
-# Of pixel coordinates x, y (h, w) and p (8,), uniform in [0, 1], which makes each instance its own: the parts from back
-# to front; the first one is no paint.
+def parts_of(kind: str, x: Grid, y: Grid, p: Grid) -> Iterator[Part]:
+    """The parts of an object from back to front, the first one no paint, at pixel coordinates x, y (h, w); p (8,),
+    uniform in [0, 1], makes each instance its own."""
+    match kind:
+        case "apple":
+            rho = np.hypot(x, y) + 1e-6
+            up, down = np.maximum(-y / rho, 0), np.maximum(y / rho, 0)
+            d = rho - (0.8 + 0.1 * p[0] * np.abs(x)) * (1 - 0.2 * up**10 - 0.07 * down**12)
+            hollow = 0.35 * np.exp(-9 * x * x - 16 * (y + 0.62) ** 2)
+            yield d, _dome(d, 0.8) - hollow, 0
+            stem = _limb(x, y, 0, -0.58, 0.3 * (p[1] - 0.5), -0.95, 0.035, 0.06)
+            yield stem, 0.55 + _dome(stem, 0.05), 2
+            if p[2] < 0.6:
+                u, v = x * 0.8 - (y + 0.66) * 0.6, x * 0.6 + (y + 0.66) * 0.8
+                leaf = np.maximum(_ellipse(u, v, 0.25, 0.1, 0.27, 0.21), _ellipse(u, v, 0.25, -0.1, 0.27, 0.21))
+                yield leaf, 0.5 + 0.4 * np.abs(v) + _dome(leaf, 0.06), 1
+        case "ball":
+            d, u, v = np.hypot(x, y) - 0.92, x - 0.5 * p[1], y - 0.5 * p[2]
+            h = _dome(d, 0.92)
+            yield d, h, 0
+            if p[0] < 0.3:  # panels around a pole
+                yield 0.3 * np.hypot(u, v) * np.sin((2 + int(p[3] * 3)) * np.arctan2(v, u)), None, 1
+                yield np.hypot(u, v) - 0.13, None, 2
+            elif p[0] < 0.55:  # bands on the sphere
+                bow = np.abs(v + (0.3 + 0.3 * p[3]) * h - 0.1)
+                yield bow - 0.18, None, 1
+                yield np.abs(bow - 0.3) - 0.04, None, 2
+            elif p[0] < 0.75:  # seams
+                seam = np.minimum(np.abs(np.hypot(u - 1.1, v) - 0.85), np.abs(np.hypot(u + 1.1, v) - 0.85))
+                yield np.minimum(seam, np.abs(v - 0.25 * h)) - 0.03, None, 2
+        case "book":
+            x, half = x + 0.12 * (p[0] - 0.5) * y, 0.58 + 0.12 * p[1]
+            back, pages = _box(x, y, 0.07, 0.06, half, 0.82, 0.03), _box(x, y, 0.05, 0.04, half - 0.03, 0.8, 0.01)
+            cover, edge = _box(x, y, -0.03, -0.03, half, 0.82, 0.05), x + half - 0.12
+            layers = 0.004 * np.sin(90 * np.where(y > 0.8, y, x))
+            yield back, _dome(back, 0.04), 0
+            yield pages, 0.05 + layers, 2
+            yield cover, 0.16 + _dome(cover, 0.06) - 0.03 * np.exp(-((edge / 0.03) ** 2)), 0
+            if p[2] < 0.7:
+                yield np.maximum(edge + 0.02, cover), None, 1
+            title = _box(x, y, 0.07, -0.35, 0.36, 0.12 + 0.1 * p[3], 0.02)
+            yield title, None, 1
+            yield np.maximum(np.abs((y * 9) % 1 - 0.5) / 9 - 0.022, title + 0.07), None, 2
+            if p[4] < 0.5:
+                yield _ellipse(x, y, 0.07, 0.3, 0.2 + 0.1 * p[5], 0.26), None, 2
+        case "butterfly":
+            ax = np.abs(x) / (0.8 + 0.2 * p[0])
+            u, v = ax * 0.8 - y * 0.6, ax * 0.6 + y * 0.8
+            upper = _ellipse(u, v, 0.56, 0.05, 0.45, 0.28 + 0.06 * p[1]) + 0.02 * np.sin(9 * v)
+            lower = _ellipse(ax * 0.8 + y * 0.6, ax * 0.6 - y * 0.8, 0.46, -0.04, 0.36, 0.24 + 0.06 * p[2])
+            trunk = _limb(ax, y, 0, -0.3, 0, 0.42, 0.08, 0.04)
+            feeler = _limb(ax, y, 0, -0.3, 0.26, -0.78, 0.03, 0.045)
+            rim, veins = 0.1 + 0.08 * p[4], np.abs(np.sin(5 * np.arctan2(y + 0.05, ax))) * 0.2 - 0.02
+            for wing, reach in ((lower, 0.32 * p[3]), (upper, 0.34)):
+                spot = np.hypot(ax - 0.55, np.abs(y) - reach) - 0.05 - 0.1 * p[5]
+                yield wing, 0.25 * ax + _dome(wing, 0.05), 0
+                yield np.maximum(np.minimum(-wing - rim, veins), wing), None, 1
+                yield np.maximum(spot, wing), None, 2
+            yield feeler, 0.2 + _dome(feeler, 0.03), 1
+            yield trunk, 0.1 + _dome(trunk, 0.08) * 2, 1
+        case "fish":
+            y, fat = y + 0.25 * (p[0] - 0.5) * (x * x - 0.3), 0.32 + 0.2 * p[1]
+            u, ay, fork = (x - 0.22) / 0.76, np.abs(y), 0.2 * p[2]
+            girth = fat * np.clip(1 - u * u, 0, 1) ** 0.62 * (1 + 0.25 * u)
+            body = np.maximum(0.9 * (ay - girth), 0.76 * (np.abs(u) - 1))
+            tail = np.maximum(
+                np.maximum(0.75 * (ay - 0.05 + 0.85 * (x + 0.38)), x + 0.3), -x - 0.8 - fork * (ay * 2.2 - 0.3)
+            )
+            fins = np.minimum(
+                np.maximum(_ellipse(x, y, 0.12, -fat * 0.8, 0.42, 0.3), x - 0.42 - y * 0.3),
+                np.maximum(_ellipse(x, y, 0.0, fat * 0.85, 0.24, 0.2), x - 0.2 + y * 0.2),
+            )
+            rays, eye = 0.012 * np.sin(38 * (y - 0.5 * x)), np.hypot(x - 0.68, y + 0.09) - 0.085
+            gill = (np.hypot(x - 0.78, y) - 0.36) / 0.025
+            groove = 0.06 * np.exp(-gill * gill) * (x < 0.55)
+            yield tail, 0.08 + rays, 1
+            yield fins, 0.08 + rays, 1
+            yield body, 1.2 * _dome(body, fat) - groove, 0
+            if p[3] < 0.5:
+                stripes = np.abs((x * (2 + 4 * p[4])) % 1 - 0.5) / (2 + 4 * p[4]) - 0.06
+                yield np.maximum(np.maximum(stripes, x - 0.42), body), None, 2
+            yield eye, fat + _dome(eye, 0.08), 2
+            yield eye + 0.035, None, 3
+        case "flower":
+            n = 5 + int(p[0] * 6)
+            width = 0.95 * math.tan(math.pi / n) * (0.5 + 0.12 * p[1])
+            rho, turn = np.hypot(x, y), math.pi / n
+            for c, s, size in ((math.cos(turn), math.sin(turn), 0.92), (1.0, 0.0, 1.0)):
+                u, v = _fold((x * c - y * s) / size, (x * s + y * c) / size, n)
+                petal = _ellipse(u, v, 0.54, 0, 0.4, width)
+                yield petal, 0.3 * (size - 0.9) + 0.2 * rho + 0.5 * v + _dome(petal, 0.06), 0
+                yield np.maximum(v - 0.03 * (1.2 - u), u - 0.4 - 0.3 * p[2]), None, 1
+            heart = rho - 0.2 - 0.12 * p[3]
+            yield heart, 0.1 + _dome(heart, 0.3), 2
+        case "leaf":
+            y = y + 0.5 * (p[0] - 0.5) * (x * x - 0.3)
+            ay, u = np.abs(y), np.clip((x - 0.12) / 0.82, -1, 1)
+            width = (0.26 + 0.2 * p[1]) * (1 - u * u) ** 0.8 * (1 - 0.4 * u)
+            if p[2] < 0.35:  # lobes, as an oak's
+                width = width * (1 + 0.3 * np.sin(14 * u))
+            elif p[2] < 0.7:  # teeth
+                width = width * (1 + 0.14 * ((u * 8) % 1 - 0.5))
+            d = np.maximum(0.8 * (ay - width), np.abs(x - 0.12) - 0.82)
+            stalk = _limb(x, y, -0.98, 0, -0.4, 0, 0.035, 0.03)
+            rib = np.abs(((x - 0.9 * ay) * 5.5) % 1 - 0.5) / 5.5
+            quilt = 0.05 * np.cos(2 * np.pi * 5.5 * (x - 0.9 * ay))
+            yield stalk, _dome(stalk, 0.03), 1
+            yield d, 0.35 * ay + _dome(d, 0.05) - quilt * ay * 3, 0
+            yield np.maximum(np.minimum(ay - 0.018 * (1.6 - u), rib - 0.008), d), None, 1
+        case "mug":
+            wide = 0.5 + 0.1 * p[0]
+            x, taper = x + 0.15, 1 + 0.14 * (p[1] - 0.3) * y
+            handle = np.abs(_ellipse(x, y, wide, 0.12, 0.3, 0.34)) - 0.085
+            rim = _ellipse(x, y, 0, -0.62, wide / (1 - 0.09 * (p[1] - 0.3)), 0.17)
+            body = np.minimum(np.maximum(_box(x * taper, y, 0, 0.1, wide, 0.75, 0.12), -0.62 - y), rim)
+            hole = _ellipse(x, y, 0, -0.61, wide - 0.07, 0.12)
+            drink = np.maximum(_ellipse(x, y, 0, -0.5 + 0.08 * p[2], wide - 0.08, 0.12), hole)
+            yield handle, 0.1 + _dome(handle, 0.085), 0
+            yield body, 0.85 * np.sqrt(np.clip(1 - (x / (wide + 0.03)) ** 2, 0, 1)) * wide, 0
+            if p[3] < 0.45:  # a band
+                yield np.maximum(np.abs(y - 0.12 * np.cos(2 * x) - 0.05) - 0.06 - 0.16 * p[4], body), None, 1
+            elif p[3] < 0.75:  # dots
+                dots = np.hypot((x * 3.2 + 0.5) % 1 - 0.5, (y * 3.2) % 1 - 0.5) / 3.2 - 0.07
+                yield np.maximum(dots, body), None, 1
+            yield rim, 0.5 + _dome(rim, 0.05), 0
+            yield hole, 0.3 + 0.5 * x, 1
+            yield drink, 0.35 + 0 * x, 2
+        case "mushroom":
+            tall = 0.35 + 0.4 * p[0]
+            stem = _limb(x, y, 0, 0, 0.25 * (p[1] - 0.5), 0.75, 0.17, 0.2 + 0.08 * p[2])
+            cap = np.maximum(_ellipse(x, y, 0, 0.0, 0.88, 0.35 + tall), y - 0.02 - 0.12 * (1 - x * x))
+            gills = _ellipse(x, y, 0, 0.06, 0.82, 0.15)
+            yield stem, _dome(stem, 0.2), 2
+            yield gills, 0.1 + 0.02 * np.sin(40 * np.arctan2(x, y + 1)), 2
+            yield cap, 0.3 + _dome(cap, 0.5), 0
+            if p[3] < 0.6:
+                dots = np.full_like(x, 9.0)
+                for k in range(7):
+                    cx, cy = -0.66 + 0.22 * k, -tall * (0.1 + 0.75 * ((k * 0.618 + p[4]) % 1))
+                    dots = np.minimum(dots, np.hypot(x - cx, (y - cy) * 1.2) - 0.05 - 0.07 * ((k * 0.37 + p[5]) % 1))
+                yield np.maximum(dots, cap), None, 1
+        case "star":
+            bend = 0.35 * (p[0] - 0.5) * np.hypot(x, y)
+            n = 5 if p[1] < 0.8 else 6
+            u, v = _fold(x - bend * y, y + bend * x, n)
+            d = _limb(u, v, 0, 0, 0.84, 0, 0.34 + 0.08 * p[2], 0.09)
+            web = np.clip(0.12 - np.abs(v - np.tan(math.pi / n) * u), 0, 1) * np.clip(1 - 1.6 * np.hypot(u, v), 0, 1)
+            d = d - 0.5 * web  # fills the crotch between two arms
+            yield d, 0.8 * _dome(d, 0.3) + 0.1 * np.clip(1 - np.hypot(u, v), 0, 1), 0
+            if p[3] < 0.6:
+                yield np.maximum(np.hypot((u * 6.5) % 1 / 6.5 - 0.077, v) - 0.035, u - 0.75), None, 1
 
 
-def _apple(x: Grid, y: Grid, p: Grid) -> Iterator[Part]:
-    rho = np.hypot(x, y) + 1e-6
-    up, down = np.maximum(-y / rho, 0), np.maximum(y / rho, 0)
-    d = rho - (0.8 + 0.1 * p[0] * np.abs(x)) * (1 - 0.2 * up**10 - 0.07 * down**12)
-    hollow = 0.35 * np.exp(-9 * x * x - 16 * (y + 0.62) ** 2)
-    yield d, _dome(d, 0.8) - hollow, 0
-    stem = _limb(x, y, 0, -0.58, 0.3 * (p[1] - 0.5), -0.95, 0.035, 0.06)
-    yield stem, 0.55 + _dome(stem, 0.05), 2
-    if p[2] < 0.6:
-        u, v = x * 0.8 - (y + 0.66) * 0.6, x * 0.6 + (y + 0.66) * 0.8
-        leaf = np.maximum(_ellipse(u, v, 0.25, 0.1, 0.27, 0.21), _ellipse(u, v, 0.25, -0.1, 0.27, 0.21))
-        yield leaf, 0.5 + 0.4 * np.abs(v) + _dome(leaf, 0.06), 1
-
-
-def _ball(x: Grid, y: Grid, p: Grid) -> Iterator[Part]:
-    d, u, v = np.hypot(x, y) - 0.92, x - 0.5 * p[1], y - 0.5 * p[2]
-    h = _dome(d, 0.92)
-    yield d, h, 0
-    if p[0] < 0.3:  # panels around a pole
-        yield 0.3 * np.hypot(u, v) * np.sin((2 + int(p[3] * 3)) * np.arctan2(v, u)), None, 1
-        yield np.hypot(u, v) - 0.13, None, 2
-    elif p[0] < 0.55:  # bands on the sphere
-        bow = np.abs(v + (0.3 + 0.3 * p[3]) * h - 0.1)
-        yield bow - 0.18, None, 1
-        yield np.abs(bow - 0.3) - 0.04, None, 2
-    elif p[0] < 0.75:  # seams
-        seam = np.minimum(np.abs(np.hypot(u - 1.1, v) - 0.85), np.abs(np.hypot(u + 1.1, v) - 0.85))
-        yield np.minimum(seam, np.abs(v - 0.25 * h)) - 0.03, None, 2
-
-
-def _book(x: Grid, y: Grid, p: Grid) -> Iterator[Part]:
-    x, half = x + 0.12 * (p[0] - 0.5) * y, 0.58 + 0.12 * p[1]
-    back, pages = _box(x, y, 0.07, 0.06, half, 0.82, 0.03), _box(x, y, 0.05, 0.04, half - 0.03, 0.8, 0.01)
-    cover, edge = _box(x, y, -0.03, -0.03, half, 0.82, 0.05), x + half - 0.12
-    layers = 0.004 * np.sin(90 * np.where(y > 0.8, y, x))
-    yield back, _dome(back, 0.04), 0
-    yield pages, 0.05 + layers, 2
-    yield cover, 0.16 + _dome(cover, 0.06) - 0.03 * np.exp(-((edge / 0.03) ** 2)), 0
-    if p[2] < 0.7:
-        yield np.maximum(edge + 0.02, cover), None, 1
-    title = _box(x, y, 0.07, -0.35, 0.36, 0.12 + 0.1 * p[3], 0.02)
-    yield title, None, 1
-    yield np.maximum(np.abs((y * 9) % 1 - 0.5) / 9 - 0.022, title + 0.07), None, 2
-    if p[4] < 0.5:
-        yield _ellipse(x, y, 0.07, 0.3, 0.2 + 0.1 * p[5], 0.26), None, 2
-
-
-def _butterfly(x: Grid, y: Grid, p: Grid) -> Iterator[Part]:
-    ax = np.abs(x) / (0.8 + 0.2 * p[0])
-    u, v = ax * 0.8 - y * 0.6, ax * 0.6 + y * 0.8
-    upper = _ellipse(u, v, 0.56, 0.05, 0.45, 0.28 + 0.06 * p[1]) + 0.02 * np.sin(9 * v)
-    lower = _ellipse(ax * 0.8 + y * 0.6, ax * 0.6 - y * 0.8, 0.46, -0.04, 0.36, 0.24 + 0.06 * p[2])
-    trunk = _limb(ax, y, 0, -0.3, 0, 0.42, 0.08, 0.04)
-    feeler = _limb(ax, y, 0, -0.3, 0.26, -0.78, 0.03, 0.045)
-    rim, veins = 0.1 + 0.08 * p[4], np.abs(np.sin(5 * np.arctan2(y + 0.05, ax))) * 0.2 - 0.02
-    for wing, reach in ((lower, 0.32 * p[3]), (upper, 0.34)):
-        spot = np.hypot(ax - 0.55, np.abs(y) - reach) - 0.05 - 0.1 * p[5]
-        yield wing, 0.25 * ax + _dome(wing, 0.05), 0
-        yield np.maximum(np.minimum(-wing - rim, veins), wing), None, 1
-        yield np.maximum(spot, wing), None, 2
-    yield feeler, 0.2 + _dome(feeler, 0.03), 1
-    yield trunk, 0.1 + _dome(trunk, 0.08) * 2, 1
-
-
-def _fish(x: Grid, y: Grid, p: Grid) -> Iterator[Part]:
-    y, fat = y + 0.25 * (p[0] - 0.5) * (x * x - 0.3), 0.32 + 0.2 * p[1]
-    u, ay, fork = (x - 0.22) / 0.76, np.abs(y), 0.2 * p[2]
-    girth = fat * np.clip(1 - u * u, 0, 1) ** 0.62 * (1 + 0.25 * u)
-    body = np.maximum(0.9 * (ay - girth), 0.76 * (np.abs(u) - 1))
-    tail = np.maximum(np.maximum(0.75 * (ay - 0.05 + 0.85 * (x + 0.38)), x + 0.3), -x - 0.8 - fork * (ay * 2.2 - 0.3))
-    fins = np.minimum(
-        np.maximum(_ellipse(x, y, 0.12, -fat * 0.8, 0.42, 0.3), x - 0.42 - y * 0.3),
-        np.maximum(_ellipse(x, y, 0.0, fat * 0.85, 0.24, 0.2), x - 0.2 + y * 0.2),
-    )
-    rays, eye = 0.012 * np.sin(38 * (y - 0.5 * x)), np.hypot(x - 0.68, y + 0.09) - 0.085
-    gill = (np.hypot(x - 0.78, y) - 0.36) / 0.025
-    groove = 0.06 * np.exp(-gill * gill) * (x < 0.55)
-    yield tail, 0.08 + rays, 1
-    yield fins, 0.08 + rays, 1
-    yield body, 1.2 * _dome(body, fat) - groove, 0
-    if p[3] < 0.5:
-        stripes = np.abs((x * (2 + 4 * p[4])) % 1 - 0.5) / (2 + 4 * p[4]) - 0.06
-        yield np.maximum(np.maximum(stripes, x - 0.42), body), None, 2
-    yield eye, fat + _dome(eye, 0.08), 2
-    yield eye + 0.035, None, 3
-
-
-def _flower(x: Grid, y: Grid, p: Grid) -> Iterator[Part]:
-    n = 5 + int(p[0] * 6)
-    width = 0.95 * math.tan(math.pi / n) * (0.5 + 0.12 * p[1])
-    rho, turn = np.hypot(x, y), math.pi / n
-    for c, s, size in ((math.cos(turn), math.sin(turn), 0.92), (1.0, 0.0, 1.0)):
-        u, v = _fold((x * c - y * s) / size, (x * s + y * c) / size, n)
-        petal = _ellipse(u, v, 0.54, 0, 0.4, width)
-        yield petal, 0.3 * (size - 0.9) + 0.2 * rho + 0.5 * v + _dome(petal, 0.06), 0
-        yield np.maximum(v - 0.03 * (1.2 - u), u - 0.4 - 0.3 * p[2]), None, 1
-    heart = rho - 0.2 - 0.12 * p[3]
-    yield heart, 0.1 + _dome(heart, 0.3), 2
-
-
-def _leaf(x: Grid, y: Grid, p: Grid) -> Iterator[Part]:
-    y = y + 0.5 * (p[0] - 0.5) * (x * x - 0.3)
-    ay, u = np.abs(y), np.clip((x - 0.12) / 0.82, -1, 1)
-    width = (0.26 + 0.2 * p[1]) * (1 - u * u) ** 0.8 * (1 - 0.4 * u)
-    if p[2] < 0.35:  # lobes, as an oak's
-        width = width * (1 + 0.3 * np.sin(14 * u))
-    elif p[2] < 0.7:  # teeth
-        width = width * (1 + 0.14 * ((u * 8) % 1 - 0.5))
-    d = np.maximum(0.8 * (ay - width), np.abs(x - 0.12) - 0.82)
-    stalk = _limb(x, y, -0.98, 0, -0.4, 0, 0.035, 0.03)
-    rib = np.abs(((x - 0.9 * ay) * 5.5) % 1 - 0.5) / 5.5
-    quilt = 0.05 * np.cos(2 * np.pi * 5.5 * (x - 0.9 * ay))
-    yield stalk, _dome(stalk, 0.03), 1
-    yield d, 0.35 * ay + _dome(d, 0.05) - quilt * ay * 3, 0
-    yield np.maximum(np.minimum(ay - 0.018 * (1.6 - u), rib - 0.008), d), None, 1
-
-
-def _mug(x: Grid, y: Grid, p: Grid) -> Iterator[Part]:
-    wide = 0.5 + 0.1 * p[0]
-    x, taper = x + 0.15, 1 + 0.14 * (p[1] - 0.3) * y
-    handle = np.abs(_ellipse(x, y, wide, 0.12, 0.3, 0.34)) - 0.085
-    rim = _ellipse(x, y, 0, -0.62, wide / (1 - 0.09 * (p[1] - 0.3)), 0.17)
-    body = np.minimum(np.maximum(_box(x * taper, y, 0, 0.1, wide, 0.75, 0.12), -0.62 - y), rim)
-    hole = _ellipse(x, y, 0, -0.61, wide - 0.07, 0.12)
-    drink = np.maximum(_ellipse(x, y, 0, -0.5 + 0.08 * p[2], wide - 0.08, 0.12), hole)
-    yield handle, 0.1 + _dome(handle, 0.085), 0
-    yield body, 0.85 * np.sqrt(np.clip(1 - (x / (wide + 0.03)) ** 2, 0, 1)) * wide, 0
-    if p[3] < 0.45:  # a band
-        yield np.maximum(np.abs(y - 0.12 * np.cos(2 * x) - 0.05) - 0.06 - 0.16 * p[4], body), None, 1
-    elif p[3] < 0.75:  # dots
-        dots = np.hypot((x * 3.2 + 0.5) % 1 - 0.5, (y * 3.2) % 1 - 0.5) / 3.2 - 0.07
-        yield np.maximum(dots, body), None, 1
-    yield rim, 0.5 + _dome(rim, 0.05), 0
-    yield hole, 0.3 + 0.5 * x, 1
-    yield drink, 0.35 + 0 * x, 2
-
-
-def _mushroom(x: Grid, y: Grid, p: Grid) -> Iterator[Part]:
-    tall = 0.35 + 0.4 * p[0]
-    stem = _limb(x, y, 0, 0, 0.25 * (p[1] - 0.5), 0.75, 0.17, 0.2 + 0.08 * p[2])
-    cap = np.maximum(_ellipse(x, y, 0, 0.0, 0.88, 0.35 + tall), y - 0.02 - 0.12 * (1 - x * x))
-    gills = _ellipse(x, y, 0, 0.06, 0.82, 0.15)
-    yield stem, _dome(stem, 0.2), 2
-    yield gills, 0.1 + 0.02 * np.sin(40 * np.arctan2(x, y + 1)), 2
-    yield cap, 0.3 + _dome(cap, 0.5), 0
-    if p[3] < 0.6:
-        dots = np.full_like(x, 9.0)
-        for k in range(7):
-            cx, cy = -0.66 + 0.22 * k, -tall * (0.1 + 0.75 * ((k * 0.618 + p[4]) % 1))
-            dots = np.minimum(dots, np.hypot(x - cx, (y - cy) * 1.2) - 0.05 - 0.07 * ((k * 0.37 + p[5]) % 1))
-        yield np.maximum(dots, cap), None, 1
-
-
-def _star(x: Grid, y: Grid, p: Grid) -> Iterator[Part]:
-    bend = 0.35 * (p[0] - 0.5) * np.hypot(x, y)
-    n = 5 if p[1] < 0.8 else 6
-    u, v = _fold(x - bend * y, y + bend * x, n)
-    d = _limb(u, v, 0, 0, 0.84, 0, 0.34 + 0.08 * p[2], 0.09)
-    web = np.clip(0.12 - np.abs(v - np.tan(math.pi / n) * u), 0, 1) * np.clip(1 - 1.6 * np.hypot(u, v), 0, 1)
-    d = d - 0.5 * web  # fills the crotch between two arms
-    yield d, 0.8 * _dome(d, 0.3) + 0.1 * np.clip(1 - np.hypot(u, v), 0, 1), 0
-    if p[3] < 0.6:
-        yield np.maximum(np.hypot((u * 6.5) % 1 / 6.5 - 0.077, v) - 0.035, u - 0.75), None, 1
-
-
-_KINDS = (_apple, _ball, _book, _butterfly, _fish, _flower, _leaf, _mug, _mushroom, _star)
-SHAPES = {kind.__name__[1:]: kind for kind in _KINDS}
+SHAPES = ("apple", "ball", "book", "butterfly", "fish", "flower", "leaf", "mug", "mushroom", "star")
 UPRIGHT = ("apple", "mug", "mushroom")  # seen from the side: turned by at most half a right angle or so
-
-# ----------------------------------------------------------------------------------------------------------- materials
 
 
 def texture(name: str, u: np.ndarray, v: np.ndarray, texel: float, blur: int = 0) -> tuple[np.ndarray, ...]:
@@ -283,7 +265,7 @@ def tile(name: str, level: int) -> np.ndarray:
     rng = np.random.default_rng([7, list(MATERIALS).index(name)])
     y, x = np.mgrid[:TILE, :TILE] / TILE
     noises = {"soft": _noise(rng, 1.7), "fine": _noise(rng, 0.5), "hue": 0.5 + 0.25 * _noise(rng, 1.5)}
-    height, tone, hue, relief = MATERIALS[name][0](SimpleNamespace(rng=rng, y=y, x=x, **noises))
+    height, tone, hue, relief = _fields(name, SimpleNamespace(rng=rng, y=y, x=x, **noises))
     slopes = [0.5 + 3.0 * relief * (np.roll(height, -1, a) - np.roll(height, 1, a)) / 4 for a in (1, 0)]
     packed = np.stack([tone, hue, *slopes], -1)
     return np.rint(np.clip(packed, 0, 1) * 255).astype(np.uint8).reshape(-1).view(np.uint32)
@@ -298,29 +280,55 @@ def _noise(rng: np.random.Generator, beta: float, stretch: tuple[float, float] =
     return noise / noise.std()
 
 
-# Each recipe takes n: the material's random numbers rng, the pixels' y and x in [0, 1), and what most recipes use of
-# the random numbers: large blotches (soft), fine grain (fine) and blotches of hue.
-
-
-def _wood(n: SimpleNamespace) -> Fields:
-    grain, fibre = _noise(n.rng, 1.9, (1, 5)), _noise(n.rng, 0.9, (1, 22))
-    plank = np.floor(n.y * 4).astype(int)
-    shift = n.rng.integers(0, TILE, 4)[plank]
-    grain = grain[np.arange(TILE)[:, None], (np.arange(TILE)[None] + shift) % TILE]
-    rings = np.sin(2 * np.pi * (14 * n.y + 1.6 * grain))
-    gap = np.clip(np.abs((n.y * 4 + 0.5) % 1 - 0.5) / 0.02, 0, 1)
-    tone = 0.5 + 0.13 * rings + 0.14 * fibre + 0.09 * n.soft + n.rng.uniform(-0.14, 0.14, 4)[plank]
-    return 0.12 * fibre + 0.05 * rings + gap, tone * (0.3 + 0.7 * gap), n.hue + 0.2 * rings, 1.0
-
-
-def _weave(n: SimpleNamespace) -> Fields:
-    u, v = (n.x + 0.002 * n.soft) * 44, (n.y + 0.002 * np.roll(n.soft, 99, 0)) * 44
-    over = (np.floor(u) + np.floor(v)) % 2 > 0
-    su, sv = np.abs(np.sin(np.pi * u)), np.abs(np.sin(np.pi * v))
-    height = np.where(over, sv * (0.5 + 0.5 * su), su * (0.5 + 0.5 * sv))
-    plaid = ((np.floor(u) % 22 < 7) * 1.0 + (np.floor(v) % 22 < 7)) / 2
-    threads = np.where(over, _noise(n.rng, 0.6, (1, 12)), _noise(n.rng, 0.6, (12, 1)))
-    return height, 0.25 + 0.4 * height + 0.1 * threads + 0.04 * n.soft, plaid, 0.7
+def _fields(name: str, n: SimpleNamespace) -> Fields:
+    """A material, of n: its random numbers rng, the pixels' y and x in [0, 1), and what most take of the random
+    numbers: large blotches (soft), fine grain (fine) and blotches of hue."""
+    match name:
+        case "wood":
+            grain, fibre = _noise(n.rng, 1.9, (1, 5)), _noise(n.rng, 0.9, (1, 22))
+            plank = np.floor(n.y * 4).astype(int)
+            shift = n.rng.integers(0, TILE, 4)[plank]
+            grain = grain[np.arange(TILE)[:, None], (np.arange(TILE)[None] + shift) % TILE]
+            rings = np.sin(2 * np.pi * (14 * n.y + 1.6 * grain))
+            gap = np.clip(np.abs((n.y * 4 + 0.5) % 1 - 0.5) / 0.02, 0, 1)
+            tone = 0.5 + 0.13 * rings + 0.14 * fibre + 0.09 * n.soft + n.rng.uniform(-0.14, 0.14, 4)[plank]
+            return 0.12 * fibre + 0.05 * rings + gap, tone * (0.3 + 0.7 * gap), n.hue + 0.2 * rings, 1.0
+        case "weave":
+            u, v = (n.x + 0.002 * n.soft) * 44, (n.y + 0.002 * np.roll(n.soft, 99, 0)) * 44
+            over = (np.floor(u) + np.floor(v)) % 2 > 0
+            su, sv = np.abs(np.sin(np.pi * u)), np.abs(np.sin(np.pi * v))
+            height = np.where(over, sv * (0.5 + 0.5 * su), su * (0.5 + 0.5 * sv))
+            plaid = ((np.floor(u) % 22 < 7) * 1.0 + (np.floor(v) % 22 < 7)) / 2
+            threads = np.where(over, _noise(n.rng, 0.6, (1, 12)), _noise(n.rng, 0.6, (12, 1)))
+            return height, 0.25 + 0.4 * height + 0.1 * threads + 0.04 * n.soft, plaid, 0.7
+        case "tiles":
+            height, tone, hue, relief = _stones(n, 6, 0.0, 0.08, 0.12)
+            return height, 0.45 + 0.4 * (tone - 0.3) + 0.08 * _noise(n.rng, 1.2), hue, relief
+        case "sand":
+            ripple = np.sin(2 * np.pi * (9 * n.y + 0.5 * _noise(n.rng, 2.6)))
+            return 0.3 * ripple + 0.035 * n.fine, 0.5 + 0.08 * ripple + 0.11 * n.fine + 0.12 * n.soft, n.hue, 1.0
+        case "water":
+            light = np.exp(-4 * np.abs(_noise(n.rng, 2.0))) + 0.6 * np.exp(-5 * np.abs(_noise(n.rng, 1.9)))
+            return light + 0.2 * n.soft, 0.18 + 0.6 * light + 0.08 * n.soft, n.hue, 0.25
+        case "plaster":
+            rough = _noise(n.rng, 1.0)
+            return 0.12 * rough + 0.04 * n.fine, 0.55 + 0.12 * n.soft + 0.06 * rough, n.hue, 1.0
+        case "marble":
+            veins = np.exp(-7 * np.abs(_noise(n.rng, 1.6) + 0.25 * _noise(n.rng, 1.1)))
+            return n.soft, 0.68 + 0.14 * n.soft - 0.5 * veins, 0.4 * n.hue + 0.5 * veins, 0.1
+        case "fur":
+            hair, bend = _noise(n.rng, 0.75, (1, 24)), (_noise(n.rng, 3.0) * 26).astype(int)
+            hair = hair[(np.arange(TILE)[:, None] + bend) % TILE, np.arange(TILE)[None]]
+            return 0.25 * hair, 0.45 + 0.19 * hair + 0.09 * n.soft, n.hue, 0.5
+        case "clouds":
+            return n.soft, 0.5 + 0.16 * _noise(n.rng, 1.35) + 0.1 * n.soft, n.hue, 0.3
+        case "grass":
+            return _grass(n)
+        case "pebbles":
+            return _stones(n, 9, 0.95, 1.0, 0.55, 2.0)
+        case "gravel":
+            return _stones(n, 26, 0.9, 1.2, 0.55)
+    raise KeyError(name)
 
 
 def _grass(n: SimpleNamespace) -> Fields:
@@ -332,92 +340,49 @@ def _grass(n: SimpleNamespace) -> Fields:
         lean, length, width = n.rng.normal(0, 0.9), n.rng.uniform(14, 44), int(n.rng.integers(2, 5))
         dx, dy, hue = math.sin(lean) * length, -math.cos(lean) * length, int(n.rng.integers(0, 256))
         tone = n.rng.uniform(20, 110) + 90 * k / 9000
-        for ox in (-TILE, 0, TILE):
-            for oy in (-TILE, 0, TILE):
-                if -50 < x + ox < TILE + 50 and -50 < y + oy < TILE + 50:
-                    for a, b in ((0.0, 0.5), (0.5, 1.0)):  # a blade is lighter towards its tip
-                        ends = [(x + ox + dx * t, y + oy + dy * t - 6 * t * t) for t in (a, b)]
-                        draw.line(ends, fill=(int(tone * (0.8 + 0.5 * a)), hue, 0), width=max(1, width - int(2 * a)))
+        for ox, oy in product((-TILE, 0, TILE), repeat=2):
+            if -50 < x + ox < TILE + 50 and -50 < y + oy < TILE + 50:
+                for a, b in ((0.0, 0.5), (0.5, 1.0)):  # a blade is lighter towards its tip
+                    ends = [(x + ox + dx * t, y + oy + dy * t - 6 * t * t) for t in (a, b)]
+                    draw.line(ends, fill=(int(tone * (0.8 + 0.5 * a)), hue, 0), width=max(1, width - int(2 * a)))
     pixels = np.asarray(image) / 255.0
     tone = pixels[..., 0] / pixels[..., 0].max() * (0.9 + 0.12 * n.soft)
     return tone, tone, pixels[..., 1], 1.0
 
 
-def _stones(m: int, jitter: float, warp: float, rim: float, relief: float = 1.0) -> Callable[[SimpleNamespace], Fields]:
+def _stones(n: SimpleNamespace, m: int, jitter: float, warp: float, rim: float, relief: float = 1.0) -> Fields:
     """Stones, m x m of them: tileable Voronoi cells, rounded over a share ``rim`` of a cell."""
-
-    def stones(n: SimpleNamespace) -> Fields:
-        seat = 0.5 + jitter * (n.rng.random((m, m, 2)) - 0.5)
-        value = n.rng.random((m, m))
-        bent = warp * n.soft
-        y, x = np.mgrid[:TILE, :TILE] * (m / TILE) + np.stack([bent, np.roll(bent, TILE // 3, 0)]) * 0.12
-        iy, ix = np.floor(y).astype(int), np.floor(x).astype(int)
-        first, second, own = np.full(y.shape, 9.0), np.full(y.shape, 9.0), np.zeros(y.shape)
-        for dy in (-1, 0, 1):
-            for dx in (-1, 0, 1):
-                cy, cx = (iy + dy) % m, (ix + dx) % m
-                d = np.hypot(iy + dy + seat[cy, cx, 0] - y, ix + dx + seat[cy, cx, 1] - x)
-                second = np.minimum(second, np.maximum(first, d))
-                own = np.where(d < first, value[cy, cx], own)
-                first = np.minimum(first, d)
-        edge = second - first  # distance to the cell's border
-        dome = 1 - np.clip(1 - edge / rim, 0, 1) ** 2
-        tone = (0.2 + 0.75 * own + 0.07 * n.fine + 0.08 * n.soft) * (0.25 + 0.75 * np.clip(edge / 0.18, 0, 1))
-        return dome + 0.04 * n.fine, tone, 0.6 * (own * 7.3 % 1) + 0.4 * n.hue, relief
-
-    return stones
+    seat, value, bent = 0.5 + jitter * (n.rng.random((m, m, 2)) - 0.5), n.rng.random((m, m)), warp * n.soft
+    y, x = np.mgrid[:TILE, :TILE] * (m / TILE) + np.stack([bent, np.roll(bent, TILE // 3, 0)]) * 0.12
+    iy, ix = np.floor(y).astype(int), np.floor(x).astype(int)
+    first, second, own = np.full(y.shape, 9.0), np.full(y.shape, 9.0), np.zeros(y.shape)
+    for dy, dx in product((-1, 0, 1), repeat=2):
+        cy, cx = (iy + dy) % m, (ix + dx) % m
+        d = np.hypot(iy + dy + seat[cy, cx, 0] - y, ix + dx + seat[cy, cx, 1] - x)
+        second = np.minimum(second, np.maximum(first, d))
+        own = np.where(d < first, value[cy, cx], own)
+        first = np.minimum(first, d)
+    edge = second - first  # distance to the cell's border
+    dome = 1 - np.clip(1 - edge / rim, 0, 1) ** 2
+    tone = (0.2 + 0.75 * own + 0.07 * n.fine + 0.08 * n.soft) * (0.25 + 0.75 * np.clip(edge / 0.18, 0, 1))
+    return dome + 0.04 * n.fine, tone, 0.6 * (own * 7.3 % 1) + 0.4 * n.hue, relief
 
 
-def _tiles(n: SimpleNamespace) -> Fields:
-    height, tone, hue, relief = _stones(6, 0.0, 0.08, 0.12)(n)
-    return height, 0.45 + 0.4 * (tone - 0.3) + 0.08 * _noise(n.rng, 1.2), hue, relief
-
-
-def _sand(n: SimpleNamespace) -> Fields:
-    ripple = np.sin(2 * np.pi * (9 * n.y + 0.5 * _noise(n.rng, 2.6)))
-    return 0.3 * ripple + 0.035 * n.fine, 0.5 + 0.08 * ripple + 0.11 * n.fine + 0.12 * n.soft, n.hue, 1.0
-
-
-def _water(n: SimpleNamespace) -> Fields:
-    light = np.exp(-4 * np.abs(_noise(n.rng, 2.0))) + 0.6 * np.exp(-5 * np.abs(_noise(n.rng, 1.9)))
-    return light + 0.2 * n.soft, 0.18 + 0.6 * light + 0.08 * n.soft, n.hue, 0.25
-
-
-def _plaster(n: SimpleNamespace) -> Fields:
-    rough = _noise(n.rng, 1.0)
-    return 0.12 * rough + 0.04 * n.fine, 0.55 + 0.12 * n.soft + 0.06 * rough, n.hue, 1.0
-
-
-def _marble(n: SimpleNamespace) -> Fields:
-    veins = np.exp(-7 * np.abs(_noise(n.rng, 1.6) + 0.25 * _noise(n.rng, 1.1)))
-    return n.soft, 0.68 + 0.14 * n.soft - 0.5 * veins, 0.4 * n.hue + 0.5 * veins, 0.1
-
-
-def _fur(n: SimpleNamespace) -> Fields:
-    hair, bend = _noise(n.rng, 0.75, (1, 24)), (_noise(n.rng, 3.0) * 26).astype(int)
-    hair = hair[(np.arange(TILE)[:, None] + bend) % TILE, np.arange(TILE)[None]]
-    return 0.25 * hair, 0.45 + 0.19 * hair + 0.09 * n.soft, n.hue, 0.5
-
-
-def _clouds(n: SimpleNamespace) -> Fields:
-    return n.soft, 0.5 + 0.16 * _noise(n.rng, 1.35) + 0.1 * n.soft, n.hue, 0.3
-
-
-# Recipe, and as a ground several moods: a dark, a light and an accent colour each. The order fixes each material's own
-# noise, and the materials that a scene's random numbers stand for.
-MATERIALS: dict[str, tuple[Callable[[SimpleNamespace], Fields], str]] = {
-    "wood": (_wood, "3a2216 b07a48 8a4f2a|6d5a4a cbb79c 9c8a76|1f1512 6b4630 402318|8f8a84 d8d4cc b0a090"),
-    "weave": (_weave, "2b3a55 7f93b0 b04a3a|7a6a55 d8c9ae a05a48|4a1f24 b0685c d0b080|30403a 8aa08c c8b878"),
-    "grass": (_grass, "14260c 6f9a35 a9a24a|2a2a10 a39a55 6f7a30|0e2418 4f8a4a 8ab060"),
-    "pebbles": (_stones(9, 0.95, 1.0, 0.55, 2.0), "2a2826 a8a29a 8a6a55|1f2428 7f8c94 a89a86|3a2a20 c4a888 8a8a90"),
-    "gravel": (_stones(26, 0.9, 1.2, 0.55), "3f3c38 b4aea4 a07a60|2c3034 8e979c 6a5a50|5a4030 cda582 9a9a98"),
-    "sand": (_sand, "8a6a45 dcc096 b89468|9a8c7c e2d6c4 c0ac94|6a4a34 c08a5c 9a6844"),
-    "water": (_water, "0c3a48 6fb8b4 2a7a80|12305a 7aa6cc 3a6aa0|1f4a3a 8fc0a0 4a8a68"),
-    "plaster": (_plaster, "8a8680 cfcac0 b8a894|6a7a80 b4c2c4 90a0a4|a0765c dcb494 c49a78|4c5244 9aa08a 7a7a60"),
-    "marble": (_marble, "4a4a50 e0dcd6 b0a090|1c2a26 6a8a7a b0b8a0|2a2426 8a6a66 c8a890"),
-    "fur": (_fur, "2e1e14 a67c52 d8b890|4a4644 b8b2aa 807468|1a1a1e 6a6468 40383a"),
-    "tiles": (_tiles, "5a2a1c b8654a d09a70|54606a b4c0c4 8aa0a8|6a6050 cfc4ac a89878"),
-    "clouds": (_clouds, "3a3f4a a6a8a8 8a7868|5a4650 c8a8a0 a08890|2a4048 8ab0b0 c0b8a0"),
+# As a ground a material has several moods: a dark, a light and an accent colour each. The order fixes each material's
+# own noise, and the materials that a scene's random numbers stand for.
+MATERIALS = {
+    "wood": "3a2216 b07a48 8a4f2a|6d5a4a cbb79c 9c8a76|1f1512 6b4630 402318|8f8a84 d8d4cc b0a090",
+    "weave": "2b3a55 7f93b0 b04a3a|7a6a55 d8c9ae a05a48|4a1f24 b0685c d0b080|30403a 8aa08c c8b878",
+    "grass": "14260c 6f9a35 a9a24a|2a2a10 a39a55 6f7a30|0e2418 4f8a4a 8ab060",
+    "pebbles": "2a2826 a8a29a 8a6a55|1f2428 7f8c94 a89a86|3a2a20 c4a888 8a8a90",
+    "gravel": "3f3c38 b4aea4 a07a60|2c3034 8e979c 6a5a50|5a4030 cda582 9a9a98",
+    "sand": "8a6a45 dcc096 b89468|9a8c7c e2d6c4 c0ac94|6a4a34 c08a5c 9a6844",
+    "water": "0c3a48 6fb8b4 2a7a80|12305a 7aa6cc 3a6aa0|1f4a3a 8fc0a0 4a8a68",
+    "plaster": "8a8680 cfcac0 b8a894|6a7a80 b4c2c4 90a0a4|a0765c dcb494 c49a78|4c5244 9aa08a 7a7a60",
+    "marble": "4a4a50 e0dcd6 b0a090|1c2a26 6a8a7a b0b8a0|2a2426 8a6a66 c8a890",
+    "fur": "2e1e14 a67c52 d8b890|4a4644 b8b2aa 807468|1a1a1e 6a6468 40383a",
+    "tiles": "5a2a1c b8654a d09a70|54606a b4c0c4 8aa0a8|6a6050 cfc4ac a89878",
+    "clouds": "3a3f4a a6a8a8 8a7868|5a4650 c8a8a0 a08890|2a4048 8ab0b0 c0b8a0",
 }
 
 
@@ -432,8 +397,6 @@ WARDROBE = linear(
     "b0a898 7a7068 4a443e 2a2a2e 6a4028 94683e c49a6a 708a9a a8c0c4"
 )
 
-# -------------------------------------------------------------------------------------------------------------- scenes
-
 
 class Scenes:
     """A Source of ``n`` images drawn on demand, each with exact masks of its 2 to 6 objects.
@@ -447,7 +410,7 @@ class Scenes:
         cache_mb: room for images, in 10^6 bytes; the default holds 4000 of the default size.
     """
 
-    CLASSES: tuple[str, ...] = tuple(SHAPES)
+    CLASSES: tuple[str, ...] = SHAPES
     layout = "with masks (rendered)"
 
     def __init__(self, n: int = 1000, size: tuple[int, int] = (160, 128), seed: int = 0, cache_mb: float = 256) -> None:
@@ -468,15 +431,13 @@ class Scenes:
         return f"scene-{i:06d}"
 
     def size(self, i: int) -> tuple[int, int]:
-        """(width, height) in pixels."""
         self.name(i)
         return self.image_size
 
     def load(self, i: int, at_least: tuple[int, int] | None = None) -> Image.Image:
         """The image, mode RGB, always of ``size(i)``; ``at_least`` changes nothing."""
         self.name(i)
-        pixels = self._cache.get(i)
-        if pixels is None:
+        if (pixels := self._cache.get(i)) is None:
             pixels = self._draw(i)
             if (len(self._cache) + 1) * pixels.nbytes <= self.cache_mb * 1e6:
                 self._cache[int(i)] = pixels
@@ -497,19 +458,16 @@ class Scenes:
 def compose(seed: int, index: int, size: tuple[int, int]) -> SimpleNamespace:
     """Lay out a scene of (width, height) pixels and leave out what would hardly be seen.
 
-    Returns:
-        rng, for what comes after (light, paint, camera); size; ground, a material, and mood, its colours (3, 3); things
-        from back to front, each as ``_dress`` and ``cut_out`` make it, and of each the part visible (H, W) bool that
-        nothing in front hides.
+    Gives rng, for what comes after (light, paint, camera); size; ground, a material, and mood, its colours (3, 3); and
+    things from back to front, each as ``_dress`` and ``cut_out`` make it, with the part visible (H, W) bool.
     """
     (width, height), short, rng = size, min(size), np.random.default_rng([seed, index])
     aspect = width / short, height / short
     ground = _choice(rng, MATERIALS)
-    mood = linear(_choice(rng, MATERIALS[ground][1].split("|")))
+    mood = linear(_choice(rng, MATERIALS[ground].split("|")))
     dressed: list[SimpleNamespace] = []
     for k in range(int(rng.choice(list(_N_OBJECTS), p=list(_N_OBJECTS.values())))):
-        place = _find_place(rng, aspect, dressed, shrink=k < min(_N_OBJECTS))
-        if place is not None:
+        if place := _find_place(rng, aspect, dressed, shrink=k < min(_N_OBJECTS)):
             dressed.append(_dress(rng, *place, mood))
     things, covered = list[SimpleNamespace](), np.zeros((height, width), bool)
     for thing in reversed(dressed):
@@ -531,10 +489,8 @@ def _choice(rng: np.random.Generator, names: Iterable[str]) -> str:
 def _find_place(
     rng: np.random.Generator, aspect: tuple[float, float], things: list[SimpleNamespace], shrink: bool
 ) -> tuple[tuple[float, float], float] | None:
-    """A centre and a radius that fit the image and the things there already, or None.
-
-    ``shrink``: try ever smaller ones, for the objects that have to find a place.
-    """
+    """A centre and a radius that fit the image and the things there already, or None. ``shrink``: try ever smaller
+    ones, for the objects that have to find a place."""
     for attempt in range(_TRIES):
         radius = 0.09 + 0.21 * float(rng.random()) ** 1.15
         if shrink:
@@ -580,7 +536,7 @@ def cut_out(thing: SimpleNamespace, short: int) -> SimpleNamespace:
     u, v = _centres(left, side, cx, scale)[None], _centres(top, side, cy, scale)[:, None]
     c, s = math.cos(thing.angle), math.sin(thing.angle)
     thing.x, thing.y = thing.mirror * (c * u + s * v), c * v - s * u
-    thing.parts = list(SHAPES[thing.kind](thing.x, thing.y, thing.p))
+    thing.parts = list(parts_of(thing.kind, thing.x, thing.y, thing.p))
     thing.d = reduce(np.minimum, (distance for distance, height, _ in thing.parts if height is not None))
     return thing
 
@@ -591,10 +547,8 @@ def _centres(start: int, n: int, origin: float, unit: float) -> np.ndarray:
 
 
 def _overlap(corner: tuple[int, int], window: tuple[int, ...], image: tuple[int, ...]) -> tuple[Patch, Patch]:
-    """(slices of the image, slices of the window) where the two meet; sizes are (height, width).
-
-    ``corner``: (top, left) of the window in the image; it may lie outside, but the two do meet.
-    """
+    """(slices of the image, slices of the window) where the two meet; sizes are (height, width). ``corner``: (top,
+    left) of the window in the image; it may lie outside, but the two do meet."""
     (a, b), (c, d) = ((max(at, 0), min(at + n, whole)) for at, n, whole in zip(corner, window, image, strict=True))
     top, left = corner
     return (slice(a, b), slice(c, d)), (slice(a - top, b - top), slice(c - left, d - left))

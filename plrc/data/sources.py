@@ -99,17 +99,14 @@ class ImageFiles:
         """The image's file."""
         return self.root / self.name(i)
 
-    def size(self, i: int) -> tuple[int, int]:
-        """(width, height) of the upright image, from the file's header. Raises UndecodableImage."""
+    def size(self, i: int) -> tuple[int, int]:  # from the file's header
         with opened(self.path(i), self.name(i)) as image:
             return upright_size(image.size, exif_orientation(image))
 
     def load(self, i: int, at_least: tuple[int, int] | None = None) -> Image.Image:
-        """The upright image, mode RGB: see ``decode``. Raises UndecodableImage."""
         return decode(self.path(i), at_least, name=self.name(i))
 
     def annotation(self, i: int) -> Annotation | None:
-        """None, unless the layout knows of instances."""
         self.name(i)  # an index that is out of range is an error here too
         return None
 
@@ -126,17 +123,13 @@ class ImageFolder(ImageFiles):
 
     Those under ``train/`` alone are listed if that is the training split. It is, where ``root`` itself holds no image,
     if ``train/`` has class folders (ImageNet) or a folder val… or test… beside it. Otherwise "train" may be one class
-    among others, as in CIFAR-100, and all are listed.
+    among others, as in CIFAR-100, and all are listed. Raises a FileNotFoundError if there is nothing to list.
 
     Args:
-        root: ImageNet's folder or any other.
         names: another ImageFolder's, so that one rank lists and the others do not touch the disk.
 
     Attributes:
         left_out: how many files of each suffix are no images by their names.
-
-    Raises:
-        FileNotFoundError: there is nothing to list; says what was expected.
     """
 
     def __init__(self, root: str | os.PathLike[str], names: bytes | None = None) -> None:
@@ -207,10 +200,8 @@ def open_source(data: str) -> Source:
     """The source that the command line's ``--data`` names.
 
     "scenes", "scenes:N" or "scenes:N@SEED": N embedded synthetic scenes (1000 and seed 0 unless told). Anything else
-    is a folder ("./scenes" for one of that name); how many of its files are left out is logged.
-
-    Raises:
-        ValueError: malformed; and what ``ImageFolder`` raises.
+    is a folder ("./scenes" for one of that name); how many of its files are left out is logged. Raises a ValueError if
+    it is malformed, and what ``ImageFolder`` raises.
     """
     if scenes := re.fullmatch(r"scenes(?::(0*[1-9][0-9]*)(?:@([0-9]+))?)?", data):
         from plrc.data.scenes import Scenes  # only here: scenes are a source themselves, and import this module
@@ -229,11 +220,8 @@ def open_source(data: str) -> Source:
 def first_decodable(source: Sized, wanted: int, attempt: Callable[[int], T]) -> tuple[T, int, list[str]]:
     """What ``attempt`` gives for image ``wanted``, or for the next one after it that can be decoded: the same always.
 
-    Returns:
-        The result, the index that it is of, and a clause (name and reason) for each image that was passed over.
-
-    Raises:
-        ValueError: a hundred images in a row, or all there are, cannot be decoded.
+    Also the index that it is of, and a clause (name and reason) for each image that was passed over. Raises a
+    ValueError if a hundred images in a row, or all there are, cannot be decoded.
     """
     undecodable: list[str] = []
     for step in range(min(_NEIGHBOURS, len(source))):

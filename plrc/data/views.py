@@ -18,11 +18,8 @@ _TRIES = 10  # drawn crops that do not fit, before the largest one that does is 
 
 @dataclass(frozen=True)
 class ViewParameters:
-    """All that is random about the two views of one image.
-
-    Attributes:
-        crops: of batch shape ``(2,)``. colours: ``(2, N_PARAMETERS)`` float32, see ``plrc.data.photometric``.
-    """
+    """All that is random about the two views of one image: crops, of batch shape ``(2,)``, and colours,
+    ``(2, N_PARAMETERS)`` float32, see ``plrc.data.photometric``."""
 
     crops: Crop
     colours: np.ndarray
@@ -69,10 +66,8 @@ def pixels_needed(crops: Crop, side: int) -> tuple[int, int]:
 
 
 def cut(image: Image.Image, crops: Crop, side: int) -> torch.Tensor:
-    """The views ``(V, side, side, 3)`` uint8 of an RGB image: each box resized with antialiasing, then mirrored.
-
-    Box borders need not fall on pixels: a pixel is an area, and a part of it weighs by its share.
-    """
+    """The views ``(V, side, side, 3)`` uint8 of an RGB image: each box resized with antialiasing, then mirrored. Box
+    borders need not fall on pixels: a pixel is an area, and a part of it weighs by its share."""
     width, height = image.size
     views = []
     for box, flip in zip(crops.box.tolist(), crops.flip.tolist(), strict=True):

@@ -2,9 +2,9 @@
 
 The backbone alone is written. Heads belong to the pre-training, and a classifier (``fc.*``) there is none.
 
-timm's ResNets name their tensors as torchvision's do (compared for resnet18, 34, 50 and 101 with timm 1.0), so the two
-files are one and the same, and only the way to load them differs. The Detectron2 file follows the one that MoCo's
-converter writes: a pickled dictionary ``{"model": {name: array}, "__author__": str, "matching_heuristics": True}``.
+timm's ResNets name their tensors as torchvision's do, so the two files are one and the same, and only the way to load
+them differs. The Detectron2 file follows the one that MoCo's converter writes: a pickled dictionary ``{"model": {name:
+array}, "__author__": str, "matching_heuristics": True}``.
 """
 
 from __future__ import annotations
@@ -40,18 +40,9 @@ def export(pretrained: Pretrained, to: str, file: Path) -> list[str]:
     """Write the backbone for another library; the file is written whole or not at all, over an older one.
 
     The tensors keep their values bit for bit. For "detectron2" BatchNorm's counters (``num_batches_tracked``) are left
-    out, which it has no use for.
-
-    Args:
-        to: "torchvision", "timm", "detectron2" or "safetensors".
-        file: its suffix must be one of ``SUFFIXES[to]``. Missing folders are made.
-
-    Returns:
-        Lines to print: what was written, what was left out, and how to load the file.
-
-    Raises:
-        ValueError: an unknown target, a wrong suffix, a backbone or a tensor that the target has no name for, a file
-            that cannot be written, or the very file that the weights came from.
+    out, which it has no use for. ``to`` is a key of ``SUFFIXES``. Gives lines to print: what was written, what was left
+    out, and how to load the file. Raises a ValueError for an unknown target, a wrong suffix, a backbone that the target
+    does not have, a file that cannot be written, or the very file that the weights came from.
     """
     origin, backbone = pretrained.origin, pretrained.backbone
     if file.suffix.lower() not in SUFFIXES.get(to, ()):

@@ -93,17 +93,11 @@ SEQUENTIAL = Naming(  # nn.Sequential(*resnet.children())
     stage=4,
 )
 
-# ---------------------------------------------------------------------------------------------------------- the table
-
 
 @dataclass(frozen=True)
 class Head:
-    """Where a head lies and what its tensors do not tell.
-
-    Attributes:
-        activation: what stands at a place without tensors. order: a layer's name → its place, where names are no
-            numbers. normalised: the output is L2-normalised at every position.
-    """
+    """Where a head lies and what its tensors do not tell: what stands at a place without tensors; a layer's name → its
+    place, where names are no numbers; whether the output is L2-normalised at every position."""
 
     prefix: str
     activation: type[nn.Module] = nn.ReLU
@@ -113,11 +107,8 @@ class Head:
 
 @dataclass(frozen=True)
 class Branch:
-    """One network of a file.
-
-    Attributes:
-        name: "query", "key", "teacher", "student", or "" where a file has one. backbone: the prefix of its tensors.
-    """
+    """One network of a file: "query", "key", "teacher", "student", or "" where a file has one, and the prefix of its
+    backbone's tensors."""
 
     name: str
     backbone: str
@@ -126,12 +117,8 @@ class Branch:
 
 @dataclass(frozen=True)
 class Format:
-    """A format of checkpoints.
-
-    Attributes:
-        branches: the default first, without which the format does not fit. sign: a pattern that some name must match.
-        naming: of the backbone's tensors, where they are not called as torchvision or timm calls them.
-    """
+    """A format of checkpoints: its branches, the default first, without which it does not fit; a pattern that some name
+    must match; how the backbone's tensors are called, if not as torchvision or timm calls them."""
 
     name: str
     branches: tuple[Branch, ...]
@@ -151,11 +138,6 @@ def _pair(one: str, two: str, backbone: str, **heads: Head) -> tuple[Branch, Bra
     return branch(names[0], one), branch(names[1], two)
 
 
-def _neck(prefix: str) -> dict[str, Head]:
-    """OpenMMLab's."""
-    return {"projector": Head(f"{prefix}mlp."), "dense_projector": Head(f"{prefix}mlp2.")}
-
-
 PLRC_RUN = "PLRC run"
 ANOTHER = "if it is another network that timm has, say which: timm:NAME@FILE"
 # Before the names of a library, where a file holds one network.
@@ -165,7 +147,9 @@ _DINO = Head("{}.head.mlp.", nn.GELU)
 _PIXPRO = Head("projector{}.", order={"linear1": "0", "bn1": "1", "linear2": "3"})
 _RELEASED = {"projector": Head("{}.enc.fcs."), "head256": Head("{}.enc.fcs_2.mlp.", normalised=True)}
 _VICREG = {"projector": Head("projector."), "maps_projector": Head("maps_projector.")}  # VICRegL has both
-_MMSELFSUP = Branch("query", "backbone.", _neck("neck.")), Branch("key", "encoder_k.0.", _neck("encoder_k.1."))
+_NECK = {"projector": Head("{}.1.mlp."), "dense_projector": Head("{}.1.mlp2.")}  # OpenMMLab's
+_OWN_NECK = {"projector": Head("neck.mlp."), "dense_projector": Head("neck.mlp2.")}
+_MMSELFSUP = Branch("query", "backbone.", _OWN_NECK), _pair("", "encoder_k", "{}.0.", **_NECK)[1]
 FORMATS: list[Format] = [
     Format(PLRC_RUN, _pair("query", "key", "{}_encoder.backbone.", projector=Head("{}_encoder.projector."))),
     Format("PLRC detector", (Branch("", "backbone."),), sign=r"rpn\.head\."),
@@ -173,9 +157,9 @@ FORMATS: list[Format] = [
     Format("MoCo v1", _pair("encoder_q", "encoder_k", "{}.", projector=_FC), sign=r"encoder_[qk]\.fc\.(weight|bias)"),
     Format("MoCo v2", _pair("encoder_q", "encoder_k", "{}.", projector=_FC)),
     Format("MoCo v3", _pair("base_encoder", "momentum_encoder", "{}.", projector=_FC)),
-    Format("DenseCL", _pair("encoder_q", "encoder_k", "{}.0.", **_neck("{}.1.")), sign=r"encoder_[qk]\.1\.mlp2\."),
-    Format("OpenSelfSup", _pair("encoder_q", "encoder_k", "{}.0.", **_neck("{}.1."))),
-    Format("OpenSelfSup BYOL", _pair("online_net", "target_net", "{}.0.", **_neck("{}.1."))),
+    Format("DenseCL", _pair("encoder_q", "encoder_k", "{}.0.", **_NECK), sign=r"encoder_[qk]\.1\.mlp2\."),
+    Format("OpenSelfSup", _pair("encoder_q", "encoder_k", "{}.0.", **_NECK)),
+    Format("OpenSelfSup BYOL", _pair("online_net", "target_net", "{}.0.", **_NECK)),
     Format("MMSelfSup", _MMSELFSUP, sign=r"neck\."),
     Format(
         "PixPro", _pair("", "_k", "encoder{}.", projector=_PIXPRO), sign=r"projector(_k)?\.linear[12]\.|encoder_k\."
@@ -192,8 +176,6 @@ FORMATS: list[Format] = [
 """Tried from the top. One of your own goes before the others: ``FORMATS.insert(0, Format(...))``."""
 
 
-# -------------------------------------------------------------------------------------------------------- recognition
-
 _SILENT = ("state_dict", "model", "model_state_dict")  # keys at a file's top that say nothing
 _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
 _VIT = r"(?:patch_embed|blocks|norm|rope_embed)\.|(?:cls_token|pos_embed|reg_token|register_tokens|storage_tokens)$"
@@ -207,14 +189,9 @@ _VIT_SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1536: "gian
 
 @dataclass
 class Found:
-    """One network of a file, as the table describes it.
-
-    Attributes:
-        backbone: its tensors by torchvision's or timm's names; what is in their place but has none keeps its own.
-        others: the branches that could have been chosen instead.
-        heads: name → description and tensors, by their names under the head's prefix.
-        unused: what else there is, but for the other branches of the file: how its names begin.
-    """
+    """One network of a file: its backbone's tensors by torchvision's or timm's names (what is in their place but has
+    none keeps its own); the other branches that could have been chosen; name → head and its tensors; how the names
+    begin of what is of no branch."""
 
     format: str
     branch: str
@@ -225,14 +202,11 @@ class Found:
 
 
 def find(content: object, file: str, branch: str | None = None, names: Collection[str] = ()) -> Found:
-    """The network in the content of a file.
+    """The network in the content of a file. Raises a CheckpointError if no format fits, or there is no such branch.
 
     Args:
         file: its name, for errors. branch: which of several networks; the format's first if not given. names: of the
             backbone's tensors, where the backbone is known beforehand.
-
-    Raises:
-        CheckpointError: no format fits, or several networks do and none is the main one; there is no such branch.
     """
     starts = "|".join(sorted({re.escape(name.split(".")[0]) for name in names}))
     place = rf"(?:net\.)?(?:{starts})(?:\.|$)|{_KNOWN}" if names else _KNOWN
@@ -322,13 +296,15 @@ def _description(content: object, tensors: Mapping[str, Tensor]) -> str:
 
 
 def arch_of(tensors: Mapping[str, Tensor], file: str) -> str:
-    """The name of the backbone that has such tensors, by torchvision's or timm's names.
-
-    Raises:
-        CheckpointError: it is none that is known; says what it looks like.
-    """
-    if "patch_embed.proj.weight" in tensors:
-        return _vit(tensors)
+    """The name of the backbone that has such tensors, by torchvision's or timm's names. Raises a CheckpointError that
+    says what it looks like if it is none that is known."""
+    if (patches := tensors.get("patch_embed.proj.weight")) is not None:  # a ViT: told apart by what each has added
+        kind = "224"  # of DINO, MAE, MoCo v3, …
+        if any(name.startswith(("rope_embed", "storage_tokens")) or name.endswith(".gamma_1") for name in tensors):
+            kind = "dinov3"
+        elif any(name.endswith(".ls1.gamma") for name in tensors):
+            kind = "reg4_dinov2" if {"register_tokens", "reg_token"} & tensors.keys() else "dinov2"
+        return f"timm:vit_{_VIT_SIZES.get(len(patches), len(patches))}_patch{patches.shape[-1]}_{kind}"
     form = _form(tensors)
     known = {entry.traits["form"]: name for name, entry in BACKBONES.items() if "form" in entry.traits}
     if form not in known:
@@ -350,13 +326,3 @@ def _form(tensors: Mapping[str, Tensor]) -> str:
             groups = len(inner) // max(1, inner.shape[1])
             return f"{form} of {len(inner)}" + (f" in {groups} groups" if groups != 1 else "")
     return form
-
-
-def _vit(tensors: Mapping[str, Tensor]) -> str:
-    """timm's name of a ViT: of DINO, MAE, MoCo v3, …, of DINOv2 or of DINOv3, told apart by what each has added."""
-    kind, patches = "224", tensors["patch_embed.proj.weight"]
-    if any(name.startswith(("rope_embed", "storage_tokens")) or name.endswith(".gamma_1") for name in tensors):
-        kind = "dinov3"
-    elif any(name.endswith(".ls1.gamma") for name in tensors):
-        kind = "reg4_dinov2" if {"register_tokens", "reg_token"} & tensors.keys() else "dinov2"
-    return f"timm:vit_{_VIT_SIZES.get(len(patches), len(patches))}_patch{patches.shape[-1]}_{kind}"

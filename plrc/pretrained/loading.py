@@ -37,6 +37,9 @@ _AS_EXPORTED = (  # neither can be seen in the weights
     "taken as RGB, normalised as ImageNet is, with the stride in the 3×3 convolutions, as converted checkpoints are; a "
     "model of Detectron2's own zoo (BGR, stride in the 1×1) gives other features here than there"
 )
+_SETTINGS = (
+    "{data}, views of {image_size} px, regions {regions}, batch {batch_size}, {optimizer}, lr {lr} for a batch of 256"
+)
 _COUNTER = "num_batches_tracked"
 _SHOWN = 4  # faults in an error
 
@@ -90,22 +93,18 @@ def load(
 ) -> Pretrained:
     """The network in a checkpoint of any known format (``plrc.pretrained.formats``), recognised by its contents.
 
-    Neither is anything in a file executed nor the global random generator moved.
+    Neither is anything in a file executed nor the global random generator moved. Raises a CheckpointError (a
+    ValueError) if there is no such file, name or branch; if the file is damaged, of no known format or architecture, or
+    not every tensor of the backbone is in it with the right shape.
 
     Args:
         source: a file; the folder of a run, for its ``checkpoints/last.pt``; ``torchvision:resnet50`` or
             ``timm:convnext_atto``, weights downloaded as these libraries do; ``random:resnet50`` or ``random:tiny@3``,
             the untrained network of seed 0 or 3; ``plrc:tiny``, the small trained one that ships with this package
             (``shipped/README.md``); what such a file would hold, a state dict for instance; or a module, which is
-            copied. A branch may stand behind: ``runs/demo@key``; and a file behind a name of timm's:
-            ``timm:resnet50d@model.pth``.
-        branch: "query", "key", "teacher" or "student" where there are two. The query encoder, DINO's teacher, if not
-            given.
-        arch: one of ``plrc.registry.BACKBONES``, where neither the tensors nor what lies beside them tell.
-
-    Raises:
-        CheckpointError: (a ValueError) there is no such file, name or branch; the file is damaged, of no known format
-            or architecture, or not every tensor of the backbone is in it with the right shape. Says which.
+            copied. Behind it may stand a branch, ``runs/demo@key``, or a file, ``timm:resnet50d@model.pth``.
+        branch: "query", "key", "teacher" or "student" where there are two; the query encoder, DINO's teacher, if not
+            given. arch: one of ``BACKBONES``, where neither the tensors nor what lies beside them tell.
     """
     if isinstance(source, nn.Module):
         return _from_module(source, branch, arch)
@@ -146,11 +145,7 @@ def split_branch(path_or_name: str) -> tuple[str, str]:
 
 
 def run_checkpoint(folder: Path) -> Path:
-    """The newest checkpoint of a run's folder.
-
-    Raises:
-        CheckpointError: there is none.
-    """
+    """The newest checkpoint of a run's folder. Raises a CheckpointError if there is none."""
     for file in (folder / "checkpoints" / "last.pt", folder / "last.pt"):
         if file.is_file():
             return file
@@ -177,7 +172,7 @@ def _from_content(
         raise CheckpointError(f"{file} was written by a newer version of PLRC: update plrc")
     content = with_new_names(content) if ours else content
     try:
-        arch = arch or _arch_beside(content, ours)
+        arch = arch or _arch_beside(content if isinstance(content, Mapping) else {}, ours)
         backbone = skeleton(arch) if arch else None
     except ValueError as error:
         raise CheckpointError(f"{file} cannot be loaded as {arch or 'its configuration says'}: {error}") from error
@@ -185,8 +180,8 @@ def _from_content(
     backbone = backbone or skeleton(arch_of(found.backbone, file))
     below = "" if backbone.named is backbone else "net."  # a model of timm that was trained here
     fill(backbone, {name.removeprefix(below): tensor for name, tensor in found.backbone.items()}, file)
-    kept = {key: content.get(key) for key in ("config", "epoch") if ours}
-    run = {key: value for key, value in kept.items() if isinstance(value, dict | int | float)}
+    run: dict[str, Any] = {key: content.get(key) for key in ("config", "epoch") if ours}
+    run = {key: value for key, value in run.items() if isinstance(value, dict if key == "config" else int | float)}
     heads, notes = dict[str, nn.Module](), list[str]()
     if found.format == PLRC_RUN and isinstance(content.get("step"), int):
         epochs, epoch, step = run.get("config", {}).get("epochs"), run.get("epoch"), content["step"]
@@ -194,7 +189,7 @@ def _from_content(
     for name, (head, tensors) in found.heads.items():
         try:
             heads[name] = build_head(tensors, backbone.width, head)
-        except HeadNotUnderstood as reason:
+        except ValueError as reason:
             notes.append(f"head {name} not understood: {reason}")
     if found.unused and found.format != PLRC_RUN:  # there it is the queue
         shown = [f"{start} (the classifier)" if start == "fc" else start for start in found.unused[:6]]
@@ -202,21 +197,17 @@ def _from_content(
     if found.format == "Detectron2":
         notes.append(_AS_EXPORTED)
     format = found.format if backbone.named is backbone else found.format.replace("torchvision's", "timm's")
-    told = Pretrained(backbone, heads, origin).told(format=format, branch=found.branch, arch=backbone.name)
-    return told.told(note="; ".join(notes), others=found.others, run=run)
+    about = replace(origin, format=format, branch=found.branch, arch=backbone.name, others=found.others, run=run)
+    return Pretrained(backbone, heads, replace(about, note="; ".join(notes)))
 
 
-def _arch_beside(content: Any, ours: bool) -> str | None:
+def _arch_beside(content: Mapping[str, Any], ours: bool) -> str | None:
     """The backbone that a file names, if its tensors alone would not tell: of our runs, exports, timm's training."""
-    for place in ("config", "architecture", "metadata", "args", ""):
-        beside = content.get(place) if place and isinstance(content, Mapping) else content
-        name = beside.get("arch") if isinstance(beside, Mapping) else None
-        try:
+    places = [content.get(key) for key in ("config", "architecture", "metadata", "args")]
+    for name in (place.get("arch") for place in (*places, content) if isinstance(place, Mapping)):
+        with suppress(*(() if ours else (ValueError,))):  # of another program
             if isinstance(name, str) and "form" not in BACKBONES[name].traits:
                 return name
-        except ValueError:  # else of another program
-            if ours:
-                raise
     return None
 
 
@@ -258,9 +249,6 @@ def _from_seed(name: str, arch: str, seed: str) -> Pretrained:
     return Pretrained(encoder.backbone, {"projector": encoder.projector}, info)
 
 
-# ------------------------------------------------------------------------------------------------ modules from tensors
-
-
 def skeleton(arch: str) -> Backbone:
     """``build(arch)``, to be filled; the global random generator is not moved."""
     # Without memory, where the file has every tensor of it: timm's models have some that are not saved.
@@ -270,13 +258,10 @@ def skeleton(arch: str) -> Backbone:
 
 
 def fill(backbone: Backbone, tensors: Mapping[str, Tensor], file: str) -> None:
-    """Every tensor of the backbone from ``tensors``, as copies; fp32 and in evaluation mode.
+    """Every tensor of the backbone from ``tensors``, by torchvision's or timm's names, as copies; in evaluation mode.
 
-    Args:
-        tensors: by torchvision's or timm's names. BatchNorm's counters may be missing. file: for errors.
-
-    Raises:
-        CheckpointError: a tensor is missing, unknown, of the wrong shape or kind, or not finite.
+    BatchNorm's counters may be missing. Raises a CheckpointError if a tensor is missing, unknown, of the wrong shape or
+    kind, or not finite.
     """
     named = backbone.named
     wanted = named.state_dict()
@@ -295,7 +280,7 @@ def fill(backbone: Backbone, tensors: Mapping[str, Tensor], file: str) -> None:
             faults.append(f"{name} is none of its tensors")
         elif tensor.shape != wanted[name].shape:
             faults.append(f"{name} is of shape {tuple(tensor.shape)} instead of {tuple(wanted[name].shape)}")
-        elif not (tensor.is_floating_point() and tensor.isfinite().all()):
+        elif wanted[name].is_floating_point() and not (tensor.is_floating_point() and tensor.isfinite().all()):
             faults.append(f"{name} has values that are no finite floating-point numbers")
     if faults:
         shown = ", ".join(faults[:_SHOWN]) + (f" ({len(faults)} faults in all)" if len(faults) > _SHOWN else "")
@@ -308,15 +293,12 @@ def fill(backbone: Backbone, tensors: Mapping[str, Tensor], file: str) -> None:
 
 
 def _copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return tensor.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
 
 
 # A head of the image, applied to the pooled feature, is linear layers, norms and activations; as 1×1 convolutions the
 # same tensors give every cell its own output (Wang et al. 2021, DenseCL; PLRC's released code).
-
-
-class HeadNotUnderstood(ValueError):
-    """Tensors of a head that are not layers known here; the message says which, in a clause."""
 
 
 class Normalise(nn.Module):
@@ -331,16 +313,9 @@ def build_head(tensors: Mapping[str, Tensor], channels: int, head: Head) -> nn.S
     """A head from tensors named as those of an ``nn.Sequential`` (``0.weight``, ``1.running_mean``, …), or one layer's.
 
     Linear layers (2-d weights) and 1×1 convolutions become 1×1 convolutions, BatchNorm1d and 2d become BatchNorm2d,
-    affine or not, and a position without tensors is the activation, which a checkpoint does not name.
-
-    Args:
-        channels: of the backbone's last map. head: what the tensors do not tell.
-
-    Returns:
-        A module in evaluation mode that maps ``(B, channels, h, w)`` to ``(B, D, h, w)``.
-
-    Raises:
-        HeadNotUnderstood: a layer of another kind, one that does not fit the one before it, a missing tensor.
+    affine or not, and a position without tensors is the activation, which a checkpoint does not name. Gives a module in
+    evaluation mode that maps ``(B, channels, h, w)``, the backbone's last map, to ``(B, D, h, w)``. Raises a
+    ValueError for a layer of another kind, one that does not fit the one before it, or a missing tensor.
     """
     layers: dict[int, dict[str, Tensor]] = {}
     modules: list[nn.Module] = []
@@ -355,8 +330,8 @@ def build_head(tensors: Mapping[str, Tensor], channels: int, head: Head) -> nn.S
         for i in range(max(layers) + 1):
             modules.append(_layer(layers[i], channels) if i in layers else head.activation())
             channels = getattr(modules[-1], "out_channels", channels)
-    except (KeyError, ValueError, IndexError, RuntimeError) as error:
-        raise HeadNotUnderstood(" ".join(str(error).split())) from error
+    except (KeyError, IndexError, RuntimeError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
     return nn.Sequential(*modules, *([Normalise()] if head.normalised else [])).eval()
 
 
@@ -373,35 +348,20 @@ def _layer(tensors: Mapping[str, Tensor], width: int) -> nn.Module:
     return layer
 
 
-# -------------------------------------------------------------------------------------------------------------- told
-
-_SETTINGS = {  # of a run: what decides what its features are like
-    "data": "{}",
-    "image_size": "views of {} px",
-    "regions": "regions {}",
-    "batch_size": "batch {}",
-    "optimizer": "{}",
-    "lr": "lr {} for a batch of 256",
-}
-
-
 def describe(path_or_name: str | Path, branch: str | None = None) -> list[str]:
-    """Lines that say what ``load(path_or_name, branch)`` gives, and what else the file holds.
-
-    Raises:
-        CheckpointError: what ``load`` raises.
-    """
+    """Lines that say what ``load(path_or_name, branch)`` gives, and what else the file holds."""
     network = load(path_or_name, branch)
     info, backbone, config = network.origin, network.backbone, network.origin.run.get("config", {})
     others = f" (also there: {', '.join(info.others)})" if info.others else ""
     of = f" of {config['epochs']}" if "epochs" in config else ""
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
+    settings = [text.format(**config) for text in _SETTINGS.split(", ") if re.split("[{}]", text)[1] in config]
     told = {
         "architecture": f"{info.arch}, {parameters / 1e6:.1f} M parameters in the backbone",
         "channels": ", ".join(f"{c} {backbone.channels[c]} at stride {backbone.strides[c]}" for c in backbone.layers),
         "heads": ", ".join(f"{name} {_widths(head)}" for name, head in network.heads.items()) or "none",
         "epoch": f"{info.run['epoch']:.4g}{of}" if "epoch" in info.run else "",
-        "trained with": ", ".join(text.format(config[key]) for key, text in _SETTINGS.items() if key in config),
+        "trained with": ", ".join(settings),
         "loss weights": ", ".join(f"{term} {w}" for term, w in loss_tables(config).get("weights", {}).items()),
         "note": info.note,
     }
@@ -412,7 +372,6 @@ def describe(path_or_name: str | Path, branch: str | None = None) -> list[str]:
 
 
 def _widths(head: nn.Module) -> str:
-    """For instance "2048 → 2048 → 128"."""
     layers = [layer for layer in head.modules() if isinstance(layer, nn.Conv2d)]
     normalised = any(isinstance(module, Normalise) for module in head.modules())
     widths = [layer.in_channels for layer in layers[:1]] + [layer.out_channels for layer in layers]

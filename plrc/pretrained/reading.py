@@ -25,7 +25,7 @@ _lock = threading.Lock()  # torch's list of admitted names is global
 
 
 class CheckpointError(ValueError):
-    """A file (or name) from which no network can be had. The message is one sentence: what, why, and the remedy."""
+    """A file or name from which no network can be had: in one sentence what, why, and the remedy."""
 
 
 def read(file: Path) -> Any:
@@ -33,9 +33,7 @@ def read(file: Path) -> Any:
 
     Reads what torch wrote, now or before 1.6, safetensors, and pickles of numpy arrays (Detectron2, Python 2 or 3). An
     object of any other class comes as a dictionary of its entries and attributes (a configuration, for instance).
-
-    Raises:
-        CheckpointError: the file cannot be opened, is damaged or of another kind.
+    Raises a CheckpointError if the file cannot be opened, is damaged or of another kind.
     """
     try:
         with file.open("rb") as stream:
@@ -79,14 +77,10 @@ class Skipped:
         return OrderedDict()
 
 
-def _bytes(text: str = "", encoding: str = "latin1") -> bytes:
-    return text.encode("latin1")  # with which Python 3 writes bytes for Python 2
-
-
 _HARMLESS: dict[str, Any] = {
     "collections.OrderedDict": OrderedDict,
-    "_codecs.encode": _bytes,
-    "builtins.bytes": _bytes,
+    # Bytes that Python 3 writes for Python 2 are latin1.
+    **dict.fromkeys(("_codecs.encode", "builtins.bytes"), lambda text="", *_: text.encode("latin1")),
     "numpy.ndarray": np.ndarray,
     "numpy.dtype": np.dtype,
     **{f"numpy.dtypes.{type(np.dtype(code)).__name__}": type(np.dtype(code)) for code in np.typecodes["All"]},

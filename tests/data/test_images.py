@@ -41,10 +41,6 @@ def pixels(image: Image.Image) -> list[list[tuple[int, ...]]]:
     return [[tuple(int(value) for value in pixel) for pixel in row] for row in np.asarray(image)]
 
 
-def greys(image: Image.Image) -> list[int]:
-    return [pixel[0] for pixel in pixels(image)[0]]
-
-
 def stored(image: Image.Image, kind: str, **options: object) -> io.BytesIO:
     """The image as a file of that kind, in memory."""
     file = io.BytesIO()
@@ -61,21 +57,15 @@ def row(mode: str, *values: object) -> Image.Image:
 
 def png(depth: int, colour: int, samples: list, transparent: bytes = b"") -> io.BytesIO:
     """A PNG of one row written here, for what Pillow cannot write. ``samples``: (w, channels)."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     values = np.array(samples).astype(">u2" if depth == 16 else ">u1").tobytes()
-    return io.BytesIO(
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", struct.pack(">IIBBBBB", len(samples), 1, depth, colour, 0, 0, 0))
-        + (chunk(b"tRNS", transparent) if transparent else b"")
-        + chunk(b"IDAT", zlib.compress(b"\0" + values))
-        + chunk(b"IEND", b"")
-    )
-
-
-# ------------------------------------------------------------------------------------------------- what a person sees
+    header = struct.pack(">IIBBBBB", len(samples), 1, depth, colour, 0, 0, 0)
+    chunks = {b"IHDR": header, b"tRNS": transparent, b"IDAT": zlib.compress(b"\0" + values), b"IEND": b""}
+    written = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks.items()
+        if data or kind == b"IEND"
+    ]
+    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(written))
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -94,35 +84,30 @@ def test_every_format_is_read_and_found_by_its_suffixes(kind: str, tmp_path: Pat
 
 PALETTE = row("P", 0, 1, 2)
 PALETTE.putpalette([*RED, *GREEN, *BLUE])
-SEEN: dict[str, tuple[Callable[[], io.BytesIO], list[tuple[int, ...]]]] = {
-    "one bit": (lambda: stored(row("1", 0, 255), "PNG"), [BLACK, WHITE]),
+REDS = row("RGBA", (*RED, 255), (*RED, 128), (*RED, 0))
+SEEN = {
+    "one bit": (stored(row("1", 0, 255), "PNG"), [BLACK, WHITE]),
     # 257 v is exactly v of 8 bits.
-    "16-bit grey": (lambda: png(16, 0, [[0], [257], [32896], [65535]]), [BLACK, (1,) * 3, (128,) * 3, WHITE]),
-    "16-bit grey, a key": (lambda: png(16, 0, [[1000], [1001]], struct.pack(">H", 1000)), [WHITE, (4,) * 3]),
-    "16-bit colour": (lambda: png(16, 2, [[0, 65535, 51400], [257, 514, 771]]), [(0, 255, 200), (1, 2, 3)]),
-    "16-bit alpha": (lambda: png(16, 6, [[257, 514, 771, 65535], [257, 514, 771, 0]]), [(1, 2, 3), WHITE]),
-    "alpha": (lambda: stored(row("RGBA", (*RED, 255), (*RED, 128), (*RED, 0)), "PNG"), [RED, HALF_RED, WHITE]),
-    "alpha, WebP": (
-        lambda: stored(row("RGBA", (*RED, 255), (*RED, 128), (*RED, 0)), "WEBP", lossless=True, exact=True),
-        [RED, HALF_RED, WHITE],
-    ),
-    "grey, alpha": (lambda: stored(row("LA", (0, 255), (0, 128), (0, 0)), "PNG"), [BLACK, (127,) * 3, WHITE]),
-    "palette": (lambda: stored(PALETTE, "PNG"), [RED, GREEN, BLUE]),
-    "palette, an entry": (lambda: stored(PALETTE, "PNG", transparency=1), [RED, WHITE, BLUE]),
-    "palette, alpha": (
-        lambda: stored(PALETTE, "PNG", transparency=bytes([128, 255, 0])),
-        [HALF_RED, GREEN, WHITE],
-    ),
-    "key colour": (lambda: stored(row("RGB", RED, BLACK), "PNG", transparency=RED), [WHITE, BLACK]),
-    "key grey": (lambda: stored(row("L", 76, 0), "PNG", transparency=76), [WHITE, BLACK]),
-    "16-bit TIFF": (lambda: stored(Image.fromarray(np.array([[0, 25700]], np.uint16)), "TIFF"), [BLACK, (100,) * 3]),
+    "16-bit grey": (png(16, 0, [[0], [257], [32896], [65535]]), [BLACK, (1,) * 3, (128,) * 3, WHITE]),
+    "16-bit grey, a key": (png(16, 0, [[1000], [1001]], struct.pack(">H", 1000)), [WHITE, (4,) * 3]),
+    "16-bit colour": (png(16, 2, [[0, 65535, 51400], [257, 514, 771]]), [(0, 255, 200), (1, 2, 3)]),
+    "16-bit alpha": (png(16, 6, [[257, 514, 771, 65535], [257, 514, 771, 0]]), [(1, 2, 3), WHITE]),
+    "alpha": (stored(REDS, "PNG"), [RED, HALF_RED, WHITE]),
+    "alpha, WebP": (stored(REDS, "WEBP", lossless=True, exact=True), [RED, HALF_RED, WHITE]),
+    "grey, alpha": (stored(row("LA", (0, 255), (0, 128), (0, 0)), "PNG"), [BLACK, (127,) * 3, WHITE]),
+    "palette": (stored(PALETTE, "PNG"), [RED, GREEN, BLUE]),
+    "palette, an entry": (stored(PALETTE, "PNG", transparency=1), [RED, WHITE, BLUE]),
+    "palette, alpha": (stored(PALETTE, "PNG", transparency=bytes([128, 255, 0])), [HALF_RED, GREEN, WHITE]),
+    "key colour": (stored(row("RGB", RED, BLACK), "PNG", transparency=RED), [WHITE, BLACK]),
+    "key grey": (stored(row("L", 76, 0), "PNG", transparency=76), [WHITE, BLACK]),
+    "16-bit TIFF": (stored(Image.fromarray(np.array([[0, 25700]], np.uint16)), "TIFF"), [BLACK, (100,) * 3]),
 }
 
 
 @pytest.mark.parametrize("case", SEEN)
 def test_what_is_stored_comes_out_as_it_is_seen(case: str) -> None:
-    make, expected = SEEN[case]
-    assert pixels(decode(make())) == [expected]
+    file, expected = SEEN[case]
+    assert pixels(decode(file)) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +123,7 @@ def test_what_is_stored_comes_out_as_it_is_seen(case: str) -> None:
     ids=["I;16", "I;16B", "I", "F to 1", "F to 255", "F to 65535"],
 )
 def test_wide_modes_take_their_usual_range(image: Image.Image, expected: list[int]) -> None:
-    assert greys(to_rgb(image)) == expected
+    assert pixels(to_rgb(image)) == [[(grey,) * 3 for grey in expected]]
 
 
 def test_palette_with_alpha_channel_is_composited_on_white() -> None:
@@ -168,39 +153,19 @@ def test_first_frame_of_several(kind: str, options: dict[str, object]) -> None:
     assert pixels(decode(file)) == [[RED] * 4] * 4
 
 
-# --------------------------------------------------------------------------------------------------- stored and upright
-
-# Where the corners of the upright image (red, green / blue, white: top left, top right / bottom left, bottom right)
-# stand in the file, by the definition of the tag: what its row 0 and its column 0 are in the upright image.
-STORED_CORNERS = {
-    1: [[RED, GREEN], [BLUE, WHITE]],  # row 0 is the top, column 0 the left
-    2: [[GREEN, RED], [WHITE, BLUE]],  # top, right
-    3: [[WHITE, BLUE], [GREEN, RED]],  # bottom, right
-    4: [[BLUE, WHITE], [RED, GREEN]],  # bottom, left
-    5: [[RED, BLUE], [GREEN, WHITE]],  # left, top
-    6: [[GREEN, WHITE], [RED, BLUE]],  # right, top
-    7: [[WHITE, GREEN], [BLUE, RED]],  # right, bottom
-    8: [[BLUE, RED], [WHITE, GREEN]],  # left, bottom
-}
-
-
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(kind: str, orientation: int, tmp_path: Path) -> None:
-    corners = Image.fromarray(np.array(STORED_CORNERS[orientation], np.uint8))
-    width, height = (32, 48) if orientation >= 5 else (48, 32)  # upright it is 48 wide
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    options = {"lossless": True} if kind == "WEBP" else {}
-    file = stored(corners.resize((width, height), Image.Resampling.NEAREST), kind, exif=exif, **options)
-    (tmp_path / "a.jpg").write_bytes(file.getvalue())
-    folder = ImageFolder(tmp_path)
-    upright = folder.load(0)
-    assert folder.size(0) == upright.size == (48, 32)
-    seen = np.asarray(upright)[[4, 4, -4, -4], [4, -4, 4, -4]].astype(int)
-    assert np.abs(seen - [RED, GREEN, BLUE, WHITE]).max() <= (8 if kind == "JPEG" else 0)
-    assert "exif" not in upright.info  # or a caller would turn it once more
-    assert upright.getexif().get(ExifTags.Base.Orientation, 1) == 1
+def test_exif_orientation(kind: str, tmp_path: Path) -> None:
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        file = stored(ramp(48, 32), kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+        (tmp_path / "a.jpg").write_bytes(file.getvalue())
+        folder, expected = ImageFolder(tmp_path), ImageOps.exif_transpose(Image.open(file))
+        upright = folder.load(0)
+        assert folder.size(0) == upright.size == expected.size == ((32, 48) if orientation >= 5 else (48, 32))
+        np.testing.assert_array_equal(upright, expected)
+        assert "exif" not in upright.info  # or a caller would turn it once more
+        assert upright.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -223,9 +188,6 @@ def test_masks_boxes_and_points_turn_with_the_image(orientation: int) -> None:
     np.testing.assert_array_equal(upright_points(np.array([4.5, 5.5]), (W, H), orientation), [x + 0.5, y + 0.5])
 
 
-# --------------------------------------------------------------------------------------------------- reduced decoding
-
-
 def ramp(width: int, height: int) -> Image.Image:
     """Red grows with x, green with y, so that a shift of the frame shows."""
     x, y = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
@@ -235,28 +197,19 @@ def ramp(width: int, height: int) -> Image.Image:
 @pytest.mark.parametrize(
     ("at_least", "size"),
     [
-        ((320, 192), (320, 192)),
         ((161, 10), (320, 192)),
         ((160, 96), (160, 96)),
         ((10, 60), (160, 96)),
-        ((80, 48), (80, 48)),
         ((0, 0), (40, 24)),
-        ((999, 999), (320, 192)),
+        ((999, 9), (320, 192)),
     ],
 )
-def test_reduced_jpeg_is_at_least_as_large_as_asked(at_least: tuple[int, int], size: tuple[int, int]) -> None:
+def test_reduced_jpeg_is_at_least_as_large_as_asked_in_the_upright_frame(at_least, size) -> None:
     assert decode(stored(ramp(320, 192), "JPEG"), at_least).size == size
     assert decode(stored(ramp(320, 192), "PNG"), at_least).size == (320, 192)
-
-
-@pytest.mark.parametrize("orientation", [1, 6])
-def test_at_least_is_meant_in_the_upright_frame(orientation: int) -> None:
     exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    file = stored(ramp(320, 192), "JPEG", exif=exif)
-    wide, tall = (decode(file, at_least=at_least).size for at_least in ((160, 50), (50, 160)))
-    # 192 / 160 rounds down to 1: the shorter side must not be reduced below what is asked of it.
-    assert (wide, tall) == (((160, 96), (320, 192)) if orientation == 1 else ((192, 320), (96, 160)))
+    exif[ExifTags.Base.Orientation] = 6
+    assert decode(stored(ramp(320, 192), "JPEG", exif=exif), at_least[::-1]).size == size[::-1]
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
@@ -268,23 +221,8 @@ def test_reduced_jpeg_shows_the_same_frame(scale: int) -> None:
     assert reduced.shape == boxes.shape
     assert np.abs(reduced - boxes).max() <= 3  # one pixel of the reduced ramp is 0.8 to 10 grey levels
     assert np.abs(reduced - boxes).mean(axis=(0, 1)).max() <= 0.7
-
-
-@pytest.mark.parametrize("scale", [2, 4, 8])
-def test_reduced_side_that_does_not_divide_is_rounded_up(scale: int) -> None:
-    width, height = 323, 197
-    reduced = decode(stored(ramp(width, height), "JPEG", quality=95), (width // scale, height // scale))
-    assert reduced.size == (-(-width // scale), -(-height // scale))
-    # Pixel j covers scale pixels of the file, so its place is known exactly; the claim is that reading it as
-    # (j + 0.5) / reduced width is off by less than one of its pixels.
-    columns = np.arange(reduced.width - 1)
-    true = (columns + 0.5) * scale / width
-    red = np.asarray(reduced)[:, :-1, 0].mean(axis=0) / 255
-    assert np.abs(red - true).max() < 0.012
-    assert (np.abs((columns + 0.5) / reduced.width - true) < 1 / reduced.width).all()
-
-
-# ------------------------------------------------------------------------------------------------ what cannot be read
+    uneven = decode(stored(ramp(323, 197), "JPEG"), (323 // scale, 197 // scale))
+    assert uneven.size == (-(-323 // scale), -(-197 // scale)), "rounded up"
 
 
 def noise(kind: str, **options: object) -> bytes:
@@ -292,24 +230,24 @@ def noise(kind: str, **options: object) -> bytes:
     return stored(Image.fromarray(values), kind, **options).getvalue()
 
 
-DAMAGED = {
-    "empty": (lambda: b"", "empty"),
-    "text": (lambda: b"<html>404 Not Found</html>", "not a JPEG, PNG, WebP, GIF, BMP, TIFF"),
-    "header cut": (lambda: noise("PNG")[:20], ""),
-    "jpeg cut": (lambda: noise("JPEG")[:-1500], "truncated"),
-    "progressive jpeg cut": (lambda: noise("JPEG", progressive=True)[:-1500], "truncated"),
-    "png cut": (lambda: noise("PNG")[:-2000], "truncated"),
-    "webp cut": (lambda: noise("WEBP")[:-500], ""),
-    "png with a wrong byte": (lambda: noise("PNG").replace(b"IDAT", b"IDAT\xff", 1), ""),
-    "postscript": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 2 2\n%%EndComments\n%%EOF\n", "not a JPEG"),
-}
-
-
-@pytest.mark.parametrize("case", DAMAGED)
-def test_damaged_file_is_named(case: str, tmp_path: Path) -> None:
-    make, reason = DAMAGED[case]
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"<html>404 Not Found</html>", "not a JPEG, PNG, WebP, GIF, BMP, TIFF"),
+        (noise("PNG")[:20], ""),
+        (noise("JPEG")[:-1500], "truncated"),
+        (noise("JPEG", progressive=True)[:-1500], "truncated"),
+        (noise("PNG")[:-2000], "truncated"),
+        (noise("WEBP")[:-500], ""),
+        (noise("PNG").replace(b"IDAT", b"IDAT\xff", 1), ""),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 2 2\n%%EndComments\n%%EOF\n", "not a JPEG"),
+    ],
+    ids=["empty", "text", "header", "jpeg", "progressive", "png", "webp", "a wrong byte", "postscript"],
+)
+def test_damaged_file_is_named(data: bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / "class").mkdir()
-    (tmp_path / "class" / "bad.jpg").write_bytes(make())
+    (tmp_path / "class" / "bad.jpg").write_bytes(data)
     folder = ImageFolder(tmp_path)
     with pytest.raises(UndecodableImage) as caught:
         folder.load(0)
@@ -323,12 +261,11 @@ def test_damaged_file_is_named(case: str, tmp_path: Path) -> None:
 
 def test_size_reads_only_the_header(tmp_path: Path) -> None:
     for kind in ("JPEG", "PNG"):  # the pixels are not there at all, and nobody notices
-        (tmp_path / f"{kind}.jpg").write_bytes(noise(kind)[:700])
-    (tmp_path / "bad.png").write_bytes(b"no")
-    folder = ImageFolder(tmp_path)
-    assert [folder.size(0), folder.size(1)] == [(64, 64), (64, 64)]
-    with pytest.raises(UndecodableImage, match=r"bad\.png"):
-        folder.size(2)
+        (tmp_path / "a.jpg").write_bytes(noise(kind)[:700])
+        assert ImageFolder(tmp_path).size(0) == (64, 64)
+    (tmp_path / "a.jpg").write_bytes(b"no")
+    with pytest.raises(UndecodableImage, match=r"a\.jpg"):
+        ImageFolder(tmp_path).size(0)
 
 
 def test_what_the_system_refuses_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,10 +277,9 @@ def test_what_the_system_refuses_is_said(tmp_path: Path, monkeypatch: pytest.Mon
 
     with pytest.raises(UndecodableImage, match=r"gone\.jpg: .*No such file"):
         decode(tmp_path / "gone.jpg")
-    with monkeypatch.context() as patch:
-        patch.setattr("builtins.open", failing(PermissionError(13, "Permission denied", "a.jpg")))
-        with pytest.raises(UndecodableImage, match=r"a\.jpg: .*Permission denied"):
-            decode("a.jpg")
+    monkeypatch.setattr(Image, "open", failing(PermissionError(13, "Permission denied", "a.jpg")))
+    with pytest.raises(UndecodableImage, match=r"image: .*Permission denied"):
+        decode(io.BytesIO(b"x"))
     monkeypatch.setattr(Image, "open", failing(MemoryError()))  # which is no fault of the file
     with pytest.raises(MemoryError):
         decode(io.BytesIO(b"x"))
@@ -385,36 +321,26 @@ def test_error_survives_its_way_out_of_a_worker() -> None:
     assert str(error).encode("utf-8") == rb"a\udcff.jpg: truncated"
 
 
-# ------------------------------------------------------------------------------------------------- as Python has it
-
 COLOURS = np.array([[RED, GREEN, BLUE], [WHITE, BLACK, (1, 2, 3)]], np.uint8)
 CHANNELS_FIRST = torch.from_numpy(COLOURS.copy()).permute(2, 0, 1)
 
 
-@pytest.mark.parametrize(
-    "image",
-    [
-        Image.fromarray(COLOURS),
-        Image.fromarray(COLOURS).convert("RGBA"),
+def test_an_image_is_taken_as_python_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pil, floats = Image.fromarray(COLOURS), CHANNELS_FIRST / 255
+    pil.save(tmp_path / "a.png")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    paths = (tmp_path / "a.png", str(tmp_path / "a.png"), "~/a.png")
+    arrays = (
         COLOURS,
         COLOURS[:, ::-1][:, ::-1],
         COLOURS / 255,
         CHANNELS_FIRST,
-        (CHANNELS_FIRST / 255).requires_grad_(),
-        (CHANNELS_FIRST / 255).double(),
-    ],
-    ids=["PIL", "RGBA", "numpy", "numpy view", "numpy float", "tensor", "float tensor", "double tensor"],
-)
-def test_an_image_is_taken_as_python_has_it(image: object) -> None:
-    assert np.array_equal(as_image(image), COLOURS)
-    assert as_image(image).mode == "RGB"
-
-
-def test_an_image_is_a_path_or_grey_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.fromarray(COLOURS).save(tmp_path / "a.png")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for path in (tmp_path / "a.png", str(tmp_path / "a.png"), "~/a.png"):
-        assert np.array_equal(as_image(path), COLOURS)
+        floats.requires_grad_(),
+        floats.double(),
+    )
+    for image in (pil, pil.convert("RGBA"), *arrays, *paths):
+        assert as_image(image).mode == "RGB"
+        assert np.array_equal(as_image(image), COLOURS)
     for grey in (COLOURS[..., 0], torch.from_numpy(COLOURS[..., 0].copy()), CHANNELS_FIRST[:1]):
         assert np.array_equal(as_image(grey), np.repeat(COLOURS[..., :1], 3, axis=2))
     with pytest.raises(UndecodableImage, match=r"b\.png: .*No such file"):
@@ -424,17 +350,14 @@ def test_an_image_is_a_path_or_grey_too(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (
-            np.zeros((3, 4, 5), np.uint8),
-            r"an image is a path, .* not one of shape \(3, 4, 5\) and type u",
-        ),
+        (np.zeros((3, 4, 5), np.uint8), r"an image is a path, .* not one of shape \(3, 4, 5\) and type u"),
         (torch.zeros(4, 5, 3), r"not one of shape \(4, 5, 3\) and type float32"),
         (torch.zeros(2, 3, 4, 5), r"not one of shape \(2, 3, 4, 5\)"),
         (np.zeros((4, 5, 3), np.int64), "type int64"),
         (np.zeros((0, 5, 3), np.uint8), r"shape \(0, 5, 3\)"),
         (None, "not NoneType"),
-        (COLOURS / 100, r"in \[0, 1\], not 0 … 2\.55: undo the normalisation"),
-        (np.full((4, 5, 3), np.nan), "not nan"),
+        (COLOURS / 100, r"in \[0, 1\], not values of 0 … 2\.55 \(undo a normalisation"),
+        (np.full((4, 5, 3), np.nan), "not values of nan"),
     ],
 )
 def test_what_is_no_image_is_said_in_one_sentence(image: object, message: str) -> None:

@@ -34,16 +34,15 @@ class Small(nn.Module):
         self.avgpool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(64, num_classes)
 
 
-class SmallBackbone(Backbone):
+class SmallBackbone(Small, Backbone):
     """``Small`` as one adds a backbone of one's own."""
+
+    strides, channels = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}, {"c2": 8, "c3": 16, "c4": 32, "c5": 64}
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
-        self.strides, self.channels = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}, {"c2": 8, "c3": 16, "c4": 32, "c5": 64}
-        for child, module in Small().named_children():
-            if child not in ("avgpool", "fc"):
-                self.add_module(child, module)
+        del self.avgpool, self.fc
 
     def maps(self, images: Tensor, until: str | None = None) -> dict[str, Tensor]:
         return maps_of(self, images)
@@ -52,23 +51,16 @@ class SmallBackbone(Backbone):
 BACKBONES.add("small", SmallBackbone, "for tests", form="1-1-1-1 basic blocks of 8")
 
 
-# ------------------------------------------------------------------------------------------------- the known networks
-
-
 def alive(network: nn.Module, seed: int) -> nn.Module:
     """A network whose every tensor matters: no norm at its starting point."""
     generator = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            module.running_mean.normal_(0, 0.1, generator=generator)
-            module.running_var.uniform_(0.8, 1.2, generator=generator)
-            if module.affine:
-                nn.init.uniform_(module.weight, 0.8, 1.2, generator=generator)
-                nn.init.normal_(module.bias, 0, 0.1, generator=generator)
-        elif isinstance(module, (nn.Linear, nn.Conv2d)):
-            nn.init.normal_(module.weight, 0, module.weight[0].numel() ** -0.5, generator=generator)
-            if module.bias is not None:
-                nn.init.normal_(module.bias, 0, 0.1, generator=generator)
+    for name, tensor in network.state_dict().items():
+        if tensor.ndim > 1:
+            tensor.normal_(0, tensor[0].numel() ** -0.5, generator=generator)
+        elif name.endswith(("running_var", "weight")):
+            tensor.uniform_(0.8, 1.2, generator=generator)
+        elif tensor.is_floating_point():
+            tensor.normal_(0, 0.1, generator=generator)
     return network.eval()
 
 
@@ -118,9 +110,6 @@ def maps_of(trunk: nn.Module, images: Tensor = IMAGES) -> dict[str, Tensor]:
 class UnitLength(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x / x.norm(dim=1, keepdim=True)
-
-
-# --------------------------------------------------------------------------------------------------------- the formats
 
 
 @dataclass

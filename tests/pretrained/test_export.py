@@ -38,10 +38,8 @@ def trained(arch: str, seed: int) -> Encoder:
 
 def pretrained(arch: str = "resnet18", path: Path | None = None, seed: int = 0) -> Pretrained:
     encoder = copy.deepcopy(trained(arch, seed))
-    origin = CheckpointInfo(
-        name="demo/last", path=path, format="PLRC run", branch="query", arch=arch, sha256="0" * 64, note="step 3 of 9"
-    )
-    return Pretrained(backbone=encoder.backbone, heads={"projector": encoder.projector}, origin=origin)
+    origin = CheckpointInfo("demo/last", path, "PLRC run", "query", arch, "0" * 64, "step 3 of 9")
+    return Pretrained(encoder.backbone, {"projector": encoder.projector}, origin)
 
 
 def target_file(to: str, folder: Path) -> Path:
@@ -53,11 +51,10 @@ def tensors_of(backbone: nn.Module) -> dict[str, Tensor]:
 
 
 def assert_same(read: dict[str, Any], expected: dict[str, Tensor]) -> None:
-    assert list(read) == list(expected) or sorted(read) == sorted(expected)
+    assert sorted(read) == sorted(expected)
     for name, tensor in expected.items():
         there = torch.as_tensor(read[name])
-        assert there.dtype == tensor.dtype, name
-        assert there.shape == tensor.shape, name
+        assert (there.dtype, there.shape) == (tensor.dtype, tensor.shape), name
         assert torch.equal(there, tensor), name
 
 
@@ -101,12 +98,8 @@ def test_safetensors_file_says_what_it_holds(arch: str, tmp_path: Path) -> None:
     export(net, "safetensors", tmp_path / "out.safetensors")
     with safe_open(tmp_path / "out.safetensors", framework="pt") as stored:
         assert_same({name: stored.get_tensor(name) for name in stored.keys()}, tensors_of(net.backbone))  # noqa: SIM118
-        assert stored.metadata() == {
-            "format": "pt",
-            "arch": arch,
-            "origin": f"{arch} of demo/last (PLRC run, query)",
-            "sha256": "0" * 64,
-        }
+        origin = f"{arch} of demo/last (PLRC run, query)"
+        assert stored.metadata() == {"format": "pt", "arch": arch, "origin": origin, "sha256": "0" * 64}
     assert load(tmp_path / "out.safetensors").origin.arch == arch
     export(load(f"random:{arch}"), "safetensors", tmp_path / "out.safetensors")
     with safe_open(tmp_path / "out.safetensors", framework="pt") as stored:

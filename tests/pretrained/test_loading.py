@@ -28,7 +28,7 @@ from plrc.config import load_config
 from plrc.model import PLRC
 from plrc.pretrained import CheckpointError, Pretrained, load
 from plrc.pretrained.formats import FORMATS, Branch, Format, Head, arch_of
-from plrc.pretrained.loading import HeadNotUnderstood, build_head, describe, skeleton
+from plrc.pretrained.loading import build_head, describe, skeleton
 from plrc.registry import BACKBONES
 from tests.pretrained.fabricated import (
     CASES,
@@ -58,17 +58,22 @@ def written(content: Any, file: Path) -> Path:
     return file
 
 
+def offline(*_, **__):
+    raise OSError("Name or service not known")
+
+
+def assert_same(one: nn.Module, other: nn.Module) -> None:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
 def check(pretrained: Pretrained, trunk: nn.Module, heads: dict[str, nn.Module], tolerance: float = 1e-5) -> None:
     with torch.no_grad():
         expected = maps_of(trunk)
-        maps = pretrained.backbone.maps(IMAGES)
-    for layer, known in expected.items():
-        torch.testing.assert_close(maps[layer], known, rtol=tolerance, atol=tolerance)
-    assert set(pretrained.heads) == set(heads)
-    for name, head in heads.items():
-        with torch.no_grad():
-            known = at_every_position(head, expected["c5"])
-            torch.testing.assert_close(pretrained.heads[name](expected["c5"]), known, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(pretrained.backbone.maps(IMAGES), expected, rtol=tolerance, atol=tolerance)
+        given = {name: head(expected["c5"]) for name, head in pretrained.heads.items()}
+        known = {name: at_every_position(head, expected["c5"]) for name, head in heads.items()}
+        torch.testing.assert_close(given, known, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -154,22 +159,19 @@ def test_torchvisions_networks_are_known_by_their_tensors():
     assert (pretrained.origin.arch, pretrained.backbone.width) == ("resnext50_32x4d", 2048)
 
 
-# ------------------------------------------------------------------------------------------------------- timm's models
-
-
 @pytest.fixture(scope="module")
 def convnext() -> nn.Module:
     return alive(timm.create_model("convnext_atto", num_classes=10), 3)
 
 
-def assert_is(pretrained: Pretrained, model: nn.Module, arch: str = "convnext_atto") -> None:
+def assert_is(pretrained: Pretrained, model: nn.Module) -> None:
     """The maps are those of timm's own model."""
     images = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         maps = pretrained.backbone.maps(images)
         last = model.forward_intermediates(images, intermediates_only=True)[-1]
     torch.testing.assert_close(maps[pretrained.backbone.layers[-1]], last)
-    assert pretrained.origin.arch == arch
+    assert pretrained.origin.arch == "convnext_atto"
 
 
 def test_a_file_of_timms_says_which_model_it_is(convnext, tmp_path):
@@ -187,20 +189,6 @@ def test_a_file_of_timms_says_which_model_it_is(convnext, tmp_path):
     assert_is(load(bare), convnext)
     with pytest.raises(ValueError, match=r"looks like a resnet18d, but not a whole one|holds no network"):
         load(bare, arch="resnet18d")
-
-
-def test_a_run_on_a_timm_model_is_a_run_like_any_other(tmp_path):
-    config = load_config("demo", given={"arch": "convnext_atto", "queue_size": 64, "epochs": 4})
-    torch.manual_seed(0)
-    model = PLRC(config).eval()
-    content = {"step": 30, "epoch": 3.0, "ranks": 1, "config": config.to_dict(), "model": model.state_dict()}
-    save_checkpoint(tmp_path / "last.pt", content)
-    for pretrained in (load(tmp_path / "last.pt"), load(model.query_encoder)):
-        images = torch.randn(1, 3, 64, 64)
-        with torch.no_grad():
-            z = pretrained.heads["projector"](pretrained.backbone(images))
-            torch.testing.assert_close(z, model.query_encoder(images))
-        assert pretrained.origin.arch == "convnext_atto"
 
 
 @pytest.mark.parametrize(
@@ -243,15 +231,9 @@ def test_timm_names_load_as_timm_does(convnext, monkeypatch):
     assert_is(pretrained, convnext)
     assert (pretrained.origin.name, pretrained.origin.format) == ("timm:convnext_atto", "timm name")
 
-    def offline(*_, **__):
-        raise OSError("Name or service not known")
-
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", offline)
     with pytest.raises(ValueError, match=r"timm:convnext_atto cannot be had .*not known.*@FILE"):
         load("timm:convnext_atto")
-
-
-# ------------------------------------------------------------------------------------------- what lies in memory
 
 
 def test_a_state_dict_a_module_and_a_backbone(tmp_path):
@@ -265,16 +247,9 @@ def test_a_state_dict_a_module_and_a_backbone(tmp_path):
     taken = load(backbone)
     assert taken.backbone is not backbone
     assert torch.equal(taken.backbone(IMAGES), backbone.eval()(IMAGES))
-    for given, message in (
-        (nn.Linear(2, 2), "the module Linear holds no network"),
-        ({}, "the state dict holds no"),
-        (3, "from a int: give"),
-    ):
-        with pytest.raises(ValueError, match=message):
+    for given, what in ((nn.Linear(2, 2), "module Linear holds no network"), ({}, "dict holds no"), (3, "a int: give")):
+        with pytest.raises(ValueError, match=what):
             load(given)
-
-
-# --------------------------------------------------------------------------------------------------- the released PLRC
 
 
 def test_the_released_layout_gives_the_golden_maps(tmp_path):
@@ -282,44 +257,33 @@ def test_the_released_layout_gives_the_golden_maps(tmp_path):
     if not golden_file.is_file():
         pytest.skip("../shared/facts is missing: the golden maps of the released code, which only the project's CI has")
     golden = {name: torch.from_numpy(values) for name, values in np.load(golden_file).items()}
-    state, sums = {}, []
-    for line in keys.read_text().splitlines():
-        name, _, rest = line.partition(" ")
-        if ".encoder_q.enc." not in name:
-            continue
-        shape = [int(n) for n in rest[1 : rest.index(")")].split(",") if n.strip()]
-        g = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-        if name.endswith("num_batches_tracked"):
-            state[name] = torch.zeros(shape, dtype=torch.long)
-        elif name.endswith("running_var") or (name.endswith(".weight") and len(shape) == 1):
-            state[name] = 1 + 0.2 * torch.rand(shape, generator=g)
-        elif len(shape) == 1:
-            state[name] = 0.1 * torch.randn(shape, generator=g)
-        else:
-            state[name] = torch.randn(shape, generator=g)
-            state[name] *= (1 / state[name][0].numel()) ** 0.5
+    state = {}
+    for name, _, rest in (line.partition(" ") for line in keys.read_text().splitlines()):
+        if ".encoder_q.enc." in name:
+            shape = [int(n) for n in rest[1 : rest.index(")")].split(",") if n.strip()]
+            g = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+            if name.endswith("num_batches_tracked"):
+                state[name] = torch.zeros(shape, dtype=torch.long)
+            elif name.endswith("running_var") or (name.endswith(".weight") and len(shape) == 1):
+                state[name] = 1 + 0.2 * torch.rand(shape, generator=g)
+            else:
+                state[name] = torch.randn(shape, generator=g)
+                state[name] *= 0.1 if len(shape) == 1 else (1 / state[name][0].numel()) ** 0.5
     sums = [state[name].double().sum() for name in sorted(n for n, t in state.items() if t.ndim == 4)[:5]]
     torch.testing.assert_close(torch.stack(sums), golden["weight_check"], rtol=1e-5, atol=1e-5)
-
     pretrained = load(written({"epoch": 1, "state_dict": state}, tmp_path / "released.pth.tar"))
     images = F.interpolate(golden["x_small"], (224, 288), mode="bilinear", align_corners=False)
     with torch.no_grad():
         maps = pretrained.backbone.maps(images)
-        outputs = {
-            "c4_mean": maps["c4"].mean(),
-            "c5_slice": maps["c5"][:, :16],
-            "head128": pretrained.heads["projector"](maps["c5"]),
-            "head256": pretrained.heads["head256"](maps["c5"]),
-        }
+        outputs = {"c4_mean": maps["c4"].mean(), "c5_slice": maps["c5"][:, :16]}
+        for name, head in (("head128", "projector"), ("head256", "head256")):
+            outputs[name] = pretrained.heads[head](maps["c5"])
     for name, output in outputs.items():
         known = golden[name].reshape(output.shape)
         assert (output - known).abs().max() <= 1e-4 * known.abs().max(), name
 
 
-# ------------------------------------------------------------------------------------------------------------- our own
-
-
-@pytest.mark.parametrize("arch", ["tiny", "small"])
+@pytest.mark.parametrize("arch", ["tiny", "small", "convnext_atto"])
 def test_a_run_of_ours_by_folder_and_by_file(arch, tmp_path):
     config = load_config("demo", given={"arch": arch, "queue_size": 64, "epochs": 4})
     torch.manual_seed(0)
@@ -340,20 +304,19 @@ def test_a_run_of_ours_by_folder_and_by_file(arch, tmp_path):
             z = pretrained.heads["projector"](encoder.backbone(IMAGES))
             torch.testing.assert_close(z, encoder(IMAGES))
     assert load(last.with_name("epoch_0003.pt")).origin.name == "demo/epoch_0003"
+    assert_same(load(model.query_encoder).backbone, model.query_encoder.backbone)
     behind, asked = load(f"{tmp_path}/runs/demo@key"), load(tmp_path / "runs" / "demo", "key")
     assert (behind.origin.name, behind.origin.branch) == ("demo/last key", "key")
-    assert all(
-        torch.equal(tensor, asked.backbone.state_dict()[name]) for name, tensor in behind.backbone.state_dict().items()
-    )
-
+    assert_same(behind.backbone, asked.backbone)
     old = {name.replace(".backbone.", ".trunk."): tensor for name, tensor in content["model"].items()}
     save_checkpoint(last.with_name("old.pt"), {**content, "model": old})
     assert torch.equal(load(last.with_name("old.pt")).backbone(IMAGES), model.query_encoder.backbone(IMAGES))
     assert load_checkpoint(last.with_name("old.pt"))["model"].keys() == content["model"].keys()
 
-    del content["model"]["query_encoder.backbone.layer2.0.conv2.weight"]
+    lost = next(name for name, t in model.query_encoder.backbone.named.state_dict().items() if t.ndim == 4)
+    content["model"] = {n: t for n, t in content["model"].items() if not n.startswith("query") or not n.endswith(lost)}
     save_checkpoint(last, content)
-    with pytest.raises(ValueError, match=rf"{arch}, .*: layer2\.0\.conv2\.weight is missing"):
+    with pytest.raises(ValueError, match=rf"{arch}, .*: {lost} is missing"):
         load(last)
     torch.save({**content, "format": "plrc", "version": 99}, last)
     with pytest.raises(ValueError, match=r"last\.pt was written by a newer version of PLRC"):
@@ -368,10 +331,8 @@ def test_random_weights_are_those_that_a_run_starts_from(name, arch, seed):
     before = torch.random.get_rng_state()
     pretrained = load(name)
     assert torch.equal(torch.random.get_rng_state(), before)
-    for module, known in ((pretrained.backbone, encoder.backbone), (pretrained.heads["projector"], encoder.projector)):
-        assert all(
-            torch.equal(a, b) for a, b in zip(module.state_dict().values(), known.state_dict().values(), strict=True)
-        )
+    assert_same(pretrained.backbone, encoder.backbone)
+    assert_same(pretrained.heads["projector"], encoder.projector)
     origin = pretrained.origin
     assert (origin.name, origin.path, origin.format, origin.arch) == (name, None, "random", arch)
     assert not pretrained.backbone.training
@@ -392,9 +353,6 @@ def test_torchvision_names_download_as_torchvision_does(monkeypatch):
     check(pretrained, given_network, {})
     assert pretrained.origin.format == "torchvision name"
     assert "the classifier" in pretrained.origin.note
-
-    def offline(url, **options):
-        raise OSError("Name or service not known")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
     with pytest.raises(ValueError, match=r"torchvision:resnet18 cannot be had .*not known.* give a checkpoint file"):
@@ -443,8 +401,6 @@ def test_the_shipped_network_is_trained_and_small():
     assert sum(aucs["plrc:tiny"]) > sum(aucs["random:tiny"])
 
 
-# ---------------------------------------------------------------------------------------------------------------- heads
-
 MAPS = torch.randn(2, WIDTH, 2, 3, generator=torch.Generator().manual_seed(1))
 
 
@@ -484,13 +440,10 @@ def test_what_is_not_understood_is_not_guessed(changes, reason):
     state = mlp("LBRL").state_dict()
     state |= {name: torch.zeros(shape) for name, shape in changes.items() if shape is not None}
     state = {name: tensor for name, tensor in state.items() if changes.get(name, ()) is not None}
-    with pytest.raises(HeadNotUnderstood, match=reason):
+    with pytest.raises(ValueError, match=reason):
         build_head(state, WIDTH, Head(""))
-    with pytest.raises(HeadNotUnderstood, match="infinite or undefined"):
+    with pytest.raises(ValueError, match="infinite or undefined"):
         build_head({"weight": torch.full((4, WIDTH), torch.nan)}, WIDTH, Head(""))
-
-
-# --------------------------------------------------------------------------------------------------------- of one's own
 
 
 class Plain(Backbone):
@@ -557,19 +510,6 @@ def test_a_look_loads_neither_torchvision_nor_a_compiler(tmp_path, photo):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("heavy: set()\n")
-
-
-def test_a_vit_of_timm_draws(tmp_path, photo, monkeypatch):
-    """Weights are random here: what timm downloads is put in its place."""
-    state = timm.create_model("vit_small_patch14_dinov2", num_classes=0).state_dict()
-    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: state)
-    name = "timm:vit_small_patch14_dinov2"
-    given = ["--checkpoint", name, "--size", "112", "--layer", "block5", "--out", str(tmp_path / "map")]
-    assert main(["affinity", str(photo), *given]) == 0
-    assert (tmp_path / "map.png").is_file()
-
-
-# ------------------------------------------------------------------------------------------------------------ describe
 
 
 def by_title(lines: list[str]) -> dict[str, str]:

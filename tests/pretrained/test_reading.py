@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import pickle
 import sys
-import tarfile
 import types
 from collections import OrderedDict, defaultdict
 from pathlib import Path, PurePosixPath
@@ -15,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save, save_file
 from torch import nn
 
 from plrc.pretrained import CheckpointError, load, reading
@@ -24,7 +23,7 @@ WEIGHTS = torch.arange(6.0).reshape(2, 3)
 ADMITTED_BY_TORCH = set(torch.serialization.get_safe_globals())  # reading leaves that list as it is
 
 
-def metadata(**more):
+def metadata():
     """What old training scripts save beside the weights."""
     return {
         "args": argparse.Namespace(lr=0.1, data=Path("/data"), sizes=[1, 2], nested=argparse.Namespace(a=1)),
@@ -38,7 +37,6 @@ def metadata(**more):
         "flags": {1, 2},
         "epoch": 7,
         "state_dict": OrderedDict(w=WEIGHTS),
-        **more,
     }
 
 
@@ -96,20 +94,16 @@ def test_pickled_arrays(protocol, tmp_path):
         "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
         "none": np.zeros((0, 3), np.float32),
         "single": np.array(2.5),
-        "scalar": np.float32(1.5),
-        "names": np.array(["x"]),
     }
-    file = tmp_path / "a.pkl"
-    file.write_bytes(pickle.dumps({"model": OrderedDict(arrays), "__author__": "who"}, protocol=protocol))
-    content = read(file)
-    assert content["__author__"] == "who"
-    model = content["model"]
-    for name in ("f4", "f2", "big", "i8", "columns", "none", "single"):
-        known = torch.from_numpy(arrays[name].astype(arrays[name].dtype.newbyteorder("=")))
-        assert torch.equal(model[name], known), name
-        assert model[name].dtype == known.dtype
-        assert model[name].shape == known.shape
-    assert (model["scalar"], model["names"]) == (1.5, None)
+    others = {"scalar": np.float32(1.5), "names": np.array(["x"])}
+    content = {"model": OrderedDict(arrays | others), "__author__": "who"}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(content, protocol=protocol))
+    content = read(tmp_path / "a.pkl")
+    model = content.pop("model")
+    assert (model.pop("scalar"), model.pop("names"), content) == (1.5, None, {"__author__": "who"})
+    for name, array in arrays.items():
+        known = torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+        torch.testing.assert_close(model[name], known, rtol=0, atol=0)
 
 
 def test_arrays_pickled_by_python_2(tmp_path):
@@ -118,27 +112,18 @@ def test_arrays_pickled_by_python_2(tmp_path):
     def text(value: bytes) -> bytes:
         return b"U" + bytes([len(value)]) + value
 
-    data = np.float32([1.5, -2.0]).tobytes()
+    minus_one = b"J\xff\xff\xff\xff"
     dtype = (
-        b"cnumpy\ndtype\n"
-        + text(b"f4")
-        + b"K\x00K\x01\x87R(K\x03"
-        + text(b"<")
-        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        b"cnumpy\ndtype\n" + text(b"f4") + b"K\x00K\x01\x87R(K\x03" + text(b"<") + b"NNN" + minus_one * 2 + b"K\x00tb"
     )
-    array = (
-        b"cnumpy.core.multiarray\n_reconstruct\n" + b"cnumpy\nndarray\n" + b"K\x00\x85" + text(b"b") + b"\x87R"
-        b"(K\x01K\x02\x85" + dtype + b"\x89" + text(data) + b"tb"
-    )  # fmt: skip
+    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text(b"b") + b"\x87R(K\x01K\x02\x85"
+    array += dtype + b"\x89" + text(np.float32([1.5, -2.0]).tobytes()) + b"tb"
     (tmp_path / "two.pkl").write_bytes(b"\x80\x02}" + text(b"w\xe9") + array + b"s.")
     content = read(tmp_path / "two.pkl")
-    assert list(content) == ["wé"]
-    assert content["wé"].tolist() == [1.5, -2.0]
+    assert {name: tensor.tolist() for name, tensor in content.items()} == {"wé": [1.5, -2.0]}
 
 
 def test_safetensors_under_any_name(tmp_path):
-    from safetensors.torch import save_file
-
     file = tmp_path / "weights.pth"
     save_file({"w": WEIGHTS, "h": WEIGHTS.bfloat16()}, file, metadata={"format": "pt"})
     content = read(file)
@@ -155,9 +140,6 @@ def test_structures_that_contain_themselves(tmp_path):
     assert not plain["w"].requires_grad
     with pytest.raises(CheckpointError, match="holds no network"):
         load(tmp_path / "a.pth")
-
-
-# ------------------------------------------------------------------------------------------------- nothing is executed
 
 
 class Payload:
@@ -177,7 +159,7 @@ PAYLOADS = {
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-@pytest.mark.parametrize("kind", ["zip", "old torch", "pickle 2", "pickle 4", "pickle 5", "inside"])
+@pytest.mark.parametrize("kind", ["zip", "old torch", "pickle 2", "pickle 5", "inside"])
 def test_a_file_that_tries_to_run_code_does_not(payload, kind, tmp_path, monkeypatch):
     """What is called gives an empty dictionary, and torch refuses what lies in some modules altogether."""
     monkeypatch.chdir(tmp_path)
@@ -215,30 +197,17 @@ def test_a_pickle_cannot_change_what_reads_the_next(path, tmp_path):
     assert dict(vars(stand_in)) == before
 
 
-# -------------------------------------------------------------------------------------------------------- damaged files
-
-
-def tar_file() -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        archive.addfile(tarfile.TarInfo("storages"), io.BytesIO())
-    return stream.getvalue()
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty: copy or download it again"),
-        (b"<!DOCTYPE html>\n<html>", r"is a text \('<!DOCTYPE html>' \.\.\.\), no checkpoint: download"),
-        (b"version https://git-lfs.github.com/spec/v1\noid", r"is a text \('version https"),
-        (b"\x00\x01\x02\x03" * 20, "is no checkpoint that is known here"),
+        (b"", r"is no checkpoint that is known here .*: it begins with b''; download the file itself"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "is no checkpoint .* begins with b'version https"),
         (b"\x80", "is no checkpoint that is known here"),
         (b"\x80\x04.", "cannot be read: it is damaged, cut short or of another kind"),
         (b"PK\x03\x04 and no more", "cannot be read: it is damaged"),
         (b"\x10\x00\x00\x00\x00\x00\x00\x00{not json at all", "cannot be read: it is damaged"),
-        (pickle.dumps([1, 2], protocol=4), "holds no network .* it is a list, not a dictionary of tensors"),
-        (pickle.dumps({"a": 1}, protocol=4), "its keys are a, and there are no tensors under them"),
-        (tar_file(), "is a tar archive"),
+        (pickle.dumps([1, 2], protocol=4), "holds no network .* it is a list, and has no named tensors"),
+        (pickle.dumps({"a": 1}, protocol=4), "it is a dict with the keys a, and has no named tensors"),
     ],
 )
 def test_what_is_no_checkpoint_is_named_and_told_why(content, message, tmp_path):
@@ -250,8 +219,6 @@ def test_what_is_no_checkpoint_is_named_and_told_why(content, message, tmp_path)
 
 @pytest.mark.parametrize("kind", ["zip", "old torch", "pickle", "safetensors"])
 def test_files_cut_short_at_any_place(kind, tmp_path):
-    from safetensors.torch import save
-
     state = {f"layer{i}.weight": torch.rand(8, 8) for i in range(4)}
     file = tmp_path / "short.pth"
     if kind == "pickle":
@@ -285,12 +252,10 @@ def test_flipped_bytes_are_found(tmp_path):
 
 
 def test_a_file_that_may_not_be_opened(tmp_path, monkeypatch):
-    file = tmp_path / "mine.pth"
-    file.write_bytes(b"x")
-
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
+    (tmp_path / "mine.pth").touch()
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(ValueError, match=r"mine\.pth cannot be opened: Permission denied"):
-        load(file)
+    with pytest.raises(ValueError, match=r"mine\.pth cannot be read: Permission denied"):
+        load(tmp_path / "mine.pth")
