@@ -1,10 +1,8 @@
 """A pretrained backbone as a file for another library: torchvision, timm, Detectron2, or any reader of safetensors.
 
-The backbone alone is written. Heads belong to the pre-training, and a classifier (``fc.*``) there is none.
-
-timm's ResNets name their tensors as torchvision's do, so the two files are one and the same, and only the way to load
-them differs. The Detectron2 file follows the one that MoCo's converter writes: a pickled dictionary ``{"model": {name:
-array}, "__author__": str, "matching_heuristics": True}``.
+The backbone alone is written. timm's ResNets name their tensors as torchvision's do, so these two files are the same.
+The Detectron2 file is as MoCo's converter writes it: a pickled ``{"model": {name: array}, "__author__": str,
+"matching_heuristics": True}``.
 """
 
 from __future__ import annotations

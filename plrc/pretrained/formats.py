@@ -1,8 +1,7 @@
 """The table of checkpoint formats that are met in the field, and which network of which format a file holds.
 
 A format fits if much of a backbone lies under one of its prefixes; whether *all* of it does is asked later, so that a
-damaged file is told what it lacks and not that it is unknown. Names stand in the table without the ``module.`` of
-DistributedDataParallel and the ``_orig_mod.`` of ``torch.compile``.
+damaged file is told what it lacks. Names stand in the table without ``module.`` and ``_orig_mod.``.
 """
 
 from __future__ import annotations
@@ -161,9 +160,7 @@ FORMATS: list[Format] = [
     Format("OpenSelfSup", _pair("encoder_q", "encoder_k", "{}.0.", **_NECK)),
     Format("OpenSelfSup BYOL", _pair("online_net", "target_net", "{}.0.", **_NECK)),
     Format("MMSelfSup", _MMSELFSUP, sign=r"neck\."),
-    Format(
-        "PixPro", _pair("", "_k", "encoder{}.", projector=_PIXPRO), sign=r"projector(_k)?\.linear[12]\.|encoder_k\."
-    ),
+    Format("PixPro", _pair("", "_k", "encoder{}.", projector=_PIXPRO), sign=r"projector(_k)?\.linear\d\.|encoder_k\."),
     Format("DINO", _pair("teacher", "student", "{}.backbone.", projector=_DINO)),
     Format("SwAV", (Branch("", "", {"projector": Head("projection_head.")}),), sign=r"projection_head\.|prototypes"),
     Format("VICReg", (Branch("", "backbone.", _VICREG),), sign=r"(maps_)?projector\."),  # and Barlow Twins
@@ -202,12 +199,8 @@ class Found:
 
 
 def find(content: object, file: str, branch: str | None = None, names: Collection[str] = ()) -> Found:
-    """The network in the content of a file. Raises a CheckpointError if no format fits, or there is no such branch.
-
-    Args:
-        file: its name, for errors. branch: which of several networks; the format's first if not given. names: of the
-            backbone's tensors, where the backbone is known beforehand.
-    """
+    """The network in the content of a file, of several the format's first if no branch is given. Raises a
+    CheckpointError if no format fits, or there is no such branch. ``names``: of the backbone's tensors, where known."""
     starts = "|".join(sorted({re.escape(name.split(".")[0]) for name in names}))
     place = rf"(?:net\.)?(?:{starts})(?:\.|$)|{_KNOWN}" if names else _KNOWN
     enough = min(_ENOUGH, len(names)) if names else _ENOUGH

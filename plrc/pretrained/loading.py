@@ -51,10 +51,8 @@ class CheckpointInfo:
     Attributes:
         name: short, for column headings: the file's name without suffixes, ``demo/last`` for a run's; the name given.
         path: the file, None for a name. format: of the file ("PLRC run", "MoCo v2", ...), "torchvision name", "random".
-        branch: "query", "key", "teacher", "student", or "" where there is one network only.
-        arch: what ``plrc.backbones.build`` takes. sha256: of the file.
-        note: what else is worth knowing: the step of a run, what of the file was left out.
-        others: the branches that could have been chosen instead.
+        branch: "query", "key", "teacher", "student", or "" where there is one network only; others: those there are.
+        arch: what ``plrc.backbones.build`` takes. sha256: of the file. note: the step of a run, what was left out.
         run: of a run of ours: its "config", a dictionary, and its "epoch", a number, if the file has them.
     """
 
@@ -127,7 +125,7 @@ def load(
         return load(Path(file), branch, f"timm:{model}")
     named = {"torchvision": _from_torchvision, "timm": _from_timm, "random": _from_seed}
     if scheme not in named:
-        raise CheckpointError(f"there is no file, folder or name {source}: {WHAT_MAY_BE_GIVEN}")
+        raise CheckpointError(f"there is no file or folder {source}: {WHAT_MAY_BE_GIVEN}")
     if branch is not None:
         raise CheckpointError(f"{source} has no branch {branch!r}: it is one network only, name none")
     try:
@@ -373,6 +371,6 @@ def describe(path_or_name: str | Path, branch: str | None = None) -> list[str]:
 
 def _widths(head: nn.Module) -> str:
     layers = [layer for layer in head.modules() if isinstance(layer, nn.Conv2d)]
-    normalised = any(isinstance(module, Normalise) for module in head.modules())
     widths = [layer.in_channels for layer in layers[:1]] + [layer.out_channels for layer in layers]
+    normalised = any(isinstance(module, Normalise) for module in head.modules())
     return " → ".join(map(str, widths)) + (", L2-normalised" if normalised else "")

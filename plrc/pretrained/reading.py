@@ -1,8 +1,7 @@
 """A checkpoint file as plain data: nested dictionaries and lists of tensors, numbers and strings.
 
 The kind of file is recognised by its first bytes, never by its suffix. Nothing in a file is executed: a class or
-function that is not known to be harmless gives an inert dictionary in its place, so that the weights beside it
-are read.
+function that is not known to be harmless gives a dictionary in its place, so that the weights beside it are read.
 """
 
 from __future__ import annotations

@@ -362,8 +362,8 @@ def test_torchvision_names_download_as_torchvision_does(monkeypatch):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("nowhere/x.pth", r"no file, folder or name nowhere/x\.pth: give a checkpoint file, .*random:resnet50"),
-        ("hub:resnet50", r"no file, folder or name hub:resnet50: .*torchvision:resnet50.*random:resnet50"),
+        ("nowhere/x.pth", r"there is no file or folder nowhere/x\.pth: give a checkpoint file, .*random:resnet50"),
+        ("hub:resnet50", r"there is no file or folder hub:resnet50: .*torchvision:resnet50.*random:resnet50"),
         ("timm:convnext_otto", r"timm has no model 'convnext_otto'"),
         ("random:vit", r"random:vit cannot be had \(unknown backbone 'vit': choose one of tiny, resnet18"),
         ("random:tiny@x", r"random:tiny@x cannot be had .*'x'"),
