@@ -44,25 +44,21 @@ class Annotation:
 class Source(Protocol):
     """A numbered collection of images, 0 <= i < len(source).
 
-    It may have besides: ``label(i)``, the image's class; ``keypoints(i)``, ``(K, 2)`` in the image frame, not a number
+    ``name(i)`` is the same on every run and machine; ``size(i)`` is (width, height) in pixels of the upright image;
+    ``load(i)`` is the upright image, mode RGB, or with ``at_least=(w, h)`` a smaller rendering of the same frame, of at
+    least w × h pixels, or as many as there are: both raise UndecodableImage. ``annotation(i)`` is what is known of the
+    image's instances, or None.
+
+    There may be besides: ``label(i)``, the image's class; ``keypoints(i)``, ``(K, 2)`` in the image frame, not a number
     where a point is not seen, and ``group(i)``: the images of one group show one kind of object, with K points each,
     and lie one after another.
     """
 
     def __len__(self) -> int: ...
-
-    def name(self, i: int) -> str:
-        """A name of image i that is the same on every run and machine."""
-
-    def size(self, i: int) -> tuple[int, int]:
-        """(width, height) in pixels of the full upright image. Raises UndecodableImage."""
-
-    def load(self, i: int, at_least: tuple[int, int] | None = None) -> Image.Image:
-        """The upright image, mode RGB. ``at_least=(w, h)``: a smaller rendering of the same frame will do, provided
-        it has at least w × h pixels, or as many as there are. Raises UndecodableImage."""
-
-    def annotation(self, i: int) -> Annotation | None:
-        """What is known of the image's instances, or None."""
+    def name(self, i: int) -> str: ...
+    def size(self, i: int) -> tuple[int, int]: ...
+    def load(self, i: int, at_least: tuple[int, int] | None = None) -> Image.Image: ...
+    def annotation(self, i: int) -> Annotation | None: ...
 
 
 class ImageFiles:

@@ -127,14 +127,9 @@ class Format:
 
 def _pair(one: str, two: str, backbone: str, **heads: Head) -> tuple[Branch, Branch]:
     """Two encoders, each with its heads; ``{}`` stands for what differs."""
-
-    def branch(name: str, own: str) -> Branch:
-        return Branch(
-            name, backbone.format(own), {n: replace(h, prefix=h.prefix.format(own)) for n, h in heads.items()}
-        )
-
     names = (one, two) if one == "teacher" else ("query", "key")
-    return branch(names[0], one), branch(names[1], two)
+    own = [{n: replace(h, prefix=h.prefix.format(start)) for n, h in heads.items()} for start in (one, two)]
+    return Branch(names[0], backbone.format(one), own[0]), Branch(names[1], backbone.format(two), own[1])
 
 
 PLRC_RUN = "PLRC run"

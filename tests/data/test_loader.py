@@ -50,9 +50,6 @@ class Ramps:
         pixels[..., 1] = np.rint((np.arange(height) + 0.5) / height * 255)[:, None]
         return Image.fromarray(pixels)
 
-    def annotation(self, i: int) -> None:
-        return None
-
 
 class RegionsByImage:
     """As many stripes as the image's number has, and two."""

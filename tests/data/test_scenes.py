@@ -28,7 +28,7 @@ def digest(source: Scenes, i: int) -> str:
 
 
 @pytest.mark.parametrize("size", [(160, 128), (96, 96), (90, 201), (400, 100)])
-def test_image_and_masks_have_the_stated_size(size: tuple[int, int]) -> None:
+def test_image_and_masks_have_the_stated_size(size):
     source: Source = Scenes(3, size=size)  # which mypy checks
     assert [source.name(i) for i in range(len(source))] == ["scene-000000", "scene-000001", "scene-000002"]
     for i in range(3):
@@ -37,7 +37,7 @@ def test_image_and_masks_have_the_stated_size(size: tuple[int, int]) -> None:
         assert source.annotation(i).masks.shape[1:] == size[::-1]
 
 
-def test_no_scene_beyond_the_last_and_no_senseless_ones() -> None:
+def test_no_scene_beyond_the_last_and_no_senseless_ones():
     for method, i in product(("name", "size", "load", "annotation"), (-1, 5)):
         with pytest.raises(IndexError, match=f"scene {i} of 5"):
             getattr(Scenes(5), method)(i)
@@ -46,7 +46,7 @@ def test_no_scene_beyond_the_last_and_no_senseless_ones() -> None:
             Scenes(**wrong)
 
 
-def test_the_first_scenes_are_those_of_every_release() -> None:
+def test_the_first_scenes_are_those_of_every_release():
     """What lies where, to the pixel; colours may differ by a rounded byte on another processor."""
     found = [Scenes(3, seed=7).annotation(i) for i in range(3)]
     assert [a.classes for a in found] == CLASSES
@@ -55,25 +55,18 @@ def test_the_first_scenes_are_those_of_every_release() -> None:
     np.testing.assert_allclose(means, MEANS, atol=0.05)
 
 
-def test_pixels_depend_on_seed_and_index_alone() -> None:
-    forward, backward = Scenes(8), Scenes(500)
-    first = [digest(forward, i) for i in range(8)]
-    backward.annotation(3)
-    assert [digest(backward, i) for i in reversed(range(8))] == first[::-1]
-    assert [digest(forward, i) for i in range(8)] == first  # from the cache
-    assert len(set(first)) == 8
-    assert not set(first) & {digest(Scenes(8, seed=1), i) for i in range(8)}
-
-
-def test_another_process_draws_the_same() -> None:
+def test_pixels_depend_on_seed_and_index_alone():
+    """Neither on the order, nor the cache, nor the process: another one starts bare, with textures of its own."""
     source = Scenes(30, size=(64, 48), seed=5)
+    source.annotation(3)
     here = [digest(source, i) for i in range(6)]
-    with multiprocessing.get_context("spawn").Pool(1) as pool:  # starts bare: own textures, own caches
-        there = pool.starmap(digest, [(source, i) for i in reversed(range(6))])
-    assert there[::-1] == here
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.starmap(digest, [(Scenes(500, size=(64, 48), seed=5), i) for i in reversed(range(6))]) == here[::-1]
+    assert [digest(source, i) for i in range(6)] == here  # from the cache
+    assert len(set(here) | {digest(Scenes(8, size=(64, 48), seed=1), i) for i in range(6)}) == 12
 
 
-def test_a_larger_image_shows_the_same_scene() -> None:
+def test_a_larger_image_shows_the_same_scene():
     small, large = Scenes(12), Scenes(12, size=(480, 384))
     for i in range(12):
         a, b = small.annotation(i), large.annotation(i)
@@ -86,7 +79,7 @@ def test_a_larger_image_shows_the_same_scene() -> None:
         assert np.abs(near[0] - near[1]).mean() < 12
 
 
-def test_masks_are_disjoint_and_boxes_tight() -> None:
+def test_masks_are_disjoint_and_boxes_tight():
     source = Scenes(40, size=(160, 128))
     for i in range(40):
         found = source.annotation(i)
@@ -103,7 +96,7 @@ def test_masks_are_disjoint_and_boxes_tight() -> None:
 
 
 @pytest.mark.parametrize("i", range(6))
-def test_masks_show_where_each_object_changes_the_light(i: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_show_where_each_object_changes_the_light(i, monkeypatch):
     """Draw the scene with and without painting one object: the pixels that differ are its mask, to an edge's width."""
     monkeypatch.setattr(scenes, "_develop", lambda rng, canvas: canvas)  # exposure would spread over all pixels
     paint, source = scenes._paint_thing, Scenes(10)
@@ -121,7 +114,7 @@ def test_masks_show_where_each_object_changes_the_light(i: int, monkeypatch: pyt
         assert (changed & ~binary_dilation(mask, iterations=2)).sum() < 0.03 * mask.sum()
 
 
-def test_objects_vary_in_class_number_size_and_overlap() -> None:
+def test_objects_vary_in_class_number_size_and_overlap():
     composed = [compose(0, i, (160, 128)).things for i in range(60)]
     things = [thing for listed in composed for thing in listed]
     shares = [thing.visible.sum() / (thing.d < 0).sum() for thing in things]
@@ -132,7 +125,7 @@ def test_objects_vary_in_class_number_size_and_overlap() -> None:
     assert 0.075 < min(thing.radius for thing in things) < 0.1 < 0.25 < max(thing.radius for thing in things) < 0.305
 
 
-def test_cache_is_bounded_and_spares_the_second_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_is_bounded_and_spares_the_second_drawing(monkeypatch):
     source = Scenes(10, size=(160, 128), cache_mb=0.2)  # room for three images of 61 440 bytes
     drawn: list[int] = []
     draw = Scenes._draw
@@ -144,7 +137,7 @@ def test_cache_is_bounded_and_spares_the_second_drawing(monkeypatch: pytest.Monk
     assert sum(pixels.nbytes for pixels in source._cache.values()) <= 0.2e6
 
 
-def test_an_image_painted_over_and_a_pickle_do_not_spoil_the_cache() -> None:
+def test_an_image_painted_over_and_a_pickle_do_not_spoil_the_cache():
     source = Scenes(50, size=(96, 64), seed=3, cache_mb=9)
     before = digest(source, 7)
     source.load(7).paste((255, 0, 0), (0, 0, 80, 60))

@@ -23,7 +23,7 @@ def backbone_shapes(arch: str) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("model", ["r50_c4_mask_coco", "r50_c4_voc", "r50_fpn_mask_coco"])
-def test_real_model_gives_exactly_torchvisions_backbone_and_the_way_back(model: str) -> None:
+def test_real_model_gives_exactly_torchvisions_backbone_and_the_way_back(model):
     path = Path(__file__).resolve().parents[3] / "shared" / "facts" / f"detectron2_keys_{model}.txt"
     if not path.is_file():
         pytest.skip(f"../shared/facts/{path.name} is missing: the names of real Detectron2 models")
@@ -40,7 +40,7 @@ def test_real_model_gives_exactly_torchvisions_backbone_and_the_way_back(model: 
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet101"])
-def test_every_tensor_of_every_backbone_is_called_as_mocos_converter_calls_it(arch: str) -> None:
+def test_every_tensor_of_every_backbone_is_called_as_mocos_converter_calls_it(arch):
     for name in backbone_shapes(arch):
         there = detectron2_name(name)
         assert to_detectron2(name) == there
@@ -51,17 +51,14 @@ def test_every_tensor_of_every_backbone_is_called_as_mocos_converter_calls_it(ar
 
 
 NOT_DETECTRON2S = """
-backbone.fpn_lateral2.weight roi_heads.box_head.fc1.weight roi_heads.res5.norm.weight backbone.linear.weight
-res3.0.conv2_offset.weight res1.0.conv1.weight res6.0.conv1.weight res2.0.conv4.weight res2.0.conv1.bias
-res2.00.conv1.weight stem.conv2.weight stem.conv1.norm.weight.more more.stem.conv1.weight conv1.weight
-layer1.0.conv1.weight
-"""
+backbone.fpn_lateral2.weight roi_heads.box_head.fc1.weight roi_heads.res5.norm.weight res3.0.conv2_offset.weight
+res1.0.conv1.weight res6.0.conv1.weight res2.0.conv4.weight res2.0.conv1.bias res2.00.conv1.weight stem.conv2.weight
+stem.conv1.norm.weight.more more.stem.conv1.weight conv1.weight"""
 NOT_TORCHVISIONS = """
-fc.weight projector.0.weight conv2.weight bn3.bias downsample.0.weight layer0.0.conv1.weight layer5.0.conv1.weight
-layer1.0.conv1.bias layer1.conv1.weight layer1.0.downsample.2.weight module.conv1.weight stem.conv1.weight
-"""
+fc.weight conv2.weight bn3.bias downsample.0.weight layer0.0.conv1.weight layer5.0.conv1.weight layer1.0.conv1.bias
+layer1.conv1.weight layer1.0.downsample.2.weight module.conv1.weight stem.conv1.weight"""
 
 
-def test_names_that_are_not_of_a_backbone() -> None:
+def test_names_that_are_not_of_a_backbone():
     assert [name for name in ["", *NOT_DETECTRON2S.split()] if to_torchvision(name)] == []
     assert [name for name in ["", *NOT_TORCHVISIONS.split()] if to_detectron2(name)] == []

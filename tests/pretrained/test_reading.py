@@ -124,9 +124,8 @@ def test_arrays_pickled_by_python_2(tmp_path):
 
 
 def test_safetensors_under_any_name(tmp_path):
-    file = tmp_path / "weights.pth"
-    save_file({"w": WEIGHTS, "h": WEIGHTS.bfloat16()}, file, metadata={"format": "pt"})
-    content = read(file)
+    save_file({"w": WEIGHTS, "h": WEIGHTS.bfloat16()}, tmp_path / "weights.pth", metadata={"format": "pt"})
+    content = read(tmp_path / "weights.pth")
     assert torch.equal(content["w"], WEIGHTS)
     assert content["h"].dtype == torch.bfloat16
 
