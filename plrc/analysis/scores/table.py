@@ -318,7 +318,8 @@ def score_table(
         done += 1
         try:
             known: dict[str, Any] = {"image": dataset.load(i), "annotation": dataset.annotation(i)}
-            known |= {name: getattr(dataset, name)(i) for name in ("keypoints", "group", "label") if hasattr(dataset, name)}
+            more = [name for name in ("keypoints", "group", "label") if hasattr(dataset, name)]
+            known |= {name: getattr(dataset, name)(i) for name in more}
             image = ScoredImage(number=i, descriptors=described, **known, **how)
         except (UndecodableImage, ValueError) as error:  # a ValueError is of the annotation, and does not name it
             unread.append(str(error) if isinstance(error, UndecodableImage) else f"{dataset.name(i)}: {error}")
