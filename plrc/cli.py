@@ -71,10 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{name}: {_sentence(error)}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not re.search("out of memory|not enough memory", str(error)):
+        remedy = f"a smaller {_SMALLER.get(options.command.split()[0], '--size, or fewer images with --most')}"
+        if "shared memory" in str(error):  # of a loader process; Docker gives 64 MB
+            remedy = "fewer --workers, or give more (df /dev/shm; docker run --shm-size=8g)"
+        elif isinstance(error, RuntimeError) and not re.search("out of memory|not enough memory", str(error)):
             raise  # a mistake of ours, and its traceback is wanted
-        remedy = _SMALLER.get(options.command.split()[0], "--size, or fewer images with --most")
-        print(f"{name}: memory is not enough: take a smaller {remedy}", file=sys.stderr)
+        print(f"{name}: memory is not enough: take {remedy}", file=sys.stderr)
         return 2
 
 

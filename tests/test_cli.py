@@ -231,6 +231,7 @@ def test_typing_mistakes(words, message, capsys):
         (KeyboardInterrupt(), 130, "plrc: interrupted\n"),
         (MemoryError(), 2, "take a smaller --size"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), 2, "take a smaller --size"),
+        (RuntimeError("DataLoader worker is killed: workers are out of shared memory"), 2, "--shm-size=8g"),
         (ValueError("one\n  two"), 2, "plrc affinity: one two\n"),
     ],
 )
