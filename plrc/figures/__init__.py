@@ -1,11 +1,8 @@
 """Figures: arrays in, a matplotlib ``Figure`` out; never a model.
 
-The maps of a figure have one range of colours, that of all their values unless limits are given, and a colour bar says
-it; a map's cells are drawn opaque, as the cells they are, beside the picture: over it, its own light and dark would
-pass for values. What colours tell, shapes or lines tell too (``plrc.figures.style``).
-
-A figure is a page wide (7 inches) unless it has fewer or more columns than that holds. ``Figure`` is constructed
-directly: pyplot would keep every figure of a server.
+The maps of a figure have one range of colours, and a colour bar says it; a map's cells are drawn opaque, beside the
+image: over it, its own light and dark would pass for values. What colours tell, shapes or lines tell too. A figure is
+at most a page wide (7 inches). ``Figure`` is constructed directly: pyplot would keep every figure of a server.
 """
 
 from matplotlib.figure import Figure
@@ -18,22 +15,7 @@ from plrc.figures.scatter import embedding
 from plrc.figures.style import Scale, save, scale_of
 
 __all__ = [
-    "DetectedPicture",
-    "Example",
-    "Figure",
-    "Scale",
-    "affinity",
-    "affinity_sheet",
-    "correspondence",
-    "curves",
-    "detections",
-    "embedding",
-    "error_types",
-    "feature_colours",
-    "precision_recall",
-    "region_correspondence",
-    "save",
-    "scale_of",
-    "score_chart",
-    "views_and_affinity",
-]
+    "DetectedPicture", "Example", "Figure", "Scale", "affinity", "affinity_sheet", "correspondence", "curves",
+    "detections", "embedding", "error_types", "feature_colours", "precision_recall", "region_correspondence", "save",
+    "scale_of", "score_chart", "views_and_affinity",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Matches of points and regions between two pictures, of one pair or of several pairs by several networks."""
+"""Matches of points and regions between two images, of one pair or of several pairs by several networks."""
 
 from __future__ import annotations
 
@@ -7,30 +7,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
 
 from plrc.figures import grid
-from plrc.figures.grid import UNMATCHED, Picture, Values, as_array, as_pixels, aspect, cut, finish, fold, page
-from plrc.figures.style import GREY, LOOK, PAGE, Limits, Scale, line, number, region_colours, scale_of, styled
+from plrc.figures.grid import Picture, Values, as_array, as_pixels, aspect, cut, each, finish, fold, halo, page
+from plrc.figures.style import GREY, LOOK, PAGE, Scale, line, number, region_colours, scale_of, styled
 
 Pair = tuple[np.ndarray, np.ndarray]
-_WIDE = 2.0  # two pictures wider than so many times their height stand above one another
-_TALLEST = 2.6  # inches of a picture
-_GAP = 0.02  # between two pictures side by side, as a share of their width together
+_TALLEST = 2.6  # inches of an image
+_GAP = 0.02  # between two images side by side, as a share of their width together
 
 
 class Parts(NamedTuple):
-    """Matches of n points as arrays.
+    """Matches of n points as arrays: from ``start (n, 2)`` of the left image to ``end (n, 2)`` of the right one.
 
-    Attributes:
-        start: ``(n, 2)`` in the frame of the left picture. end: ``(n, 2)`` in the frame of the right one.
-        similarity: ``(n,)``. truth: ``(n, 2)`` in the frame of the right picture, or None where it is not known.
-        visible, right: ``(n,)`` bool: that shows the true place; the match is right. Without truth all and none are.
+    similarity: ``(n,)``. truth: ``(n, 2)`` in the right image, None where it is not known. visible, right: ``(n,)``
+    bool: that shows the true place; the match is right. Without truth all and none are.
     """
 
     start: np.ndarray
@@ -42,22 +37,12 @@ class Parts(NamedTuple):
 
 
 def parts_of(matches: Any) -> Parts:
-    """Matches as arrays; those of ``plrc.analysis.correspondence.Matches``, or any object with the attributes of Parts.
-
-    Raises:
-        ValueError: the parts differ in number, or of truth, visible and right only some are known.
-    """
-    start, end, similarity = (as_array(part) for part in (matches.start, matches.end, matches.similarity))
-    known = [None if part is None else as_array(part) for part in (matches.truth, matches.visible, matches.right)]
-    if len({part is None for part in known}) > 1:
-        raise ValueError("of truth, visible and right some are None: give all three, or none where they are not known")
-    truth, visible, right = known
-    if visible is None or right is None:
-        visible, right = np.ones(len(start), dtype=bool), np.zeros(len(start), dtype=bool)
-    lengths = {len(part) for part in (start, end, similarity, truth, visible, right) if part is not None}
-    if len(lengths) > 1:
-        raise ValueError(f"the parts of the matches are of {sorted(lengths)} points: they belong together")
-    return Parts(start, end, similarity, truth, visible.astype(bool), right.astype(bool))
+    """Those of ``plrc.analysis.correspondence``, or any object with these attributes; a ValueError if they don't fit."""
+    n, parts = len(matches.start), {name: getattr(matches, name) for name in Parts._fields}
+    if matches.truth is None:
+        parts |= {"visible": np.ones(n, dtype=bool), "right": np.zeros(n, dtype=bool)}
+    each(n, "points", **parts)
+    return Parts(**{name: None if part is None else as_array(part) for name, part in parts.items()})
 
 
 def counts(parts: Parts) -> str:
@@ -69,7 +54,7 @@ def counts(parts: Parts) -> str:
 
 
 def _share(part: int, n: int, what: str) -> str:
-    return f"{part} of {n} {what}" + (f" ({part / n:.0%})".replace("%", " %") if n else "")
+    return f"{part} of {n} {what}" + (f" ({100 * (part / n):.0f} %)" if n else "")
 
 
 def _chance(chance: float | None) -> list[str]:
@@ -83,20 +68,17 @@ def evenly(points: np.ndarray, count: int) -> np.ndarray:
 
     The points are halved along their longer side again and again; of each part the one nearest its middle is taken.
     """
-    if len(points) <= count:
-        return np.arange(len(points))
 
-    def halve(of: np.ndarray, count: int) -> list[np.ndarray]:
+    def halve(of: np.ndarray, count: int) -> list[int]:
         if count <= 1:
-            return [of] * count
+            return [int(of[((points[of] - points[of].mean(axis=0)) ** 2).sum(axis=1).argmin()])] if count else []
         axis = int(np.ptp(points[of], axis=0).argmax())
         of = of[np.argsort(points[of, axis], kind="stable")]
-        cut = round(len(of) * (count // 2) / count)
-        return halve(of[:cut], count // 2) + halve(of[cut:], count - count // 2)
+        middle = round(len(of) * (count // 2) / count)
+        return halve(of[:middle], count // 2) + halve(of[middle:], count - count // 2)
 
-    parts = halve(np.arange(len(points)), count)
-    nearest = [of[((points[of] - points[of].mean(axis=0)) ** 2).sum(axis=1).argmin()] for of in parts]
-    return np.sort(np.array(nearest, dtype=int))
+    every = np.arange(len(points))
+    return np.sort(np.array(halve(every, count), dtype=int)) if count < len(points) else every
 
 
 @styled
@@ -106,167 +88,123 @@ def correspondence(
     names: Sequence[str] | None = None,
     *,
     views: bool = False,
-    most: int | None = None,
-    limits: Limits | None = None,
     chances: Mapping[str, Sequence[float]] | None = None,
     rasters: Sequence[tuple[Values, Values]] | None = None,
     lines: Mapping[str, Sequence[Values]] | None = None,
     note: str = "",
 ) -> Figure:
-    """Lines from points of one picture to the places of another that are most alike to them.
+    """Lines from points of one image to the places of another that are most alike to them.
 
-    A row a pair of pictures, a column a network. Where the true places are known: right matches are solid and blue,
-    wrong ones dashed and orange, with a cross at the true place; points that the right picture does not show have no
-    line and are not counted. Where they are not known: a line has the colour of its similarity. The line under a cell
-    counts all matches that can be right, drawn or not. All networks of a row show the same points, so that they can be
-    compared; one that has no match of such a point (its map has other cells, or the match was left out) shows the
-    nearest that it has.
+    A row a pair of images, a column a network. Where the true places are known: right matches are solid and blue,
+    wrong ones dashed and orange, with a cross at the true place; points that the right image does not show have no
+    line and are not counted. Else a line has the colour of its similarity. All matches that can be right are counted;
+    40 of one pair by one network are drawn, or 20 of each, spread as all are: the same points by all networks, or the
+    nearest that one has.
 
     Args:
-        pairs: n times a left and a right picture, ``(H, W, 3)`` uint8 or PIL; wide ones stand above one another.
-        columns: heading → n matches, from left to right (``plrc.analysis.correspondence.Matches``).
-        names: n headings of the rows. views: the pictures of a pair are the two views of an image, framed in the views'
-            colours.
-        most: lines drawn at most in a cell, spread over the left picture as all are; 40 of one pair by one network, or
-            else 20, if not given.
-        limits: of the similarity's colours, as of ``affinity``; not used where the true places are known.
-        chances: heading → n shares that are right by chance, told under each cell: columns may have maps of
-            different numbers of cells.
-        rasters: n pairs of integers ``(h, w)``, if regions were matched: their borders are drawn.
-        lines: heading → n arrays of bool, which matches may have a line (the background has no place); others only
-            count. note: as of ``affinity``.
+        pairs: n times a left and a right image; wide ones stand above one another. columns: heading → n matches, from
+            left to right (``plrc.analysis.correspondence.Matches``). names: n headings of the rows.
+        views: the images of a pair are two views of an image, framed in their colours. chances: heading → n shares
+            that are right by chance. rasters: n pairs of integers ``(h, w)``, regions whose borders are drawn.
+        lines: heading → n arrays of bool, which matches may have a line (the background has no place).
 
     Raises:
-        ValueError: there is no pair or no column; pairs, names and the matches of a column differ in number; the true
-            places of some matches are known and those of others are not; or the parts of matches do not fit.
+        ValueError: there is no pair or no column, something is not given for each pair or point, or the true places of
+            some matches are known and those of others are not.
     """
-    names = [""] * len(pairs) if names is None else names
-    if not (pairs and columns):
-        raise ValueError("there is nothing to draw: give at least one pair and the matches of one network")
-    if len(names) != len(pairs):
-        raise ValueError(f"{len(pairs)} pairs of pictures and {len(names)} names: they belong together")
-    for name, of in columns.items():
-        if len(of) != len(pairs):
-            raise ValueError(f"{name}: matches of {len(of)} pairs, pictures of {len(pairs)}: they belong together")
+    each(len(pairs), "pairs", names=names, rasters=rasters, **columns)
     cells = [[parts_of(of[i]) for of in columns.values()] for i in range(len(pairs))]
     every = [parts for row in cells for parts in row]
-    if len({parts.truth is None for parts in every}) > 1:
-        raise ValueError("the true places of some matches are known and of others not: draw them on two sheets")
-    scale = scale_of("cosine", limits, [p.similarity for p in every]) if every[0].truth is None else None
-    most = most or (40 if len(every) == 1 else 20)
+    if len({parts.truth is None for parts in every}) != 1:
+        raise ValueError("give at least one pair and one network, and the true places of all matches or of none")
+    scale = scale_of("cosine", None, [p.similarity for p in every]) if every[0].truth is None else None
 
-    pictures = [(as_pixels(left), as_pixels(right)) for left, right in pairs]
-    width = max(1.5, (PAGE - 0.5) / len(columns))
-    ratios = [_ratio(pair) for pair in pictures]
-    width = max(1.5, min(width, 4.5 if len(every) > 1 else PAGE, max(2.2, _TALLEST * max(ratios))))
-    ratios = [max(ratio, width / _TALLEST) for ratio in ratios]
-    body, places = page([1 / r for r in ratios], [1.0] * len(columns), width * len(columns) + 0.5)
-    for i, (pair, row, axes) in enumerate(zip(pictures, cells, places, strict=True)):
-        may = [as_array(lines[name][i]).astype(bool) if lines else np.True_ for name in columns]
-        shown = _same_points(row, [parts.visible & m for parts, m in zip(row, may, strict=True)], most)
+    images = [(as_pixels(left), as_pixels(right)) for left, right in pairs]
+    ratios = [_layout(pair)[1] for pair in images]
+    width = max(2.2, _TALLEST * max(ratios))
+    width = max(1.5, min((PAGE - 0.5) / len(columns), 4.5 if len(every) > 1 else PAGE, width))
+    heights = [1 / max(ratio, width / _TALLEST) for ratio in ratios]
+    body, places = page(heights, [1.0] * len(columns), width * len(columns) + 0.5)
+    for i, (pair, row, axes) in enumerate(zip(images, cells, places, strict=True)):
+        may = [p.visible & (as_array(lines[name][i]) if lines else True) for name, p in zip(columns, row, strict=True)]
+        shown = _same_points(row, may, 40 if len(every) == 1 else 20)
         for name, parts, drawn, cell in zip(columns, row, shown, axes, strict=True):
-            corners, sizes, panels = _pair(cell, pair, views)
-            for panel, pixels, raster in zip(panels, pair, rasters[i] if rasters else (), strict=False):
-                regions = grid.enlarge(as_array(raster).astype(int), aspect(pixels), 1)
-                grid.draw_borders(panel, regions, halo=True)
-            _lines(cell, parts, drawn, scale, corners, sizes)
+            for panel, pixels, raster in zip(
+                _pair(cell, pair, views), pair, rasters[i] if rasters else (), strict=False
+            ):
+                grid.draw_borders(panel, grid.enlarge(as_array(raster), aspect(pixels), 1), rim=1.4)
+            _lines(cell, parts, drawn, scale, _layout(pair)[0])
             said = [counts(parts), *_chance(chances[name][i] if chances else None)]
             said += [f"{len(drawn)} drawn"] if len(drawn) < parts.visible.sum() else []
             cell.set_title(f"{fold(name, width, 7) if i == 0 else ''}\n ".lstrip("\n"))
             cell.set_xlabel(fold(" · ".join(said), width), color=GREY)
-        left = cut(names[i], grid.letters(width * len(columns)))
-        axes[0].set_title(left, loc="left", fontsize=6).set_in_layout(False)  # over the whole row
-    handles: list[Artist] = [
-        Patch(fill=False, linewidth=1.3, label=f"view {v}", **line(LOOK["views"][v - 1])) for v in (1, 2) if views
-    ]
+        name = cut(names[i], grid.letters(width * len(columns))) if names else ""
+        axes[0].set_title(name, loc="left", fontsize=6).set_in_layout(False)  # over the whole row
     if scale:
-        grid.colour_bar(body, places.flat, scale, sum(width / r for r in ratios))
-    else:
-        drawn_lines = places[0, 0].collections + places[0, 0].lines
-        handles = [a for a in drawn_lines if not str(a.get_label()).startswith("_")] + handles
-    _key(body, handles)
+        grid.colour_bar(body, places.flat, scale, width * sum(heights))
+    lines_of = [] if scale else [*places[0, 0].collections, *places[0, 0].lines]
+    frames = [Patch(fill=False, linewidth=1.3, label=f"view {v + 1}", **line(LOOK["views"][v])) for v in range(2)]
+    key = [artist for artist in lines_of if not artist.get_label().startswith("_")] + frames * views
+    if key:
+        body.legend(handles=key, loc="outside lower left", ncols=len(key))
     return finish(body, note)
 
 
-def _ratio(pair: Pair) -> float:
-    """Width by height of two pictures together."""
-    ratios = [aspect(pixels) for pixels in pair]
-    if min(ratios) > _WIDE:
-        return 1 / (sum(1 / r for r in ratios) + 3 * _GAP)
-    return sum(ratios) * (1 + _GAP)
+def _layout(pair: Pair) -> tuple[np.ndarray, float]:
+    """Two images in a cell: of one height side by side, or wide ones of one width above one another.
 
-
-def _pair(axes: Axes, pair: Pair, views: bool) -> tuple[np.ndarray, np.ndarray, list[Axes]]:
-    """Two pictures of one height side by side, or wide ones of one width above one another.
-
-    Returns:
-        Lower left corners and sizes ``(2, 2)`` of the two in the axes' coordinates, and a panel for each.
+    Their boxes ``(2, 4)``, left, lower, width, height as shares of the cell; the cell's width, its height being 1.
     """
-    ratios = np.array([aspect(pixels) for pixels in pair])
-    if min(ratios) > _WIDE:
-        sizes = np.stack((np.ones(2), 1 / ratios), axis=1)
-        corners = np.array([[0, sizes[1, 1] + 3 * _GAP], [0, 0]])
-    else:
-        sizes = np.stack((ratios, np.ones(2)), axis=1)
-        corners = np.array([[0, 0], [ratios[0] + _GAP * ratios.sum(), 0]])
-    right, top = (corners + sizes).max(axis=0)
-    axes.set(xlim=(0, right), ylim=(0, top), aspect="equal", anchor="N", xticks=[], yticks=[], facecolor="none")
+    a, b = (aspect(pixels) for pixels in pair)
+    boxes = np.array([[0, 0, a, 1], [a + _GAP * (a + b), 0, b, 1]])
+    if min(a, b) > 2:
+        boxes = np.array([[0, 1 / b + 3 * _GAP, 1, 1 / a], [0, 0, 1, 1 / b]])
+    whole = (boxes[:, :2] + boxes[:, 2:]).max(axis=0)
+    return boxes / np.tile(whole, 2), whole[0] / whole[1]
+
+
+def _pair(axes: Axes, pair: Pair, views: bool) -> list[Axes]:
+    """Two images in a cell whose frame is [0, 1]², y upward: a panel for each."""
+    boxes, ratio = _layout(pair)
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect=1 / ratio, anchor="N", xticks=[], yticks=[], facecolor="none")
     axes.spines[:].set_visible(False)
-    panels = []
-    for v, (pixels, corner, size) in enumerate(zip(pair, corners, sizes, strict=True)):
-        panels.append(axes.inset_axes((*corner, *size), transform=axes.transData, zorder=1))
-        grid.show_picture(panels[v], pixels)
+    panels = [axes.inset_axes(box, zorder=1) for box in boxes.tolist()]
+    for v, (panel, pixels) in enumerate(zip(panels, pair, strict=True)):
+        grid.show_picture(panel, pixels)
         if views:
-            grid.frame(panels[v], v)
-    return corners, sizes, panels
+            grid.frame(panel, v)
+    return panels
 
 
-def _lines(
-    axes: Axes, parts: Parts, shown: np.ndarray, scale: Scale | None, corners: np.ndarray, sizes: np.ndarray
-) -> None:
+def _lines(axes: Axes, parts: Parts, shown: np.ndarray, scale: Scale | None, boxes: np.ndarray) -> None:
     """Lines of the matches ``shown``: right and wrong, or by similarity if there is a scale."""
-    start, end, truth = (
-        corners[v] + (points * (1, -1) + (0, 1)) * sizes[v]
-        for v, points in ((0, parts.start), (1, parts.end), (1, parts.end if parts.truth is None else parts.truth))
-    )
-    right = parts.right[shown]
+
+    def placed(v: int, points: Any) -> np.ndarray:
+        return boxes[v, :2] + (points * (1, -1) + (0, 1)) * boxes[v, 2:]
+
+    wrong = shown[~parts.right[shown]]
     if scale:
         shown = shown[np.argsort(parts.similarity[shown], kind="stable")]  # the surer over the less sure
         share = (parts.similarity[shown] - scale.low) / (scale.high - scale.low)
-        kinds: list[tuple[str, np.ndarray, Any, str]] = [
-            ("match", shown, {"color": scale.colours(share.clip(0, 1))}, "0.15")
-        ]
+        kinds: list[tuple[str, np.ndarray, Any, str]] = [("match", shown, {"color": scale.colours(share)}, "0.15")]
     else:
-        kinds = [(s, shown[right == (s == "right")], line(LOOK["matches"][s]), "white") for s in ("right", "wrong")]
-    for label, of, look, halo in kinds:
-        rim: dict[str, Any] = {"path_effects": [withStroke(linewidth=2.0, foreground=halo)], "clip_on": False}
-        ends = np.stack((start[of], end[of]), axis=1)
-        drawn = LineCollection(list(ends), linewidths=1.1, label=label, zorder=2, capstyle="butt", **look, **rim)
-        axes.add_collection(drawn, autolim=False)
+        kinds = [("right", shown[parts.right[shown]], line(LOOK["matches"]["right"]), "white")]
+        kinds += [("wrong", wrong, line(LOOK["matches"]["wrong"]), "white")]
+    for label, which, look, rim in kinds:
+        ends = np.stack((placed(0, parts.start[which]), placed(1, parts.end[which])), axis=1)
+        how: dict[str, Any] = {"linewidths": 1.1, "capstyle": "butt", "path_effects": halo(2.0, rim), "clip_on": False}
+        axes.add_collection(LineCollection(list(ends), label=label, zorder=2, **how, **look), autolim=False)
+        how = {"edgecolors": rim, "linewidths": 0.5, "label": "_ends", "zorder": 3, "clip_on": False}
         colours = np.repeat(look["color"], 2, axis=0) if scale else look["color"]
-        dots: dict[str, Any] = {"color": colours, "edgecolors": halo, "linewidths": 0.5, "label": "_ends", "zorder": 3}
-        axes.scatter(ends[..., 0], ends[..., 1], s=13, clip_on=False, **dots)
+        axes.scatter(*ends.reshape(-1, 2).T, s=13, color=colours, **how)
     if not scale:
-        cross: dict[str, Any] = {
-            "color": LOOK["matches"]["wrong"]["colour"],
-            "markersize": 3.6,
-            "markeredgewidth": 1.1,
-            **rim,
-        }
-        axes.plot(*truth[shown[~right]].T, "x", label="true place of a wrong one", zorder=4, **cross)
-
-
-def _key(body: SubFigure, handles: Sequence[Artist]) -> None:
-    """What lines and marks mean, at the foot of the page."""
-    if handles:
-        body.legend(handles=list(handles), loc="outside lower left", ncols=len(handles), handlelength=2.4)
+        cross: dict[str, Any] = {"ms": 3.6, "mew": 1.1, "path_effects": halo(2.0), "clip_on": False, "zorder": 4}
+        truth = placed(1, parts.truth)[wrong]
+        axes.plot(*truth.T, "x", color=look["color"], label="true place of a wrong one", **cross)
 
 
 def _same_points(row: Sequence[Parts], lined: Sequence[np.ndarray], most: int) -> list[np.ndarray]:
-    """Which matches to draw of each network: indices of the same points, or of those nearest to them.
-
-    The network with the fewest matches chooses first, so that it can show what the others show.
-    """
+    """Which matches to draw of each network; the one with the fewest chooses first, and the others what is nearest."""
     from scipy.optimize import linear_sum_assignment  # a fifth of a second
 
     chosen, targets = [np.zeros(0, dtype=int)] * len(row), np.zeros((0, 2))
@@ -280,9 +218,6 @@ def _same_points(row: Sequence[Parts], lined: Sequence[np.ndarray], most: int) -
     return chosen
 
 
-# --------------------------------------------------------------------------------------------------------- regions
-
-
 @styled
 def region_correspondence(
     left: Picture,
@@ -292,13 +227,11 @@ def region_correspondence(
     *,
     views: bool = False,
     names: tuple[str, str] | None = None,
-    quantity: str = "cosine",
-    limits: Limits | None = None,
     keep: Values | None = None,
     chance: float | None = None,
     note: str = "",
 ) -> Figure:
-    """Two pictures with numbered regions beside the affinity of each region of one with each of the other.
+    """Two images with numbered regions beside the affinity of each region of one with each of the other.
 
     Regions that belong together have one colour, those without a counterpart are grey. In two views of an image those
     of one number belong together; in two images those that are each other's best. The best of each row of the matrix is
@@ -306,34 +239,24 @@ def region_correspondence(
     that is not kept is not marked, and not counted, and makes no pair.
 
     Args:
-        left, right: ``(H, W, 3)`` uint8 or PIL; wide ones stand above one another.
-        rasters: integers ``(h, w)``, the region of each cell of the whole of each picture; negative: none.
-        matrix: ``(n, m)``, rows and columns by the rising numbers of the regions of the left and right raster
-            (``plrc.analysis.correspondence.region_affinity``).
-        views: the pictures are two views of an image, framed in the views' colours, and their regions are named alike.
-        names: headings; "view 1" and "view 2", or "image 1" and "image 2", if not given.
-        quantity, limits, note: as of ``affinity``. chance: as of ``correspondence``.
-        keep: ``(n,)`` bool, which regions' matches are kept; all if not given.
+        rasters: integers ``(h, w)``, the region of each cell of the whole of each image; negative: none.
+        matrix: ``(n, m)`` cosines, rows and columns by the rising numbers of the regions of the left and right raster
+            (``plrc.analysis.correspondence.region_affinity``). views: these are two views of an image.
+        names: two headings. keep: ``(n,)`` bool, which matches are kept. chance: the share that is right by chance.
 
     Raises:
-        ValueError: the matrix has not a row and a column for each region of the rasters, or a raster has none; or
-            ``keep`` has not a value for each row.
+        ValueError: the matrix or ``keep`` has not a value for each region, or a raster has none.
     """
     values, names = as_array(matrix), names or (("view 1", "view 2") if views else ("image 1", "image 2"))
-    first, second = (as_array(raster).astype(int) for raster in rasters)
-    rows, columns = (np.unique(raster[raster >= 0]) for raster in (first, second))
+    numbered = [as_array(raster).astype(int) for raster in rasters]
+    rows, columns = (np.unique(raster[raster >= 0]) for raster in numbered)
     n, m = len(rows), len(columns)
+    each(n, "regions of the left image", keep=keep, matrix=values)
     if values.shape != (n, m) or not values.size:
-        raise ValueError(
-            f"a matrix of shape {values.shape} does not fit rasters of {n} and {m} regions: give a row for each region "
-            "of the left one and a column for each of the right one"
-        )
+        raise ValueError(f"rasters of {n} and {m} regions need a matrix ({n}, {m}) of at least one, not {values.shape}")
     kept = np.ones(n, dtype=bool) if keep is None else as_array(keep).astype(bool)
-    if kept.shape != rows.shape:
-        raise ValueError(f"keep has the shape {kept.shape}, and there are {n} regions: give one value for each")
     best, i = values.argmax(axis=1), np.arange(n)
-    same = (rows[:, None] == columns) & views
-    mutual = np.zeros(values.shape, dtype=bool)
+    same, mutual = (rows[:, None] == columns) & views, np.zeros(values.shape, dtype=bool)
     mutual[i, best] = kept & (values.argmax(axis=0)[best] == i)
     pairs = [(int(rows[i]), int(columns[j])) for i, j in np.argwhere(same if views else mutual)]
     right_ones = kept & same[i, best]
@@ -343,44 +266,38 @@ def region_correspondence(
     details = _chance(chance) + ([] if kept.all() else [f"{kept.sum()} of {n} matches are kept"])
 
     pair = as_pixels(left), as_pixels(right)
-    ratio, wide = _ratio(pair), min(max(m / n, 0.6), 1.4)  # of the pictures, and of the matrix
-    height = min(2.6, (PAGE - 1.0) / (ratio + wide))
+    boxes, ratio = _layout(pair)
+    wide = min(max(m / n, 0.6), 1.4)  # the matrix, its height being 1
+    height = min(_TALLEST, (PAGE - 1.0) / (ratio + wide))
     square = max(height, 1.5)
     width = max(1.6, min(ratio * height, PAGE - 1.0 - square * wide))
     body, ((axes, heat),) = page([square], [width, square * wide], width + square * wide + 1.0)
-    _, sizes, panels = _pair(axes, pair, views)
-    likes = {r: r for r, _ in pairs}, {c: r for r, c in pairs}
-    for v, (panel, raster, like) in enumerate(zip(panels, (first, second), likes, strict=True)):
+    for v, (panel, raster) in enumerate(zip(_pair(axes, pair, views), numbered, strict=True)):
         regions = grid.enlarge(raster, aspect(pair[v]), 1)
-        colours = np.full((*regions.shape, 3), UNMATCHED)
-        for r, other in like.items():
-            colours[regions == r] = region_colours(other)
+        colours = np.full((*regions.shape, 3), grid.UNMATCHED)
+        for numbers in pairs:
+            colours[regions == numbers[v]] = region_colours(numbers[0])
         grid.draw_regions(panel, regions, colours, np.unique(regions[regions >= 0]).tolist())
-        share = sizes[v, 0] / axes.get_xlim()[1]
-        panel.set_title(fold(names[v], width * share, 7), color=LOOK["views"][v]["colour"] if views else "black")
+        panel.set_title(fold(names[v], width * boxes[v, 2], 7), color=LOOK["views"][v]["colour"] if views else "black")
 
-    scale = scale_of(quantity, limits, [values])
-    ends = {"vmin": scale.low, "vmax": scale.high}
-    heat.imshow(values, extent=(0, m, n, 0), aspect="auto", cmap=scale.colours, label="matrix", **ends)
+    scale = scale_of("cosine", None, [values])
+    ends = {"cmap": scale.colours, "vmin": scale.low, "vmax": scale.high}
+    heat.imshow(values, extent=(0, m, n, 0), aspect="auto", label="matrix", **ends)
     across, down = -(-m // int(10 * min(1.0, square * wide / 2))), -(-n // 12)  # numbers do not touch
-    heat.set_xticks(np.arange(0, m, across) + 0.5, [str(c) for c in columns[::across]])
-    heat.set_yticks(np.arange(0, n, down) + 0.5, [str(r) for r in rows[::down]])
+    heat.set_xticks(np.arange(0, m, across) + 0.5, columns[::across].tolist())
+    heat.set_yticks(np.arange(0, n, down) + 0.5, rows[::down].tolist())
     heat.tick_params(length=0)
     heat.set(xlabel=f"regions of {cut(names[1], 16)}", ylabel=f"regions of {cut(names[0], 16)}")
-    cell = 72 * square * min(wide / m, 1 / n)
-    wrong = kept & ~right_ones
-    marked: list[tuple[str, str, Any]] = [("best of its row", "o", (i[kept], best[kept]))]
-    if views:
-        marked = [("best of its row, right", "o", (i[right_ones], best[right_ones]))]
-        marked += [("best of its row, wrong", "X", (i[wrong], best[wrong])), ("the same region", "s", np.nonzero(same))]
-    rim = {"path_effects": [withStroke(linewidth=2.0, foreground="white")]}
-    for label, shape, (row, column) in marked:
-        size = min(9.0, 0.8 * cell) if shape == "s" else min(4.5, 0.6 * cell)
-        look: dict[str, Any] = {"color": "white", "mfc": "black", "mew": min(0.5, 0.1 * cell), "markersize": size}
-        look |= {"mfc": "none", "color": "black", "mew": 0.8, **rim} if shape == "s" else {}
-        heat.plot(column + 0.5, row + 0.5, shape, label=label, **look)
     grid.colour_bar(body, [heat], scale, square)
-    _key(body, heat.lines)
-    for mark in filter(None, body.legends[0].legend_handles):  # cells may be tiny
+    cell = 72 * square * min(wide / m, 1 / n)
+    dot = {"color": "white", "mfc": "black", "mew": min(0.5, 0.1 * cell), "ms": min(4.5, 0.6 * cell)}
+    marked = {", right": right_ones, ", wrong": kept & ~right_ones} if views else {"": kept}
+    for shape, (how, which) in zip("oX", marked.items(), strict=False):
+        heat.plot(best[which] + 0.5, i[which] + 0.5, shape, label=f"best of its row{how}", **dot)
+    if views:
+        box = {"color": "black", "mfc": "none", "mew": 0.8, "ms": min(9.0, 0.8 * cell), "path_effects": halo(2.0)}
+        heat.plot(*(np.argwhere(same).T[::-1] + 0.5), "s", label="the same region", **box)
+    key = body.legend(handles=heat.lines, loc="outside lower left", ncols=3)
+    for mark in key.legend_handles:  # cells may be tiny
         mark.set(markersize=4.5)
     return finish(body, note, headline, " · ".join(details))

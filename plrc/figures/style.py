@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import matplotlib
 import matplotlib.style
@@ -22,8 +22,6 @@ from matplotlib.ticker import MaxNLocator
 
 from plrc.files import written_whole
 
-P = ParamSpec("P")
-T = TypeVar("T")
 Limits = tuple[float, float]
 
 # Dashes are in widths of their line; [] is a solid line. What colours tell, lines and shapes tell too.
@@ -51,6 +49,7 @@ LOOK: dict[str, Any] = {
 CATEGORIES: list[str] = LOOK["categories"]
 OTHER: str = LOOK["other"]
 DASHES: tuple[Any, ...] = ("solid", (0, (3.5, 1.2)), (0, (1.1, 0.9)))  # of several lines that cross
+ROUND = {"steps": [1, 2, 2.5, 5, 10]}  # numbers of an axis
 SEQUENTIAL = matplotlib.colormaps["viridis"]
 DIVERGING = matplotlib.colormaps["RdBu_r"]
 DENSITY, DENSITY_DIFFERENCE = "density (even: 1)", "density difference"  # of a softmax, whatever the number of cells
@@ -67,23 +66,21 @@ _STYLE: dict[str, Any] = {
     "xtick.major.size": 2, "ytick.major.size": 2, "xtick.major.width": 0.4, "ytick.major.width": 0.4,
     "xtick.major.pad": 1.5, "ytick.major.pad": 1.5, "lines.solid_capstyle": "butt", "image.interpolation": "nearest",
     "legend.frameon": False, "legend.borderpad": 0, "legend.borderaxespad": 0.3, "legend.handletextpad": 0.5,
-    "legend.columnspacing": 1.3, "legend.labelspacing": 0.35, "svg.hashsalt": "plrc", "pdf.fonttype": 42,
-    "text.hinting": "no_hinting",  # a text is as wide whatever the dots per inch
+    "legend.columnspacing": 1.3, "legend.handlelength": 2.4, "legend.labelspacing": 0.35, "svg.hashsalt": "plrc",
+    "pdf.fonttype": 42, "text.hinting": "no_hinting",  # a text is as wide whatever the dots per inch
     "figure.constrained_layout.h_pad": 0.035, "figure.constrained_layout.w_pad": 0.035,
     "figure.constrained_layout.hspace": 0.0, "figure.constrained_layout.wspace": 0.0,
 }  # fmt: skip
 _LOCK = threading.RLock()  # matplotlib's settings are those of the whole process
 
 
-def styled(draw: Callable[P, T]) -> Callable[P, T]:
-    """Draw in the style of this module, whatever the reader's own settings."""
+@contextmanager
+def _style() -> Iterator[None]:
+    with _LOCK, matplotlib.style.context(["default", _STYLE]):
+        yield
 
-    @functools.wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
-        with _LOCK, matplotlib.style.context(["default", _STYLE]):
-            return draw(*args, **kwargs)
 
-    return drawn
+styled = _style()  # a decorator: draw in the style of this module, whatever the reader's own settings
 
 
 def line(look: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,14 +95,11 @@ def region_colours(regions: np.ndarray | int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Scale:
-    """The colours of the values ``low`` … ``high`` of a quantity.
+    """The colours of the values ``low`` … ``high`` of a quantity: "cosine", "difference", ``DENSITY``.
 
     White means 0, and only that: a range with 0 in its middle goes from blue over white to red, any other from dark
-    violet to yellow, in even steps of lightness.
-
-    Attributes:
-        quantity: what the values are: "cosine", "difference", ``DENSITY``.
-        beyond: at which end values lie outside and have its colour: "neither", "min", "max" or "both".
+    violet to yellow, in even steps of lightness. beyond: the end outside of which values lie and have its colour:
+    "neither", "min", "max" or "both".
     """
 
     quantity: str = "cosine"
@@ -119,7 +113,7 @@ class Scale:
 
     def ticks(self, most: int) -> list[float]:
         """Both ends, and at most so many steps of round numbers between them."""
-        inner = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
+        inner = MaxNLocator(most, **ROUND).tick_values(self.low, self.high)
         margin = 0.5 / most * (self.high - self.low)
         between = [float(t) for t in inner if self.low + margin < t < self.high - margin]
         return [self.low, *between, self.high]
@@ -133,22 +127,21 @@ class Scale:
 def scale_of(quantity: str, limits: Limits | None, maps: Iterable[np.ndarray]) -> Scale:
     """The one scale of all maps of a figure.
 
-    Args:
-        limits: the range; None: from the smallest to the largest value of all maps, with 0 in the middle if the
-            quantity is one of ``SIGNED``. A constant map gets a range around its value.
+    limits: the range; None: from the smallest to the largest value of all maps, with 0 in the middle if the quantity is
+    one of ``SIGNED``; around the value of a constant map.
 
     Raises:
         ValueError: the limits are no range, or None where there is no finite value to find one.
     """
-    values = np.concatenate([np.zeros(0), *(np.ravel(m) for m in maps)])
+    values = np.concatenate([np.zeros(0), *map(np.ravel, maps)])
     values = values[np.isfinite(values)]
     if limits is not None:
-        low, high = (float(limit) for limit in limits)
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        low, high = map(float, limits)
+        if not -math.inf < low < high < math.inf:
             raise ValueError(f"limits are a range (low, high), low < high, or None for an automatic one; not {limits}")
         slack = 1e-5 * (high - low)
         under, over = (values < low - slack).any(), (values > high + slack).any()
-        return Scale(quantity, low, high, {(0, 0): "neither", (1, 0): "min", (0, 1): "max"}.get((under, over), "both"))
+        return Scale(quantity, low, high, (("neither", "max"), ("min", "both"))[int(under)][int(over)])
     if not len(values):
         raise ValueError(f"there is no finite {quantity} to take a range from: give limits")
     low, high = float(values.min()), float(values.max())
@@ -170,9 +163,7 @@ def number(value: float, digits: str = ".6g") -> str:
 def save(figure: Figure, file: str | Path, dpi: int = 150) -> None:
     """Write a figure, whole or not at all; the same figure gives the same bytes. Makes the folder if need be.
 
-    Args:
-        file: its suffix says the format, .png, .pdf or .svg. dpi: of a PNG, and of the pictures inside the others
-            (300 for print); lines and type of a PDF or SVG are vectors.
+    file: its suffix says the format, .png, .pdf or .svg. dpi: of a PNG, and of images inside the others.
 
     Raises:
         ValueError: another suffix. OSError: it cannot be written there; names the file.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,13 +17,21 @@ from plrc.geometry import cell_centres
 
 def picture(h: int, w: int) -> np.ndarray:
     """Channels code the place: red is x, green is y."""
-    centres = cell_centres(h, w).numpy()
-    return (np.dstack((centres, np.zeros((h, w)))) * 255).astype(np.uint8)
+    return (np.dstack((cell_centres(h, w).numpy(), np.zeros((h, w)))) * 255).astype(np.uint8)
+
+
+def ramp(h: int, w: int) -> np.ndarray:
+    """A map whose every cell has its own value in (−1, 1)."""
+    return np.linspace(-0.98, 0.98, h * w).reshape(h, w)
 
 
 def panels(figure: Figure, label: str) -> list[Any]:
     """The panels that show an array of this kind, in the order of drawing."""
     return [axes for axes in figure.findobj(Axes) if any(image.get_label() == label for image in axes.images)]
+
+
+def shown(axes: Axes) -> np.ndarray:
+    return np.asarray(axes.images[-1].get_array())
 
 
 def labelled(figure: Figure | Axes, label: str) -> list[Any]:
@@ -37,13 +44,12 @@ def one(figure: Figure | Axes, label: str) -> Any:
 
 
 def marks(axes: Axes, label: str = "point") -> list[tuple[float, float]]:
-    return [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_label() == label]
+    return [tuple(point) for line in axes.lines if line.get_label() == label for point in line.get_xydata()]
 
 
 def bar(figure: Figure) -> Axes:
     """The colour bar."""
-    (axes,) = [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]
-    return axes
+    return one(figure, "<colorbar>")
 
 
 @styled
@@ -71,7 +77,3 @@ def texts(figure: Figure) -> list[Text]:
 
 def words(figure: Figure) -> set[str]:
     return {" ".join(text.get_text().replace("\xa0", "\0").split()).replace("\0", "\xa0") for text in texts(figure)}
-
-
-def box_of(artist: Artist) -> Any:
-    return artist.get_window_extent()

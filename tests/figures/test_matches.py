@@ -16,41 +16,42 @@ from plrc import figures
 from plrc.figures.grid import UNMATCHED, enlarge
 from plrc.figures.matches import evenly
 from plrc.figures.style import LOOK, SEQUENTIAL
-from tests.figures.readback import bar, labelled, one, panels, picture, rendered, words
+from tests.figures.readback import bar, one, panels, picture, rendered, shown, words
 
-LEFT_IMAGE, RIGHT_IMAGE = picture(40, 60), picture(30, 80)
-START = np.array([[0.1, 0.2], [0.5, 0.5], [0.9, 0.8], [0.3, 0.7]])
-END = np.array([[0.2, 0.2], [0.6, 0.4], [0.1, 0.1], [0.9, 0.9]])
-TRUTH = np.array([[0.2, 0.25], [0.6, 0.5], [0.8, 0.75], [np.nan, np.nan]])
+WIDE, TALL = picture(40, 60), picture(60, 30)
+FRAMES = [to_rgba(view["colour"]) for view in LOOK["views"]]
 
 
-def judged(**changes: Any) -> SimpleNamespace:
-    """Two right, one wrong, one not to be seen."""
-    parts = {
-        "start": torch.tensor(START), "end": END, "similarity": np.array([0.9, 0.5, 0.25, 0.7]), "truth": TRUTH,
-        "visible": torch.tensor([True, True, True, False]), "right": np.array([True, True, False, False]),
-    }  # fmt: skip
-    return SimpleNamespace(**{**parts, **changes})
+def found(seed: int, start: np.ndarray, known: bool = True, **changes: Any) -> SimpleNamespace:
+    """Matches from these points to anywhere; where they are judged one of three is right."""
+    rng, n = np.random.default_rng(seed), len(start)
+    truth = {"truth": rng.random((n, 2)), "visible": torch.ones(n, dtype=bool), "right": np.arange(n) % 3 == 0}
+    parts = {"start": torch.tensor(start), "end": rng.random((n, 2)), "similarity": rng.random(n), **truth}
+    return SimpleNamespace(**{**parts, **({} if known else dict.fromkeys(truth)), **changes})
+
+
+def grid(h: int, w: int) -> np.ndarray:
+    return np.stack(np.meshgrid((np.arange(w) + 0.5) / w, (np.arange(h) + 0.5) / h), axis=-1).reshape(-1, 2)
 
 
 def match(left: Any, right: Any, matches: Any, **how: Any) -> Figure:
     return figures.correspondence([(left, right)], {"last": [matches]}, **how)
 
 
-def unknown() -> SimpleNamespace:
-    return judged(truth=None, visible=None, right=None)
-
-
-def canvases(figure: Figure) -> list[Axes]:
-    """Axes that hold two pictures and their lines, as they are drawn."""
+def cells(figure: Figure) -> list[Axes]:
+    """Axes that hold two images and their lines, as they are drawn."""
     rendered(figure)
     return [axes for axes in figure.axes if len(axes.child_axes) == 2]
 
 
+def collection(axes: Axes, label: str) -> Any:
+    (found,) = [c for c in axes.collections if c.get_label() == label]
+    return found
+
+
 def lines(axes: Axes, label: str) -> np.ndarray:
-    """``(n, 2, 2)``: starts and ends, each in the frame of its picture, read from where they are drawn."""
-    found = [np.array(c.get_segments()) for c in axes.collections if c.get_label() == label]
-    segments = np.concatenate([np.zeros((0, 2, 2)), *(of for of in found if len(of))])
+    """``(n, 2, 2)``: starts and ends, each in the frame of its image, read from where they are drawn."""
+    segments = np.array(collection(axes, label).get_segments()).reshape(-1, 2, 2)
     ends = [
         panel.transData.inverted().transform(axes.transData.transform(segments[:, v]))
         for v, panel in enumerate(axes.child_axes)
@@ -58,182 +59,121 @@ def lines(axes: Axes, label: str) -> np.ndarray:
     return np.stack(ends, axis=1).round(4)
 
 
-def drawn(axes: Axes) -> set[tuple[float, ...]]:
-    """The starts of all lines."""
-    return {tuple(line[0]) for label in ("right", "wrong", "match") for line in lines(axes, label)}
+def starts(axes: Axes) -> set[tuple[float, ...]]:
+    return {tuple(line[0]) for label in ("right", "wrong") for line in lines(axes, label)}
 
 
 @pytest.mark.parametrize("sizes", [((40, 60), (30, 80)), ((20, 80), (20, 90)), ((90, 30), (40, 60))])
-def test_lines_go_from_each_start_to_its_end_in_the_frame_of_either_picture(sizes: Any) -> None:
+def test_lines_go_from_each_start_to_its_end_in_the_frame_of_either_image(sizes: Any) -> None:
     left, right = (picture(*size) for size in sizes)
-    figure = match(left, right, judged())
-    (axes,) = canvases(figure)
+    m = found(0, grid(2, 3), visible=np.arange(6) != 5)
+    (axes,) = cells(match(left, right, m))
     for panel, image in zip(axes.child_axes, (left, right), strict=True):
-        np.testing.assert_array_equal(panel.images[0].get_array(), image)
+        np.testing.assert_array_equal(shown(panel), image)
         assert panel.bbox.width / panel.bbox.height == pytest.approx(image.shape[1] / image.shape[0])
-    np.testing.assert_allclose(lines(axes, "right"), np.stack((START, END), axis=1)[:2], atol=1e-4)
-    np.testing.assert_allclose(lines(axes, "wrong"), np.stack((START, END), axis=1)[2:3], atol=1e-4)
-    (first, second) = axes.child_axes
-    stacked = sizes[0] == (20, 80)
+    for state, which in (("right", [0, 3]), ("wrong", [1, 2, 4])):
+        np.testing.assert_allclose(lines(axes, state), np.stack((m.start, m.end), axis=1)[which], atol=1e-4)
+    at = axes.transData.transform(one(axes, "true place of a wrong one").get_xydata())
+    crosses = axes.child_axes[1].transData.inverted().transform(at)
+    np.testing.assert_allclose(crosses, m.truth[[1, 2, 4]], atol=1e-6)
+    (first, second), stacked = axes.child_axes, sizes[0] == (20, 80)
     assert bool(first.bbox.x1 < second.bbox.x0) is not stacked
     assert bool(first.bbox.y0 > second.bbox.y1) is stacked
 
 
-def test_right_and_wrong_differ_in_colour_and_line_and_only_wrong_ones_show_their_true_place() -> None:
-    figure = match(LEFT_IMAGE, RIGHT_IMAGE, judged(), views=True, chances={"last": [0.012]})
-    (axes,) = canvases(figure)
-    looks = []
-    for state in ("right", "wrong"):
-        (collection,) = [c for c in axes.collections if c.get_label() == state]
-        assert tuple(collection.get_edgecolor()[0]) == to_rgba(LOOK["matches"][state]["colour"])
-        looks.append(collection.get_linestyle()[0][1])
-    assert looks[0] is None
-    assert looks[1] is not None
-    at = axes.transData.transform(one(axes, "true place of a wrong one").get_xydata())
-    np.testing.assert_allclose(axes.child_axes[1].transData.inverted().transform(at), TRUTH[2:3], atol=1e-6)
-    assert {"right", "wrong", "true place of a wrong one", "2 of 3 right (67 %) · chance 1.2 %"} <= words(figure)
-    none = judged(visible=np.zeros(4, dtype=bool), right=np.zeros(4, dtype=bool))
-    assert "0 of 0 right" in words(match(LEFT_IMAGE, RIGHT_IMAGE, none))
-
-
-def grid(h: int, w: int) -> np.ndarray:
-    return np.stack(np.meshgrid((np.arange(w) + 0.5) / w, (np.arange(h) + 0.5) / h), axis=-1).reshape(-1, 2)
-
-
-def found(seed: int, start: np.ndarray, known: bool = True) -> SimpleNamespace:
-    """Matches from these points to anywhere; where they are judged one of three is right."""
-    rng, n = np.random.default_rng(seed), len(start)
-    truth = {"truth": rng.random((n, 2)), "visible": np.ones(n, bool), "right": np.arange(n) % 3 == 0}
-    truth = truth if known else dict.fromkeys(truth)
-    return SimpleNamespace(start=torch.tensor(start), end=rng.random((n, 2)), similarity=rng.random(n), **truth)
+@pytest.mark.parametrize("views", [True, False])
+def test_right_and_wrong_differ_in_colour_and_line_and_views_are_framed_in_theirs(views: bool) -> None:
+    figure = match(WIDE, TALL, found(0, grid(2, 3)), views=views, chances={"last": [0.012]})
+    (axes,) = cells(figure)
+    looks = [collection(axes, state) for state in ("right", "wrong")]
+    wanted = [to_rgba(LOOK["matches"][state]["colour"]) for state in ("right", "wrong")]
+    assert [tuple(look.get_edgecolor()[0]) for look in looks] == wanted
+    assert [look.get_linestyle()[0][1] is None for look in looks] == [True, False]
+    assert {"right", "wrong", "true place of a wrong one", "2 of 6 right (33 %) · chance 1.2 %"} <= words(figure)
+    assert ({"view 1", "view 2"} <= words(figure)) is views
+    assert ([panel.spines["left"].get_edgecolor() for panel in axes.child_axes] == FRAMES) is views
 
 
 def test_of_many_matches_an_even_part_is_drawn_but_all_are_counted() -> None:
-    centres = grid(14, 14)
-    many = judged(start=centres, end=centres, truth=centres, similarity=np.ones(196), visible=np.ones(196, bool))
-    many.right = centres[:, 0] < 0.5
-    figure = match(picture(40, 40), picture(40, 40), many, most=20)
-    starts = np.array(list(drawn(canvases(figure)[0])))
+    many = found(0, grid(14, 14))
+    many.right = grid(14, 14)[:, 0] < 0.5
+    figure = figures.correspondence([(WIDE, WIDE)], {"a": [many], "b": [many]})
+    drawn = np.array(list(starts(cells(figure)[0])))
     assert "98 of 196 right (50 %) · 20 drawn" in words(figure)
-    quarters = [((starts > 0.5) == quarter).all(axis=1).sum() for quarter in np.ndindex(2, 2)]
-    assert quarters == [5] * 4
+    assert [((drawn > 0.5) == quarter).all(axis=1).sum() for quarter in np.ndindex(2, 2)] == [5] * 4
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 40, 300])
-def test_an_even_choice_has_so_many_different_points(count: int) -> None:
-    points = np.random.default_rng(0).random((100, 2))
-    chosen = evenly(points, count)
-    assert len(set(chosen)) == len(chosen) == min(count, 100)
-    assert (np.diff(chosen) > 0).all()
-
-
-def test_an_even_choice_follows_the_density() -> None:
+def test_an_even_choice_has_so_many_different_points_and_follows_the_density(count: int) -> None:
     rng = np.random.default_rng(0)
     points = np.concatenate((rng.random((90, 2)) * 0.1, 0.9 + rng.random((30, 2)) * 0.1))
-    assert (points[evenly(points, 12)] > 0.5).all(axis=1).sum() == 3
+    chosen = evenly(points, count)
+    assert len(chosen) == min(count, 120)
+    assert (np.diff(chosen) > 0).all()
+    assert (points[chosen] > 0.5).all(axis=1).sum() == pytest.approx(len(chosen) / 4, abs=1)
 
 
-def test_without_truth_lines_have_the_colour_of_their_similarity_the_surer_over_the_less_sure() -> None:
-    for limits, (low, high) in ((None, (0.25, 0.9)), ((0.0, 1.0), (0.0, 1.0))):
-        figure = match(LEFT_IMAGE, RIGHT_IMAGE, unknown(), limits=limits)
-        assert not labelled(figure, "true place of a wrong one")
-        (collection,) = [c for c in canvases(figure)[0].collections if c.get_label() == "match"]
-        wanted = SEQUENTIAL((np.array([0.25, 0.5, 0.7, 0.9]) - low) / (high - low))
-        np.testing.assert_allclose(collection.get_edgecolor(), wanted)
-        assert bar(figure).get_ylim() == (low, high)
-        assert "4 matches, mean cosine 0.59" in words(figure)
+def test_without_truth_lines_have_the_colour_of_their_similarity_and_one_bar_those_of_all_cells() -> None:
+    similar = {"a": np.array([0.4, 0.2]), "b": np.array([-0.1, 0.8])}
+    columns = {name: [found(0, grid(1, 2), False, similarity=of)] for name, of in similar.items()}
+    figure = figures.correspondence([(WIDE, TALL)], columns, ["pair"])
+    for axes, of in zip(cells(figure), similar.values(), strict=True):
+        wanted = SEQUENTIAL((np.sort(of) + 0.1) / 0.9)  # the surer over the less sure
+        np.testing.assert_allclose(collection(axes, "match").get_edgecolor(), wanted)
+    assert {f"2 matches, mean cosine {v}" for v in ("0.30", "0.35")} <= words(figure)
+    assert bar(figure).get_ylim() == (-0.1, 0.8)
+    assert not {"right", "wrong", "true place of a wrong one"} & words(figure)
 
 
-def test_views_are_framed_and_named_in_their_colours_and_images_are_not() -> None:
-    for views in (True, False):
-        figure = match(LEFT_IMAGE, RIGHT_IMAGE, judged(), views=views)
-        assert ({"view 1", "view 2"} <= words(figure)) is views
-        frames = [panel.spines["left"].get_edgecolor() for panel in canvases(figure)[0].child_axes]
-        assert (frames == [to_rgba(view["colour"]) for view in LOOK["views"]]) is views
-
-
-def test_parts_that_do_not_fit_are_refused() -> None:
-    for changes, message in (
-        ({"end": END[:3]}, r"\[3, 4\] points"),
-        ({"right": None}, "give all three, or none"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            match(LEFT_IMAGE, LEFT_IMAGE, judged(**changes))
-
-
-# ------------------------------------------------------------------------------------------------------------ sheets
-
-WIDE, TALL = picture(40, 60), picture(60, 30)
-
-
-def test_a_cell_has_the_pictures_and_all_matches_of_its_pair_by_its_network() -> None:
+def test_a_cell_has_the_images_and_all_matches_of_its_pair_by_its_network() -> None:
     columns = {name: [found(2 * k + i, grid(2, 3)) for i in range(2)] for k, name in enumerate(("random", "last"))}
     pairs = [(WIDE, TALL), (TALL, WIDE)]
-    figure = figures.correspondence(pairs, columns, ["first", "second"])
-    assert {"random", "last", "first", "second", "right", "wrong", "true place of a wrong one"} <= words(figure)
-    cells = canvases(figure)
-    assert len(cells) == 4
-    for number, axes in enumerate(cells):
+    drawn = cells(figures.correspondence(pairs, columns, ["first", "second"]))
+    assert len(drawn) == 4
+    for number, axes in enumerate(drawn):
         row, column = divmod(number, 2)
         m = list(columns.values())[column][row]
         for panel, image in zip(axes.child_axes, pairs[row], strict=True):
-            np.testing.assert_array_equal(panel.images[0].get_array(), image)
+            np.testing.assert_array_equal(shown(panel), image)
         for state, of in (("right", m.right), ("wrong", ~m.right)):
             assert {tuple(end) for _, end in lines(axes, state)} == {tuple(end) for end in m.end[of].round(4)}
         assert axes.get_xlabel() == "2 of 6 right (33 %)"
-    assert [axes.get_title().strip() for axes in cells] == ["random", "last", "", ""]
-    assert [axes.get_title(loc="left") for axes in cells] == ["first", "", "second", ""]
+    assert [axes.get_title().strip() for axes in drawn] == ["random", "last", "", ""]
+    assert [axes.get_title(loc="left") for axes in drawn] == ["first", "", "second", ""]
 
 
-def test_networks_show_the_same_points_and_all_are_counted() -> None:
+def test_networks_show_the_same_points_or_the_nearest_and_all_are_counted() -> None:
     rng, start = np.random.default_rng(0), grid(8, 8)
-    columns = {name: [found(k, start[rng.permutation(64)])] for k, name in enumerate("abc")}
-    cells = canvases(figures.correspondence([(WIDE, WIDE)], columns, ["pair"]))
-    shown = [drawn(axes) for axes in cells]
-    assert len(shown[0]) == 20
-    assert shown[0] == shown[1] == shown[2]
-    assert cells[0].get_xlabel().replace("\n", " ") == "22 of 64 right (34 %) · 20 drawn"
+    same = cells(match_all({name: found(k, start[rng.permutation(64)]) for k, name in enumerate("abc")}))
+    assert len(starts(same[0])) == 20
+    assert starts(same[0]) == starts(same[1]) == starts(same[2])
+    assert same[0].get_xlabel().replace("\n", " ") == "22 of 64 right (34 %) · 20 drawn"
     few = start[[3, 17, 40, 41]]
-    columns = {"all": [found(0, start)], "few": [found(1, few)], "none": [found(2, start[:0])]}
-    cells = canvases(figures.correspondence([(WIDE, WIDE)], columns, ["pair"], most=10))
-    every, kept, nothing = (drawn(axes) for axes in cells)
+    drawn = cells(match_all({"all": found(0, start), "few": found(1, few), "none": found(2, start[:0])}))
+    every, kept, nothing = map(starts, drawn)
     assert kept == {tuple(p) for p in few}
     assert kept < every
-    assert (len(every), len(nothing)) == (10, 0)
-    assert cells[2].get_xlabel() == "0 of 0 right"
-
-
-def test_networks_with_maps_of_other_sizes_show_the_nearest_points() -> None:
-    columns = {"fine": [found(0, grid(28, 28))], "coarse": [found(1, grid(7, 7))]}
-    figure = figures.correspondence([(WIDE, WIDE)], columns, ["pair"])
-    fine, coarse = (np.array(sorted(drawn(axes))) for axes in canvases(figure))
+    assert (len(every), len(nothing)) == (20, 0)
+    assert drawn[2].get_xlabel() == "0 of 0 right"
+    drawn = cells(match_all({"fine": found(0, grid(28, 28)), "coarse": found(1, grid(7, 7))}))
+    fine, coarse = (np.array(sorted(starts(axes))) for axes in drawn)
     assert len(fine) == len(coarse) == 20
     away = np.abs(fine[:, None] - coarse).max(axis=2).min(axis=0)
     assert away.max() <= 0.5 / 28 + 1e-3, "the centre of a coarse cell is a corner of four fine ones"
 
 
-def test_without_truth_one_bar_has_the_colours_of_all_cells() -> None:
-    columns = {"a": [found(0, grid(1, 2), False)], "b": [found(1, grid(1, 2), False)]}
-    columns["a"][0].similarity, columns["b"][0].similarity = np.array([0.2, 0.4]), np.array([-0.1, 0.8])
-    figure = figures.correspondence([(WIDE, TALL)], columns, ["pair"])
-    for axes, similarity in zip(canvases(figure), ([0.2, 0.4], [-0.1, 0.8]), strict=True):
-        (collection,) = [c for c in axes.collections if c.get_label() == "match"]
-        np.testing.assert_allclose(collection.get_edgecolor(), SEQUENTIAL((np.array(similarity) + 0.1) / 0.9))
-    assert [axes.get_xlabel() for axes in canvases(figure)] == [f"2 matches, mean cosine {v}" for v in ("0.30", "0.35")]
-    assert bar(figure).get_ylim() == (-0.1, 0.8)
-    assert not {"right", "wrong"} & words(figure)
+def match_all(networks: dict[str, Any]) -> Figure:
+    return figures.correspondence([(WIDE, WIDE)], {name: [m] for name, m in networks.items()})
 
 
 def test_a_match_without_a_line_counts_and_borders_and_chances_are_those_of_the_cell() -> None:
-    matches = [found(k, grid(2, 2)) for k in range(2)]
-    matches[1].visible[3] = False
+    matches = [found(0, grid(2, 2)), found(1, grid(2, 2), visible=np.arange(4) < 3)]
     figure = figures.correspondence(
-        [(WIDE, TALL)] * 2, {"a": matches}, ["p", "q"],
-        lines={"a": [np.array([False, True, True, True]), np.ones(4, bool)]},
+        [(WIDE, TALL)] * 2, {"a": matches}, lines={"a": [np.array([False, True, True, True]), np.ones(4, bool)]},
         rasters=[(np.arange(4).reshape(2, 2), np.arange(2).reshape(1, 2))] * 2, chances={"a": [0.012, float("nan")]},
     )  # fmt: skip
-    first, second = canvases(figure)
-    assert (len(drawn(first)), len(drawn(second))) == (3, 3)
+    first, second = cells(figure)
+    assert (len(starts(first)), len(starts(second))) == (3, 3)
     assert first.get_xlabel() == "2 of 4 right (50 %) · chance 1.2 % · 3 drawn"
     assert second.get_xlabel() == "1 of 3 right (33 %)"
     borders = [np.unique(one(panel, "borders").get_segments(), axis=0) for panel in first.child_axes]
@@ -245,11 +185,12 @@ def test_a_match_without_a_line_counts_and_borders_and_chances_are_those_of_the_
 def test_what_does_not_belong_together_is_refused() -> None:
     pairs, m = [(WIDE, WIDE)], found(0, grid(2, 2))
     for given, columns, names, message in (
-        (pairs, {}, ["pair"], "nothing to draw"),
-        ([], {"a": []}, [], "nothing to draw"),
-        (pairs, {"a": [m]}, ["pair", "another"], "1 pairs of pictures and 2 names"),
-        (pairs, {"a": [m], "b": [m, m]}, ["pair"], "b: matches of 2 pairs, pictures of 1"),
-        (pairs, {"a": [m], "b": [found(0, grid(2, 2), False)]}, ["pair"], "on two sheets"),
+        (pairs, {}, ["pair"], "at least one pair and one network"),
+        ([], {"a": []}, [], "at least one pair and one network"),
+        (pairs, {"a": [m]}, ["pair", "another"], "names: 2 for 1 pairs"),
+        (pairs, {"a": [m], "b": [m, m]}, ["pair"], "b: 2 for 1 pairs"),
+        (pairs, {"a": [m], "b": [found(0, grid(2, 2), False)]}, ["pair"], "of all matches or of none"),
+        (pairs, {"a": [found(0, grid(2, 2), end=grid(1, 3))]}, None, "end: 3 for 4 points"),
     ):
         with pytest.raises(ValueError, match=message):
             figures.correspondence(given, columns, names)
@@ -264,15 +205,13 @@ MATRIX = np.array([[0.1, 0.2, 0.0, 0.8], [0.9, 0.1, 0.2, 0.3], [0.95, 0.3, 0.1, 
 
 
 def regions(**how: Any) -> Figure:
-    return figures.region_correspondence(
-        WIDE, picture(40, 40), (torch.tensor(LEFT), RIGHT), torch.tensor(MATRIX), **how
-    )
+    rasters = torch.tensor(LEFT), RIGHT
+    return figures.region_correspondence(WIDE, picture(40, 40), rasters, torch.tensor(MATRIX), **how)
 
 
 def colours(figure: Figure, panel: int) -> dict[int, tuple[float, ...]]:
     """Region → its one colour."""
-    raster = (LEFT, RIGHT)[panel]
-    tint = np.asarray(one(panels(figure, "regions")[panel], "regions").get_array())
+    raster, tint = (LEFT, RIGHT)[panel], shown(panels(figure, "regions")[panel])
     names = enlarge(raster, tint.shape[1], tint.shape[0])
     assert (tint[names == -1][:, 3] == 0).all(), "no region, no colour"
     found = {int(r): {tuple(c) for c in tint[names == r][:, :3]} for r in np.unique(raster[raster >= 0])}
@@ -282,8 +221,7 @@ def colours(figure: Figure, panel: int) -> dict[int, tuple[float, ...]]:
 
 def places(figure: Figure, label: str) -> set[tuple[float, float]]:
     """Row and column of the cells of the matrix that have this mark."""
-    (axes,) = panels(figure, "matrix")
-    return {(y - 0.5, x - 0.5) for x, y in one(axes, label).get_xydata()}
+    return {(y - 0.5, x - 0.5) for x, y in one(panels(figure, "matrix")[0], label).get_xydata()}
 
 
 def test_in_two_views_regions_of_one_number_belong_together() -> None:
@@ -296,31 +234,25 @@ def test_in_two_views_regions_of_one_number_belong_together() -> None:
     assert places(figure, "best of its row, wrong") == {(0, 3), (2, 0)}
     assert places(figure, "the same region") == {(1, 0), (2, 1), (3, 2)}
     assert "2 of 3 regions find themselves (67 %)" in words(figure)
-    frames = [panel.spines["top"].get_edgecolor() for panel in panels(figure, "regions")]
-    assert frames == [to_rgba(view["colour"]) for view in LOOK["views"]]
+    assert [panel.spines["top"].get_edgecolor() for panel in panels(figure, "regions")] == FRAMES
 
 
-def test_in_two_images_those_that_are_each_other_s_best_belong_together() -> None:
+def test_in_two_images_those_that_are_each_other_s_best_belong_together_and_all_are_numbered() -> None:
     figure = regions()
     left, right = colours(figure, 0), colours(figure, 1)
     assert (left[0], left[2], left[3]) == (right[5], right[1], right[3])
     assert left[1] == right[2] == UNMATCHED, "1 likes 1 best, but 1 likes 2"
     assert places(figure, "best of its row") == {(0, 3), (1, 0), (2, 0), (3, 2)}
     assert "3 of 4 regions have a mutual best match" in words(figure)
-
-
-def test_regions_are_numbered_where_they_lie() -> None:
-    axes = panels(regions(), "regions")[0]
-    for text in axes.texts:
-        x, y = text.get_position()
-        assert LEFT[int(y * 2), int(x * 3)] == int(text.get_text())
-    assert sorted(text.get_text() for text in axes.texts) == ["0", "1", "2", "3"]
+    numbers = panels(figure, "regions")[0].texts
+    places_of = [(int(y * 2), int(x * 3)) for x, y in (text.get_position() for text in numbers)]
+    assert [LEFT[place] for place in places_of] == [int(text.get_text()) for text in numbers] == [0, 1, 2, 3]
 
 
 def test_the_matrix_has_its_rows_from_the_top_with_their_numbers_and_a_bar() -> None:
     figure = regions()
     (axes,) = panels(figure, "matrix")
-    np.testing.assert_array_equal(axes.images[0].get_array(), MATRIX)
+    np.testing.assert_array_equal(shown(axes), MATRIX)
     assert axes.images[0].get_clim() == bar(figure).get_ylim() == (-0.2, 0.95)
     assert (axes.get_xlim(), axes.get_ylim()) == ((0, 4), (4, 0))
     ticks = [(t.get_text(), t.get_position()[0]) for t in axes.get_xticklabels()]
@@ -347,10 +279,10 @@ def test_what_is_not_kept_is_neither_marked_nor_counted_nor_a_pair() -> None:
 
 def test_a_matrix_rasters_or_keep_that_do_not_fit_are_refused() -> None:
     for rasters, matrix, keep, message in (
-        ((LEFT, RIGHT), np.zeros((4, 3)), None, "4 and 4 regions"),
-        ((LEFT, RIGHT), np.zeros((0, 0)), None, "4 and 4 regions"),
+        ((LEFT, RIGHT), np.zeros((4, 3)), None, r"of 4 and 4 regions need a matrix \(4, 4\)"),
+        ((LEFT, RIGHT), np.zeros((0, 0)), None, "matrix: 0 for 4 regions"),
         ((LEFT * 0 - 1, RIGHT), np.zeros((0, 4)), None, "0 and 4 regions"),
-        ((LEFT, RIGHT), MATRIX, np.ones(3, bool), r"keep has the shape \(3,\), and there are 4 regions"),
+        ((LEFT, RIGHT), MATRIX, np.ones(3, bool), "keep: 3 for 4 regions"),
     ):
         with pytest.raises(ValueError, match=message):
             figures.region_correspondence(WIDE, WIDE, rasters, matrix, keep=keep)

@@ -33,54 +33,32 @@ def look(collection: PathCollection) -> tuple[object, ...]:
     return (*collection.get_facecolor()[0][:3], collection.get_paths()[0].vertices.round(4).tobytes())
 
 
-def test_every_sample_is_a_dot_at_its_place_in_its_category() -> None:
-    (axes,) = planes(figures.embedding(torch.tensor(XY), LABELS))
-    assert set(dots(axes)) == {"cat", "dog", "owl"}
-    for name, collection in dots(axes).items():
-        np.testing.assert_array_equal(collection.get_offsets(), XY[name == LABELS])
-    assert len({look(collection) for collection in dots(axes).values()}) == 3
-
-
-def test_the_key_has_names_and_counts_and_long_names_are_cut() -> None:
-    said = words(figures.embedding(XY, LABELS.tolist()))
-    assert {f"{name} {(name == LABELS).sum()}" for name in ("cat", "dog", "owl")} == said
+def test_every_sample_is_a_dot_at_its_place_in_the_look_of_its_category_in_every_plane() -> None:
+    named = {"captions": {"last": "purity 0.61"}, "explained": {"last": (0.342, 0.118)}}
+    figure = figures.embedding({"random": torch.tensor(XY), "last": 3 * XY}, LABELS.tolist(), **named)
+    first, second = planes(figure)
+    for name in ("cat", "dog", "owl"):
+        np.testing.assert_array_equal(dots(first)[name].get_offsets(), XY[name == LABELS])
+        np.testing.assert_array_equal(dots(second)[name].get_offsets(), 3 * XY[name == LABELS])
+        assert look(dots(first)[name]) == look(dots(second)[name])
+    assert len({look(collection) for collection in dots(first).values()}) == 3
+    key = {f"{name} {(name == LABELS).sum()}" for name in ("cat", "dog", "owl")}
+    under = "PC 1 (→) 34 %, PC 2 (↑) 12 % of variance purity 0.61"
+    assert words(figure) == key | {"random", "last", under}
+    assert (first.get_xlabel(), " ".join(second.get_xlabel().split())) == ("", under)
     said = words(figures.embedding(XY[:2], ["a category whose name goes on and on and on", "$HOME$"]))
     assert said == {"$HOME$ 1", "a category wh… and on and on 1"}
-
-
-def test_the_order_of_categories_keeps_their_looks_when_some_are_missing() -> None:
-    every = ["ant", "cat", "dog", "owl"]
-    (whole,) = planes(figures.embedding(XY, LABELS, order=every))
-    keep = LABELS != "cat"
-    (part,) = planes(figures.embedding(XY[keep], LABELS[keep], order=every))
-    assert set(dots(part)) == {"dog", "owl"}
-    for name, collection in dots(part).items():
-        assert look(collection) == look(dots(whole)[name])
-    with pytest.raises(ValueError, match="'cat' is a label"):
-        figures.embedding(XY, LABELS, order=["dog", "owl"])
+    assert words(figures.embedding(XY)) == set()
 
 
 def test_up_to_48_categories_differ_and_the_rest_is_grey() -> None:
-    labels = np.arange(60)
-    (axes,) = planes(figures.embedding(XY, torch.tensor(labels)))
-    assert len(dots(axes)) == 49
+    (axes,) = planes(figures.embedding(XY, torch.arange(60)))
     assert len({look(collection) for collection in dots(axes).values()}) == 49
     others = dots(axes)["12 others"]
     np.testing.assert_array_equal(others.get_offsets(), XY[48:])
     assert len(set(others.get_facecolor()[0][:3])) == 1, "grey"
     first = {tuple(dots(axes)[str(i)].get_facecolor()[0][:3]) for i in range(8)}
     assert len(first) == 8, "the first eight are told apart by colour"
-
-
-def test_several_networks_have_a_plane_each_and_one_look_of_a_category() -> None:
-    planes_of = {"random": XY, "last": 3 * XY}
-    figure = figures.embedding(planes_of, LABELS, captions={"last": "purity 0.61"})
-    first, second = planes(figure)
-    for name in ("cat", "dog", "owl"):
-        assert look(dots(first)[name]) == look(dots(second)[name])
-        np.testing.assert_array_equal(dots(second)[name].get_offsets(), 3 * XY[name == LABELS])
-    assert {"random", "last", "purity 0.61"} <= words(figure)
-    assert second.get_xlabel() == "purity 0.61"
 
 
 @pytest.mark.parametrize("stretch", [(1, 1), (5, 1), (1, 5), (40, 1), (0, 0)])
@@ -94,18 +72,7 @@ def test_both_directions_have_one_unit_and_every_dot_is_inside(stretch: tuple[in
     assert list(axes.get_xticks()) == list(axes.get_yticks()) == []
 
 
-def test_pca_says_what_its_axes_explain_and_t_sne_nothing() -> None:
-    assert "PC 1 (→) 34 %, PC 2 (↑) 12 % of variance" in words(figures.embedding(XY, explained=(0.342, 0.118)))
-    assert words(figures.embedding(XY)) == set()
-
-
-def test_dots_may_have_their_own_colours() -> None:
-    rgb = np.random.default_rng(0).random((60, 3))
-    (axes,) = planes(figures.embedding(XY, colours=torch.tensor(rgb)))
-    np.testing.assert_allclose(dots(axes)["samples"].get_facecolor()[:, :3], rgb)
-
-
-def test_pictures_stand_at_their_dots_and_do_not_cover_one_another() -> None:
+def test_images_stand_at_their_dots_and_do_not_cover_one_another() -> None:
     images = [picture(30, 40), picture(40, 10)] * 30
     (axes,) = planes(figures.embedding(XY, LABELS, thumbnails=images))
     shown = {int(image.get_label().split()[1]): image.get_extent() for image in axes.images}
@@ -124,11 +91,10 @@ def test_pictures_stand_at_their_dots_and_do_not_cover_one_another() -> None:
 
 
 def test_what_does_not_belong_together_is_refused() -> None:
-    with pytest.raises(ValueError, match="labels or colours, not both"):
-        figures.embedding(XY, LABELS, colours=np.zeros((60, 3)))
-    with pytest.raises(ValueError, match=r"\[3, 60\] samples"):
-        figures.embedding(XY, LABELS[:3])
-    with pytest.raises(ValueError, match="coordinates of last are"):
-        figures.embedding({"last": np.zeros((60, 3))})
-    with pytest.raises(ValueError, match="finite"):
-        figures.embedding(np.array([[0, np.nan]]))
+    for message, coordinates, labels in (
+        ("labels: 3 for 60 samples", XY, LABELS[:3]),
+        (r"\(n, 2\) finite", {"last": np.zeros((60, 3))}, None),
+        (r"\(n, 2\) finite", np.array([[0, np.nan]]), None),
+    ):
+        with pytest.raises(ValueError, match=message):
+            figures.embedding(coordinates, labels)

@@ -23,32 +23,22 @@ def test_an_automatic_range_is_that_of_all_maps_and_only_of_differences_symmetri
     assert (plain.low, plain.high) == (-0.5, 0.4)
     assert (difference.low, difference.high) == (-0.5, 0.5)
     assert scale_of("positive − negative", None, [-m for m in maps]).low == -0.5, "whichever end is further out"
+    for value in (0.0, 0.3, -2.0):
+        scale = scale_of("cosine", None, [np.full((2, 2), value)])
+        assert scale.low < value < scale.high
+    assert [Scale("cosine", low, 1).colours for low in (-1, 0, -0.2)] == [DIVERGING, SEQUENTIAL, SEQUENTIAL]
 
 
-@pytest.mark.parametrize(("low", "high", "colours"), [(-1, 1, DIVERGING), (0, 1, SEQUENTIAL), (-0.2, 1, SEQUENTIAL)])
-def test_white_is_nothing_but_0(low: float, high: float, colours: object) -> None:
-    assert Scale("cosine", low, high).colours is colours
-
-
-def test_values_beyond_the_limits_are_told() -> None:
+def test_values_beyond_the_limits_are_told_and_limits_that_are_no_range_refused() -> None:
     maps = [np.array([-0.1, 0.5, 1.2])]
     told = [scale_of("x", limits, maps).beyond for limits in ((-1, 2), (0, 2), (-1, 1), (0, 1))]
     assert told == ["neither", "min", "max", "both"]
     assert scale_of("cosine", (-1, 1), [np.array([1 + 1e-6])]).beyond == "neither", "rounding is not beyond"
-
-
-@pytest.mark.parametrize("limits", [(1, 0), (0, 0), (0, float("nan")), (0, float("inf"))])
-def test_limits_that_are_no_range_are_refused(limits: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="low < high"):
-        figures.affinity(picture(4, 6), np.zeros((1, 2, 3)), POINT, limits=limits)
-
-
-def test_a_range_of_nothing_is_refused_and_one_of_a_constant_holds_it() -> None:
+    for limits in ((1, 0), (0, 0), (0, float("nan")), (0, float("inf"))):
+        with pytest.raises(ValueError, match="low < high"):
+            scale_of("cosine", limits, maps)
     with pytest.raises(ValueError, match="no finite softmax"):
         scale_of("softmax", None, [np.full((2, 2), np.nan)])
-    for value in (0.0, 0.3, -2.0):
-        scale = scale_of("cosine", None, [np.full((2, 2), value)])
-        assert scale.low < value < scale.high
 
 
 @pytest.mark.parametrize(
@@ -71,14 +61,12 @@ def test_the_bar_s_ends_are_the_range_s(low: float, high: float, ends: tuple[str
         assert ticks == sorted(set(ticks))
 
 
-@pytest.mark.parametrize(("size", "vertical"), [((40, 60), True), ((20, 200), False)])
-@pytest.mark.parametrize("limits", [None, (-1.0, 1.0)])
+@pytest.mark.parametrize(("size", "vertical", "limits"), [((40, 60), True, None), ((20, 200), False, (-1.0, 1.0))])
 def test_the_bar_has_the_range_of_the_maps_and_their_quantity(
     size: tuple[int, int], vertical: bool, limits: tuple[float, float] | None
 ) -> None:
     maps = np.array([[[0.1, 0.2]], [[0.3, 0.7]]])
-    figure = figures.affinity(picture(*size), maps, np.full((2, 2), 0.5), limits=limits)
-    axes = bar(figure)
+    axes = bar(figures.affinity(picture(*size), maps, np.full((2, 2), 0.5), limits=limits))
     low_high, label = (axes.get_ylim(), axes.get_ylabel()) if vertical else (axes.get_xlim(), axes.get_xlabel())
     assert low_high == (limits or (0.1, 0.7))
     assert label == "cosine"
@@ -93,9 +81,6 @@ def test_the_table_of_colours_is_plain_and_its_colours_are_told_apart() -> None:
     )
     assert abs(blue - orange) > 0.2, "in grey too"
     np.testing.assert_array_equal(region_colours(np.array([[1, 17]]))[0, 0], region_colours(17))
-
-
-# ------------------------------------------------------------------------------------------------------------- files
 
 
 def drawn() -> Figure:
