@@ -69,7 +69,7 @@ def affinity(
     sizes = [len(wanted) + len(unwanted) for wanted, unwanted, _ in prompts]
     alone = len(sizes) == 1 and sizes[0] > 1
     words = ["prompt"] if alone else [f"{('prompt', 'point')[n == 1]} {i}" for i, n in enumerate(sizes, start=1)]
-    numbered = [(*points, "" if alone else str(i)) for i, (*points, _) in enumerate(prompts, start=1)]
+    numbered = [(wanted, no, "" if alone else str(i)) for i, (wanted, no, _) in enumerate(prompts, start=1)]
     panels: list[_Panel | None] = [_Panel(pixels, heading="image", mask=mask, prompts=numbered)]
     for i, (values, title, prompt) in enumerate(zip(maps, titles or words, prompts, strict=True)):
         panels += [None] * (i > 0 and i % 4 == 0)
@@ -268,4 +268,4 @@ def _draw_view(axes: Axes, example: Example, v: int) -> None:
         hatched.set(edgecolor="0.35", linewidth=0, label="not seen by both")
     points = example.points[v, both]
     look: dict[str, Any] = {"edgecolors": "black", "linewidths": 0.3, "label": "points", "zorder": 4}
-    axes.scatter(*points.reshape(-1, 2).T, s=4.5, color=region_colours(both.repeat(points.shape[1])), **look)
+    axes.scatter(points[..., 0], points[..., 1], 4.5, color=region_colours(both.repeat(points.shape[1])), **look)

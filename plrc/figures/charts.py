@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import chain, zip_longest
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def _round(axis: Axis, most: int = 4, digits: str = ".6g", **how: Any) -> None:
     axis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 10000 else number(x, digits))
 
 
-def _open(axes: Axes, across: str) -> None:
+def _open(axes: Axes, across: Literal["x", "y", "both"]) -> None:
     """Lines at the left and below only, and thin ones of a grid along this axis."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, axis=across)
@@ -228,20 +228,20 @@ def precision_recall(curves: Mapping[str, np.ndarray], ap: Mapping[str, float], 
     named = ranked if len(ranked) <= 8 else ranked[:3] + ranked[-3:]
     order = [name for name in ap if name in named]  # a class keeps its colour, whatever its rank
     of = f"mean of {len(ranked)} classes" if len(ranked) > 1 else ranked[0]
-    bold = {"color": "black", "linewidth": 2.0, "zorder": 4}
+    look: dict[str, Any] = {"color": "black", "linewidth": 2.0, "zorder": 4}
     # name, what the key says ("_" for nothing), precision, look
-    drawn = [("mean", f"{100 * mean:.1f}  {of}", np.mean([curves[name] for name in ranked], axis=0), bold)]
+    drawn = [("mean", f"{100 * mean:.1f}  {of}", np.mean([curves[name] for name in ranked], axis=0), look)]
     for rank, name in enumerate(ranked):
         key = f"{len(ranked) - len(named)} others" if rank == 3 else "_"
         look = {"color": OTHER, "linewidth": 0.5, "zorder": 2}
         if name in named:
             k, key = order.index(name), f"{100 * ap[name]:.1f}  {cut(name)}"
-            look = {"color": CATEGORIES[k], "linestyle": DASHES[k % 3], "linewidth": 0.9, "zorder": 3 - rank / 1000}
+            look = {**_run(k), "linewidth": 0.9, "zorder": 3 - rank / 1000}
         drawn.append((name, key, curves[name], look))
-    drawn = drawn[len(ranked) == 1 :]
+    drawn = drawn[1:] if len(ranked) == 1 else drawn
     body, ((axes,),) = page([1.0], [1.0], 5.4)
     for name, _, precision, look in drawn:
-        n = max(1, np.count_nonzero(precision))
+        n = max(1, int(np.count_nonzero(precision)))
         recall, height = np.r_[GRID[:n], GRID[n - 1]], np.r_[precision[:n], 0.0]  # ends with a line straight down
         axes.plot(recall, height, drawstyle="steps-pre", label=name, **look)
     handles = [Line2D([], [], label=key, **look) for _, key, _, look in drawn if key != "_"]

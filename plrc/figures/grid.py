@@ -14,12 +14,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import Collection, LineCollection
+from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from PIL import Image
 from scipy import ndimage
@@ -79,7 +76,7 @@ def page(rows: Sequence[float], columns: Sequence[float], width: float = PAGE) -
     They are in any unit; the page gets its own height in ``finish``.
     """
     height = width * sum(rows) / sum(columns) + 0.3 * len(rows) + 0.8
-    body = Figure(figsize=(width, height), layout="constrained").subfigures()
+    body: Any = Figure(figsize=(width, height), layout="constrained").subfigures()
     ratios = {"height_ratios": list(rows), "width_ratios": list(columns)}
     return body, body.subplots(len(rows), len(columns), squeeze=False, gridspec_kw=ratios)
 
@@ -99,8 +96,9 @@ def finish(body: Any, note: str = "", title: str = "", details: str = "") -> Fig
     ):
         if text:
             write(fold(text, width - 0.1, size), x=0.01, ha="left", **how)
-    for artist in figure.findobj(lambda artist: isinstance(artist, (Line2D, Collection, AxesImage, Patch))):
-        artist.set_in_layout(False)  # what lies inside of panels needs no room, and costs time
+    for panel in figure.findobj(Axes):  # what lies inside of panels needs no room, and costs time
+        for artist in (*panel.lines, *panel.collections, *panel.images, *panel.patches):
+            artist.set_in_layout(False)
     first, grid, lay_out = body.axes[0], body.axes[0].get_gridspec(), figure.get_layout_engine().execute
     aspects = {panel: panel.get_aspect() for panel in body.axes}
     for panel in aspects:  # to fill its place, or what stands around it would need no room of its own
@@ -134,9 +132,11 @@ def show(
     axes: Axes, values: np.ndarray, ratio: float, label: str, extent: Extent = WHOLE, scale: Scale | None = None
 ) -> None:
     """Colours, or values of a scale, over the whole panel of an image of this aspect, or beyond it to their extent."""
-    how = {"cmap": scale.colours, "vmin": scale.low, "vmax": scale.high} if scale and values.ndim == 2 else {}
+    how: dict[str, Any] = {"origin": "upper", "aspect": 1 / ratio, "label": label}
+    if scale and values.ndim == 2:
+        how |= {"cmap": scale.colours, "vmin": scale.low, "vmax": scale.high}
     right, below = as_array(extent)
-    axes.imshow(values, extent=(0, right, below, 0), origin="upper", aspect=1 / ratio, label=label, **how)
+    axes.imshow(values, extent=(0, right, below, 0), **how)
     axes.set(xlim=(0, 1), ylim=(1, 0), xticks=[], anchor="N")
     axes.yaxis.set_visible(False)
 
@@ -241,5 +241,6 @@ def draw_regions(
             continue
         places = np.argwhere(inside == inside.max())
         i, j = places[np.abs(places - places.mean(axis=0)).sum(axis=1).argmin()]
-        how: dict[str, Any] = {"ha": "center", "va": "center_baseline", "path_effects": halo(1.4), "zorder": 5}
-        axes.text(*centres[i, j], str(r), color="black", **how)
+        x, y = centres[i, j]
+        text = axes.text(x, y, str(r), ha="center", va="center_baseline", zorder=5)
+        text.set_path_effects(halo(1.4))

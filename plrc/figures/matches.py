@@ -37,12 +37,14 @@ class Parts(NamedTuple):
 
 
 def parts_of(matches: Any) -> Parts:
-    """Those of ``plrc.analysis.correspondence``, or any object with these attributes; a ValueError if they don't fit."""
-    n, parts = len(matches.start), {name: getattr(matches, name) for name in Parts._fields}
+    """Those of ``plrc.analysis.correspondence``, or any object with these attributes, checked."""
+    n = len(matches.start)
+    parts: dict[str, Any] = {name: getattr(matches, name) for name in Parts._fields}
     if matches.truth is None:
         parts |= {"visible": np.ones(n, dtype=bool), "right": np.zeros(n, dtype=bool)}
     each(n, "points", **parts)
-    return Parts(**{name: None if part is None else as_array(part) for name, part in parts.items()})
+    arrays: Any = (None if part is None else as_array(part) for part in parts.values())
+    return Parts(*arrays)
 
 
 def counts(parts: Parts) -> str:
@@ -196,7 +198,7 @@ def _lines(axes: Axes, parts: Parts, shown: np.ndarray, scale: Scale | None, box
         axes.add_collection(LineCollection(list(ends), label=label, zorder=2, **how, **look), autolim=False)
         how = {"edgecolors": rim, "linewidths": 0.5, "label": "_ends", "zorder": 3, "clip_on": False}
         colours = np.repeat(look["color"], 2, axis=0) if scale else look["color"]
-        axes.scatter(*ends.reshape(-1, 2).T, s=13, color=colours, **how)
+        axes.scatter(ends[..., 0], ends[..., 1], 13, color=colours, **how)
     if not scale:
         cross: dict[str, Any] = {"ms": 3.6, "mew": 1.1, "path_effects": halo(2.0), "clip_on": False, "zorder": 4}
         truth = placed(1, parts.truth)[wrong]

@@ -47,12 +47,12 @@ def embedding(
     arrays = {name: as_array(plane).astype(float) for name, plane in planes.items()}
     n = len(next(iter(arrays.values())))
     each(n, "samples", labels=labels, thumbnails=thumbnails, **arrays)
-    if any(plane.shape != (n, 2) or not np.isfinite(plane).all() for plane in arrays.values()):
-        raise ValueError("coordinates are (n, 2) finite numbers")
+    if not n or any(plane.shape != (n, 2) or not np.isfinite(plane).all() for plane in arrays.values()):
+        raise ValueError("coordinates are (n, 2) finite numbers, of one sample at least")
     groups = _groups(labels, n)
 
-    spans = [np.ptp(plane, axis=0) if len(plane) else np.ones(2) for plane in arrays.values()]
-    share = max(min(1.0, max(0.4, float(y / x))) if x > 0 else 1.0 for x, y in spans)
+    spans = [np.ptp(plane, axis=0) for plane in arrays.values()]
+    share = max(float(np.clip(y / x, 0.4, 1.0)) if x > 0 else 1.0 for x, y in spans)
     beside = len(arrays) == 1 and labels is not None
     key_columns = -(-len(groups) // 24) if beside else 5
     room = 0.9 * key_columns * beside
@@ -64,18 +64,18 @@ def embedding(
         said += [(captions or {}).get(name, "")]
         panel.set_title(fold(name, width, 7))
         panel.set_xlabel(fold("\n".join(said), width), color=GREY)
-        low, high = (plane.min(axis=0), plane.max(axis=0)) if len(plane) else (np.zeros(2), np.ones(2))
+        low, high = plane.min(axis=0), plane.max(axis=0)
         half = 0.55 * max(float(((high - low) / (1, share)).max()), 1e-9) * np.array([1, share])
         (x0, y0), (x1, y1) = (low + high) / 2 - half, (low + high) / 2 + half
         panel.set(xlim=(x0, x1), ylim=(y0, y1), xticks=[], yticks=[])
         shown = _thumbnails(panel, plane, thumbnails, groups) if thumbnails is not None else []
-        size = float(np.clip(4000 / max(1, len(plane)), 3.0, 22.0))
+        size = float(np.clip(4000 / n, 3.0, 22.0))
         # The rarer a category, the further up.
         for z, (label, members, look) in enumerate(sorted(groups, key=lambda group: -len(group[1]))):
             how = {"edgecolors": "white", "linewidths": 0.25, "alpha": 0.9, "clip_on": False, "zorder": 4 + z / 1000}
             panel.scatter(*plane[np.setdiff1d(members, shown)].T, s=size, label=label or "samples", **how, **look)
     if labels is not None:
-        dot = {"linestyle": "none", "markersize": 4, "markeredgewidth": 0}
+        dot: dict[str, Any] = {"linestyle": "none", "markersize": 4, "markeredgewidth": 0}
         handles = [Line2D([], [], label=f"{cut(name)}  {len(of)}", **dot, **look) for name, of, look in groups]
         loc = "outside right upper" if beside else "outside lower left"
         body.legend(handles=handles, loc=loc, ncols=min(key_columns, len(handles)), handlelength=1.0)
@@ -87,7 +87,7 @@ def _groups(labels: Sequence[str | int] | Values | None, count: int) -> list[Gro
     looks = [{"color": colour, "marker": marker} for marker in LOOK["markers"] for colour in CATEGORIES]
     if labels is None:
         return [("", np.arange(count), looks[0])]
-    known, places = np.unique(as_array(labels), return_inverse=True)
+    known, places = np.unique(np.asarray(labels), return_inverse=True)
     groups = [
         (str(name), np.flatnonzero(places == i), look) for i, (name, look) in enumerate(zip(known, looks, strict=False))
     ]
