@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
@@ -54,15 +53,11 @@ def affinity(
 ) -> Figure:
     """An image with numbered points, and for each point how alike every cell is (paper figure 2). Four maps a row.
 
-    Args:
-        image: ``(H, W, 3)`` uint8 or a PIL image. maps: ``(n, h, w)``. points: ``(n, 2)`` in the image frame, one a
-            map, or n arrays ``(k, 2)`` where a map answers for several (a prompt). negatives: n arrays ``(k, 2)``,
-            perhaps empty, of points that a map is *not* to be like. titles: n headings.
-        quantity, limits: as of ``scale_of``; a range with 0 in its middle is blue, white and red. extent: how far right
-            and down maps reach, the image being 1. mask: ``(h, w)`` bool, an object, outlined. note: at the foot.
-
-    Raises:
-        ValueError: maps, points, negatives or titles differ in number; limits are no range.
+    image: ``(H, W, 3)`` uint8 or a PIL image. maps: ``(n, h, w)``. points: ``(n, 2)`` in the image frame, one a map, or
+    n arrays ``(k, 2)`` where a map answers for several (a prompt). negatives: n arrays ``(k, 2)``, perhaps empty, of
+    points that a map is *not* to be like. titles: n headings. quantity, limits: as of ``scale_of``. extent: how far
+    right and down maps reach, the image being 1. mask: ``(h, w)`` bool, an object, outlined. note: at the foot.
+    Raises a ValueError if maps, points, negatives or titles differ in number, or limits are no range.
     """
     each(len(maps), "maps", points=points, titles=titles, negatives=negatives)
     pixels, prompts = as_pixels(image), _prompts(points, negatives)
@@ -74,7 +69,8 @@ def affinity(
     for i, (values, title, prompt) in enumerate(zip(maps, titles or words, prompts, strict=True)):
         panels += [None] * (i > 0 and i % 4 == 0)
         panels.append(_Panel(pixels, as_array(values), title, "", extent, mask, [prompt]))
-    return grid.finish(_sheet(panels, min(5, len(panels)), scale_of(quantity, limits, map(as_array, maps)))[0], note)
+    scale = scale_of(quantity, limits, map(as_array, maps))
+    return grid.finish(_sheet(panels, min(5, len(panels)), scale, len(panels))[0], note)
 
 
 @styled
@@ -93,19 +89,14 @@ def affinity_sheet(
 ) -> Figure:
     """One row an image: the image with its point, then the affinity of that point by each of several networks.
 
-    Args:
-        images: n of them. points: ``(n, 2)``, or n arrays ``(k, 2)``, an empty one where the map is of a point in
-            another image. columns: heading ("step 400") → n maps ``(h, w)``; all have one range of colours.
-        captions: heading → a line under it ("AUC 0.61"), or n lines, one under each map; headings may be missing.
-        extents: heading → n extents. masks: n masks, or None. All others: as of ``affinity``.
-
-    Raises:
-        ValueError: something is not given for each image; limits are no range.
+    images: n of them. points: ``(n, 2)``, or n arrays ``(k, 2)``, an empty one where the map is of a point in another
+    image. columns: heading ("step 400") → n maps ``(h, w)``; all have one range of colours. captions: heading → a line
+    under it ("AUC 0.61"), or n lines, one under each map. extents: heading → n extents. masks: n masks, or None.
+    All else as of ``affinity``. Raises a ValueError if something is not given for each image, or limits are no range.
     """
     each(len(images), "images", points=points, negatives=negatives, masks=masks)
-    marks = list(zip(masks or [None] * len(images), _prompts(points, negatives), strict=True))
-    rows = _rows(images, columns, captions, extents)
-    panels = [panel._replace(mask=m, prompts=[p]) for (m, p), row in zip(marks, rows, strict=True) for panel in row]
+    marks = masks or [None] * len(images), _prompts(points, negatives), _rows(images, columns, captions, extents)
+    panels = [panel._replace(mask=m, prompts=[p]) for m, p, row in zip(*marks, strict=True) for panel in row]
     scale = scale_of(quantity, limits, map(as_array, chain(*columns.values())))
     return grid.finish(_sheet(panels, 1 + len(columns), scale)[0], note)
 
@@ -117,50 +108,46 @@ def feature_colours(
     """Images beside their features as colours, or beside their segments; several in a row of six panels.
 
     columns: heading ("PCA as RGB") → n maps: RGB ``(h, w, 3)``, clipped to [0, 1]; or numbers of segments ``(h, w)``,
-    which have one colour in all images of all networks and a border; negative (white) where there is none. images,
-    captions, extents, note: as of ``affinity_sheet``.
-
-    Raises:
-        ValueError: something is not given for each image, or a map has another shape.
+    which have one colour in all images of all networks and a border; negative (white) where there is none. All else as
+    of ``affinity_sheet``. Raises a ValueError if something is not given for each image, or a map has another shape.
     """
     for shape in (as_array(values).shape for values in chain(*columns.values())):
         if len(shape) != 2 and shape[2:] != (3,):
             raise ValueError(f"a map is (h, w, 3) RGB or (h, w) numbers of segments, not of shape {shape}")
-    beside = max(1, min(6 // (1 + len(columns)), len(images)))
-    panels = list(chain(*_rows(images, columns, captions, extents, beside)))
-    return grid.finish(_sheet(panels, beside * (1 + len(columns)), None)[0], note)
+    across = (1 + len(columns)) * max(1, min(6 // (1 + len(columns)), len(images)))
+    return grid.finish(_sheet(list(chain(*_rows(images, columns, captions, extents))), across, None)[0], note)
 
 
-def _rows(
-    images: Images, columns: Columns, captions: Captions, extents: Extents, headed: int = 1
-) -> list[list[_Panel]]:
-    """Of each image its panel and its map by each network; so many of them have headings."""
+def _rows(images: Images, columns: Columns, captions: Captions, extents: Extents) -> list[list[_Panel]]:
+    """Of each image its panel and its map by each network."""
     captions, extents = captions or {}, extents or {}
     for of in (columns, captions, extents):
         each(len(images), "images", **of)
-    rows = [[_Panel(as_pixels(image), heading="image" * (i < headed))] for i, image in enumerate(images)]
+    rows = [[_Panel(as_pixels(image), heading="image")] for image in images]
     for name, maps in columns.items():
         said, reach = captions.get(name, ""), extents.get(name, [WHOLE] * len(images))
         head, under = (f"{name}\n{said}".rstrip(), [""] * len(images)) if isinstance(said, str) else (name, said)
         for i, row in enumerate(rows):
-            row.append(_Panel(row[0].pixels, as_array(maps[i]), head * (i < headed), under[i], reach[i]))
+            row.append(_Panel(row[0].pixels, as_array(maps[i]), head, under[i], reach[i]))
     return rows
 
 
-def _sheet(panels: Sequence[_Panel | None], across: int, scale: Scale | None) -> tuple[Any, np.ndarray]:
-    """So many panels a row, with their colour bar if there is a scale: the body of a page, and its axes."""
+def _sheet(
+    panels: Sequence[_Panel | None], across: int, scale: Scale | None, headed: int = 1
+) -> tuple[Any, np.ndarray]:
+    """So many panels a row, headings in so many rows, a colour bar of the scale: a page's body, and its axes."""
     rows = [panels[i : i + across] for i in range(0, len(panels), across)]
     least = 0.7 if len(rows) > 1 else 0.2  # a narrower image does not fill its panel
     heights = [max(1 / max(aspect(panel.pixels), least) for panel in row if panel) for row in rows]
     room = 0.5 * bool(scale)
     width = max(0.62, min((PAGE - room) / across, 2.2, 2.8 / max(heights), max(1.2, 9 / sum(heights))))  # inches
     body, places = grid.page(heights, [1.0] * across, across * width + room)
-    for axes, panel in zip_longest(places.flat, panels):
+    for i, (axes, panel) in enumerate(zip_longest(places.flat, panels)):
         if panel is None:
             axes.set_axis_off()
             continue
         _draw(axes, panel, scale)
-        axes.set_title(fold(panel.heading, width, 7.5))
+        axes.set_title(fold(panel.heading, width, 7.5) if i < headed * across else "")
         axes.set_xlabel(fold(panel.caption, width), color=GREY)
     if scale:
         grid.colour_bar(body, places.flat, scale, width * sum(heights))
@@ -190,15 +177,12 @@ def _prompts(points: Several, negatives: Several | None = None) -> list[Prompt]:
     return [(wanted, unwanted, "") for wanted, unwanted in zip(*arrays, strict=True)]
 
 
-@dataclass
-class Example:
+class Example(NamedTuple):
     """An image, the two views of it that training saw, and how alike its cells are to one point.
 
-    Attributes:
-        image: ``(H, W, 3)`` uint8. crops: of the two views. views: ``(2, S, S, 3)`` uint8, coloured as trained on.
-        regions: ``(2, h, w)`` integer, the region that each cell of each view sees.
-        points: ``(2, R, P, 2)`` in the view frames, those that were drawn in each region.
-        query: ``(2,)``, a point of the image frame. maps: name → ``(h, w)`` cosines with the query, image frame.
+    image: ``(H, W, 3)`` uint8. crops: of the two views. views: ``(2, S, S, 3)`` uint8, coloured as trained on. regions:
+    ``(2, h, w)`` integer, what each cell of each view sees. points: ``(2, R, P, 2)`` in the view frames, those of each
+    region. query: ``(2,)``, a point of the image frame. maps: name → ``(h, w)`` cosines with the query, image frame.
     """
 
     image: np.ndarray
@@ -225,7 +209,6 @@ def views_and_affinity(examples: Sequence[Example]) -> Figure:
         panels += [_Panel(view, heading=f"view {v}") for v, view in enumerate(example.views, start=1)]
         panels += [_Panel(example.image, m, f"affinity {name}", prompts=query) for name, m in example.maps.items()]
     across = len(panels) // len(examples)
-    panels[across:] = [panel._replace(heading="") for panel in panels[across:]]
     body, axes = _sheet(panels, across, scale_of("cosine", None, chain(*(e.maps.values() for e in examples))))
     for example, row in zip(examples, axes, strict=True):
         _draw_crops(row[0], example)

@@ -64,13 +64,10 @@ def curves(
     Losses, speed and waiting vary from one log line to the next: the thin line is each value, the strong one their
     ``running_mean``. Where a value is not finite its line has a gap.
 
-    Args:
-        runs: name → quantity of ``log.jsonl``, "total" or "step" → its values ``(n,)`` in the order of steps, NaN where
-            a log line has none; data_wait is a share, memory_mib is in MiB. What is not known is a loss.
-        steps_per_epoch: for an axis above; None for none. smooth: how many log lines the mean is of, odd; 1 for none.
-
-    Raises:
-        ValueError: there is no value to draw, or ``smooth`` is no such number.
+    runs: name → quantity of ``log.jsonl``, "total" or "step" → its values ``(n,)`` in the order of steps, NaN where a
+    log line has none; data_wait is a share, memory_mib is in MiB. What is not known is a loss. steps_per_epoch: for an
+    axis above; None for none. smooth: how many log lines the mean is of, odd; 1 for none.
+    Raises a ValueError if there is no value to draw, or ``smooth`` is no such number.
     """
     check_smooth(smooth)
     there = {q for run in runs.values() for q, of in run.items() if np.isfinite(of).any()} - {"step", "epoch"}
@@ -151,13 +148,10 @@ def score_chart(
     Below the networks a row each baseline: in grey, with an open mark of its own. Each measure has its own range, which
     need not begin at 0, since marks have no length; a dash where it has no value.
 
-    Args:
-        scores: measure ("distance-matched AUC, n = 40") → network or baseline → (mean, low, high), or NaN.
-        baselines, order: of baselines and of networks from the top, which is that of their colours; networks as they
-            come if not given. Names that do not occur keep their colour and have no row. title, details: over all.
-
-    Raises:
-        ValueError: there is no measure or no network, or ``order`` lacks one.
+    scores: measure ("distance-matched AUC, n = 40") → network or baseline → (mean, low, high), or NaN. baselines,
+    order: of baselines and of networks from the top, which is that of their colours; networks as they come if not
+    given. Names that do not occur keep their colour and have no row. title, details: over all.
+    Raises a ValueError if there is no measure or no network, or ``order`` lacks one.
     """
     names = list(dict.fromkeys(chain(*scores.values())))
     networks = [name for name in names if name not in baselines]
@@ -215,9 +209,7 @@ def precision_recall(curves: Mapping[str, np.ndarray], ap: Mapping[str, float], 
 
     curves: class → precision ``(101,)`` in [0, 1], the best at the recalls 0, 0.01 … 1 or higher ones; 0 where a recall
     is not reached. ap: class → its AP50, a share in [0, 1]; NaN or negative (COCO has −1) of a class without objects.
-
-    Raises:
-        ValueError: no class has an AP, an AP is no share, or a class has no curve of this shape.
+    Raises a ValueError if no class has an AP, an AP is no share, or a class has no curve of this shape.
     """
     ranked = sorted((name for name in ap if ap[name] >= 0), key=lambda name: -ap[name])
     if not ranked:
@@ -261,9 +253,7 @@ def error_types(lost: Mapping[str, float], counts: Mapping[str, int], ap50: floa
     lost: kind, a key of ``KINDS`` → AP50 that it costs, a share (0.05 is drawn as 5 points); NaN where it is not known;
     below 0 where putting it right would do harm. counts: kind → how many detections are wrong so; of "missed", how many
     objects. ap50: what is reached, a share.
-
-    Raises:
-        ValueError: the kinds are not those of ``KINDS``, a number is no share, or there is no AP50.
+    Raises a ValueError if the kinds are not those of ``KINDS``, a number is no share, or there is no AP50.
     """
     if not set(lost) == set(counts) == set(KINDS):
         raise ValueError(f"give the AP50 lost and the count of each kind of error: {', '.join(KINDS)}")

@@ -71,10 +71,7 @@ def cut(name: str, most: int = 28) -> str:
 
 
 def page(rows: Sequence[float], columns: Sequence[float], width: float = PAGE) -> tuple[Any, np.ndarray]:
-    """The body of a page, to which legends belong, and its axes ``(rows, columns)``, of these heights and widths.
-
-    They are in any unit; the page gets its own height in ``finish``.
-    """
+    """The body of a page, to which legends belong, and its axes, of these heights and widths in any unit."""
     height = width * sum(rows) / sum(columns) + 0.3 * len(rows) + 0.8
     body: Any = Figure(figsize=(width, height), layout="constrained").subfigures()
     ratios = {"height_ratios": list(rows), "width_ratios": list(columns)}
@@ -82,10 +79,7 @@ def page(rows: Sequence[float], columns: Sequence[float], width: float = PAGE) -
 
 
 def finish(body: Any, note: str = "", title: str = "", details: str = "") -> Figure:
-    """The page, with a note at its foot and a headline, as high as its panels need to keep their proportions.
-
-    note: how it was drawn, in small grey type. details: smaller, under the title.
-    """
+    """The page, with note, title and details under it, as high as its panels need to keep their proportions."""
     figure = body.figure
     width, height = figure.get_size_inches()
     small = {"fontsize": 6, "weight": "normal"}
@@ -156,10 +150,7 @@ def halo(width: float, colour: str = "white") -> list[Any]:
 
 
 def mark(axes: Axes, points: np.ndarray, number: str = "", negative: bool = False) -> None:
-    """A ring around each of the points ``(n, 2)``, seen on any ground, and perhaps a number beside it.
-
-    White in black; of a negative point black in white, filled, with a bar across it.
-    """
+    """A ring around each of the points ``(n, 2)``, white in black; a negative one is black in white, with a bar."""
     ink, rim = ("black", "white") if negative else ("white", "black")
     look: dict[str, Any] = {"mec": ink, "mew": 1.2, "clip_on": False, "zorder": 6}
     rings = axes.plot(*points.T, "o", ms=5.5, mfc=rim if negative else "none", path_effects=halo(2.4, rim), **look)
@@ -202,8 +193,7 @@ def depth_in_region(regions: np.ndarray) -> np.ndarray:
 def region_tint(regions: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """RGBA ``(h, w, 4)`` in [0, 1] of regions over an image: thin within, so that it stays visible, strong at borders.
 
-    Args:
-        regions: ``(h, w)``; negative is no region and has no colour. colours: ``(h, w, 3)``; grey where ``UNMATCHED``.
+    regions: ``(h, w)``; negative is no region and has no colour. colours: ``(h, w, 3)``; grey where ``UNMATCHED``.
     """
     opacity = np.where(depth_in_region(regions) <= max(1, min(regions.shape) // 28), 0.8, 0.2)
     opacity = np.where((colours == UNMATCHED).all(axis=2), 0.6, opacity)
@@ -211,10 +201,7 @@ def region_tint(regions: np.ndarray, colours: np.ndarray) -> np.ndarray:
 
 
 def draw_borders(axes: Axes, regions: np.ndarray, extent: Extent = WHOLE, rim: float = 0.0) -> None:
-    """White lines along the edges of cells between different regions of ``(h, w)``, which reach so far.
-
-    rim: points across of a dark one, to be seen on an image that nothing is laid over.
-    """
+    """White lines between the different regions of ``(h, w)``, with a dark rim of so many points across."""
     (i, j), (k, m) = (np.nonzero(np.diff(regions, axis=axis)) for axis in (1, 0))
     edges = np.hstack(((j + 1, i, j + 1, i + 1), (m, k + 1, m + 1, k + 1))).T.reshape(-1, 2, 2)
     lines = list(edges * (as_array(extent) / regions.shape[::-1]))
@@ -226,9 +213,9 @@ def draw_borders(axes: Axes, regions: np.ndarray, extent: Extent = WHOLE, rim: f
 def draw_regions(
     axes: Axes, regions: np.ndarray, colours: np.ndarray, numbered: Iterable[int], clear: np.ndarray | None = None
 ) -> None:
-    """Regions ``(h, w)`` in their colours ``(h, w, 3)`` over an image, and the borders between them.
+    """Regions ``(h, w)`` in their colours ``(h, w, 3)`` over an image, some numbered where there is most room.
 
-    numbered: those with their number where there is most room, if there is any. clear: ``(n, 2)``, marks to keep off.
+    clear: ``(n, 2)``, marks that numbers keep off.
     """
     show(axes, region_tint(regions, colours), 1 / float(axes.get_aspect()), "regions")
     draw_borders(axes, regions)

@@ -103,16 +103,13 @@ def correspondence(
     40 of one pair by one network are drawn, or 20 of each, spread as all are: the same points by all networks, or the
     nearest that one has.
 
-    Args:
-        pairs: n times a left and a right image; wide ones stand above one another. columns: heading → n matches, from
-            left to right (``plrc.analysis.correspondence.Matches``). names: n headings of the rows.
-        views: the images of a pair are two views of an image, framed in their colours. chances: heading → n shares
-            that are right by chance. rasters: n pairs of integers ``(h, w)``, regions whose borders are drawn.
-        lines: heading → n arrays of bool, which matches may have a line (the background has no place).
-
-    Raises:
-        ValueError: there is no pair or no column, something is not given for each pair or point, or the true places of
-            some matches are known and those of others are not.
+    pairs: n times a left and a right image; wide ones stand above one another. columns: heading → n matches, from left
+    to right (``plrc.analysis.correspondence.Matches``). names: n headings of the rows. views: the images of a pair are
+    two views of an image, framed in their colours. chances: heading → n shares that are right by chance. rasters: n
+    pairs of integers ``(h, w)``, regions whose borders are drawn. lines: heading → n arrays of bool, which matches may
+    have a line (the background has no place).
+    Raises a ValueError if there is no pair or no column, something is not given for each pair or point, or the true
+    places of some matches are known and those of others are not.
     """
     each(len(pairs), "pairs", names=names, rasters=rasters, **columns)
     cells = [[parts_of(of[i]) for of in columns.values()] for i in range(len(pairs))]
@@ -131,10 +128,9 @@ def correspondence(
         may = [p.visible & (as_array(lines[name][i]) if lines else True) for name, p in zip(columns, row, strict=True)]
         shown = _same_points(row, may, 40 if len(every) == 1 else 20)
         for name, parts, drawn, cell in zip(columns, row, shown, axes, strict=True):
-            for panel, pixels, raster in zip(
-                _pair(cell, pair, views), pair, rasters[i] if rasters else (), strict=False
-            ):
-                grid.draw_borders(panel, grid.enlarge(as_array(raster), aspect(pixels), 1), rim=1.4)
+            panels = _pair(cell, pair, views)
+            for v, raster in enumerate(rasters[i] if rasters else ()):
+                grid.draw_borders(panels[v], grid.enlarge(as_array(raster), aspect(pair[v]), 1), rim=1.4)
             _lines(cell, parts, drawn, scale, _layout(pair)[0])
             said = [counts(parts), *_chance(chances[name][i] if chances else None)]
             said += [f"{len(drawn)} drawn"] if len(drawn) < parts.visible.sum() else []
@@ -240,14 +236,11 @@ def region_correspondence(
     marked; for views a box marks the same region, and the headline counts the regions that find themselves. A match
     that is not kept is not marked, and not counted, and makes no pair.
 
-    Args:
-        rasters: integers ``(h, w)``, the region of each cell of the whole of each image; negative: none.
-        matrix: ``(n, m)`` cosines, rows and columns by the rising numbers of the regions of the left and right raster
-            (``plrc.analysis.correspondence.region_affinity``). views: these are two views of an image.
-        names: two headings. keep: ``(n,)`` bool, which matches are kept. chance: the share that is right by chance.
-
-    Raises:
-        ValueError: the matrix or ``keep`` has not a value for each region, or a raster has none.
+    rasters: integers ``(h, w)``, the region of each cell of the whole of each image; negative: none. matrix: ``(n, m)``
+    cosines, rows and columns by the rising numbers of the regions of the left and right raster
+    (``plrc.analysis.correspondence.region_affinity``). views: these are two views of an image. names: two headings.
+    keep: ``(n,)`` bool, which matches are kept. chance: the share that is right by chance.
+    Raises a ValueError if the matrix or ``keep`` has not a value for each region, or a raster has none.
     """
     values, names = as_array(matrix), names or (("view 1", "view 2") if views else ("image 1", "image 2"))
     numbered = [as_array(raster).astype(int) for raster in rasters]

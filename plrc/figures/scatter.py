@@ -34,14 +34,10 @@ def embedding(
     Both directions have one unit; there are no numbers on the axes, for they would mean nothing. The first eight
     categories (sorted) have eight colours, the next eight another mark, and so on; after 48 they are grey.
 
-    Args:
-        coordinates: ``(n, 2)`` of t-SNE, PCA, …; or heading → ``(n, 2)``, of the same n samples. labels: n categories.
-            thumbnails: n images, drawn in place of their dots where they do not cover one another.
-        explained: heading ("" of a single plane) → the shares of variance that its two axes explain, for PCA.
-            captions: heading → a line under the plane ("purity 0.61"). note: at the foot.
-
-    Raises:
-        ValueError: coordinates of another shape, or numbers that differ.
+    coordinates: ``(n, 2)`` of t-SNE, PCA, …; or heading → ``(n, 2)``, of the same n samples. labels: n categories.
+    thumbnails: n images, drawn in place of their dots where they do not cover one another. explained: heading ("" of a
+    single plane) → the shares of variance that its two axes explain, for PCA. captions: heading → a line under the
+    plane ("purity 0.61"). note: at the foot. Raises a ValueError for coordinates of another shape, or another number.
     """
     planes = coordinates if isinstance(coordinates, Mapping) else {"": coordinates}
     arrays = {name: as_array(plane).astype(float) for name, plane in planes.items()}

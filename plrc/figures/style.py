@@ -128,10 +128,8 @@ def scale_of(quantity: str, limits: Limits | None, maps: Iterable[np.ndarray]) -
     """The one scale of all maps of a figure.
 
     limits: the range; None: from the smallest to the largest value of all maps, with 0 in the middle if the quantity is
-    one of ``SIGNED``; around the value of a constant map.
-
-    Raises:
-        ValueError: the limits are no range, or None where there is no finite value to find one.
+    one of ``SIGNED``; around the value of a constant map. Raises a ValueError if the limits are no range, or None where
+    there is no finite value to find one.
     """
     values = np.concatenate([np.zeros(0), *map(np.ravel, maps)])
     values = values[np.isfinite(values)]
@@ -163,10 +161,8 @@ def number(value: float, digits: str = ".6g") -> str:
 def save(figure: Figure, file: str | Path, dpi: int = 150) -> None:
     """Write a figure, whole or not at all; the same figure gives the same bytes. Makes the folder if need be.
 
-    file: its suffix says the format, .png, .pdf or .svg. dpi: of a PNG, and of images inside the others.
-
-    Raises:
-        ValueError: another suffix. OSError: it cannot be written there; names the file.
+    file: its suffix says the format, .png, .pdf or .svg. dpi: of a PNG, and of images inside the others. Raises a
+    ValueError for another suffix, an OSError that names the file if it cannot be written there.
     """
     file = Path(file)
     no_dates: dict[str, dict[str, Any]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}

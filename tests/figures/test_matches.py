@@ -34,8 +34,8 @@ def grid(h: int, w: int) -> np.ndarray:
     return np.stack(np.meshgrid((np.arange(w) + 0.5) / w, (np.arange(h) + 0.5) / h), axis=-1).reshape(-1, 2)
 
 
-def match(left: Any, right: Any, matches: Any, **how: Any) -> Figure:
-    return figures.correspondence([(left, right)], {"last": [matches]}, **how)
+def match(networks: dict[str, Any], left: Any = WIDE, right: Any = WIDE, **how: Any) -> Figure:
+    return figures.correspondence([(left, right)], {name: [m] for name, m in networks.items()}, **how)
 
 
 def cells(figure: Figure) -> list[Axes]:
@@ -67,7 +67,7 @@ def starts(axes: Axes) -> set[tuple[float, ...]]:
 def test_lines_go_from_each_start_to_its_end_in_the_frame_of_either_image(sizes: Any) -> None:
     left, right = (picture(*size) for size in sizes)
     m = found(0, grid(2, 3), visible=np.arange(6) != 5)
-    (axes,) = cells(match(left, right, m))
+    (axes,) = cells(match({"last": m}, left, right))
     for panel, image in zip(axes.child_axes, (left, right), strict=True):
         np.testing.assert_array_equal(shown(panel), image)
         assert panel.bbox.width / panel.bbox.height == pytest.approx(image.shape[1] / image.shape[0])
@@ -83,7 +83,7 @@ def test_lines_go_from_each_start_to_its_end_in_the_frame_of_either_image(sizes:
 
 @pytest.mark.parametrize("views", [True, False])
 def test_right_and_wrong_differ_in_colour_and_line_and_views_are_framed_in_theirs(views: bool) -> None:
-    figure = match(WIDE, TALL, found(0, grid(2, 3)), views=views, chances={"last": [0.012]})
+    figure = match({"last": found(0, grid(2, 3))}, views=views, chances={"last": [0.012]})
     (axes,) = cells(figure)
     looks = [collection(axes, state) for state in ("right", "wrong")]
     wanted = [to_rgba(LOOK["matches"][state]["colour"]) for state in ("right", "wrong")]
@@ -92,15 +92,6 @@ def test_right_and_wrong_differ_in_colour_and_line_and_views_are_framed_in_their
     assert {"right", "wrong", "true place of a wrong one", "2 of 6 right (33 %) · chance 1.2 %"} <= words(figure)
     assert ({"view 1", "view 2"} <= words(figure)) is views
     assert ([panel.spines["left"].get_edgecolor() for panel in axes.child_axes] == FRAMES) is views
-
-
-def test_of_many_matches_an_even_part_is_drawn_but_all_are_counted() -> None:
-    many = found(0, grid(14, 14))
-    many.right = grid(14, 14)[:, 0] < 0.5
-    figure = figures.correspondence([(WIDE, WIDE)], {"a": [many], "b": [many]})
-    drawn = np.array(list(starts(cells(figure)[0])))
-    assert "98 of 196 right (50 %) · 20 drawn" in words(figure)
-    assert [((drawn > 0.5) == quarter).all(axis=1).sum() for quarter in np.ndindex(2, 2)] == [5] * 4
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 40, 300])
@@ -115,8 +106,7 @@ def test_an_even_choice_has_so_many_different_points_and_follows_the_density(cou
 
 def test_without_truth_lines_have_the_colour_of_their_similarity_and_one_bar_those_of_all_cells() -> None:
     similar = {"a": np.array([0.4, 0.2]), "b": np.array([-0.1, 0.8])}
-    columns = {name: [found(0, grid(1, 2), False, similarity=of)] for name, of in similar.items()}
-    figure = figures.correspondence([(WIDE, TALL)], columns, ["pair"])
+    figure = match({name: found(0, grid(1, 2), False, similarity=of) for name, of in similar.items()})
     for axes, of in zip(cells(figure), similar.values(), strict=True):
         wanted = SEQUENTIAL((np.sort(of) + 0.1) / 0.9)  # the surer over the less sure
         np.testing.assert_allclose(collection(axes, "match").get_edgecolor(), wanted)
@@ -142,28 +132,25 @@ def test_a_cell_has_the_images_and_all_matches_of_its_pair_by_its_network() -> N
     assert [axes.get_title(loc="left") for axes in drawn] == ["first", "", "second", ""]
 
 
-def test_networks_show_the_same_points_or_the_nearest_and_all_are_counted() -> None:
+def test_networks_show_the_same_points_or_the_nearest_spread_evenly_and_all_are_counted() -> None:
     rng, start = np.random.default_rng(0), grid(8, 8)
-    same = cells(match_all({name: found(k, start[rng.permutation(64)]) for k, name in enumerate("abc")}))
-    assert len(starts(same[0])) == 20
+    same = cells(match({name: found(k, start[rng.permutation(64)]) for k, name in enumerate("abc")}))
     assert starts(same[0]) == starts(same[1]) == starts(same[2])
+    spread = np.array(list(starts(same[0]))) > 0.5
+    assert [(spread == quarter).all(axis=1).sum() for quarter in np.ndindex(2, 2)] == [5] * 4
     assert same[0].get_xlabel().replace("\n", " ") == "22 of 64 right (34 %) · 20 drawn"
     few = start[[3, 17, 40, 41]]
-    drawn = cells(match_all({"all": found(0, start), "few": found(1, few), "none": found(2, start[:0])}))
+    drawn = cells(match({"all": found(0, start), "few": found(1, few), "none": found(2, start[:0])}))
     every, kept, nothing = map(starts, drawn)
     assert kept == {tuple(p) for p in few}
     assert kept < every
     assert (len(every), len(nothing)) == (20, 0)
     assert drawn[2].get_xlabel() == "0 of 0 right"
-    drawn = cells(match_all({"fine": found(0, grid(28, 28)), "coarse": found(1, grid(7, 7))}))
+    drawn = cells(match({"fine": found(0, grid(28, 28)), "coarse": found(1, grid(7, 7))}))
     fine, coarse = (np.array(sorted(starts(axes))) for axes in drawn)
     assert len(fine) == len(coarse) == 20
     away = np.abs(fine[:, None] - coarse).max(axis=2).min(axis=0)
     assert away.max() <= 0.5 / 28 + 1e-3, "the centre of a coarse cell is a corner of four fine ones"
-
-
-def match_all(networks: dict[str, Any]) -> Figure:
-    return figures.correspondence([(WIDE, WIDE)], {name: [m] for name, m in networks.items()})
 
 
 def test_a_match_without_a_line_counts_and_borders_and_chances_are_those_of_the_cell() -> None:
@@ -196,8 +183,6 @@ def test_what_does_not_belong_together_is_refused() -> None:
             figures.correspondence(given, columns, names)
 
 
-# ----------------------------------------------------------------------------------------------------------- regions
-
 LEFT = np.array([[0, 1, 2], [3, 3, -1]])
 RIGHT = np.array([[1, 2], [3, 5]])
 # Rows are regions 0 … 3, columns 1, 2, 3 and 5.
@@ -229,7 +214,7 @@ def test_in_two_views_regions_of_one_number_belong_together() -> None:
     left, right = colours(figure, 0), colours(figure, 1)
     assert all(left[r] == right[r] for r in (1, 2, 3))
     assert left[0] == right[5] == UNMATCHED
-    assert len({left[r] for r in (1, 2, 3)} | {UNMATCHED}) == 4
+    assert len(set(left.values())) == 4
     assert places(figure, "best of its row, right") == {(1, 0), (3, 2)}
     assert places(figure, "best of its row, wrong") == {(0, 3), (2, 0)}
     assert places(figure, "the same region") == {(1, 0), (2, 1), (3, 2)}
@@ -266,12 +251,12 @@ def test_the_matrix_has_its_rows_from_the_top_with_their_numbers_and_a_bar() -> 
 
 
 def test_what_is_not_kept_is_neither_marked_nor_counted_nor_a_pair() -> None:
-    keep = np.array([True, True, False, False])
+    keep = torch.tensor([True, True, False, False])
     figure = regions(views=True, keep=keep, chance=0.25)
     assert places(figure, "best of its row, right") == {(1, 0)}
     assert places(figure, "best of its row, wrong") == {(0, 3)}
     assert {"1 of 1 regions find themselves (100 %)", "chance 25 % · 2 of 4 matches are kept"} <= words(figure)
-    figure = regions(keep=torch.tensor(keep))
+    figure = regions(keep=keep)
     assert places(figure, "best of its row") == {(0, 3), (1, 0)}
     assert {"1 of 4 regions have a mutual best match", "2 of 4 matches are kept"} <= words(figure)
     assert colours(figure, 0)[3] == UNMATCHED

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 from types import SimpleNamespace
 
 import matplotlib
@@ -21,127 +20,82 @@ from tests.figures.test_charts import COUNTS, LOST, MANY, MANY_AP, run
 
 LONG = "/folder/of/runs/a_very_long_run_name/checkpoints/epoch_0100 ($50$)"
 NOTE = "scene 77, china · layer c3 (demo/last), c5 (random:resnet50) · input's short side 448 · softmax at 0.1"
-RNG = np.random.default_rng(0)
-NORMAL = picture(128, 160)
-NAMES = ("random", LONG, "last")
+NORMAL, NAMES, RASTER = picture(128, 160), ("random", LONG, "last"), np.arange(56).reshape(7, 8)
+TITLES = ["beak", "a point on the head of a bird", LONG, "feet", "sky"]
+CAPTIONS = {"random": "AUC 0.51 [0.47, 0.55]", LONG: ["intersection over union 0.41", "0.1"], "last": "AUC 0.61"}
+TOLD = {"captions": dict.fromkeys(NAMES, "purity 0.61 [0.55, 0.66]"), "explained": dict.fromkeys(NAMES, (0.3, 0.1))}
+MEASURES = ("view-match recall within 1 cell, n = 40", "AUC", "PCK@0.1", "purity")
+SCORED = ["random", LONG, *(f"epoch {i}" for i in range(8)), "distance", "Lab colour"]
+BOX = np.array([[0, 0, 20, 20], [5, 30, 25, 60]])
 
 
-def maps(n: int) -> np.ndarray:
-    return RNG.random((n, 3, 4))
+def values(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).random(shape)
 
 
 def found(n: int, judged: bool) -> SimpleNamespace:
-    start, visible = RNG.random((n, 2)), RNG.random(n) < 0.8
-    known = (start, visible, visible & (RNG.random(n) < 0.5)) if judged else (None, None, None)
+    visible = np.arange(n) % 5 > 0
+    known = (values(n, 2), visible, visible & (np.arange(n) % 2 > 0)) if judged else (None, None, None)
     parts = dict(zip(("truth", "visible", "right"), known, strict=True))
-    return SimpleNamespace(start=start, end=RNG.random((n, 2)), similarity=RNG.random(n), **parts)
+    return SimpleNamespace(start=values(n, 2), end=values(n + 1, 2)[1:], similarity=values(n), **parts)
 
 
-def affinity(image: np.ndarray) -> Figure:
-    points = [RNG.random((2, 2)) for _ in range(5)]
-    titles = ["beak", "a point on the head of a bird", LONG, "feet", "sky"]
-    how = {"quantity": "positive − negative", "negatives": points, "note": NOTE}
-    return figures.affinity(image, maps(5), points, titles, **how)
+def detected(image: np.ndarray) -> figures.DetectedPicture:
+    return figures.DetectedPicture(image, LONG, BOX, [0.9, 0.6], ["a cat", "b"], BOX[:1], ["a cat"])
 
 
-def one_affinity(image: np.ndarray) -> Figure:
-    return figures.affinity(image, maps(1), np.array([[1.0, 0.0]]), note=NOTE)
+OF_IMAGES: dict[str, Callable[[np.ndarray], Figure]] = {
+    "affinity": lambda image: figures.affinity(
+        image, values(5, 3, 4), values(5, 2, 2), TITLES, negatives=values(5, 2, 2), note=NOTE
+    ),
+    "one affinity": lambda image: figures.affinity(image, values(1, 3, 4), np.array([[1.0, 0.0]]), note=NOTE),
+    "sheet": lambda image: figures.affinity_sheet(
+        [image, NORMAL], values(2, 2), dict.fromkeys((*NAMES, *"abc"), values(2, 3, 4)), captions=CAPTIONS, note=NOTE
+    ),
+    "segments": lambda image: figures.feature_colours(
+        [image, NORMAL, picture(160, 128), image], {"segments": (5 * values(4, 6, 8)).astype(int)},
+        captions={"segments": [f"purity 0.{i}" for i in range(4)]}, note=NOTE,
+    ),
+    "views": lambda image: figures.views_and_affinity(
+        [example(BOXES)._replace(image=image, maps=dict.fromkeys(("of the untrained", "trained"), values(3, 4)))] * 2
+    ),
+    "matches": lambda image: figures.correspondence(
+        [(image, image)], {"last": [found(100, True)]}, [LONG], chances={"last": [0.01]}, note=NOTE
+    ),
+    "unequal matches": lambda image: figures.correspondence([(image, NORMAL)], {"last": [found(3, False)]}, note=NOTE),
+    "match sheet": lambda image: figures.correspondence(
+        [(image, image), (NORMAL, image)], {name: [found(30, True), found(5, True)] for name in NAMES},
+        [LONG * 2, "$a$"], views=True, note=NOTE,
+    ),
+    "regions": lambda image: figures.region_correspondence(
+        image, image, (RASTER, RASTER), values(56, 56), views=True, keep=values(56) < 0.5, chance=0.02, note=NOTE
+    ),
+    "few regions": lambda image: figures.region_correspondence(
+        image, NORMAL, (np.zeros((1, 1), int), RASTER[:2, :2] * 100), values(1, 4), names=(LONG, "b")
+    ),
+    "thumbnails": lambda image: figures.embedding(values(20, 2), ["a"] * 20, thumbnails=[image] * 20, note=NOTE),
+    "detections": lambda image: figures.detections([detected(image)] * 5, note=NOTE),
+}  # fmt: skip
+CHARTS: dict[str, Callable[[np.ndarray], Figure]] = {
+    "planes": lambda _: figures.embedding(
+        {name: values(50, 2) for name in NAMES}, ["a long name, " * (i % 3) + str(i) for i in range(50)], **TOLD
+    ),
+    "scores": lambda _: figures.score_chart(
+        {measure: {name: (0.1 * i, 0.1 * i, 0.1 * i + 0.3) for i, name in enumerate(SCORED)} for measure in MEASURES},
+        SCORED[-2:], title="masked", details=NOTE,
+    ),
+    "curves": lambda _: figures.curves({"demo": run(), LONG: run()}, 31),
+    "precision": lambda _: figures.precision_recall(
+        *({f"{name} of a long name that goes on": of[name] for name in MANY} for of in (MANY, MANY_AP)), "long, " * 24
+    ),
+    "errors": lambda _: figures.error_types(LOST, dict.fromkeys(COUNTS, 123456), 0.05, "title " * 20),
+}  # fmt: skip
+SIZES = [*itertools.product(OF_IMAGES, [(300, 60), (60, 300)]), *((name, (1, 1)) for name in CHARTS)]
 
 
-def sheet(image: np.ndarray) -> Figure:
-    columns = {name: list(maps(2)) for name in (*NAMES, "a", "b", "c")}
-    captions = {"random": "AUC 0.51 [0.47, 0.55]", LONG: ["intersection over union 0.41", "0.1"], "last": "AUC 0.61"}
-    return figures.affinity_sheet([image, NORMAL], np.full((2, 2), 0.5), columns, captions=captions, note=NOTE)
-
-
-def segments(image: np.ndarray) -> Figure:
-    captions = {"segments": [f"purity 0.{i}" for i in range(4)]}
-    labels, images = {"segments": [RNG.integers(5, size=(6, 8))] * 4}, [image, NORMAL, picture(160, 128), image]
-    return figures.feature_colours(images, labels, captions=captions, note=NOTE)
-
-
-def views(image: np.ndarray) -> Figure:
-    by = {"of the untrained network": maps(1)[0], "of the fully trained network": maps(1)[0]}
-    return figures.views_and_affinity([replace(example(BOXES), image=image, maps=by)] * 2)
-
-
-def matches(image: np.ndarray) -> Figure:
-    how = {"names": [LONG], "chances": {"last": [0.01]}, "note": NOTE}
-    return figures.correspondence([(image, image)], {"last": [found(100, True)]}, **how)
-
-
-def unequal_matches(image: np.ndarray) -> Figure:
-    return figures.correspondence([(image, NORMAL)], {"last": [found(3, False)]}, note=NOTE)
-
-
-def match_sheet(image: np.ndarray) -> Figure:
-    columns = {name: [found(30, True), found(5, True)] for name in NAMES}
-    pairs = [(image, image), (NORMAL, image)]
-    return figures.correspondence(pairs, columns, [LONG * 2, "$a$"], views=True, note=NOTE)
-
-
-def regions(image: np.ndarray) -> Figure:
-    raster = np.arange(56).reshape(7, 8)
-    how = {"views": True, "keep": RNG.random(56) < 0.5, "chance": 0.02, "note": NOTE}
-    return figures.region_correspondence(image, image, (raster, raster), RNG.random((56, 56)), **how)
-
-
-def few_regions(image: np.ndarray) -> Figure:
-    rasters = np.zeros((1, 1), int), np.arange(4).reshape(2, 2) * 100
-    return figures.region_correspondence(image, NORMAL, rasters, RNG.random((1, 4)), names=(LONG, "b"))
-
-
-def planes(image: np.ndarray) -> Figure:
-    names = [f"{'a long name of a class, ' * (i % 3)}{i}" for i in range(50)]
-    said = {"captions": dict.fromkeys(NAMES, "purity 0.61 [0.55, 0.66]"), "explained": dict.fromkeys(NAMES, (0.3, 0.1))}
-    return figures.embedding({name: RNG.normal(size=(50, 2)) for name in NAMES}, names, **said, note=NOTE)
-
-
-def thumbnails(image: np.ndarray) -> Figure:
-    return figures.embedding(RNG.normal(size=(20, 2)), ["a"] * 20, thumbnails=[image] * 20, note=NOTE)
-
-
-def scores(image: np.ndarray) -> Figure:
-    names = ["random", LONG, *(f"epoch {i}" for i in range(8)), "distance", "Lab colour"]
-    row = {name: (0.1 * i, 0.1 * i - 0.05, 0.1 * i + 0.3) for i, name in enumerate(names)}
-    measures = ("view-match recall within 1 cell, n = 40", "AUC", "PCK@0.1", "purity")
-    return figures.score_chart(dict.fromkeys(measures, row), names[-2:], title="masked", details=NOTE)
-
-
-def curves(image: np.ndarray) -> Figure:
-    return figures.curves({"demo": run(), LONG: run()}, 31)
-
-
-def precision(image: np.ndarray) -> Figure:
-    names = {f"{name} of a long name that goes on and on": name for name in MANY}
-    drawn = ({long: of[name] for long, name in names.items()} for of in (MANY, MANY_AP))
-    return figures.precision_recall(*drawn, "a long title, " * 12)
-
-
-def errors(image: np.ndarray) -> Figure:
-    return figures.error_types(LOST, dict.fromkeys(COUNTS, 123456), 0.05, "title " * 20)
-
-
-def detections(image: np.ndarray) -> Figure:
-    boxes = np.array([[0, 0, 20, 20], [5, 30, 25, 60]])
-    found = figures.DetectedPicture(image, LONG, boxes, [0.9, 0.6], ["a cat", "b"], boxes[:1], ["a cat"])
-    return figures.detections([found] * 5, note=NOTE)
-
-
-OF_IMAGES = [
-    affinity, one_affinity, sheet, segments, views, matches, unequal_matches, match_sheet, regions, few_regions,
-    thumbnails, detections,
-]  # fmt: skip
-CHARTS = [planes, scores, curves, precision, errors]
-
-
-@pytest.mark.parametrize(
-    ("draw", "size"), [*itertools.product(OF_IMAGES, [(300, 60), (60, 300)]), *((draw, (1, 1)) for draw in CHARTS)]
-)
-def test_type_is_on_the_page_large_enough_and_nothing_overlaps(
-    draw: Callable[[np.ndarray], Figure], size: tuple[int, int]
-) -> None:
-    figure = draw(picture(*size))
+@pytest.mark.parametrize(("name", "size"), SIZES)
+def test_type_is_on_the_page_large_enough_and_nothing_overlaps(name: str, size: tuple[int, int]) -> None:
+    figure = (OF_IMAGES | CHARTS)[name](picture(*size))
     rendered(figure)
     page = Bbox.from_bounds(0, 0, *figure.bbox.size)
     boxes = {}
@@ -173,13 +127,11 @@ def test_type_is_on_the_page_large_enough_and_nothing_overlaps(
         assert axes.bbox.height / figure.dpi <= 7
 
 
-@pytest.mark.parametrize("draw", [one_affinity, few_regions, errors])
-def test_the_reader_s_own_style_changes_nothing(draw: Callable[[np.ndarray], Figure]) -> None:
-    global RNG
+@pytest.mark.parametrize("name", ["one affinity", "few regions", "errors"])
+def test_the_reader_s_own_style_changes_nothing(name: str) -> None:
     drawn = []
     dark = {"text.color": "white", "axes.grid": True, "image.origin": "lower", "axes.facecolor": "black"}
     for style in ({}, {**dark, "xtick.color": "white", "font.size": 30, "axes.labelcolor": "white"}):
-        RNG = np.random.default_rng(1)
         with matplotlib.rc_context(style):
-            drawn.append(rendered(draw(picture(64, 64))))
+            drawn.append(rendered((OF_IMAGES | CHARTS)[name](picture(64, 64))))
     np.testing.assert_array_equal(*drawn)
