@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,8 +53,7 @@ def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: C
     lines = [_losses_line(out, config)]
     sampler = view_sampler(config)
     seen = partial(scores.ScoredImage, short_side=side, cell=stride, sampler=sampler, side=config.image_size)
-    loaded = ((i, first_decodable(source, i, source.load)[0]) for i in _spread(source, _SCORED))
-    images = (seen(i, image, networks) for i, image in loaded)
+    images = (seen(i, first_decodable(source, i, source.load)[0], networks) for i in _spread(source, _SCORED))
     (match,) = scores.values_of(SCORES["views"].load(), images).values()
     if not match.images:
         lines.append(f"view match: {match.why}")
@@ -80,10 +80,7 @@ def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: C
 
 
 def affinity_over_training(model: PLRC, source: Source, config: Config, out: Path, step: int) -> figures.Figure:
-    """Affinity maps of the same points of the same training images, by the projected map as it is now.
-
-    Also written to ``figures/affinity_XXXXXXX.png``.
-    """
+    """Affinity of the middles of the same images by the map z as it is now; ``figures/affinity_XXXXXXX.png`` too."""
     now = descriptors.network("now", model.query_encoder)
     images = [first_decodable(source, i, source.load)[0] for i in _spread(source, 4)]
     points = torch.full((len(images), 2), 0.5)
@@ -102,15 +99,9 @@ def _example(batch: Batch, source: Source, config: Config, networks: Networks, s
     points, _ = sample_points(regions, torch.rand(draws, generator=torch.Generator().manual_seed(config.seed)))
     image, query = source.load(index), _query(_masks(source, index), crops.box)
     coloured = (apply(batch.views[:, 0], batch.colours[:, 0]) * 255).round().byte()
-    return figures.Example(
-        image=_small(image),
-        crops=crops,
-        views=coloured.permute(0, 2, 3, 1).numpy(),
-        regions=regions.numpy(),
-        points=points.numpy(),
-        query=query[0].numpy(),
-        maps={network.name: _map(network, image, query, scale) for network in networks},
-    )
+    how: dict[str, Any] = {"crops": crops, "views": coloured.permute(0, 2, 3, 1).numpy(), "regions": regions.numpy()}
+    maps = {network.name: _map(network, image, query, scale) for network in networks}
+    return figures.Example(image=_small(image), points=points.numpy(), query=query[0].numpy(), maps=maps, **how)
 
 
 def _query(masks: np.ndarray | None, boxes: Tensor) -> Tensor:
