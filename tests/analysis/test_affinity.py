@@ -73,13 +73,6 @@ def test_a_prompt_is_the_nearest_positive_minus_the_nearest_negative(maps):
     torch.testing.assert_close(shares, (torch.cat([m.flatten() for m in found]) / 0.1).softmax(0))
 
 
-def test_the_difference_of_maps_of_one_shape_is_cell_by_cell():
-    first, second = random_map(5, 3, 4), random_map(7, 3, 4, seed=1)
-    found, grid = affinity_difference(first, second, POSITIVE)
-    assert grid is first
-    torch.testing.assert_close(found, affinity(first, POSITIVE) - affinity(second, POSITIVE), rtol=0, atol=1e-5)
-
-
 @pytest.mark.parametrize(("width", "height"), [(224, 224), (197, 101)])
 def test_the_difference_of_maps_of_two_strides_is_at_the_finer_cells(width, height):
     fine, coarse = coded(width, height, 4), coded(width, height, 16)

@@ -159,9 +159,14 @@ class Patches(Ramp):
 
 @pytest.fixture
 def ramp(monkeypatch) -> Image.Image:
-    """An image whose red is x and whose green is y, to networks that see it so."""
+    """An image whose red is x, whose green is y and whose blue is a wave along x, to networks that see it so."""
     monkeypatch.setattr(module, "normalise", lambda x: x)
-    return Image.fromarray(np.dstack([(cell_centres(64, 96) * 255).round().byte().numpy()] * 2)[..., :3])
+    places = cell_centres(64, 96)
+    return Image.fromarray((torch.cat((places, wave(places[..., :1])), dim=-1) * 255).round().byte().numpy())
+
+
+def wave(x: Tensor) -> Tensor:
+    return 0.5 + 0.5 * (4 * torch.pi * x).sin()
 
 
 @pytest.mark.parametrize("finer", ["shifted", "upscaled"])
@@ -172,6 +177,7 @@ def test_finer_maps_have_their_cells_in_place(finer, ramp):
     assert fmap.extent.tolist() == [1, 1]
     expected = fmap.centres().permute(2, 0, 1)[:, 2:-2, 2:-2]
     torch.testing.assert_close(fmap.features[:2, 2:-2, 2:-2], expected, rtol=0, atol=0.004)
+    torch.testing.assert_close(fmap.features[2, 2:-2, 2:-2], wave(expected[0]), rtol=0, atol=0.06)
 
 
 def test_patches_of_14_pixels(ramp, monkeypatch):
@@ -244,13 +250,6 @@ def test_weights_are_the_overlaps_of_the_rectangles(width, height, stride, shape
     means = torch.einsum("nhw,chw->nc", expected, fmap.features.double()) / expected.sum(dim=(1, 2))[:, None]
     for kind in (torch.int16, torch.int64):
         torch.testing.assert_close(region_features(fmap, raster.to(kind)).double(), means, rtol=1e-5, atol=1e-6)
-
-
-def test_a_region_smaller_than_a_cell_has_the_feature_of_its_cell():
-    fmap = random_map(3, 2, 2, stride=32)
-    raster = torch.zeros(100, 100, dtype=torch.long)
-    raster[10, 77] = 1  # a five-hundredth of a cell
-    torch.testing.assert_close(region_features(fmap, raster)[1], fmap.features[:, 0, 1])
 
 
 def test_region_points_lie_in_their_regions():

@@ -14,10 +14,10 @@ from torch import Tensor
 from plrc.analysis import descriptors
 from plrc.analysis.descriptors import Descriptor
 from plrc.analysis.scores import ScoredImage, matching, values_of
-from plrc.analysis.scores.matching import ALPHAS, PCK, best_match, view_pair, views
+from plrc.analysis.scores.matching import ALPHAS, PCK, view_pair, views
 from plrc.data.photometric import Photometric
 from plrc.data.views import ViewParameters, ViewSampler
-from plrc.geometry import Crop, cell_centres, cell_of, sample
+from plrc.geometry import Crop, cell_centres, sample
 
 PLAIN = Photometric(
     brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, jitter_p=0.0, grey_p=0.0, blur_p=0.0, blur_sigma=(0.1, 1.0)
@@ -119,8 +119,9 @@ def naive_match(query: Tensor, target: Tensor, width: int, height: int) -> tuple
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_pck_is_that_of_a_loop_over_pairs(scored, seed):
-    """Two folders, points that are not seen, maps of several shapes."""
+def test_pck_is_that_of_a_loop_over_pairs(scored, seed, monkeypatch):
+    """Two folders, points that are not seen, maps of several shapes; the raster is looked through in parts."""
+    monkeypatch.setattr(matching, "_CHUNK", 500)
     rng = np.random.default_rng(seed)
     taken, of_sources = [], []
     for name, images in {"a": folder(3, seed=seed), "b": folder(4, seed=seed + 10)}.items():
@@ -148,17 +149,6 @@ def test_pck_is_that_of_a_loop_over_pairs(scored, seed):
     for a, row in enumerate(found.values()):
         assert row.columns[0] == pytest.approx([shares[a] for shares in of_sources], abs=1e-6)  # not a value a pair
         assert len(row.images) == 7
-
-
-def test_the_best_match_is_on_the_raster_however_coarse_the_map(monkeypatch):
-    """112 cells of the longer side, 70 of the other, looked through in parts."""
-    monkeypatch.setattr(matching, "_CHUNK", 500)
-    points = torch.tensor([[0.3, 0.71], [0.8, 0.21], [0.51, 0.49]])
-    cells = torch.stack(cell_of(points, 70, 112)[::-1], dim=1)
-    place = Descriptor("place", lambda images: images, nearest)
-    for h, w in ((5, 8), (20, 32)):
-        found = best_match(place, points, cell_centres(h, w).permute(2, 0, 1)[None], (160, 100))
-        torch.testing.assert_close(found, (cells + 0.5) / torch.tensor([112, 70]))
 
 
 def test_what_is_right_depends_on_the_box_of_the_targets_keypoints(scored):

@@ -231,13 +231,6 @@ def test_a_registered_score_is_a_row_of_plrc_score(tmp_path, capsys):
         del SCORES["brightness"]
 
 
-def test_only_the_measures_that_are_asked_for_are_taken():
-    table = scored("scenes:3", measures=["purity", "auc"])
-    assert list(table.rows) == ["distance-matched AUC", "region purity"]
-    assert len(table.notes()) == 1, "nothing is missing of what was asked for"
-    assert scored("scenes:3", measures=["views"]).seconds == {}, "no image was described whole"
-
-
 def test_a_result_says_number_interval_and_chance():
     auc = bootstrap(values := [0.3, 0.6, 0.9, 0.7])
     assert result("object AUC", values, "distance-matched", 0.5) == (
