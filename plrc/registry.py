@@ -115,7 +115,7 @@ SCORES.add("corloc", "plrc.analysis.scores.objects:CorLoc", "boxes found", title
 _nearest = "plrc.analysis.scores.objects:region_purity"
 SCORES.add("purity", _nearest, "nearest cells", title="region purity", needs="objects")
 SCORES.add("pck", "plrc.analysis.scores.matching:PCK", "keypoints found again", title="PCK", needs="keypoints")
-SCORES.add("knn", "plrc.analysis.scores.neighbours:NearestNeighbours", "classes", title="k-NN", needs="classes")
+SCORES.add("knn", "plrc.analysis.scores.matching:NearestNeighbours", "classes", title="k-NN", needs="classes")
 SCORES.add("views", "plrc.analysis.scores.matching:views", "two views of an image", title="view match")
 
 

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import zip_longest
+from itertools import count, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,12 @@ def gather(
             raise ValueError(f"there are not as many maps, rasters and labels: one of them ends after {i}")
         check_kinds(kinds := kinds | {fmap.kind})
         if kind == "points":
-            features, points = _draw_points(fmap, per_image, np.random.default_rng((seed, i)))
+            centres = fmap.centres().flatten(0, 1)
+            inside = (centres < 1).all(dim=1).nonzero().flatten().numpy()  # the map may reach beyond the image
+            pool = inside if len(inside) else np.arange(len(centres))
+            drawn = np.random.default_rng((seed, i)).choice(pool, min(per_image, len(pool)), replace=False)
+            cells = torch.from_numpy(np.sort(drawn))
+            features, points = fmap.features.flatten(1).T.cpu()[cells], centres[cells]
         else:
             raster = rest[0] if kind == "regions" else torch.zeros(1, 1).long()
             features, points = region_features(fmap, raster), region_points(raster)
@@ -99,14 +104,6 @@ def gather(
     image = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
     values, point, region = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Samples(kind, values, image, point, region, None if labels is None else np.array(texts))
-
-
-def _draw_points(fmap: FeatureMap, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    centres = fmap.centres().flatten(0, 1)
-    inside = (centres < 1).all(dim=1).nonzero().flatten().numpy()  # the map may reach beyond the image
-    pool = inside if len(inside) else np.arange(len(centres))
-    cells = torch.from_numpy(np.sort(rng.choice(pool, min(count, len(pool)), replace=False)))
-    return fmap.features.flatten(1).T.cpu()[cells], centres[cells]
 
 
 def unit_rows(features: Features) -> np.ndarray:
@@ -261,13 +258,11 @@ def tsne(
     start = np.zeros((n, 2))
     start[:, : min(2, reduced.shape[1])] = reduced[:, :2] / reduced[:, 0].std()
     start += _JITTER * np.random.default_rng(seed).standard_normal((n, 2))
-    done = 0
+    steps = count(50, 50)  # its own are of its two phases apart
 
-    def callback(step: int, error: float, embedding: np.ndarray) -> None:
-        nonlocal done
-        done += 50  # it counts the steps of its two phases apart
+    def callback(*_: Any) -> None:
         if progress is not None:
-            progress(min(done, _EARLY_STEPS + _STEPS), _EARLY_STEPS + _STEPS)
+            progress(min(next(steps), _EARLY_STEPS + _STEPS), _EARLY_STEPS + _STEPS)
 
     coordinates = openTSNE.TSNE(
         perplexity=perplexity,

@@ -243,10 +243,10 @@ class Table:
         """A chart, a panel a measure: see ``plrc.figures.score_chart``."""
         from plrc.figures import score_chart
 
-        panels = {
-            f"{name}, n = {_most(scores)}": {column: (s.mean, s.low, s.high) for column, s in scores.items()}
-            for name, scores in self.rows.items()
-        }
+        panels = {}
+        for name, scores in self.rows.items():
+            n = max(score.n for score in scores.values())
+            panels[f"{name}, n = {n}"] = {column: (s.mean, s.low, s.high) for column, s in scores.items()}
         layers = dict.fromkeys(filter(None, self._layers()))
         details = f"{'layers' if len(layers) > 1 else 'layer'} {', '.join(layers)}; " if layers else ""
         names, side = [c for c in self.columns if c not in self.baselines], self.query.size.width
@@ -263,12 +263,9 @@ class Table:
         if any(layers := self._layers()):
             lines.append(["layer", "", *(layer or _NONE for layer in layers)])
         for name, scores in self.rows.items():
-            lines.append([name, str(_most(scores)), *(str(scores.get(c, _NONE)) for c in self.columns)])
+            n = max(score.n for score in scores.values())
+            lines.append([name, str(n), *(str(scores.get(column, _NONE)) for column in self.columns)])
         return lines
-
-
-def _most(scores: Mapping[str, Score]) -> int:
-    return max(score.n for score in scores.values())
 
 
 def score_table(
@@ -402,15 +399,15 @@ def _missing(not_taken: Mapping[str, str], found: Mapping[str, tuple[Values, int
             nowhere[values.why].append(name)
         elif without:
             fewer[without, values.why].append(name)
+
+    def listed(rows: Sequence[str]) -> str:
+        return " and ".join(filter(None, (", ".join(rows[:-1]), rows[-1])))
+
     said = {
-        "not scored": [f"{_listed(rows)} ({why})" for why, rows in nowhere.items()],
-        "images that do not count": [f"{n} in {_listed(rows)} ({why})" for (n, why), rows in fewer.items()],
+        "not scored": [f"{listed(rows)} ({why})" for why, rows in nowhere.items()],
+        "images that do not count": [f"{n} in {listed(rows)} ({why})" for (n, why), rows in fewer.items()],
     }
     return [f"{what}: {'; '.join(parts)}" for what, parts in said.items() if parts]
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _left_out(reasons: Sequence[str], named: int = 3) -> list[str]:
