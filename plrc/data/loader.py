@@ -169,11 +169,8 @@ def make_loader(
 
 
 def start_worker(worker: int) -> None:
-    """A stop is the training process's decision, which still needs its workers when all are told to stop at once.
-
-    So Ctrl-C and SIGTERM are ignored here, but for a SIGTERM from the training process itself: it ends workers that are
-    left over so, and waits for them.
-    """
+    """A stop is the training process's decision, which still needs its workers when all are told to stop at once:
+    Ctrl-C and SIGTERM are ignored here, but for a SIGTERM from that process, which so ends workers that are left."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

@@ -227,14 +227,8 @@ UPRIGHT = ("apple", "mug", "mushroom")  # seen from the side: turned by at most 
 
 
 def texture(name: str, u: np.ndarray, v: np.ndarray, texel: float, blur: int = 0) -> tuple[np.ndarray, ...]:
-    """Sample a material bilinearly at (u, v), periods of 1.
-
-    Args:
-        texel: how far (u, v) moves a pixel, which picks the mip level. blur: picks a coarser one (out of focus).
-
-    Returns:
-        tone and hue in [0, 1], slopes along u and v in [-1, 1], float32.
-    """
+    """Sample a material bilinearly at (u, v), periods of 1: tone and hue in [0, 1], slopes along u and v in [-1, 1],
+    float32. texel: how far (u, v) moves a pixel, which picks the mip level; blur picks a coarser one (out of focus)."""
     level = min(max(round(math.log2(TILE * texel) - 0.3), 0) + blur, 6)
     side, texels = TILE >> level, tile(name, level)
     x, y = np.floor(u * (side * 256)).astype(np.int32), np.floor(v * (side * 256)).astype(np.int32)
@@ -402,12 +396,9 @@ class Scenes:
     """A Source of ``n`` images drawn on demand, each with exact masks of its 2 to 6 objects.
 
     Images drawn once are kept while there is room; masks are drawn anew. Pixels depend on (seed, i, size) alone, not
-    on process, order or cache (another processor may round a byte differently). The textures cost each process about a
-    second, once, and 16 MB.
-
-    Args:
-        size: (width, height) in pixels; the same scene is composed alike at any size of one aspect ratio.
-        cache_mb: room for images, in 10^6 bytes; the default holds 4000 of the default size.
+    on process, order or cache (another processor may round a byte differently); the same scene is composed alike at any
+    size, (width, height) in pixels, of one aspect ratio. cache_mb: room for images, in 10^6 bytes; the default holds
+    4000 of the default size. The textures cost each process about a second, once, and 16 MB.
     """
 
     CLASSES: tuple[str, ...] = SHAPES
@@ -524,11 +515,9 @@ def _dress(rng: np.random.Generator, centre: tuple[float, float], radius: float,
 
 
 def cut_out(thing: SimpleNamespace, short: int) -> SimpleNamespace:
-    """Put a thing on a window of pixels, with a margin for its shadow's soft edge.
-
-    Adds: the window's corner (top, left), which may lie outside the image; its pixels x and y (h, w) in the object's
-    own frame, scale pixels a unit; its parts, and d (h, w), the signed distance to its silhouette.
-    """
+    """Put a thing on a window of pixels, with a margin for its shadow's soft edge. Adds the window's corner (top,
+    left), which may lie outside the image; its pixels x and y (h, w) in the object's own frame, scale pixels a unit;
+    its parts, and d (h, w), the signed distance to its silhouette."""
     thing.scale = scale = thing.radius * short
     half, cx, cy = 1.22 * scale, thing.centre[0] * short, thing.centre[1] * short
     top, left = thing.corner = math.floor(cy - half), math.floor(cx - half)

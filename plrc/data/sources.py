@@ -62,10 +62,8 @@ class Source(Protocol):
 
 
 class ImageFiles:
-    """A Source of files: what all layouts on disk share.
-
-    Args:
-        names: paths relative to ``root`` with ``/``; or another's ``.names``, see there.
+    """A Source of files: what all layouts on disk share. It is made from paths relative to ``root`` with ``/``, or
+    another's ``names``.
 
     Attributes:
         names: one bytes object, every path followed by a zero byte: 1.28 million ``str`` would be copied into every
