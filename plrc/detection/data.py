@@ -87,9 +87,8 @@ class DetectionData:
         self._labels = {name: k for k, name in enumerate(self.classes)}
         for path, (_, used, _) in zip(paths, known, strict=True):
             if lacking := sorted(used - set(self.classes)):
-                raise ValueError(
-                    f"{path} has objects of {lacking[0]}, a class that is none of {', '.join(self.classes)}"
-                )
+                known_here = ", ".join(self.classes)
+                raise ValueError(f"{path} has objects of {lacking[0]}, a class that is none of {known_here}")
         self.has_masks = all(has_masks for _, _, has_masks in known)
         self.metric = "voc" if all(isinstance(source, VOC) for source in self._sources) else "coco"
         self.category_ids, self.image_ids = tuple(range(1, len(self.classes) + 1)), tuple(range(1, len(self) + 1))
@@ -106,7 +105,7 @@ class DetectionData:
         return self._starts[-1]
 
     def about(self) -> dict[str, Any]:
-        """What results on these images must go with to be understood: for ``plrc.detection.evaluate.save_results``."""
+        """What results on these images must go with to be understood."""
         categories = dict(zip(map(str, self.category_ids), self.classes, strict=True))
         return {"data": list(self.paths), "pictures": self.fingerprint(), "categories": categories}
 
@@ -116,8 +115,10 @@ class DetectionData:
         ``instances_val2017.json``, else the folders' names."""
         shown = []
         for file in map(Path, self.paths):
-            root = file.absolute().parents[2 if file.suffix == ".txt" else 1]
-            shown.append(f"{root.name} {file.stem.removeprefix('instances_')}" if file.is_file() else file.name)
+            shown.append(file.name)
+            if file.is_file():
+                root = file.absolute().parents[2 if file.suffix == ".txt" else 1]
+                shown[-1] = f"{root.name} {file.stem.removeprefix('instances_')}"
         return " + ".join(shown)
 
     def name(self, i: int) -> str:
@@ -341,9 +342,6 @@ class Samples(Dataset[Sample]):
         self._seed, self._masks = seed, masks
         self._trainable = np.array([] if seed is None else data.trainable(), dtype=np.int64)
 
-    def __len__(self) -> int:
-        return len(self._data)
-
     def __getitem__(self, item: tuple[int, int]) -> Sample:
         """Raises a ValueError if the file cannot be decoded (in training: nor a hundred after it)."""
         draw, wanted = item
@@ -431,9 +429,6 @@ class TrainingSampler(Sampler[list[tuple[int, int]]]):
         self._wide = np.asarray(landscape, dtype=bool)[self._images]
         self._batch, self._share, self._rank = batch_size, batch_size // here.size, here.rank
         self._seed, self._steps = seed, steps
-
-    def __len__(self) -> int:
-        return len(self._steps)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         count, order, of_pass = len(self._images), self._images, -1

@@ -51,7 +51,7 @@ def detect_eval(query: DetectEval) -> list[str]:
             loaded = load_detector(what, query.classes, query.short_side, query.longest)
             detector, sides = loaded.detector.to(here.device), (loaded.test_short_side, loaded.longest)
             data, truth = open_test_data(paths, detector.architecture.classes)
-            return measure(detector, data, truth, out, sides, here, query.workers, query.pictures, query.voc)
+            return measure(detector, data, truth, out, sides, here, query)
     for name in ("classes", "short_side", "longest"):
         if getattr(query, name):
             raise ValueError(f"--{name.replace('_', '-')} would change nothing of results: leave it out")
@@ -89,34 +89,21 @@ def open_test_data(paths: Sequence[str], classes: Sequence[str]) -> tuple[Detect
     return data, truth
 
 
-def measure(
-    detector: Detector, data: DetectionData, truth: Truth, out: Path, sides: tuple[int, int], here: World,
-    workers: int, pictures: int, voc: bool = False,
-) -> list[str]:  # fmt: skip
-    """Test a detector by all ranks; write ``detections.json`` and what ``report`` does; lines to print, on rank 0.
-
-    Args:
-        sides: of the input, pixels: the short one, and at most the long one. workers: loading processes of this rank.
-    """
-    results = predict(detector, data, sides, here, loading_processes(workers))
-    if not here.is_main:
-        return []
-    save_results(out / "detections.json", results, data.about())
-    masks, title = detector.architecture.masks and data.has_masks, f"{out.name} on {data.title}"
-    return report(truth, results, out, voc, masks, title, data, pictures)
-
-
 @torch.no_grad()
-def predict(
-    detector: Detector, data: DetectionData, sides: tuple[int, int], here: World, workers: int
-) -> list[dict[str, Any]]:
-    """Detections in COCO's format, boxes in pixels of the original images; on rank 0, none on others.
+def measure(
+    detector: Detector, data: DetectionData, truth: Truth, out: Path, sides: tuple[int, int], here: World, options: Any
+) -> list[str]:
+    """Test a detector by all ranks; write ``detections.json`` and what ``report`` does; lines to print, on rank 0.
 
     Each image goes through the network alone and in fp32, so that neither padding nor the number of ranks nor the
     kind of GPU changes anything.
+
+    Args:
+        sides: of the input, pixels: the short one, and at most the long one. options: with ``workers``, ``pictures``
+            and perhaps ``voc``, as of ``report``.
     """
-    samples = Samples(data, sides[:1], sides[1])
     mine = [[(0, i)] for i in range(here.rank, len(data), here.size)]
+    samples, workers = Samples(data, sides[:1], sides[1]), loading_processes(options.workers)
     loader = make_loader(samples, mine, workers, here.device, list)
     detector.eval()
     found_in: dict[int, list[dict[str, Any]]] = {}
@@ -125,7 +112,7 @@ def predict(
         [found] = detector([sample.image.to(here.device, non_blocking=True)])
         (width, height), (h, w) = sample.original_size, sample.image.shape[1:]
         boxes = found.boxes.float().cpu() * torch.tensor([width / w, height / h, width / w, height / h])
-        results = [
+        found_in[sample.number] = [
             {
                 "image_id": data.image_ids[sample.number],
                 "category_id": data.category_ids[label],
@@ -137,11 +124,16 @@ def predict(
             )
         ]
         if found.masks is not None:
-            for result, runs in zip(results, masks_to_rle(found.masks, boxes, width, height), strict=True):
-                result["segmentation"] = runs
-        found_in[sample.number] = results
-    everything = {index: results for part in gather_objects(found_in) for index, results in part.items()}
-    return [result for index in sorted(everything) for result in everything[index]]
+            runs = masks_to_rle(found.masks, boxes, width, height)
+            for result, segmentation in zip(found_in[sample.number], runs, strict=True):
+                result["segmentation"] = segmentation
+    everything = {number: results for part in gather_objects(found_in) for number, results in part.items()}
+    if not here.is_main:
+        return []
+    results = [result for number in sorted(everything) for result in everything[number]]
+    save_results(out / "detections.json", results, data.about())
+    masks, title = detector.architecture.masks and data.has_masks, f"{out.name} on {data.title}"
+    return report(truth, results, out, getattr(options, "voc", False), masks, title, data, options.pictures)
 
 
 def masks_to_rle(masks: Tensor, boxes: Tensor, width: int, height: int) -> list[dict[str, Any]]:

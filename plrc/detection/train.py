@@ -184,8 +184,7 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
         # A finished run may be resumed from another folder's file.
         if here.is_main and not (precise and last.exists()):
             save(steps, precise=True)
-    sides = config.test_short_side, config.longest
-    lines = measure(detector, test_data, truth, out, sides, here, config.workers, config.pictures)
+    lines = measure(detector, test_data, truth, out, (config.test_short_side, config.longest), here, config)
     if here.is_main:
         print("\n".join(lines), flush=True)
     return EXIT_DONE

@@ -147,7 +147,7 @@ def test_pictures_are_normalised_and_then_padded_at_the_right_and_below() -> Non
         assert not batch[1, :, 33:].any()
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", ["tiny-mask", "c4-mask"])
 def test_bf16_autocast_trains_and_detects_in_float32_boxes(name: str) -> None:
     model = detector(ARCHITECTURES[name])
     torch.nn.init.normal_(model.box_predictor.cls_score.weight, std=0.3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -142,84 +141,36 @@ def test_an_entry_that_is_wrong_is_named(tmp_path: Path, change: dict[str, Any],
 def test_what_is_no_list_of_results(tmp_path: Path):
     file = tmp_path / "r.json"
     lacking = {json.dumps([{k: v for k, v in GOOD.items() if k != part}]): f"lacks {part}" for part in GOOD}
-    for text, message in {
-        "[{": "is not JSON",
-        "{}": "is no list",
-        "[3]": "lacks image_id, category",
-        **lacking,
-    }.items():
+    others = {"[{": "is not JSON", "{}": "is no list", "[3]": "lacks image_id, category"}
+    for text, message in (lacking | others).items():
         file.write_text(text)
         with pytest.raises(ValueError, match=rf"r\.json.*{message}"):
             load_results(file, CATS)
 
 
-# --------------------------------------------------------------------------------------------------------------- masks
+def pasted(mask: np.ndarray, box: list[float], width: int, height: int) -> np.ndarray:
+    """``(height, width)`` bool, pixel by pixel: the bilinear sample of the mask, 0 beyond it, at the centre."""
+    (x0, y0, x1, y1), whole = box, np.zeros((height, width), dtype=bool)
+    for i, j in np.ndindex(height, width) if x1 > x0 and y1 > y0 else ():
+        u, v = (j + 0.5 - x0) / (x1 - x0) * len(mask) - 0.5, (i + 0.5 - y0) / (y1 - y0) * len(mask) - 0.5
+        near = [(r, c) for r in range(len(mask)) for c in range(len(mask)) if abs(v - r) < 1 and abs(u - c) < 1]
+        whole[i, j] = sum(mask[r, c] * (1 - abs(v - r)) * (1 - abs(u - c)) for r, c in near) >= 0.5
+    return whole
 
 
-def pasted(mask: torch.Tensor, box: list[float], width: int, height: int) -> np.ndarray:
-    """``(height, width)`` bool, read by our own reader of run lengths."""
-    (found,) = masks_to_rle(mask[None], torch.tensor([box]), width, height)
+def test_masks_are_pasted_as_a_plain_loop_does():
+    draw, width, height = np.random.default_rng(0), 24, 17
+    masks = draw.random((12, 7, 7)).cumsum(axis=2).clip(0, 3) / 3
+    corners = draw.uniform(-8, 20, (12, 2))
+    boxes = np.hstack((corners, corners + draw.uniform(1, 20, (12, 2))))
+    boxes[1], boxes[2], boxes[3] = [5, 5, 5, 9], [100, 100, 140, 140], [3.4, 5.6, 10.6, 9.4]  # no area, outside
+    masks[3] = 1
+    found = masks_to_rle(torch.tensor(masks), torch.tensor(boxes), width, height)
     assert json.loads(json.dumps(found)) == found
-    assert found["size"] == [height, width]
-    return outline_mask(found, height, width)
-
-
-def disk(cells: int = 28) -> torch.Tensor:
-    """A soft disk, half as wide as the box: 0.5 at its border, by distance."""
-    at = (torch.arange(cells) + 0.5) / cells - 0.5
-    return (0.5 + (0.25 - torch.hypot(at[:, None], at)) * 4).clamp(0, 1)
-
-
-def test_a_disk_has_its_area_and_its_centre():
-    found = pasted(disk(), [20.3, 10.6, 180.3, 90.6], 200, 120)  # 160 × 80: an ellipse of half axes 40 and 20
-    assert found.sum() == pytest.approx(math.pi * 40 * 20, rel=0.01)
-    y, x = np.nonzero(found)
-    assert (x + 0.5).mean() == pytest.approx(100.3, abs=0.1)
-    assert (y + 0.5).mean() == pytest.approx(50.6, abs=0.1)
-
-
-def test_a_full_mask_covers_the_pixels_whose_centre_is_in_the_box():
-    found = pasted(torch.ones(28, 28), [3.4, 5.6, 10.6, 9.4], 20, 15)
-    rows, columns = np.nonzero(found.any(1))[0], np.nonzero(found.any(0))[0]
-    assert columns.tolist() == list(range(3, 11))  # 3.5 … 10.5
-    assert rows.tolist() == list(range(6, 9))  # 6.5 … 8.5
-    assert found.sum() == 8 * 3
-
-
-@pytest.mark.parametrize("shift", [0.0, 0.2, 0.37, 0.5])
-def test_mirrored_boxes_give_mirrored_pixels(shift: float):
-    # The left half is the object. In a picture 30 wide, a box and its mirror image, and the same from top to bottom.
-    half = torch.zeros(14, 14)
-    half[:, :7] = 1
-    half[:3] *= 0.7
-    box = [4 + shift, 6 + shift, 20.11 + shift, 19.34 + shift]  # no pixel centre on a border, where rounding decides
-    there = pasted(half, box, 30, 26)
-    mirrored = pasted(half.flip(1), [30 - box[2], box[1], 30 - box[0], box[3]], 30, 26)
-    upended = pasted(half.flip(0), [box[0], 26 - box[3], box[2], 26 - box[1]], 30, 26)
-    assert there.any()
-    np.testing.assert_array_equal(mirrored[:, ::-1], there)
-    np.testing.assert_array_equal(upended[::-1], there)
-
-
-def test_what_lies_outside_the_picture_is_cut_off():
-    full = pasted(disk(), [10, 10, 50, 50], 60, 60)
-    cut = pasted(disk(), [-20, -20, 20, 20], 24, 25)
-    np.testing.assert_array_equal(cut[:20, :20], full[30:50, 30:50])
-    assert not cut[20:].any()
-    assert not cut[:, 20:].any()
-    assert not pasted(disk(), [100, 100, 140, 140], 60, 60).any()
-    assert not pasted(torch.ones(28, 28), [5, 5, 5, 9], 20, 20).any(), "a box without area"
-
-
-def test_several_masks_keep_their_order():
-    masks = torch.stack([torch.ones(7, 7), torch.zeros(7, 7), torch.ones(7, 7)])
-    boxes = torch.tensor([[0.0, 0, 4, 4], [0, 0, 9, 9], [2, 2, 5, 8]])
-    for n in (0, 3):
-        found = masks_to_rle(masks[:n], boxes[:n], 10, 10)
-        assert [int(outline_mask(f, 10, 10).sum()) for f in found] == [16, 0, 18][:n]
-
-
-# --------------------------------------------------------------------------------------------------- plrc detect eval
+    for one, mask, box in zip(found, masks, boxes.tolist(), strict=True):
+        np.testing.assert_array_equal(outline_mask(one, height, width), pasted(mask, box, width, height))
+    assert outline_mask(found[3], height, width).sum() == 8 * 3, "centres 3.5 … 10.5 and 6.5 … 8.5"
+    assert masks_to_rle(torch.zeros(0, 28, 28), torch.zeros(0, 4), 20, 20) == []
 
 
 ONE_CAT = {

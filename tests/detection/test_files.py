@@ -134,26 +134,15 @@ def test_one_of_each_kind() -> None:
         assert str(to_detectron2(here, neck)) == there
 
 
-# ---------------------------------------------------------------------------------------------------------------- ours
-
-
-@pytest.mark.parametrize("architecture", [FPN, C4, Architecture(arch="tiny", neck="fpn", classes=NAMES)])
-def test_our_checkpoint_gives_the_same_detector(architecture: Architecture, tmp_path: Path) -> None:
-    loaded = load_detector(ours(tmp_path, architecture))
-    assert_same(loaded.detector, trained(architecture))
-    assert loaded.detector.architecture == architecture
-    assert not loaded.detector.training
-    assert (loaded.category_ids, loaded.test_short_side, loaded.longest) == ((3, 4, 5), 240, 400)
-    assert (loaded.format, loaded.note) == (DETECTOR, "step 5")
-    assert loaded.path == tmp_path / "checkpoints" / "last.pt"
-
-
 def test_run_folder_and_other_sizes(tmp_path: Path) -> None:
     file = ours(tmp_path, FPN)
     state = torch.get_rng_state()
     loaded = load_detector(tmp_path, FPN.classes, test_short_side=320, longest=500)
     assert torch.equal(torch.get_rng_state(), state), "the global generator moved"
     assert (loaded.path, loaded.test_short_side, loaded.longest) == (file, 320, 500)
+    assert (loaded.format, loaded.note, loaded.category_ids) == (DETECTOR, "step 5", (3, 4, 5))
+    assert not loaded.detector.training
+    assert_same(loaded.detector, trained(FPN))
     with pytest.raises(ValueError, match="knows its classes, cat, dog, cow"):
         load_detector(file, ("a", "b", "c"))
 
@@ -162,10 +151,7 @@ def test_run_folder_and_other_sizes(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (lambda c: c["model"].pop("rpn.head.cls_logits.bias"), r"lacks rpn\.head\.cls_logits\.bias; save it anew"),
-        (
-            lambda c: c["model"].update({"more.weight": torch.ones(1)}),
-            r"such a detector has not, more\.weight",
-        ),
+        (lambda c: c["model"].update({"a.b": torch.ones(1)}), r"such a detector has not, a\.b"),
         (lambda c: c["architecture"].update(neck="neither"), "unknown neck 'neither'"),
         (lambda c: c["architecture"].update(classes=["cat", "dog"]), r"cls_score\.weight of shape \(4, 1024\)"),
         (lambda c: c.update(version=99), "newer version"),
@@ -180,7 +166,7 @@ def test_damaged_checkpoint_of_ours_is_refused(change: Callable, message: str, t
         load_detector(file)
 
 
-@pytest.mark.parametrize("architecture", [FPN, C4, NORMALISED])
+@pytest.mark.parametrize("architecture", [C4, NORMALISED])
 def test_detectron2_file_gives_every_tensor(architecture: Architecture, tmp_path: Path) -> None:
     loaded = load_detector(saved(tmp_path, theirs(architecture)), architecture.classes)
     assert_same(loaded.detector, trained(architecture))
@@ -243,20 +229,14 @@ def plain(state: State) -> State:
     [
         (without(CLASS_BIAS), rf"lacks {CLASS_BIAS}; known are"),
         (without("backbone.bottom_up.res3.0.conv1.weight"), r"lacks backbone\.bottom_up\.res3\.0\.conv1\.weight"),
-        (without("backbone.fpn_lateral3.norm.bias"), r"lacks backbone\.fpn_lateral3\.norm\.bias"),
         (without("roi_heads.box_predictor.cls_score.weight"), r"has 0 classes by its box_predictor\.cls_score\.weight"),
         (but(roi_heads__box_head__fc3__bias=torch.ones(2)), r"has not, roi_heads\.box_head\.fc3\.bias"),
         (but(backbone__bottom_up__res3__0__conv2_offset__weight=torch.ones(2)), r"has not, .*conv2_offset\.weight"),
         (but(roi_heads__box_predictor__bbox_pred__bias=torch.ones(4)), r"bias of shape \(4,\) instead of \(12,\)"),
         (but(roi_heads__box_head__fc1__bias=torch.full((1024,), torch.nan)), r"fc1\.bias of whole numbers or infinite"),
         (but(roi_heads__box_head__fc1__bias=torch.ones(1024).long()), r"fc1\.bias of whole numbers or infinite"),
-        (
-            plain,
-            r"lacks backbone\.fpn_lateral2\.norm\.weight.* has not, backbone\.fpn_lateral2\.bias.*norms in the",
-        ),
-        (but(pixel_mean=torch.tensor([103.53, 116.28, 123.675])), "not BGR"),
+        (plain, r"lacks backbone\.fpn_lateral2\.norm\.weight.* has not, backbone\.fpn_lateral2\.bias.*norms in"),
         (but(pixel_std=torch.ones(3, 1, 1)), r"has pixel_std \[1\.0, 1\.0, 1\.0\] instead of \[58\.395"),
-        (lambda s: s | {f"{ANCHORS}0": torch.ones(3, 4)}, "anchors are MoCo's"),
         (lambda s: s | {f"{ANCHORS}7": torch.ones(3, 4)}, "anchors are MoCo's"),
     ],
 )
@@ -278,9 +258,6 @@ def test_c4_without_mocos_norm_is_refused_and_names_of_classes_are_needed_one_ea
             load_detector(tmp_path / "model_final.pth", names)
 
 
-# ------------------------------------------------------------------------------------------------------------- neither
-
-
 def test_something_else_is_no_detector(tmp_path: Path) -> None:
     file = tmp_path / "other.pth"
     for content, what in (
@@ -295,9 +272,6 @@ def test_something_else_is_no_detector(tmp_path: Path) -> None:
         load_detector(tmp_path / "missing.pth")
     with pytest.raises(ValueError, match="not the folder of a run"):
         load_detector(tmp_path)
-
-
-# ---------------------------------------------------------------------------------------------------------- conversion
 
 
 def convert(checkpoint: str | Path, to: str, out: Path, **more: Any) -> list[str]:
@@ -324,15 +298,6 @@ def test_there_and_back_is_the_same_to_the_bit(architecture: Architecture, tmp_p
         assert (again.test_short_side, again.longest) == (240, 400)
         assert "taken as RGB" in again.note
     assert sorted(path.name for path in there.parent.iterdir()) == ["model.pth", "model.yaml"]
-
-
-def test_a_foreign_file_becomes_a_checkpoint_of_ours(tmp_path: Path) -> None:
-    lines = convert(saved(tmp_path, theirs(MASKED)), "plrc", tmp_path / "ours.pt", classes=("a", "b", "c"))
-    assert "plrc detect eval" in lines[-1]
-    again = load_detector(tmp_path / "ours.pt")
-    assert (again.format, again.detector.architecture.classes) == (DETECTOR, ("a", "b", "c"))
-    assert (again.category_ids, again.test_short_side, again.longest) == ((1, 2, 3), 800, 1333)
-    assert again.note.startswith("iteration 23999; taken as RGB")
 
 
 COMMON = """
