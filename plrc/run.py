@@ -18,23 +18,24 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from plrc.checkpoint import FORMAT, load_checkpoint
 from plrc.config import RunOptions
 from plrc.data.sources import ImageFolder, Source, open_source
-from plrc.distributed import World, all_gather_objects, any_rank, broadcast_object, from_main, rank
+from plrc.distributed import World, all_gather_objects, all_mean, any_rank, broadcast_object, from_main, rank
 from plrc.files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+T = TypeVar("T")
 EXIT_DONE = 0
 EXIT_PREEMPTED = 75  # stopped by SIGTERM or Ctrl-C with everything saved: start again with --resume auto (EX_TEMPFAIL)
 MOST_UNDECODABLE = 0.01  # share of the images that may be undecodable before the run stops
@@ -186,43 +187,63 @@ def check_finite(losses: Mapping[str, float], step: int) -> None:
             raise ValueError(f"the {name} loss is {value} at step {step}: lower --lr; the last checkpoint is untouched")
 
 
-def check_undecodable(mine: set[str], named: set[str], images: int) -> set[str]:
-    """Name each undecodable image once, on rank 0; raise a ValueError on every rank when there are too many.
+class Steps:
+    """What the steps of a run share, whatever it trains: the wait for data, the log, images that cannot be decoded.
 
     Args:
-        mine: clauses about this rank's images, so far. named: of all ranks, those already named. images: in the source.
-
-    Returns:
-        What is named by now.
+        config: with ``log_every`` and ``batch_size``. log: of rank 0, None on others. images: in the data.
     """
-    if not any_rank(bool(mine)):
-        return named
-    everyone: set[str] = set().union(*all_gather_objects(mine))
-    if rank() == 0:
-        for name in sorted(everyone - named):
-            print(f"cannot be decoded, its neighbour takes its place: {name}", file=sys.stderr)
-    if len(everyone) > MOST_UNDECODABLE * images:
-        raise ValueError(
-            f"{len(everyone)} of {images} images cannot be decoded, more than {MOST_UNDECODABLE:.0%}, "
-            f"among them {'; '.join(sorted(everyone)[:3])}: check the disk or the copy of the data"
-        )
-    return everyone
 
+    def __init__(self, config: Any, here: World, log: RunLog | None, images: int) -> None:
+        self._config, self._here, self._log, self._images = config, here, log, images
+        self._undecodable, self._named = set[str](), set[str]()
+        self._start, self._waited, self._count = time.perf_counter(), 0.0, 0
 
-class Stopwatch:
-    """Time and images since the last line of the log."""
+    def batch(self, loader: Iterator[T]) -> T:
+        """The next batch. How long it is waited for goes into the log."""
+        waiting = time.perf_counter()
+        batch = next(loader)
+        self._waited += time.perf_counter() - waiting
+        return batch
 
-    def __init__(self) -> None:
-        self.start, self.waited, self.images = time.perf_counter(), 0.0, 0
+    def done(
+        self, step: int, epoch: float, rate: float, losses: Mapping[str, Tensor], undecodable: Iterable[str], last: bool
+    ) -> None:
+        """Count a step; check and log every ``log_every``-th one, and the last.
 
-    def read(self, device: torch.device) -> dict[str, float]:
-        """Images a second, the share of the time spent waiting for data, and the peak memory in MiB."""
-        elapsed = time.perf_counter() - self.start
-        return {
-            "images_per_second": round(self.images / elapsed, 2),
-            "data_wait": round(self.waited / elapsed, 4),
-            "memory_mib": peak_memory(device),
-        }
+        Raises:
+            ValueError: on every rank, if a loss is not finite or too many images cannot be decoded.
+        """
+        self._count += self._config.batch_size
+        self._undecodable.update(undecodable)
+        if step % self._config.log_every == 0 or last:
+            values = {name: float(all_mean(loss)) for name, loss in losses.items()}
+            check_finite(values, step)
+            self._check_undecodable()
+            elapsed = time.perf_counter() - self._start
+            pace = {"images_per_second": round(self._count / elapsed, 2), "data_wait": round(self._waited / elapsed, 4)}
+            if self._log:
+                memory = peak_memory(self._here.device)
+                line = {"step": step, "epoch": round(epoch, 4), **values, "lr": rate, **pace, "memory_mib": memory}
+                self._log.write(line)
+            self._start, self._waited, self._count = time.perf_counter(), 0.0, 0
+        if self._log:
+            self._log.advance()
+
+    def _check_undecodable(self) -> None:
+        """Name each of them once, on rank 0, and stop every rank when there are too many."""
+        if not any_rank(bool(self._undecodable)):
+            return
+        everyone: set[str] = set().union(*all_gather_objects(self._undecodable))
+        if rank() == 0:
+            for name in sorted(everyone - self._named):
+                print(f"cannot be decoded, its neighbour takes its place: {name}", file=sys.stderr)
+        if len(everyone) > MOST_UNDECODABLE * self._images:
+            raise ValueError(
+                f"{len(everyone)} of {self._images} images cannot be decoded, more than {MOST_UNDECODABLE:.0%}, "
+                f"among them {'; '.join(sorted(everyone)[:3])}: check the disk or the copy of the data"
+            )
+        self._named = everyone
 
 
 class RunLog:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
@@ -16,10 +15,10 @@ from plrc import report, run
 from plrc.checkpoint import save_checkpoint
 from plrc.config import Config
 from plrc.data.loader import Batch, Order, TwoViews, make_loader
-from plrc.distributed import World, all_mean, any_rank, world
+from plrc.distributed import World, any_rank, world
 from plrc.model import PLRC
 from plrc.regions import open_regions
-from plrc.run import EXIT_DONE, EXIT_PREEMPTED, RunLog, Stopwatch
+from plrc.run import EXIT_DONE, EXIT_PREEMPTED, RunLog
 from plrc.schedules import cosine_learning_rate, teacher_temperature
 
 
@@ -49,8 +48,6 @@ def pretrain(config: Config) -> int:
         parallel = run.data_parallel(model, here)
         loader = iter(make_loader(dataset, order, run.loading_processes(config.workers), here.device))
         out = Path(config.out)
-        undecodable: set[str] = set()
-        named: set[str] = set()
 
         def save(done: int) -> None:
             """``last.pt``, and every ``keep_every`` epochs the same under a name that stays."""
@@ -76,30 +73,15 @@ def pretrain(config: Config) -> int:
                 if config.weights["image"] and config.queue_size >= len(source):
                     log.say(_long_queue(config.queue_size, len(source)))
             model.train()
-            since = Stopwatch()
+            progress = run.Steps(config, here, log, len(source))
             for step in range(first_step, steps):
-                waiting = time.perf_counter()
-                batch = next(loader).to(here.device)
-                since.waited += time.perf_counter() - waiting
-
+                batch = progress.batch(loader).to(here.device)
                 rate = cosine_learning_rate(step, steps, config.peak_lr)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 losses = train_step(model, parallel, optimizer, batch, config, step, per_epoch, here)
-                since.images += config.batch_size
                 done = step + 1
-
-                undecodable |= batch.undecodable
-                if done % config.log_every == 0 or done == steps:
-                    values = {name: float(all_mean(loss)) for name, loss in losses.items()}
-                    run.check_finite(values, done)
-                    named = run.check_undecodable(undecodable, named, len(source))
-                    if log:
-                        epoch = round(done / per_epoch, 4)
-                        log.write({"step": done, "epoch": epoch, **values, "lr": rate, **since.read(here.device)})
-                    since = Stopwatch()
-                if log:
-                    log.advance()
+                progress.done(done, done / per_epoch, rate, losses, batch.undecodable, last=done == steps)
 
                 stopping = any_rank(stop.requested)
                 if stopping or done % config.save_every == 0 or done % per_epoch == 0 or done == steps:

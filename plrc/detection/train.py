@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import statistics
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -26,7 +25,7 @@ from plrc.detection.evaluate import by_rule, measure, open_test_data
 from plrc.detection.files import architecture_for, architecture_of
 from plrc.distributed import World, all_mean, any_rank, from_main, world
 from plrc.pretrained import load
-from plrc.run import EXIT_DONE, EXIT_PREEMPTED, RunLog, Stop, Stopwatch, autocast, derived_seed
+from plrc.run import EXIT_DONE, EXIT_PREEMPTED, RunLog, Stop, autocast, derived_seed
 from plrc.schedules import step_learning_rate
 
 
@@ -109,7 +108,6 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
     parallel = run.data_parallel(detector, here)
     out = Path(config.out)
     last = out / "checkpoints" / "last.pt"
-    undecodable, named = set[str](), set[str]()
 
     def save(done: int, precise: bool) -> None:
         content: dict[str, Any] = {
@@ -142,30 +140,17 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
             if here.size > 1 and here.device.type == "cpu":
                 log.say("BatchNorm is not synchronised on CPUs: each rank normalises its own images alone")
         detector.train()
-        since = Stopwatch()
+        progress = run.Steps(config, here, log, len(data))
         for step in range(first_step, steps):
-            waiting = time.perf_counter()
-            batch = next(loader)
-            since.waited += time.perf_counter() - waiting
-
+            batch = progress.batch(loader)
             rate = step_learning_rate(step, config.peak_lr, milestones, warmup)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             losses = train_step(parallel, optimizer, batch, config, step, here)
-            since.images += config.batch_size
             done = step + 1
-
-            undecodable.update(clause for sample in batch for clause in sample.undecodable)
-            if done % config.log_every == 0 or done == steps:
-                values = {name: float(all_mean(loss)) for name, loss in losses.items()}
-                run.check_finite(values, done)
-                named = run.check_undecodable(undecodable, named, len(data))
-                if log:
-                    epoch = round(done * config.batch_size / len(trainable), 4)
-                    log.write({"step": done, "epoch": epoch, **values, "lr": rate, **since.read(here.device)})
-                since = Stopwatch()
-            if log:
-                log.advance()
+            undecodable = (clause for sample in batch for clause in sample.undecodable)
+            epoch = done * config.batch_size / len(trainable)
+            progress.done(done, epoch, rate, losses, undecodable, last=done == steps)
 
             stopping = any_rank(stop.requested)
             if stopping or done % config.save_every == 0 or done == steps:
