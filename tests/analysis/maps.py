@@ -1,13 +1,18 @@
-"""Feature maps whose values are known."""
+"""Feature maps whose values are known, and images with such maps."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
+from plrc.analysis.descriptors import Descriptor, cosine
 from plrc.analysis.features import FeatureMap
+from plrc.analysis.scores import ScoredImage
 from plrc.geometry import Crop
 
 
@@ -30,3 +35,11 @@ def coded(width: int, height: int, stride: int, crop: Crop | None = None) -> Fea
 def random_map(c: int, h: int, w: int, seed: int = 0, stride: int = 8) -> FeatureMap:
     features = torch.randn(c, h, w, generator=torch.Generator().manual_seed(seed))
     return map_of(features, w * stride, h * stride, stride)
+
+
+def scored(
+    number: int, maps: Sequence[Tensor], similarity: Callable = cosine, size: tuple[int, int] = (96, 64), **known: Any
+) -> ScoredImage:
+    """An image of 96 × 64 pixels; maps ``(1, C, h, w)``, of each descriptor."""
+    given = [Descriptor(str(k), lambda _, m=m: m, similarity) for k, m in enumerate(maps)]
+    return ScoredImage(number, Image.new("RGB", size), given, **known)

@@ -20,6 +20,7 @@ from plrc.analysis.scores.matching import ALPHAS, PCK, NearestNeighbours, neares
 from plrc.data.photometric import Photometric
 from plrc.data.views import ViewParameters, ViewSampler
 from plrc.geometry import Crop, cell_centres, sample
+from tests.analysis.maps import scored
 
 PLAIN = Photometric(
     brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, jitter_p=0.0, grey_p=0.0, blur_p=0.0, blur_sigma=(0.1, 1.0)
@@ -112,16 +113,17 @@ def folder(n: int, k: int = 6, seed: int = 0) -> list[tuple[np.ndarray, tuple[in
     return [(rng.uniform(0.1, 0.9, (k, 2)).astype(np.float32), (int(rng.integers(90, 200)), 100)) for _ in range(n)]
 
 
-def naive_match(query: Tensor, target: Tensor, width: int, height: int) -> tuple[float, float]:
-    """The nearest in a map that is enlarged, as a whole, to 112 cells on the longer side."""
+def naive_match(query: Tensor, target: Tensor, width: int, height: int, x: float, y: float) -> tuple[float, np.ndarray]:
+    """How far from the true place, pixels, is what is nearest in a map enlarged to 112 cells; and is every cell."""
     h, w = (round(112 * side / max(width, height)) for side in (height, width))
     large = F.interpolate(target, (h, w), mode="bilinear", align_corners=False)[0]
-    best = int((large - query[:, None, None]).norm(dim=0).argmin())
-    return (best % w + 0.5) / w, (best // w + 0.5) / h
+    row, column = np.mgrid[:h, :w]
+    off = np.hypot(((column + 0.5) / w - x) * width, ((row + 0.5) / h - y) * height).ravel()
+    return off[int((large - query[:, None, None]).norm(dim=0).argmin())], off
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_pck_is_that_of_a_loop_over_pairs(scored, seed, monkeypatch):
+def test_pck_is_that_of_a_loop_over_pairs(seed, monkeypatch):
     """Two folders, points that are not seen, maps of several shapes; the raster is looked through in parts."""
     monkeypatch.setattr(matching, "_CHUNK", 500)
     rng = np.random.default_rng(seed)
@@ -140,20 +142,20 @@ def test_pck_is_that_of_a_loop_over_pairs(scored, seed, monkeypatch):
                 right = []
                 for k in np.flatnonzero(~np.isnan(source[:, 0] + target[:, 0])):
                     query = sample(maps[s], torch.from_numpy(source[None, k : k + 1]))[0, 0]
-                    x, y = naive_match(query, maps[t], width, height)
-                    error = np.hypot((x - target[k, 0]) * width, (y - target[k, 1]) * height)
-                    right.append([error <= alpha * longest for alpha in ALPHAS])
+                    off, every = naive_match(query, maps[t], width, height, *target[k])
+                    right.append([(off <= a * longest, (every <= a * longest).mean()) for a in ALPHAS])
                 if right and s != t:
                     shares.append(np.mean(right, axis=0))
             of_sources.append(np.mean(shares, axis=0))
     found = values_of(PCK, taken)
     assert list(found) == NAMES
     for a, row in enumerate(found.values()):
-        assert row.columns[0] == pytest.approx([shares[a] for shares in of_sources], abs=1e-6)  # not a value a pair
+        found = np.transpose(row.columns)  # not a value a pair
+        np.testing.assert_allclose(found, [shares[a] for shares in of_sources], atol=1e-4)
         assert len(row.images) == 7
 
 
-def test_what_is_right_depends_on_the_box_of_the_targets_keypoints(scored):
+def test_what_is_right_depends_on_the_box_of_the_targets_keypoints():
     """A point that is 8 pixels off: right at 0.1 where the box is 80 pixels wide or more."""
     for width, right in ((79.0, 0.0), (81.0, 1.0)):
         x, y = 56.5 / 112, 28.5 / 56  # the centre of a cell of the raster
@@ -165,17 +167,7 @@ def test_what_is_right_depends_on_the_box_of_the_targets_keypoints(scored):
         assert values_of(PCK, taken)[NAMES[1]].columns[0] == [right]
 
 
-def test_random_features_find_as_many_keypoints_as_chance(scored):
-    generator = torch.Generator().manual_seed(0)
-    taken = [
-        scored(i, [torch.randn(1, 8, 12, 15, generator=generator)], size=size, keypoints=points)
-        for i, (points, size) in enumerate(folder(16, k=20))
-    ]
-    for found in values_of(PCK, taken).values():
-        assert abs(np.mean(found.columns[0]) - np.mean(found.columns[1])) < 0.02
-
-
-def test_the_same_relative_position_is_a_strong_baseline_in_images_of_any_proportion(scored):
+def test_the_same_relative_position_is_a_strong_baseline_in_images_of_any_proportion():
     """An image alone in its folder, and one without any point in common with the others, have no value."""
     position = descriptors.relative_position(8)
     taken = []
@@ -235,7 +227,7 @@ def test_features_that_tell_nothing_score_chance_in_small_balanced_folders():
 
 
 @pytest.fixture
-def fill(scored) -> Callable[[torch.Tensor, Sequence[str]], tuple[str, Values]]:
+def fill() -> Callable[[torch.Tensor, Sequence[str]], tuple[str, Values]]:
     """The row of images whose maps have these means and vary about them."""
 
     def row(means: torch.Tensor, labels: Sequence[str]) -> tuple[str, Values]:

@@ -18,6 +18,7 @@ from plrc.analysis.scores.objects import CorLoc, MaskIoU, RasterObject, auc, obj
 from plrc.data.images import boxes_of
 from plrc.data.sources import Annotation
 from plrc.geometry import cell_centres
+from tests.analysis.maps import scored
 
 WIDTH, HEIGHT = 96, 64
 ALL = {"AUC": auc, "IoU": MaskIoU, "CorLoc": CorLoc, "purity": region_purity}
@@ -50,7 +51,7 @@ def drawn(mask: np.ndarray, number: int = 0, points: int = 4) -> RasterObject:
 
 
 @pytest.fixture
-def score(scored) -> Callable[..., dict[str, Values]]:
+def score() -> Callable[..., dict[str, Values]]:
     """A score's name → its values, of a descriptor whose map of each image is given."""
 
     def of(maps: Sequence[Tensor], known: Sequence[Annotation], similarity=cosine, which=ALL) -> dict[str, Values]:
@@ -147,7 +148,7 @@ def test_the_threshold_is_chosen_by_the_other_half():
 
 
 @pytest.mark.parametrize("count", [8, 40])  # fewer images than set the thresholds, and more
-def test_one_threshold_serves_all_images(scored, count, monkeypatch):
+def test_one_threshold_serves_all_images(count, monkeypatch):
     """Affinities of the same shape but another range in every second pair of images: no threshold suits both."""
     masks, shift = ellipses(count), [0.0]
 
