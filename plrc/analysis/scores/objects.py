@@ -57,9 +57,10 @@ class RasterObject:
 def objects_of(
     masks: np.ndarray | None, boxes: np.ndarray, size: tuple[int, int], number: int, points: int = _POINTS
 ) -> list[RasterObject]:
-    """The objects of an image of a size (for its proportions), by masks ``(n, H, W)`` or, of None, boxes ``(n, 4)``.
+    """The objects of an image of that width and height (for its proportions), without the smallest and largest.
 
-    All of a box is the object, and points are of its middle, half as wide and high. The image's number draws them.
+    By masks ``(n, H, W)`` bool, or, of None, by boxes ``(n, 4)`` in the image frame: all of a box is the object then,
+    and points are of its middle, half as wide and high. They are drawn from the image's number.
     """
     h, w = raster_of(size)
     rng, centres, found = np.random.default_rng((12345, number)), cell_centres(h, w), []
@@ -146,7 +147,7 @@ def point_auc(values: Tensor, extent: Tensor, mask: Tensor, point: Tensor) -> fl
 
 
 def best_iou(values: Tensor, extent: Tensor, mask: Tensor) -> tuple[float, float]:
-    """The intersection over union, in [0, 1], at the threshold (itself in) that suits a map best; and that threshold.
+    """The intersection over union, in [0, 1], of cells from the threshold on that suits a map best; and that threshold.
 
     A score needs one threshold for all maps (``MaskIoU``), and is lower. Arguments: as of ``point_auc``.
     """
