@@ -95,10 +95,8 @@ def _share(tab: Tab) -> None:
     files = gr.Files(visible=False, label="Files", elem_id=f"{name}-files")
     address = gr.Textbox(visible="hidden")
 
-    @said
-    def write(*values: Any) -> Any:
-        written = tab.bench.export(name, tab.drawings(tab.query(values)))
-        return gr.Files([str(file) for file in written], visible=True)
+    def write(query: Any) -> Any:
+        return gr.Files([str(file) for file in tab.bench.export(name, tab.drawings(query))], visible=True)
 
     @said
     def tell(*values: Any) -> tuple[str, Any]:
@@ -106,7 +104,7 @@ def _share(tab: Tab) -> None:
             gr.Warning("The image was uploaded: the link holds while this server runs. Export keeps the image.")
         return tab.link(tab.query(values)), gr.Textbox(visible=True)
 
-    make.click(write, inputs, files, api_visibility="private")
+    make.click(tab.answering(write), inputs, files, api_visibility="private")
     copy.click(tell, inputs, [address, link], **QUIET).then(None, address, link, js=_COPY)
 
 

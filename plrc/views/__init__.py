@@ -11,7 +11,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
@@ -161,7 +161,9 @@ def replay(file: Path) -> tuple[Drawing, list[str]]:
         drawing = draw(VIEWS[then["view"]].traits["query"].from_dict(then["query"], "the query"))
     except ValueError as error:
         raise ValueError(f"{file} cannot be drawn again from this folder: {error}") from error
-    now, before = drawing.recipe(), _stored(file.with_suffix(".npz"))
+    now, before = drawing.recipe(), dict[str, np.ndarray]()
+    with suppress(Exception), np.load(file.with_suffix(".npz"), allow_pickle=False) as stored:
+        before = dict(stored)  # missing or junk, it does not tell how much has changed; NumPy raises almost anything
 
     def differing(part: str) -> list[str]:
         return [name for name, sha in then[part].items() if now[part].get(name) != sha]
@@ -186,15 +188,6 @@ def digest(array: np.ndarray) -> str:
     """SHA-256 of an array's type, shape and values."""
     head = f"{array.dtype.str} {array.shape} ".encode()
     return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
-
-
-def _stored(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file; none where there is none, or it is damaged: they tell only how much has changed."""
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            return dict(stored)
-    except Exception:  # on junk NumPy raises almost anything
-        return {}
 
 
 def check_place(out: Path) -> None:

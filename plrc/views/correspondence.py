@@ -157,17 +157,13 @@ def _views(query: Correspondence, i: int, image: NamedImage, points: Tensor | No
                 f"{image.name}: the point {query.points[int(outside.nonzero()[0])]} lies outside the first view of "
                 f"--seed {query.seed}: try another --seed, or a larger --scale"
             )
-    seen = view_regions(region_raster(image, query.regions), drawn.crops).long() if query.regions else None
-    left, right = (f"view {v}" + ", mirrored" * bool(drawn.crops.flip[v - 1]) for v in (1, 2))
-    return Pair(
-        (image.spec, image.spec),
-        image.name,
-        (Image.fromarray(pixels[0]), Image.fromarray(pixels[1])),
-        (left, right),
-        points,
-        (drawn.crops[0], drawn.crops[1]),
-        None if seen is None else (seen[0], seen[1]),
-    )
+    both, crops = (Image.fromarray(pixels[0]), Image.fromarray(pixels[1])), (drawn.crops[0], drawn.crops[1])
+    left, right = (f"view {v}" + ", mirrored" * bool(crop.flip) for v, crop in enumerate(crops, start=1))
+    rasters = None
+    if query.regions:
+        seen = view_regions(region_raster(image, query.regions), drawn.crops).long()
+        rasters = (seen[0], seen[1])
+    return Pair((image.spec, image.spec), image.name, both, (left, right), points, crops, rasters)
 
 
 def _match(session: Session, network: DenseEncoder, pair: Pair, query: Correspondence) -> Found:

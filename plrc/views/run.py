@@ -116,7 +116,7 @@ def read_run(folder: Path) -> RunRecord:
     file, config = folder / "log.jsonl", folder / "config.yaml"
     try:
         files, written = {str(file): _digest(file)}, file.stat().st_mtime
-        lines = [line for line in read_log(folder) if _is_line(line)]
+        lines = [line for line in read_log(folder) if isinstance(line, dict)]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{file} cannot be read ({getattr(error, 'strerror', error)}): name a run folder, such as runs/demo, which "
@@ -124,6 +124,8 @@ def read_run(folder: Path) -> RunRecord:
         ) from error
     kept: dict[float, dict[str, Any]] = {}
     for line in lines:
+        if not math.isfinite(_number(line, "step", math.nan)):
+            continue
         while kept and next(reversed(kept)) >= line["step"]:
             kept.popitem()
         kept[line["step"]] = line
@@ -243,11 +245,7 @@ def _finite(of: Any, values: np.ndarray) -> float:
     return float(of(finite)) if len(finite) else math.nan
 
 
-def _is_line(line: Any) -> bool:
-    return isinstance(line, dict) and isinstance(line.get("step"), int | float) and math.isfinite(line["step"])
-
-
-def _number(values: Mapping[str, Any], name: str, otherwise: float | None = None) -> float | None:
+def _number(values: Mapping[str, Any], name: str, otherwise: Any = None) -> Any:
     value = values.get(name)
     return float(value) if isinstance(value, int | float) else otherwise
 

@@ -219,7 +219,7 @@ def test_a_spoiled_link_is_told_in_a_sentence(visit, query, sentence):
 
 
 def test_each_view_shows_something_when_it_is_first_chosen_and_is_exported(visit, tmp_path):
-    page = visit(f"?view=correspond&images=scenes%233&seed=2&{BOTH}")
+    page = visit(f"?view=correspond&images=scenes%233&seed=2&scale=0.9&{BOTH}")
     page.locator("#correspond-viewer canvas").first.wait_for(timeout=TAKES)
     numbers = page.locator("#correspond-numbers").inner_text()
     left = page.locator("#correspond-viewer figure canvas").first
