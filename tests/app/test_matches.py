@@ -87,15 +87,15 @@ def test_the_scene_of_regions_is_what_was_found(other):
     np.testing.assert_allclose(network["matrix"]["values"], matrix, atol=1e-4)
     same = [j if j is None else int(columns[j]) for j in network["matrix"]["same"]]
     assert same == [None if other else (r if r in columns else None) for r in rows.tolist()]
-    if not other:  # regions of one name have one colour in both views
-        seen = []
-        shared = next(int(r) for r in rows if r in columns)
+    if not other:  # regions of one name have one colour in both views, which no other has
+        seen, shared = [], [r for r in rows.tolist() if r in columns]
         for side in ("left", "right"):
             told = scene["rasters"][side]
             tint = Image.open(io.BytesIO(base64.b64decode(network["tints"][side].partition(",")[2])))
-            x, y = told["places"][told["numbers"].index(shared)]
-            seen.append(tint.getpixel((int(x * tint.width), int(y * tint.height)))[:3])
+            places = [told["places"][told["numbers"].index(r)] for r in shared]
+            seen.append([tint.getpixel((int(x * tint.width), int(y * tint.height)))[:3] for x, y in places])
         assert seen[0] == seen[1]
+        assert len(set(seen[0])) == len(shared) > 2
 
 
 # ---- The viewer. With 900 pixels, images twice as wide as high lie in these boxes:
