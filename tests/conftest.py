@@ -18,13 +18,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture
-def shared_data() -> Callable[[str], Path]:
-    """`shared_data("imagenet-mini")`: the folder of a small set of real photos, or a skip where it is missing."""
+def shared_data() -> Callable[..., Path]:
+    """`shared_data("imagenet-mini")`: the folder of a small set of real photos, or a skip where it is missing.
 
-    def folder(name: str) -> Path:
-        path = Path(__file__).resolve().parents[2] / "shared" / "data" / name
-        if not path.is_dir():
-            pytest.skip(f"../shared/data/{name} is missing: real photos, which only the project's CI needs to have")
+    `shared_data("x.npz", "facts")`: a file of what other programs compute.
+    """
+
+    def folder(name: str, kind: str = "data") -> Path:
+        path = Path(__file__).resolve().parents[2] / "shared" / kind / name
+        if not path.exists():
+            pytest.skip(f"../shared/{kind}/{name} is missing, which only the project's CI needs to have")
         return path
 
     return folder

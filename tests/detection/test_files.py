@@ -97,9 +97,9 @@ def listed(file: Path) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize(("file", "architecture"), REAL.items(), ids=[file.split("keys_")[1][:-4] for file in REAL])
-def test_a_real_model_is_the_detector_tensor_by_tensor(file: str, architecture: Architecture, facts) -> None:
+def test_a_real_model_is_the_detector_tensor_by_tensor(file: str, architecture: Architecture, shared_data) -> None:
     here = {to_detectron2(name, architecture.neck): tuple(t.shape) for name, t in on_meta(architecture).items()}
-    assert here == listed(facts(file))
+    assert here == listed(shared_data(file, "facts"))
 
 
 # One of each kind, written out: two names that are swapped and have one shape would pass above.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,8 +62,8 @@ def agree(actual: Tensor, golden: Tensor) -> None:
     [("detectron2_golden_c4.npz", VOC_C4), ("detectron2_golden_fpn.npz", COCO_FPN)],
     ids=["c4", "fpn"],
 )
-def test_computes_what_detectron2_computes(file: str, architecture: Architecture, facts: Callable[[str], Path]) -> None:
-    golden = {name: torch.from_numpy(value) for name, value in np.load(facts(file)).items()}
+def test_computes_what_detectron2_computes(file: str, architecture: Architecture, shared_data) -> None:
+    golden = {name: torch.from_numpy(value) for name, value in np.load(shared_data(file, "facts")).items()}
     model, sums = by_rule(architecture)
     np.testing.assert_allclose(sums, golden["weight_check"], rtol=1e-6)
     if architecture.neck == "fpn":
