@@ -16,6 +16,7 @@ from plrc import figures
 from plrc.analysis import descriptors, scores
 from plrc.analysis.affinity import affinity
 from plrc.analysis.features import FeatureMap, as_tensor, input_size
+from plrc.analysis.scores.table import aligned
 from plrc.config import Config
 from plrc.data.loader import Batch, TwoViews, view_sampler
 from plrc.data.photometric import apply
@@ -50,33 +51,30 @@ def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: C
     file = out / "figures" / "before_after.png"
     figures.save(figures.views_and_affinity(examples), file)
 
-    lines = [_losses_line(out, config)]
+    lines = [["losses", _losses(out, config)]]
     sampler = view_sampler(config)
     seen = partial(scores.ScoredImage, short_side=side, cell=stride, sampler=sampler, side=config.image_size)
     images = (seen(i, first_decodable(source, i, source.load)[0], networks) for i in _spread(source, _SCORED))
     (match,) = scores.values_of(SCORES["views"].load(), images).values()
     if not match.images:
-        lines.append(f"view match: {match.why}")
+        lines.append(["view match", match.why])
     elif (chance := float(np.mean(match.columns[-1]))) > _TOO_EASY:
-        map_of = f"a map of {-(-config.image_size // stride)} cells a side"
-        lines.append(f"view match: says nothing on {map_of}, where chance is right in {chance:.0%}")
+        cells = -(-config.image_size // stride)
+        lines.append(["view match", f"none: on {cells} × {cells} cells chance is right in {chance:.0%}"])
     else:
         first, last, _ = map(scores.bootstrap, match.columns)
-        lines.append(
-            f"view match {_OF}: {last} of points find their place in the other view within one cell "
-            f"(before training {first.mean:.3f}, chance {chance:.3f})"
-        )
+        beside = f"before {first.mean:.3f}, chance {chance:.3f}"
+        lines.append(["view match", f"{last} ({beside}): points that find their place in the other view"])
     described = (*networks, descriptors.lab_colour(stride), descriptors.absolute_position(stride))
     known = [i for i in _spread(source, _SCORED) if _masks(source, i) is not None]
     images = (seen(k, source.load(i), described, source.annotation(i)) for k, i in enumerate(known))
     (auc,) = scores.values_of(SCORES["auc"].load(), images).values()
     if auc.images:
         first, last, lab, distance, _ = map(scores.bootstrap, auc.columns)
-        lines.append(
-            f"objects {_OF}: affinity ranks a pixel of a point's object above one outside, equally far, "
-            f"{last} of the time (before {first.mean:.3f}, Lab colour {lab.mean:.3f}, distance {distance.mean:.3f})"
-        )
-    return [*lines, f"figure: {file}"]
+        beside = f"before {first.mean:.3f}, Lab colour {lab.mean:.3f}, distance {distance.mean:.3f}, chance 0.500"
+        lines.append(["object AUC", f"{last} ({beside}): affinity tells a point's object from the rest"])
+    lines.append(["", f"of the projector's output, on {len(match.images)} training images: docs/looking.md says how"])
+    return aligned([*lines, ["figure", str(file)]])
 
 
 def affinity_over_training(model: PLRC, source: Source, config: Config, out: Path, step: int) -> figures.Figure:
@@ -150,10 +148,10 @@ def _masks(source: Source, index: int) -> np.ndarray | None:
     return None if annotation is None or annotation.masks is None or not len(annotation.masks) else annotation.masks
 
 
-def _losses_line(out: Path, config: Config) -> str:
+def _losses(out: Path, config: Config) -> str:
     lines = read_log(out)
     # Until the queue holds real keys, its random ones are easy to tell from an image's own, and the loss says little.
     filled = [line for line in lines if line["step"] * config.batch_size >= config.queue_size]
     first, last = (filled or lines)[0], lines[-1]
     changes = [f"{name} {first[name]:.2f} → {last[name]:.2f}" for name in losses_of(first) if name in last]
-    return f"losses: {', '.join(changes)} (step {first['step']} → {last['step']})"
+    return f"{', '.join(changes)} (step {first['step']} → {last['step']})"

@@ -283,8 +283,9 @@ def test_a_report_says_of_which_map_and_which_pictures_it_is_and_measures_every_
     monkeypatch.setattr(report, "_TOO_EASY", 1.1)
     train.pretrain(small_config(uninterrupted, resume="auto"))
     out = capsys.readouterr().out
-    assert re.search(r"^view match \(projector, training images\): [01]\.\d{3} ", out, re.MULTILINE)
-    objects = re.search(r"^objects \(projector, training images\): .*, distance (0\.\d{3})\)$", out, re.MULTILINE)
+    assert re.search(r"^view match  [01]\.\d{3} \[.* \(before 0\.\d{3}, chance ", out, re.MULTILINE)
+    objects = re.search(r"^object AUC  0.*, distance (0\.\d{3}), chance 0\.500\)", out, re.MULTILINE)
+    assert "of the projector's output, on 24 training images" in out
     assert 0.45 < float(objects[1]) < 0.65
     headings = {" ".join(text.get_text().split()) for text in drawn[0].findobj(Text)}
     assert {f"affinity {when} (projector, training images)" for when in ("before", "after")} <= headings
