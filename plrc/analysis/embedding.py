@@ -71,6 +71,8 @@ def gather(
             seed, the image's number and the map's shape, not on other images. "regions", of ``rasters``. "images".
         rasters: of each image, see ``region_features``. labels: of each image a text, or what names its samples. Both
             may be iterators, and are asked when the map has come.
+
+    Raises a ValueError if there is no map, maps are of several layers, or rasters and labels are not as many.
     """
     if kind not in ("points", "regions", "images") or (kind == "regions" and rasters is None):
         raise ValueError(f"samples are points, regions (which need rasters) or images, not {kind!r}")
@@ -107,7 +109,10 @@ def gather(
 
 
 def unit_rows(features: Features) -> np.ndarray:
-    """Features ``(n, C)``, each divided by its length: ``(n, C)`` fp32. A feature of zeros stays what it is."""
+    """Features ``(n, C)``, each divided by its length: ``(n, C)`` fp32. A feature of zeros stays what it is.
+
+    Raises a ValueError for other shapes, and values that are not finite; so does all that takes features here.
+    """
     array = features.detach().cpu().numpy() if isinstance(features, Tensor) else np.asarray(features)
     if array.ndim != 2 or not array.size:
         raise ValueError(f"features are (n, C), a row each, not {array.shape}")
@@ -164,6 +169,7 @@ def pca_basis(features: Features | Sequence[FeatureMap], k: int = 3, origin: str
     the skewness's sign 21 %, the largest loading's 27 %. Colours that must stay are those of a stored basis.
 
     Features are ``(n, C)``, or cells of maps (of very many some are drawn). Origin and network are kept with the basis.
+    Raises a ValueError if there are fewer than k + 1 features, or all are the same.
     """
     from sklearn.decomposition import PCA
 
@@ -187,7 +193,10 @@ def pca_basis(features: Features | Sequence[FeatureMap], k: int = 3, origin: str
 
 
 def project(features: Features | FeatureMap, basis: Basis) -> np.ndarray:
-    """Coordinates ``(n, k)`` fp32 on a basis of features ``(n, C)``, or of a map's cells, row by row."""
+    """Coordinates ``(n, k)`` fp32 on a basis of features ``(n, C)``, or of a map's cells, row by row.
+
+    Raises a ValueError if the basis is of another layer or number of channels.
+    """
     rows, layer = _rows(features)
     if (channels := rows.shape[1]) != basis.components.shape[1] or (layer and basis.layer and layer != basis.layer):
         of = f" of layer {layer}" if layer else ""
@@ -199,7 +208,7 @@ def project(features: Features | FeatureMap, basis: Basis) -> np.ndarray:
 def to_rgb(fmap: FeatureMap, basis: Basis) -> np.ndarray:
     """A map's cells as colours ``(h, w, 3)`` uint8: red, green, blue are the components 1, 2, 3, from low to high.
 
-    Values beyond the basis's range are cut off.
+    Values beyond the basis's range are cut off. Raises a ValueError if the basis does not fit, or has no 3 components.
     """
     if len(basis.components) != 3:
         raise ValueError(f"{basis} has no three components: colours need one each for red, green and blue")
@@ -245,6 +254,7 @@ def tsne(
         progress: called every 50 steps with the steps done and those in all; an exception that it raises ends the work.
 
     Returns ``(n, 2)`` fp32, whose unit means nothing; and what made it: the library, its version, the perplexity.
+    Raises a ValueError for fewer than 4 features, all the same, or a perplexity below 1.
     """
     import openTSNE  # type: ignore[import-untyped]
 
@@ -285,7 +295,8 @@ def kmeans(features: Features | Sequence[FeatureMap], k: int, seed: int = 0) -> 
     Of more than 20,000 cells so many are drawn. Other images may give other segments; those of stored centroids stay.
 
     Returns centroids ``(k, C)`` fp32 of length 1, that of most features first; and the *cohesion*, the mean cosine of a
-    feature with its centroid: 1 is best, and more clusters always reach more.
+    feature with its centroid: 1 is best, and more clusters always reach more. Raises a ValueError if fewer than k
+    features are different.
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
@@ -306,7 +317,10 @@ def kmeans(features: Features | Sequence[FeatureMap], k: int, seed: int = 0) -> 
 
 
 def assign(features: Features | FeatureMap, centroids: np.ndarray) -> np.ndarray:
-    """Which centroid ``(k, C)`` is most alike, by cosine: ``(n,)`` int64 of features, ``(h, w)`` of a map's cells."""
+    """Which centroid ``(k, C)`` is most alike, by cosine: ``(n,)`` int64 of features, ``(h, w)`` of a map's cells.
+
+    Raises a ValueError if they have other numbers of channels.
+    """
     rows, layer = _rows(features)
     if rows.shape[1] != centroids.shape[1]:
         of = f" of layer {layer}" if layer else ""
@@ -320,7 +334,7 @@ def neighbours_kept(features: Features, coordinates: np.ndarray, k: int = 10) ->
     """A number for the *plane*: the share of a sample's k nearest by cosine that are among its k nearest there.
 
     Of ``(n, C)`` and ``(n, d)``, n > k; in [0, 1]; random coordinates get k / (n − 1). Low: what lies together in the
-    plane need not be alike.
+    plane need not be alike. Raises a ValueError if n ≤ k, or there are not as many coordinates as features.
     """
     rows = unit_rows(features)
     if len(coordinates) != len(rows):
@@ -340,6 +354,7 @@ def label_purity(
             of an image is alike because it is the next, and says nothing about the label.
 
     Returns the mean over the samples that have neighbours; and what neighbours drawn at random get, its chance.
+    Raises a ValueError if n ≤ k, labels or images are not n, or no sample has a neighbour in another image.
     """
     rows, labels = unit_rows(features), np.asarray(labels)
     n = len(rows)
