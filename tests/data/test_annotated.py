@@ -387,3 +387,27 @@ def test_bccd(shared_data, caplog):
     assert sum(len(a.boxes) for a in annotations) == 4886
     assert {name for a in annotations for name in a.classes} == {"RBC", "WBC", "Platelets"}
     assert all((a.boxes[:, :2] < a.boxes[:, 2:]).all() for a in annotations)
+
+
+def test_ecssd_and_pf_willow(shared_data):
+    found = open_annotated(str(shared_data("ecssd-mini")))
+    assert (type(found), len(found)) == (MaskFolder, 300)
+    assert all(found.annotation(i).masks.shape == (1, *found.load(i).size[::-1]) for i in (0, 150, 299))
+    found = open_annotated(str(shared_data("pf-willow-part")))
+    assert (type(found), len(found)) == (KeypointFolders, 40)
+    points = np.stack([found.keypoints(i) for i in range(40)])
+    assert points.shape == (40, 10, 2)
+    assert ((points >= 0) & (points <= 1)).all()
+    np.testing.assert_allclose(points[0, 0] * found.size(0), [47.935, 98.159], rtol=1e-5)
+
+
+def test_coco128(shared_data):
+    found = open_annotated(str(shared_data("coco128")))
+    assert (type(found), len(found)) == (COCO, 128)
+    for annotation in (found.annotation(i) for i in range(0, 128, 8)):
+        h, w = annotation.masks.shape[1:]
+        for mask, box in zip(annotation.masks, annotation.boxes, strict=True):
+            if mask.sum() >= 100:
+                ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+                bounds = np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1])
+                assert np.abs(bounds - box * [w, h, w, h]).max() < 3, "an outline fills its box"

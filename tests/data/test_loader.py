@@ -16,7 +16,7 @@ from PIL import Image
 from plrc.config import Config, load_config
 from plrc.data.loader import Batch, Order, TwoViews, collate, make_loader
 from plrc.data.photometric import apply, normalise
-from plrc.data.sources import UndecodableImage
+from plrc.data.sources import UndecodableImage, open_source
 from plrc.geometry import cell_centres
 from plrc.regions import VIEW_RASTER, GridRegions
 
@@ -219,3 +219,15 @@ def test_an_error_ends_the_process_and_its_workers(where, message):
             pytest.fail("the process did not end")
     assert process.returncode == 1
     assert message in error
+
+
+def test_real_photos_of_all_sizes(shared_data):
+    """Through the folder, draft decoding and EXIF: two workers give what one process gives."""
+    source = open_source(str(shared_data("imagenet-mini")))
+    assert len(source) == 800
+    settings = config(image_size=64, batch_size=8, epochs=1)
+    samples = TwoViews(source, GridRegions(4), settings)
+    batches = [next(iter(make_loader(samples, Order(800, settings, 0, 1), workers, CPU))) for workers in (0, 2)]
+    assert_same(*batches)
+    assert batches[0].undecodable == frozenset()
+    assert (batches[0].views.float().std(dim=(2, 3, 4)) > 1).all()
