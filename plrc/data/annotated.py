@@ -141,12 +141,15 @@ def _keypoint_files(base: Path) -> list[Path]:
 
 def _read_keypoints(file: Path) -> dict[str, np.ndarray]:
     """Pixels ``(K, 2)`` of every image that a file lists."""
-    unseen, listed = (np.nan, np.nan), read_json(file)
-    try:
-        rows = {name: [unseen if p is None or None in p else (p[0], p[1]) for p in of] for name, of in listed.items()}
-        found = {name: np.array(points, dtype=np.float64).reshape(-1, 2) for name, points in rows.items()}
-    except (AttributeError, TypeError, ValueError, LookupError) as error:
-        raise ValueError(f"{file} is not file name → K × [x, y] or null ({error}): correct it") from error
+    listed, found, form = read_json(file), dict[str, np.ndarray](), "file name → K × [x, y] or null"
+    if not isinstance(listed, dict) or not listed:
+        raise ValueError(f"{file} lists no image: write {form}")
+    for name, points in listed.items():
+        try:
+            rows = [(np.nan, np.nan) if p is None or None in p else (float(p[0]), float(p[1])) for p in points]
+        except (TypeError, ValueError, LookupError) as error:
+            raise ValueError(f"{file}: the keypoints of {name} are not K × [x, y] or null: correct them") from error
+        found[name] = np.array(rows, dtype=np.float64).reshape(-1, 2)
     counts = {len(points) for points in found.values()}
     if len(counts) > 1:
         raise ValueError(f"{file}: its images have {sorted(counts)} keypoints: write null for one that is not seen")

@@ -32,7 +32,8 @@ class COCO(BoxFiles):
         base = Path(root)
         files = sorted((base / "annotations").glob(f"instances_{split or '*'}.json"))
         if len(files) != 1:
-            raise ValueError(f"{base} has {len(files)} files annotations/instances_{split or '*'}.json: name one")
+            such = f", such as {files[0]}" if files else ""
+            raise ValueError(f"{base} has {len(files)} files annotations/instances_{split or '*'}.json: name one{such}")
         self.file = files[0]
         self.layout = f"with outlines or boxes (COCO: annotations/{self.file.name})"
         content = read_json(self.file)

@@ -144,7 +144,8 @@ class ImageFolder(ImageFiles):
         names = names or self._walk(base, b"")
         if not names:
             accepted = f"{', '.join(SUFFIXES)} files at any depth, such as ImageNet's train/<class>/*.JPEG"
-            what = "has no images in it" if os.path.isdir(base) else "does not exist"
+            there = "does not exist" if not os.path.exists(base) else "is a file"
+            what = "has no images in it" if os.path.isdir(base) else there
             raise FileNotFoundError(f"The folder '{shown}' {what}: give one with {accepted}.")
         return b"".join(name + b"\0" for name in sorted(names))
 

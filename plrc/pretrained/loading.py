@@ -320,24 +320,33 @@ def build_head(tensors: Mapping[str, Tensor], channels: int, head: Head) -> nn.S
     try:
         for name, tensor in tensors.items():
             layer, dot, kind = name.rpartition(".")
+            place = head.order.get(layer, layer if dot else "0")
+            if not place.isdecimal():
+                raise ValueError(f"{layer} has no place in an order of layers")
             if kind != _COUNTER:
                 weight = tensor[:, :, None, None] if tensor.ndim == 2 else tensor
-                layers.setdefault(int(head.order.get(layer, layer)) if dot else 0, {})[kind] = weight
+                layers.setdefault(int(place), {})[kind] = weight
+        if absent := [layer for layer, place in head.order.items() if int(place) not in layers]:
+            raise ValueError(f"{absent[0]} is missing")
         if any(after - before > 2 for before, after in pairwise([-2, -1, *sorted(layers)])) or 0 not in layers:
             raise ValueError("layers without tensors come first, or two in a row")
         for i in range(max(layers) + 1):
             modules.append(_layer(layers[i], channels) if i in layers else head.activation())
             channels = getattr(modules[-1], "out_channels", channels)
-    except (KeyError, IndexError, RuntimeError) as error:
+    except (IndexError, RuntimeError) as error:
         raise ValueError(" ".join(str(error).split())) from error
+    if not any(isinstance(module, nn.Conv2d) for module in modules):
+        raise ValueError("it has no linear layer")
     return nn.Sequential(*modules, *([Normalise()] if head.normalised else [])).eval()
 
 
 def _layer(tensors: Mapping[str, Tensor], width: int) -> nn.Module:
-    """Raises a RuntimeError, torch's, or a KeyError where the tensors are not those of a layer on so many channels."""
+    """Raises a RuntimeError, torch's, or a ValueError where they are not the tensors of a layer on so many channels."""
     with torch.device("meta"):  # no random numbers are drawn
         if {"running_mean", "running_var"} & tensors.keys():
             layer: nn.Module = nn.BatchNorm2d(width, affine="weight" in tensors)
+        elif "weight" not in tensors:
+            raise ValueError(f"a layer has {', '.join(sorted(tensors))} alone, which is no linear layer")
         else:
             layer = nn.Conv2d(width, tensors["weight"].shape[0], 1, bias="bias" in tensors)
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
@@ -353,6 +362,7 @@ def describe(path_or_name: str | Path, branch: str | None = None) -> list[str]:
     others = f" (also there: {', '.join(info.others)})" if info.others else ""
     of = f" of {config['epochs']}" if "epochs" in config else ""
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
+    weights = loss_tables(config).get("weights")  # a detector's are the name of its backbone's
     settings = [text.format(**config) for text in _SETTINGS.split(", ") if re.split("[{}]", text)[1] in config]
     told = {
         "architecture": f"{info.arch}, {parameters / 1e6:.1f} M parameters in the backbone",
@@ -360,7 +370,7 @@ def describe(path_or_name: str | Path, branch: str | None = None) -> list[str]:
         "heads": ", ".join(f"{name} {_widths(head)}" for name, head in network.heads.items()) or "none",
         "epoch": f"{info.run['epoch']:.4g}{of}" if "epoch" in info.run else "",
         "trained with": ", ".join(settings),
-        "loss weights": ", ".join(f"{term} {w}" for term, w in loss_tables(config).get("weights", {}).items()),
+        "loss weights": ", ".join(f"{term} {w}" for term, w in weights.items()) if isinstance(weights, dict) else "",
         "note": info.note,
     }
     if info.path is not None:

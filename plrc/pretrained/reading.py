@@ -50,6 +50,8 @@ def read(file: Path) -> Any:
                 return tensors | {"metadata": stored.metadata() or {}}
     except Exception as error:  # on junk the readers raise almost anything
         raise CheckpointError(f"{file} cannot be read: {_reason(error)}") from error
+    if not head:
+        raise CheckpointError(f"{file} is empty: copy or download it again")
     raise CheckpointError(
         f"{file} is no checkpoint that is known here (torch, safetensors, pickled arrays): it begins with {head!r}; "
         "download the file itself, or save it anew with a newer torch"

@@ -123,8 +123,8 @@ def test_keypoints_are_points_of_the_image_frame(tmp_path):
     ("content", "message"),
     [
         ("{", "is not JSON"),
-        ("[]", r"keypoints\.json is not file name → K × \[x, y\] or null"),
-        ('{"a.png": [[1]]}', r"keypoints\.json is not file name → K"),
+        ("[]", r"keypoints\.json lists no image: write file name → K × \[x, y\] or null"),
+        ('{"b.png": [[1, 2]], "a.png": [[1]]}', r"keypoints\.json: the keypoints of a\.png are not K × \[x, y\]"),
         ('{"a.png": [[1, 2]], "b.png": [[1, 2], [3, 4]]}', r"have \[1, 2\] keypoints"),
         ('{"c.png": [[1, 2]]}', "lists an image that is there"),
     ],
@@ -253,7 +253,7 @@ def test_what_is_wrong_with_a_coco_set_is_said(tmp_path):
         COCO(coco_set(tmp_path / "b", [{"id": 1, "image_id": 7, "category_id": 3}]))
     root = coco_set(tmp_path / "c", [])
     (root / "annotations" / "instances_train2017.json").write_text("{}")
-    with pytest.raises(ValueError, match="has 2 files"):
+    with pytest.raises(ValueError, match=r"has 2 files .*: name one, such as .*instances_train2017\.json"):
         COCO(root)
     assert len(COCO(root, "val2017")) == 2
     for file in (root / "val2017").iterdir():

@@ -109,7 +109,7 @@ def test_missing_empty_and_mistaken_folders_say_so(tmp_path):
     (empty / "train" / "n01" / "x.tar").touch()
     for given, what in (
         (tmp_path / "nowhere", "nowhere' does not exist"),
-        (jpeg(tmp_path / "a.jpg"), r"a\.jpg' does not exist"),
+        (jpeg(tmp_path / "a.jpg"), r"a\.jpg' is a file"),
         (empty, "empty' has no images in it"),
     ):
         with pytest.raises(FileNotFoundError, match=rf"The folder '.*{what}: .*\.webp.*train/<class>"):

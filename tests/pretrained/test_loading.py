@@ -377,7 +377,9 @@ def test_heads_that_are_not_understood_are_left_out_and_named():
     del case.content["state_dict"]["module.encoder_q.fc.2.weight"]
     pretrained = load(case.content)
     assert pretrained.heads == {}
-    assert pretrained.origin.note.startswith("head projector not understood: 'weight'")
+    assert pretrained.origin.note.startswith(
+        "head projector not understood: a layer has bias alone, which is no linear layer"
+    )
 
 
 def test_the_shipped_network_is_trained_and_small():
@@ -415,14 +417,14 @@ def test_every_position_gets_what_its_vector_would(layers):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"0.weight": None}, "'weight'"),
+        ({"0.weight": None}, "a layer has bias alone, which is no linear layer"),
         ({"0.weight": (48, 65)}, r"size mismatch for weight: .*\[48, 65, 1, 1\]"),
         ({"0.weight": (48, WIDTH, 3, 3)}, r"size mismatch for weight: .*\[48, 64, 3, 3\]"),
         ({"1.running_mean": (47,)}, "BatchNorm2d: size mismatch for running_mean"),
         ({"1.bias": None}, r"BatchNorm2d: Missing key\(s\) .*bias"),
         ({"1.running_var": None}, r"BatchNorm2d: Missing key\(s\) .*running_var"),
         ({"3.weight_g": (32, 1)}, r"Conv2d: Unexpected key\(s\).*weight_g"),
-        ({"last.weight": (3, 32)}, "'last'"),
+        ({"last.weight": (3, 32)}, "last has no place in an order of layers"),
         ({"6.weight": (3, 32), "6.bias": (3,)}, "layers without tensors come first, or two in a row"),
         (
             dict.fromkeys(("0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var")),
@@ -438,6 +440,12 @@ def test_what_is_not_understood_is_not_guessed(changes, reason):
         build_head(state, WIDTH, Head(""))
     with pytest.raises(ValueError, match="infinite or undefined"):
         build_head({"weight": torch.full((4, WIDTH), torch.nan)}, WIDTH, Head(""))
+    with pytest.raises(ValueError, match="it has no linear layer"):
+        build_head(nn.BatchNorm1d(WIDTH).state_dict(), WIDTH, Head(""))
+    named = mlp("L")[0].state_dict(prefix="a.")
+    assert len(build_head(named, WIDTH, Head("", order={"a": "0"}))) == 1
+    with pytest.raises(ValueError, match="b is missing"):
+        build_head(named, WIDTH, Head("", order={"a": "0", "b": "2"}))
 
 
 class Plain(Backbone):
@@ -540,6 +548,8 @@ def test_a_run_is_described(tmp_path):
     lines = describe(file)
     assert lines[0] == "demo/last: PLRC run, branch query"
     assert by_title(lines).keys().isdisjoint({"epoch", "trained with", "loss weights"})
+    save_checkpoint(file, {**content, "config": config | {"weights": "plrc:tiny"}})  # as a detector's run has it
+    assert "loss weights" not in by_title(describe(file))
 
 
 def test_a_foreign_file_and_a_name_are_described(tmp_path):
