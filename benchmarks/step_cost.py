@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from plrc import loop, train
+from plrc import train
 from plrc.config import load_config
 from plrc.data.loader import Batch
 from plrc.data.photometric import N_PARAMETERS
@@ -25,7 +25,7 @@ from plrc.distributed import World
 from plrc.geometry import Crop
 from plrc.model import PLRC
 from plrc.regions import GridRegions, view_regions
-from plrc.run import peak_memory
+from plrc.run import autocast, peak_memory
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
     views = batch.coloured()
 
     def floor() -> None:
-        with loop.autocast(config.precision, device):
+        with autocast(config.precision, device):
             z = model.query_encoder(views[0])
             with torch.no_grad():
                 model.key_encoder(views.flatten(0, 1).contiguous(memory_format=torch.channels_last))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -74,6 +75,12 @@ def test_scripts_of_the_docs_are_there(words):
 @pytest.mark.parametrize("words", [w for _, w in ALL if w[0] == "make"], ids=" ".join)
 def test_make_has_the_targets_of_the_docs(words):
     assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda file: file.stem)
+def test_what_benchmarks_import_is_there(file, monkeypatch):
+    monkeypatch.syspath_prepend(file.parent)
+    runpy.run_path(str(file), run_name="imported")
 
 
 def test_the_docs_have_commands():
