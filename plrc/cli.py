@@ -22,7 +22,7 @@ from plrc import config
 from plrc.detection import config as detection
 from plrc.options import Parser, add_arguments, read_arguments
 from plrc.queries import CHECKPOINT, VIEWS, Query
-from plrc.registry import Registry
+from plrc.registry import Registry, did_you_mean
 
 Handler = Callable[[argparse.Namespace], int | None]
 FORMATS = ("png", "pdf", "svg")
@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command != "app":  # which reads its own
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        near = did_you_mean(rest[0].partition("=")[0], options.parser._option_string_actions)
+        options.parser.error(f"unrecognized arguments: {' '.join(rest)}{near}")
     options.rest = rest
     name = f"plrc {options.command}" + (f", rank {os.environ['RANK']}" if "RANK" in os.environ else "")
     try:
@@ -92,7 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = among.add_parser(
             name.split()[-1], help=help, description=help[0].upper() + help[1:] + ".", add_help=name != "app"
         )
-        parser.set_defaults(handler=handler, command=name)
+        parser.set_defaults(handler=handler, command=name, parser=parser)
         return parser
 
     for name, view in VIEWS.items():

@@ -166,7 +166,21 @@ def open_regions(spec: str, source: str, others: Sequence[str] = ()) -> RegionMa
     kind, _, argument = spec.partition(":")
     if kind not in REGIONS or not argument:
         raise ValueError(f"--regions {spec!r} is not known: write {region_specs(*others)}")
-    return REGIONS[kind].load()(argument, source)
+    made = REGIONS[kind].load()
+    try:
+        return made(argument, source)
+    except ValueError as error:
+        raise ValueError(f"--regions {spec}: {str(error).removeprefix(f'--regions {spec}').lstrip(': ')}") from error
+
+
+def raster_of(maps: RegionMaps, name: str, load: LoadImage) -> Tensor:
+    """An image's region map. Raises a ValueError if a source of one's own gives something else."""
+    raster = maps.raster(name, load)
+    if isinstance(raster, Tensor) and raster.ndim == 2 and raster.dtype == torch.int64 and raster.min() >= 0:
+        return raster
+    given = f"{raster.dtype} {tuple(raster.shape)}" if isinstance(raster, Tensor) else type(raster).__name__
+    where = f"{type(maps).__name__}.raster({name!r})"
+    raise ValueError(f"{where} gives {given}: a region map is a torch.int64 tensor (h, w) of 0 and more")
 
 
 def _whole_number(kind: str, argument: int | str) -> int:

@@ -181,10 +181,10 @@ def derived_seed(*key: int) -> int:
 
 
 def check_finite(losses: Mapping[str, float], step: int) -> None:
-    """Raise a ValueError that names the first loss which is infinite or not a number."""
-    for name, value in losses.items():
-        if not np.isfinite(value):
-            raise ValueError(f"the {name} loss is {value} at step {step}: lower --lr; the last checkpoint is untouched")
+    """Raise a ValueError that names the losses which are infinite or not a number."""
+    if broken := {name: value for name, value in losses.items() if not np.isfinite(value)}:
+        said = " and ".join(f"the {name} loss is {value}" for name, value in broken.items())
+        raise ValueError(f"{said} at step {step}: lower --lr; the last checkpoint is untouched")
 
 
 class Steps:

@@ -208,7 +208,7 @@ def test_bad_input_is_one_sentence(place, capsys, command, message):
         (["affinity", "x.png", "--size", "0"], "--size: '0' is not a size in pixels, 448 (the short side) or 640x480"),
         (["affinity", "x", "--most", "2.5"], "--most: '2.5' is not a whole number"),
         (["affinity", "x", "--format", "png,gif"], "'gif' is no format: choose from png,pdf,svg"),
-        (["affinity", "x", "--mistake"], "unrecognized arguments: --mistake"),
+        (["affinity", "x", "--chekpoint", "y"], "arguments: --chekpoint y; did you mean '--checkpoint'?"),
         (["affinity"], "required: "),
         ([], "required: COMMAND"),
     ],
@@ -220,7 +220,7 @@ def test_typing_mistakes(words, message, capsys):
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
-    command = f"plrc {words[0]}" if words and "--mistake" not in words else "plrc"
+    command = f"plrc {words[0]}" if words else "plrc"
     assert said.startswith(f"{command}: ")
     assert said.endswith(f"; see {command} --help\n")
 

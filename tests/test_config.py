@@ -13,9 +13,10 @@ import yaml
 from plrc.cli import build_parser, main
 from plrc.config import PRESETS, Config, load_config
 from plrc.options import flag, read_arguments
+from plrc.registry import LOSSES
 
 ROOT = Path(__file__).parent.parent
-WEIGHTS = {"image": 0.7, "point": 0.3, "affinity": 0.3}
+WEIGHTS = {name: loss.traits["weight"] for name, loss in LOSSES.items()}
 
 
 def parse_arguments(arguments: list[str]) -> Config:
@@ -33,6 +34,11 @@ def test_the_imagenet_preset_is_the_recipe():
         "blur_sigma": (0.1, 2), "blur_p": 0.5, "bn_groups": 8,
     }  # fmt: skip
     assert {name: getattr(config, name) for name in recipe} == recipe
+    assert {name: WEIGHTS[name] for name in ("image", "point", "affinity")} == {
+        "image": 0.7,
+        "point": 0.3,
+        "affinity": 0.3,
+    }
     assert config.peak_lr == pytest.approx(0.03)
     assert dataclasses.replace(config, batch_size=1024).peak_lr == pytest.approx(0.12)
 
@@ -44,7 +50,7 @@ def test_the_later_source_wins_also_within_a_table(tmp_path):
         ["--preset", "demo", "--config", str(file), "--epochs", "9", "--symmetric", "--weight-point", "2"]
     )
     assert (config.arch, config.epochs, config.lr, config.crop_scale) == ("tiny", 9, 0.01, (0.5, 1.0))
-    assert config.weights == {"image": 0.5, "point": 2.0, "affinity": 0.3}
+    assert config.weights == {**WEIGHTS, "image": 0.5, "point": 2.0}
     assert config.symmetric
     assert parse_arguments(["--teacher-temperature", "0.1", "0.2"]).teacher_temperature == (0.1, 0.2)
 
@@ -65,7 +71,7 @@ def test_a_run_from_when_each_weight_was_a_field_reads_as_one_of_today(tmp_path)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(saved))
     config = parse_arguments(["--config", str(tmp_path / "config.yaml")])
     assert config.weights == {**WEIGHTS, "point": 0.25}
-    assert config.starts == {"image": 0, "point": 0, "affinity": 2}
+    assert config.starts == {**dict.fromkeys(LOSSES, 0), "affinity": 2}
     assert config.contradictions(saved) == []
     other = parse_arguments(["--config", str(tmp_path / "config.yaml"), "--weight-image", "0.5"])
     assert other.contradictions(saved) == ["--weight-image is 0.5 now, but 0.7 in the saved run"]
@@ -91,7 +97,7 @@ def test_a_loss_has_its_weight_from_where_it_sets_in():
         ("crop_scale: [0.5, 0.1]", "--crop-scale must be the least and then the most"),
         ("flip_p: 2", "--flip-p must be between 0 and 1"),
         ("jitter: [0.4, 0.4, 0.4, 0.6]", "--jitter turns hues by 0.5, half the circle, at most, not 0.6"),
-        ("weights: {images: 1}", "weights has an unknown name 'images': choose from image, point, affinity"),
+        ("weights: {images: 1}", "weights has an unknown name 'images': choose from image, point, aff"),
         ("weights: {image: 0, point: 0, affinity: 0}", "nothing to learn: all loss weights are 0"),
         ("{weights: {image: 0, point: 0}, affinity_start: 2}", "nothing to learn at first: --start-NAME is above 0"),
     ],
@@ -116,7 +122,7 @@ def test_help_explains_every_field_and_does_not_wait_for_torch():
     for field in dataclasses.fields(Config):
         assert flag(field.name.removesuffix("s")) in run.stdout
         assert not field.metadata["help"].startswith("of "), field.name
-    assert "grid:N, superpixels:K or masks:DIR" in " ".join(run.stdout.split())
+    assert "grid:N, superpixels:K" in " ".join(run.stdout.split())
     assert "the point loss; 0 leaves it out" in " ".join(run.stdout.split())
 
 

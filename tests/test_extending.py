@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from plrc import cli
+from plrc.analysis.scores import ScoredImage, values_of
 from plrc.losses import Direction
-from plrc.regions import LoadImage
+from plrc.regions import LoadImage, open_regions, raster_of
 from plrc.registry import LOSSES, REGIONS
 
 SMALL = {
@@ -42,40 +44,55 @@ class Stripes:
 
 @pytest.fixture
 def extended() -> Iterator[None]:
-    LOSSES.add("spread", spread, "keeps points apart", weight=0.0)
-    REGIONS.add("stripes", Stripes, "N vertical stripes", argument="N", examples=["stripes:4"])
+    LOSSES.add("sway", spread, "keeps points apart", weight=0.0)
+    REGIONS.add("bands", Stripes, "N vertical stripes", argument="N", examples=["bands:4"])
     yield
-    del LOSSES["spread"], REGIONS["stripes"]
+    del LOSSES["sway"], REGIONS["bands"]
 
 
 def test_a_loss_of_ones_own(extended: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["train", "--help"])
     help_ = " ".join(capsys.readouterr().out.split())
-    assert "the spread loss; 0 leaves it out [at least 0] (keeps points apart)" in help_
+    assert "the sway loss; 0 leaves it out [at least 0] (keeps points apart)" in help_
 
-    assert cli.main([*RUN, str(tmp_path), "--weight-spread", "0.5"]) == 0
-    assert "spread 0." in capsys.readouterr().out, "the report at the end"
+    assert cli.main([*RUN, str(tmp_path), "--weight-sway", "0.5"]) == 0
+    assert "sway 0." in capsys.readouterr().out, "the report at the end"
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [list(line)[2:6] for line in lines] == [["image", "point", "affinity", "spread"]] * 2
-    assert all(0 < line["spread"] < 1 for line in lines)
+    assert all({"image", "point", "affinity"} < {*line} and 0 < line["sway"] < 1 for line in lines)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert "spread" in events.Tags()["scalars"]
+    assert "sway" in events.Tags()["scalars"]
 
     assert cli.main(["run", str(tmp_path), "--out", str(tmp_path / "look" / "curves"), "--format", "svg"]) == 0
-    assert re.search(r"spread.* 0\.0", capsys.readouterr().out)
-    assert "spread loss" in (tmp_path / "look" / "curves.svg").read_text()
+    assert re.search(r"sway.* 0\.0", capsys.readouterr().out)
+    assert "sway loss" in (tmp_path / "look" / "curves.svg").read_text()
 
     assert cli.main([*RUN, str(tmp_path), "--resume", "auto"]) == 2
-    assert "--weight-spread is 0.0 now, but 0.5 in the saved run" in capsys.readouterr().err
+    assert "--weight-sway is 0.0 now, but 0.5 in the saved run" in capsys.readouterr().err
 
 
 def test_regions_of_ones_own(extended: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([*RUN, str(tmp_path / "a"), "--regions", "stripes:3"]) == 0
-    assert cli.main([*RUN, str(tmp_path / "b"), "--regions", "stripes:99"]) == 2
+    assert cli.main([*RUN, str(tmp_path / "a"), "--regions", "bands:3"]) == 0
+    assert cli.main([*RUN, str(tmp_path / "b"), "--regions", "bands:99"]) == 2
     assert "an image has 99 regions; 64 at most are possible" in capsys.readouterr().err
     assert cli.main([*RUN, str(tmp_path / "c"), "--regions", "strips:3"]) == 2
-    assert "write grid:N, superpixels:K, masks:DIR or stripes:N" in capsys.readouterr().err
+    assert "or bands:N" in capsys.readouterr().err
     out = ["--out", str(tmp_path / "look" / "regions"), "--size", "64"]
-    assert cli.main(["correspond", "scenes#3", "--regions", "stripes:4", *out]) == 0
+    assert cli.main(["correspond", "scenes#3", "--regions", "bands:4", *out]) == 0
+
+
+def test_what_ones_own_gets_wrong_is_said(extended: None) -> None:
+    class Wrong(Stripes):
+        def raster(self, name: str, load: LoadImage) -> Tensor:
+            return self._raster.float()
+
+    with pytest.raises(ValueError, match=r"Wrong\.raster\('a'\) gives torch\.float32 \(1, 3\): a region map is a"):
+        raster_of(Wrong("3", ""), "a", Image.new)
+    with pytest.raises(ValueError, match=r"^--regions bands:many: invalid literal"):
+        open_regions("bands:many", "")
+    for value in ([0.5, 0.5], [float("nan")]):
+        with pytest.raises(
+            ValueError, match=r"<lambda> gives \[.*\] of image 7: give 0 finite values, one a descriptor"
+        ):
+            values_of(lambda image, value=value: value, [ScoredImage(7, Image.new("RGB", (8, 8)), ())])

@@ -271,7 +271,7 @@ def test_masks_that_are_refused(tmp_path: Path):
         ("grid:9", "makes 81 regions"),
         ("superpixels:1", "makes 1 regions"),
         ("superpixels:65", "makes 65 regions"),
-        ("grid", "is not known: write grid:N, superpixels:K or masks:DIR"),
+        ("grid", "is not known: write grid:N, superpixels:K"),
         ("grid:", "is not known"),
         ("grid:-4", "is not known"),
         ("grid:4.5", "is not known"),

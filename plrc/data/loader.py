@@ -26,7 +26,7 @@ from plrc.data.photometric import Photometric, apply, normalise
 from plrc.data.sources import Source, first_decodable
 from plrc.data.views import ViewParameters, ViewSampler, cut, pixels_needed
 from plrc.geometry import Crop
-from plrc.regions import RegionMaps, view_regions
+from plrc.regions import RegionMaps, raster_of, view_regions
 
 
 @dataclass
@@ -97,7 +97,7 @@ class TwoViews(Dataset[Batch]):
             return parameters, self._source.load(index, pixels_needed(parameters.crops, self._side))
 
         (parameters, image), index, undecodable = first_decodable(self._source, wanted, decode)
-        raster = self._regions.raster(self._source.name(index), partial(self._source.load, index))
+        raster = raster_of(self._regions, self._source.name(index), partial(self._source.load, index))
         crops = parameters.crops
         return Batch(
             views=cut(image, crops, self._side).permute(0, 3, 1, 2)[:, None],

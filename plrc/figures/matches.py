@@ -51,7 +51,7 @@ def counts(parts: Parts) -> str:
     """What all matches come to, drawn or not: how many are right, or how alike their ends are."""
     n = int(parts.visible.sum())
     if parts.truth is None:
-        return f"{n} matches" + (f", mean cosine {number(parts.similarity.mean(), '.2f')}" if n else "")
+        return f"{n} match{'es' * (n != 1)}" + (f", mean cosine {number(parts.similarity.mean(), '.2f')}" if n else "")
     return _share(int(parts.right[parts.visible].sum()), n, "right")
 
 

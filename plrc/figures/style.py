@@ -149,6 +149,8 @@ def scale_of(quantity: str, limits: Limits | None, maps: Iterable[np.ndarray]) -
     if high - low <= 1e-6 * max(abs(low), abs(high)):
         around = abs(high) / 2 or 1.0
         low, high = low - around, high + around
+        if quantity == "cosine":
+            low, high = max(low, -1.0), min(high, 1.0)
     return Scale(quantity, low, high)
 
 

@@ -130,8 +130,10 @@ def read_recipe(file: Path) -> dict[str, Any]:
     """A recipe that ``Drawing.save`` wrote. Raises a ValueError if it is missing, none, or one of another version."""
     try:
         recipe: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} is no recipe that can be read: {error}") from error
+    except OSError as error:
+        raise ValueError(f"the recipe {file} cannot be read: {error.strerror}") from error
+    except ValueError:
+        recipe = None
     version = recipe.get("version") if isinstance(recipe, dict) and recipe.get("format") == FORMAT else None
     if version is None or (version == VERSION and {"view", "query", "inputs", "arrays", "lines", "torch"} - {*recipe}):
         raise ValueError(

@@ -155,7 +155,8 @@ class _Seen:
 
     def worth_telling(self, samples: Samples) -> np.ndarray | None:
         """All classes, or all folders where the objects of an image are not known; None if there is one only."""
-        folders = [Path(self._query.images[i]).parent.name for i in samples.image]
+        named = [Path(image).parent.name or image for image in self._query.images]
+        folders = [named[i] for i in samples.image]
         labels = samples.labels if self._objects_known else np.array(folders)
         return labels if labels is not None and len(set(labels)) > 1 else None
 

@@ -21,7 +21,7 @@ from plrc.data.annotated import open_annotated
 from plrc.data.sources import ImageFolder, UndecodableImage, decode, warn_left_out
 from plrc.geometry import cell_of
 from plrc.options import Point
-from plrc.regions import open_regions
+from plrc.regions import open_regions, raster_of
 
 SAMPLES = ("sample:china", "sample:flower")
 """The two photographs that scikit-learn ships: at hand wherever this package is."""
@@ -178,7 +178,7 @@ def region_raster(image: NamedImage, regions: str) -> Tensor:
         # Superpixels are kept for these very pixels.
         maps = open_regions(regions, image.sha256, ("objects",))
         name = _mask_name(image.spec, regions) if regions.startswith("masks:") else image.name
-        return maps.raster(name, lambda at_least: image.image.copy())
+        return raster_of(maps, name, lambda at_least: image.image.copy())
     if image.masks is None:
         raise ValueError(f"{image.spec}: its objects are not known; name other regions, such as grid:4")
     raster = torch.zeros(image.masks.shape[1:], dtype=torch.long)

@@ -214,8 +214,9 @@ def _numbers(record: RunRecord, rows: list[dict[str, Any]]) -> Iterator[tuple[st
         if record.seconds_left is not None:
             yield "time left", f"about {duration(record.seconds_left)}, at the speed of the last {LAST} log lines"
         yield "last line", f"{datetime.fromtimestamp(record.written, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+    mean = f"mean of {min(LAST, len(curves['step']))} log lines"
     for row in rows:
-        yield f"{row['loss']} loss", f"{row['last']:.3f} (lowest {row['lowest']:.3f} at step {row['at step']})"
+        yield f"{row['loss']} loss", f"{row['last']:.3f} ({mean}; lowest {row['lowest']:.3f} at step {row['at step']})"
     for name, what, reduce, said in (
         ("images_per_second", "images/s", np.median, "{:.0f}"),
         ("data_wait", "data wait", np.median, "{:.0%} of the time"),

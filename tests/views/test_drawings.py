@@ -183,7 +183,7 @@ def test_what_is_no_recipe_is_said(drawn, tmp_path):
         (tmp_path / "other.json").write_text(content)
         with pytest.raises(ValueError, match=r"other\.json is no recipe"):
             read_recipe(tmp_path / "other.json")
-    with pytest.raises(ValueError, match=r"gone\.json is no recipe that can be read: .*No such file"):
+    with pytest.raises(ValueError, match=r"the recipe .*gone\.json cannot be read: No such file"):
         read_recipe(tmp_path / "gone.json")
     recipe = json.loads(drawn[1].read_text())
     for change, message in (

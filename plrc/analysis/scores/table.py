@@ -145,6 +145,10 @@ class _PerImage:
             self._why[found] = None
             return
         for row, values in (found if isinstance(found, Mapping) else {"": found}).items():
+            if len(values) != (n := len(image.descriptors)) + 1 or not np.isfinite(values).all():
+                gives = f"{getattr(self._function, '__name__', 'the score')} gives {values} of image {image.number}"
+                said = f"{n} finite values, one a descriptor, and last the one by chance; or a text, why there is none"
+                raise ValueError(f"{gives}: give {said}")
             self._rows[row][image.number] = values
 
     def values(self) -> dict[str, Values]:
@@ -299,6 +303,8 @@ def score_table(
     asked = {measure: SCORES[measure] for measure in query.measures}  # raises of one that is unknown
     wanted = {measure: entry for measure, entry in SCORES.items() if measure in asked or not asked}
     needs = {measure: entry.traits.get("needs", "") for measure, entry in wanted.items()}
+    if unknown := [f"{measure} needs {need!r}" for measure, need in needs.items() if need not in _LACKING]:
+        raise ValueError(f"the score {unknown[0]}: choose from {', '.join(filter(None, _LACKING))}, or nothing")
     titles = {measure: str(entry.traits.get("title", measure)) for measure, entry in wanted.items()}
 
     config, seconds = load_config("imagenet"), dict[str, list[float]]()
