@@ -52,9 +52,10 @@ def read(file: Path) -> Any:
         raise CheckpointError(f"{file} cannot be read: {_reason(error)}") from error
     if not head:
         raise CheckpointError(f"{file} is empty: copy or download it again")
+    what = "is a text, such as a web page or a pointer of Git LFS" if head.isascii() else f"begins with {head[:8]!r}"
+    remedy = "download the file itself, or save it anew with a newer torch"
     raise CheckpointError(
-        f"{file} is no checkpoint that is known here (torch, safetensors, pickled arrays): it begins with {head!r}; "
-        "download the file itself, or save it anew with a newer torch"
+        f"{file} is no checkpoint that is known here (torch, safetensors, pickled arrays), it {what}: {remedy}"
     )
 
 
