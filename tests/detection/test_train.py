@@ -94,7 +94,7 @@ def test_its_curves_are_drawn_as_those_of_pre_training_are(whole):
     drawing = draw(Run(runs=(str(whole),)))
     assert drawing.lines[0].split()[:3] == ["finished", str(STEPS), "steps,"]
     headings = {axes.get_title() for axes in drawing.figure.axes}
-    assert {"objectness of anchors, loss", "class of regions, loss", "learning rate"} <= headings
+    assert {"rpn objectness loss", "box class loss", "learning rate"} <= headings
     assert "affinity loss" not in headings
 
 
