@@ -358,7 +358,7 @@ def test_a_layout_of_ones_own_is_one_file_and_one_line(tmp_path, monkeypatch, ca
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    line = f"from plrc.registry import LAYOUTS; {line.replace('plrc.data.', '')}"
+    line = f"from plrc.registry import LAYOUTS; {line.replace('plrc.extensions.', '')}"
     script = f"{line}; from plrc.cli import main; main(['score', '--help'])"  # the help is made when it is imported
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout
     assert "halves.txt (left halves)" in " ".join(told.split())
