@@ -176,7 +176,7 @@ def open_regions(spec: str, source: str, others: Sequence[str] = ()) -> RegionMa
 def raster_of(maps: RegionMaps, name: str, load: LoadImage) -> Tensor:
     """An image's region map. Raises a ValueError if a source of one's own gives something else."""
     raster = maps.raster(name, load)
-    if isinstance(raster, Tensor) and raster.ndim == 2 and raster.dtype == torch.int64 and raster.min() >= 0:
+    if isinstance(raster, Tensor) and raster.ndim == 2 and raster.dtype == torch.int64 and (raster >= 0).all():
         return raster
     given = f"{raster.dtype} {tuple(raster.shape)}" if isinstance(raster, Tensor) else type(raster).__name__
     where = f"{type(maps).__name__}.raster({name!r})"
