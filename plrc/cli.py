@@ -53,7 +53,7 @@ _SMALLER = {"train": "--batch-size", "detect": "--batch-size, or smaller images 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 for bad input, with one sentence on stderr that says what is wrong and the remedy."""
-    parser = build_parser()
+    parser = build_parser(sys.argv[1:] if arguments is None else arguments)
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command != "app":  # which reads its own
         near = did_you_mean(rest[0].partition("=")[0], options.parser._option_string_actions)
@@ -81,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser of all commands. Its help has the defaults of the preset that the arguments name."""
     top = Parser(
         prog="plrc",
         description="Pre-train detection backbones without labels, see what they learn, and make detectors of them.",
@@ -119,7 +120,9 @@ def build_parser() -> argparse.ArgumentParser:
     detecting = detect.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, job in JOBS.items():
         parser = command(name, _job, job.help, detecting if name.startswith("detect ") else commands)
-        add_arguments(parser, **job.traits)
+        named = re.search(r"--preset[ =](\S+)", " ".join(arguments))
+        preset = named[1] if named and named[1] in job.traits.get("presets", ()) else job.traits.get("preset", "")
+        add_arguments(parser, **job.traits | {"preset": preset})
     command("app", _app, "the workbench in a browser")
     return top
 

@@ -196,7 +196,11 @@ class Parser(argparse.ArgumentParser):
 def add_arguments(
     parser: argparse.ArgumentParser, kind: type[Options], presets: Presets | None = None, preset: str = ""
 ) -> None:
-    """A flag or an argument for every field; where there are presets, ``--preset`` and ``--config``, too."""
+    """A flag or an argument for every field; where there are presets, ``--preset`` and ``--config``, too.
+
+    preset: the one that holds where none is named; the help says what its defaults are.
+    """
+    values: Mapping[str, Any] = presets[preset] if presets else {}
     if presets:
         parser.add_argument(
             "--preset", choices=presets, default=preset, help=f"where the defaults come from [{preset}]"
@@ -206,10 +210,11 @@ def add_arguments(
     kinds = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         type_, about = kind_of(kinds[field.name])[0], field.metadata
-        how: dict[str, Any] = {"help": help_of(field).replace("%", "%%"), "default": argparse.SUPPRESS}
+        default = values.get(field.name, _default(field))
+        how: dict[str, Any] = {"help": help_of(field, default).replace("%", "%%"), "default": argparse.SUPPRESS}
         if typing.get_origin(type_) is dict:
             for key in about["choices"]:
-                how |= {"type": float, "metavar": "X", "help": _help_of_name(field, key)}
+                how |= {"type": float, "metavar": "X", "help": _help_of_name(field, key, default)}
                 parser.add_argument(f"{name_of(field).removesuffix('s')}-{key}", dest=f"{field.name}.{key}", **how)
             continue
         if type_ is bool:
@@ -241,22 +246,23 @@ def read_arguments(namespace: argparse.Namespace, kind: type[O], presets: Preset
     return load(kind, presets, namespace.preset, namespace.config, given) if presets else kind(**given)
 
 
-def help_of(field: dataclasses.Field[Any]) -> str:
-    """A field's help with its unit, range, default and source."""
-    about, default = field.metadata, _default(field)
+def help_of(field: dataclasses.Field[Any], default: Any) -> str:
+    """A field's help with its unit, range, default (perhaps a preset's) and, of its own default, the source."""
+    about, source = field.metadata, field.metadata["source"] if default == _default(field) else ""
     shown = "" if isinstance(default, dict) or default in (None, "", ()) else f"default {_shown(default)}"
     listed = not isinstance(about["choices"], tuple) and not isinstance(default, dict)  # a tuple's stand in the usage
     choices = ", ".join(about["choices"]) if listed else ""
     limits = re.sub("between (.*) and", r"\1 to", _range(about))
-    details = "; ".join(part for part in (about["unit"], choices, limits, shown, about["source"]) if part)
+    details = "; ".join(part for part in (about["unit"], choices, limits, shown, source) if part)
     return about["help"] + (f" [{details}]" if details else "")
 
 
-def _help_of_name(field: dataclasses.Field[Any], key: str) -> str:
-    """Help of one name of a table; a registry's entry adds its own help, and the source of its default."""
-    entry = field.metadata["choices"][key]
-    source = f"; {entry.traits['source']}" if "source" in entry.traits else ""
-    details = f"{help_of(field).replace('{}', key)} ({entry.help}) [default {_default(field).get(key, 0):g}{source}]"
+def _help_of_name(field: dataclasses.Field[Any], key: str, default: Mapping[str, float]) -> str:
+    """Help of one name of a table; a registry's entry adds its own help, and the source of its own default."""
+    entry, value = field.metadata["choices"][key], default.get(key, 0)
+    own = "source" in entry.traits and value == _default(field).get(key, 0)
+    source = f"; {entry.traits['source']}" if own else ""
+    details = f"{help_of(field, default).replace('{}', key)} ({entry.help}) [default {value:g}{source}]"
     return details.replace("%", "%%")
 
 

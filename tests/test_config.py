@@ -133,3 +133,16 @@ def test_help_explains_every_field_and_does_not_wait_for_torch():
 def test_batchnorm_groups_are_of_the_whole_batch(groups, ranks, accumulate, expected):
     config = load_config(given={"bn_groups": groups, "accumulate": accumulate})
     assert config.bn_groups_of_a_part(ranks) == expected
+
+
+def test_help_has_the_defaults_of_the_preset_that_is_named(capsys):
+    def help_text(*arguments: str) -> str:
+        with pytest.raises(SystemExit):
+            main(["train", *arguments, "--help"])
+        return " ".join(capsys.readouterr().out.split())
+
+    assert "[pixels; at least 1; default 224; released code]" in help_text()
+    for arguments in (["--preset", "photos"], ["--preset=photos"]):
+        shown = help_text(*arguments)
+        assert "[pixels; at least 1; default 64]" in shown  # whose source is not that of the class's own default
+        assert "(point-level region contrast) [default 1]" in shown

@@ -24,7 +24,7 @@ from plrc.checkpoint import DETECTOR, FORMAT, VERSION, with_new_names
 from plrc.config import loss_tables
 from plrc.pretrained.formats import ANOTHER, PLRC_RUN, Head, arch_of, find
 from plrc.pretrained.reading import CheckpointError, read
-from plrc.registry import BACKBONES
+from plrc.registry import BACKBONES, did_you_mean
 
 WHAT_MAY_BE_GIVEN = (
     "give a checkpoint file, the folder of a run, torchvision:resnet50 (its ImageNet weights), "
@@ -125,7 +125,8 @@ def load(
         return load(Path(file), branch, f"timm:{model}")
     named = {"torchvision": _from_torchvision, "timm": _from_timm, "random": _from_seed}
     if scheme not in named:
-        raise CheckpointError(f"there is no file or folder {source}: {WHAT_MAY_BE_GIVEN}")
+        near = did_you_mean(str(source), (SHIPPED,))
+        raise CheckpointError(f"there is no file or folder {source}{near or f': {WHAT_MAY_BE_GIVEN}'}")
     if branch is not None:
         raise CheckpointError(f"{source} has no branch {branch!r}: it is one network only, name none")
     try:
@@ -241,6 +242,8 @@ def _from_timm(name: str, model: str, _: str) -> Pretrained:
 
 def _from_seed(name: str, arch: str, seed: str) -> Pretrained:
     """As ``torch.manual_seed(seed); Encoder(arch)`` makes it: the query encoder of an untrained PLRC model."""
+    if seed and not seed.isdecimal():
+        raise ValueError(f"{seed!r} is no seed, which is a whole number: random:{arch}@3")
     torch.random.default_generator.manual_seed(int(seed or 0))  # torch.manual_seed would seed the GPUs' too
     encoder = Encoder(arch).eval()
     info = CheckpointInfo(name, format="random", arch=encoder.backbone.name, note=f"seed {int(seed or 0)}, untrained")

@@ -230,8 +230,8 @@ def _aucs(rows: Rows) -> list[float]:
 
 
 def _span(rows: Rows) -> str:
-    low, high = min(row["lowest"] for row in rows), max(row["highest"] for row in rows)
-    return f"{low:.2f} to {high:.2f}".replace("-", "−")
+    span = min(row["lowest"] for row in rows), max(row["highest"] for row in rows)
+    return "{:.2f} to {:.2f}".format(*(round(v, 2) + 0.0 for v in span)).replace("-", "−")  # no −0.00
 
 
 def _merged(positive: Tensor, negative: Tensor) -> str:
