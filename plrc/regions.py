@@ -76,11 +76,7 @@ class SuperpixelRegions:
     def __init__(self, k: int | str, source: str) -> None:
         self._k = _whole_number("superpixels", k)
         _check_count(f"superpixels:{k}", self._k)
-        try:
-            from skimage.segmentation import slic
-        except ImportError as error:
-            raise ValueError("superpixels need scikit-image: pip install -e '.[superpixels]'") from error
-        self._slic, self._source, self._cache = slic, source, cache_folder("regions")
+        self._source, self._cache = source, cache_folder("regions")
 
     def raster(self, name: str, load: LoadImage) -> Tensor:
         key = hashlib.sha1(
@@ -92,10 +88,12 @@ class SuperpixelRegions:
         if file.exists():
             with Image.open(file) as stored:
                 return torch.from_numpy(np.array(stored)).long()
+        from skimage.segmentation import slic  # takes a second to import
+
         small = load((SUPERPIXEL_SIDE, SUPERPIXEL_SIDE))  # not the decoded crop: regions must not depend on it
         small.thumbnail((SUPERPIXEL_SIDE, SUPERPIXEL_SIDE), Image.Resampling.BILINEAR)
         pixels = np.array(small)
-        pieces = _dense(self._slic(pixels, n_segments=_PIECES, compactness=20, start_label=0))
+        pieces = _dense(slic(pixels, n_segments=_PIECES, compactness=20, start_label=0))
         labels = _merged(pixels, pieces, self._k)
         with written_whole(file) as unfinished:
             Image.fromarray(labels.astype(np.uint8)).save(unfinished, format="PNG", optimize=True)

@@ -76,18 +76,11 @@ LOSSES.add("affinity", "plrc.losses:affinity", "affinity distillation", weight=0
 REGIONS = Registry("region source")
 """What ``--regions NAME:ARGUMENT`` may say: a class that is made from the argument and the name of what the images come
 from (``plrc.regions.RegionMaps``). Traits: ``argument``, what stands behind the colon, for help; ``examples``, whole
-specifications to choose from in the app; ``needs``, a package that must be there."""
+specifications to choose from in the app."""
 
-_grids, _superpixels = [f"grid:{n}" for n in range(2, 9)], ["superpixels:16", "superpixels:36"]
+_grids, _superpixels = [f"grid:{n}" for n in range(2, 9)], ["superpixels:8", "superpixels:16", "superpixels:36"]
 REGIONS.add("grid", "plrc.regions:GridRegions", "N × N equal rectangles", argument="N", examples=_grids)
-REGIONS.add(
-    "superpixels",
-    "plrc.regions:SuperpixelRegions",
-    "K superpixels",
-    argument="K",
-    examples=_superpixels,
-    needs="skimage",
-)
+REGIONS.add("superpixels", "plrc.regions:SuperpixelRegions", "K superpixels", argument="K", examples=_superpixels)
 REGIONS.add("masks", "plrc.regions:MaskRegions", "a label PNG for each image", argument="DIR")
 
 
@@ -98,9 +91,8 @@ def region_specs(*others: str) -> str:
 
 
 def region_examples() -> list[str]:
-    """Region maps to choose from without a folder of one's own: those whose package is installed."""
-    there = [source.traits for source in REGIONS.values() if find_spec(source.traits.get("needs") or "plrc")]
-    return [example for traits in there for example in traits.get("examples", ())]
+    """Region maps to choose from without a folder of one's own."""
+    return [example for source in REGIONS.values() for example in source.traits.get("examples", ())]
 
 
 SCORES = Registry("score")

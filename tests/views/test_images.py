@@ -182,7 +182,6 @@ def test_two_pictures_do_not_share_a_mask(tmp_path, masked):
 
 def test_superpixels_are_those_of_the_pixels(tmp_path, monkeypatch):
     """A picture that was changed in place does not get the superpixels of the one before."""
-    pytest.importorskip("skimage")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     halves = np.zeros((40, 60, 3), np.uint8)
     halves[:, :20] = 255
