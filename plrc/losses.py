@@ -212,21 +212,21 @@ class Direction:
         """Index of this rank's first image in the global batch."""
         return rank() * len(self.valid)
 
-    @cached_property
-    def others(self) -> tuple[Tensor, Tensor]:
-        """M points ``(M, D)`` of the other view of the global batch, and the image ``(M,)`` of each, −1 for none.
+    def others(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """M of the keys ``(B, R, P, D)``, or of fewer in a region, of the global batch, and the image ``(M,)`` of each.
 
-        They are drawn evenly over the ranks. Each rank sends only its share of the M, not all its points.
+        They are drawn evenly over the ranks. Each rank sends only its share ``(M / ranks, D)``, not all it has; where
+        it has fewer the image is −1.
         """
         with torch.no_grad():
-            b, r, p, _ = self.key_points.shape
+            b, r, p, _ = keys.shape
             image = torch.arange(b, device=self.valid.device) + self.first_image
             owner = torch.where(self.valid, image[:, None], -1)[:, :, None].expand(b, r, p).flatten()
             # Without replacement and without waiting for the device: valid points have the larger random keys.
             share = self.config.negatives // world_size()
-            chosen = (self.lottery + (owner >= 0)).topk(min(share, len(owner))).indices
+            chosen = (self.lottery[: len(owner)] + (owner >= 0)).topk(min(share, len(owner))).indices
             missing = share - len(chosen)  # every rank sends equally much, also one whose images have few regions
-            features = F.pad(self.key_points.flatten(0, 2)[chosen], (0, 0, 0, missing))
+            features = F.pad(keys.flatten(0, 2)[chosen], (0, 0, 0, missing))
             return all_gather(features), all_gather(F.pad(owner[chosen], (0, missing), value=-1))
 
 
@@ -237,9 +237,16 @@ def image(step: Direction) -> Tensor:
 
 def point(step: Direction) -> Tensor:
     """Point-level region contrast, with M points of other images among the negatives."""
-    return point_contrast(
-        step.points, step.key_points, step.valid, *step.others, step.first_image, step.config.temperature, step.count
-    )
+    return _contrast(step, step.points, step.key_points)
+
+
+def region(step: Direction) -> Tensor:
+    """Region contrast: the same of one feature a region, the mean of its points, as DetCon has it (Hénaff et al. 2021).
+
+    What point-level contrast is to be compared with: it sees the same points of the same regions.
+    """
+    points, key_points = (F.normalize(p.mean(dim=2, keepdim=True), dim=3) for p in (step.points, step.key_points))
+    return _contrast(step, points, key_points)
 
 
 def affinity(step: Direction) -> Tensor:
@@ -247,6 +254,11 @@ def affinity(step: Direction) -> Tensor:
     student, teacher = step.config.student_temperature, step.teacher_temperature
     points = step.points, step.teacher_points, step.key_points
     return affinity_distillation(*points, step.valid, student, teacher, step.count)
+
+
+def _contrast(step: Direction, points: Tensor, keys: Tensor) -> Tensor:
+    temperature, count = step.config.temperature, step.count
+    return point_contrast(points, keys, step.valid, *step.others(keys), step.first_image, temperature, count)
 
 
 def _pooled(z: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from plrc.losses import affinity_distillation, image_contrast, point_contrast
+from plrc.config import load_config
+from plrc.losses import Direction, affinity_distillation, image_contrast, point, point_contrast, region
 
 TEMPERATURE = 0.2
 STUDENT, TEACHER = 0.1, 0.04
@@ -153,6 +154,46 @@ def test_image_contrast_and_its_gradient_are_those_of_the_naive_loop(b, k):
     expected.backward()
     torch.testing.assert_close(ours.grad.double(), naive.grad, rtol=1e-4, atol=1e-6)
     assert [key.grad for key in keys] == [None, None]
+
+
+def a_direction(points: int, negatives: int = 64) -> Direction:
+    """3 images, 4 regions of which one view does not show two."""
+    generator = torch.Generator().manual_seed(points)
+    maps = (torch.randn(3, 5, 6, 6, generator=generator, dtype=torch.float64) for _ in range(2))
+    places = (torch.rand(3, 4, points, 2, generator=generator, dtype=torch.float64) for _ in range(2))
+    query_map, key_map = (m.requires_grad_() for m in maps)
+    here, there = places
+    valid = torch.ones(3, 4, dtype=torch.bool)
+    valid[1, 0] = valid[2, 3] = False
+    config = load_config("demo", given={"negatives": negatives, "temperature": TEMPERATURE})
+    lottery = torch.rand(3 * 4 * points, generator=generator)
+    return Direction(query_map, key_map, None, here, there, valid, torch.zeros(1, 5), lottery, config, TEACHER)
+
+
+def test_region_contrast_is_that_of_the_points_of_a_region_pooled():
+    step = a_direction(points=3)
+    points, keys = (F.normalize(p.mean(dim=2, keepdim=True), dim=-1) for p in (step.points, step.key_points))
+    image = torch.arange(3)[:, None].expand(3, 4)[step.valid]
+    pooled = Points(points, points, keys, step.valid, keys[step.valid][:, 0], image, first_image=0)
+    torch.testing.assert_close(region(step), naive_contrast(pooled).float(), rtol=1e-5, atol=1e-6)
+
+
+def test_of_one_point_a_region_both_contrasts_are_the_same():
+    step = a_direction(points=1)
+    assert region(step) == point(step) > 0
+    region(step).backward()
+    assert step.query_map.grad is not None and step.query_map.grad.abs().sum() > 0
+    assert step.key_map.grad is None
+
+
+def test_others_are_as_many_as_asked_and_of_regions_that_both_views_show():
+    step = a_direction(points=2, negatives=7)
+    features, image = step.others(step.key_points)
+    assert features.shape == (7, 5) and (image >= 0).all()
+    shown = step.key_points[step.valid].flatten(0, 1)
+    assert all((feature == shown).all(dim=1).any() for feature in features)
+    _, image = replace(step, config=replace(step.config, negatives=30)).others(step.key_points)
+    assert (image >= 0).sum() == 20  # all there are
 
 
 def test_closed_forms_where_all_embeddings_are_equal():
