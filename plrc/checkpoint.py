@@ -10,9 +10,12 @@ Nothing else is needed to go on exactly: everything random is a pure function of
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +32,52 @@ def save_checkpoint(file: Path, content: dict[str, Any], also: Path | None = Non
 
     Args:
         also: a second name under which this state is kept. kind: ``FORMAT`` or ``DETECTOR``.
+
+    Raises:
+        OSError: it cannot be written, for want of room, say; the old file is as it was.
     """
     with written_whole(file, durable=True) as unfinished:
-        with unfinished.open("wb") as stream:
-            torch.save({"format": kind, "version": VERSION, **content}, stream)
+        try:
+            with unfinished.open("wb") as stream:
+                torch.save({"format": kind, "version": VERSION, **content}, stream)
+        except RuntimeError as error:  # torch's own words for a write that failed
+            cause = getattr(error.__context__, "errno", None) or errno.ENOSPC
+            said = f"{os.strerror(cause)}; the checkpoint before it is whole: make room, go on with --resume auto"
+            raise OSError(cause, said) from error
         if also is not None:
             also.unlink(missing_ok=True)
             try:
                 os.link(unfinished, also)  # one copy on disk: a later last.pt replaces the name, not the data
             except OSError:  # a file system without hard links
                 shutil.copyfile(unfinished, also)
+
+
+def damage(file: Path) -> str:
+    """What is wrong with a file that torch wrote as a zip archive, by its checksums; nothing if it is whole.
+
+    torch itself compares none when it reads, and may be told to write none.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            parts = archive.infolist()
+            changed = archive.testzip() if any(part.CRC for part in parts) else None
+            return f"{changed} in it is not what was written" if changed else ""
+    except FileNotFoundError:
+        return "there is none"
+    except Exception as error:  # on junk the reader raises almost anything
+        return f"{type(error).__name__}: {error}"
+
+
+def newest_whole(folder: Path) -> Path:
+    """The newest whole checkpoint of a run, ``last.pt`` or one that was kept. Raises a ValueError if there is none."""
+    last = folder / "last.pt"
+    wrong = damage(last)
+    for file in (last, *sorted(folder.glob("epoch_*.pt"), reverse=True)):
+        if not damage(file):
+            if file != last:
+                print(f"{last} cannot be used ({wrong}): going on from {file.name}", file=sys.stderr)
+            return file
+    raise ValueError(f"{last} cannot be used ({wrong}), and no other is whole: restore one, or choose another --out")
 
 
 def with_new_names(content: dict[str, Any]) -> dict[str, Any]:
@@ -57,12 +96,14 @@ def load_checkpoint(file: Path, kind: str = FORMAT) -> dict[str, Any]:
     """
     if not file.is_file():
         raise ValueError(f"there is no checkpoint {file}")
+    if wrong := damage(file):
+        raise ValueError(
+            f"{file} cannot be read as a checkpoint, it is damaged, cut short or of another kind ({wrong})"
+        )
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # on junk the unpickler raises almost anything
-        raise ValueError(
-            f"{file} cannot be read as a checkpoint; it is damaged or something else ({type(error).__name__})"
-        ) from error
+    except Exception as error:  # the unpickler, too, raises almost anything
+        raise ValueError(f"{file} cannot be read as a checkpoint ({type(error).__name__})") from error
     if not isinstance(content, dict) or content.get("format") != kind:
         run = "PLRC run" if kind == FORMAT else "detector of ours"
         raise ValueError(f"{file} is not a checkpoint of a {run}: it has no 'format: {kind}' in it")

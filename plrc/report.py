@@ -84,7 +84,6 @@ def affinity_over_training(model: PLRC, source: Source, config: Config, out: Pat
     images = [first_decodable(source, i, source.load)[0] for i in _spread(source, 4)]
     points = torch.full((len(images), 2), 0.5)
     maps = [_map(now, image, points[:1], _scale(model, config)) for image in images]
-    model.query_encoder.train()
     figure = figures.affinity_sheet(list(map(_small, images)), points.numpy(), {f"step {step} (projector)": maps})
     figures.save(figure, out / "figures" / f"affinity_{step:07d}.png")
     return figure
@@ -150,7 +149,8 @@ def _masks(source: Source, index: int) -> np.ndarray | None:
 
 
 def _losses(out: Path, config: Config) -> str:
-    lines = read_log(out)
+    if not (lines := read_log(out)):
+        return "none, the log is empty"
     # Until the queue holds real keys, its random ones are easy to tell from an image's own, and the loss says little.
     filled = [line for line in lines if line["step"] * config.batch_size >= config.queue_size]
     first, last = (filled or lines)[0], lines[-1]

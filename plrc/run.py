@@ -6,11 +6,14 @@ sentence.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import resource
 import signal
+import socket
 import sys
 import time
 import warnings
@@ -18,15 +21,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from plrc.checkpoint import FORMAT, load_checkpoint
+from plrc.checkpoint import FORMAT, load_checkpoint, newest_whole
 from plrc.config import RunOptions
 from plrc.data.sources import ImageFolder, Source, open_source
 from plrc.distributed import World, all_gather_objects, all_mean, any_rank, broadcast_object, from_main, rank
@@ -77,6 +81,42 @@ def loading_processes(workers: int) -> int:
     return max(1, min(8, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
+@contextmanager
+def held(folder: str) -> Iterator[None]:
+    """The run folder, for this run alone. What a kill left unfinished in it is removed.
+
+    Raises:
+        ValueError: on every rank, if another process holds it; names that one.
+    """
+    streams = list[IO[str]]()
+    from_main(lambda: streams.append(_locked(Path(folder))))
+    try:
+        yield
+    finally:
+        for stream in streams:
+            stream.close()
+
+
+def _locked(folder: Path) -> IO[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    stream = (folder / ".lock").open("a+")
+    try:
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it goes with the process, and no loader inherits it
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            stream.seek(0)
+            who = stream.read() or "another process"
+            stream.close()
+            raise ValueError(f"{folder} is in use by {who}: wait for it, or choose another --out") from error
+        # else the file system knows no locks
+    stream.truncate(0)
+    stream.write(f"process {os.getpid()} on {socket.gethostname()}")
+    stream.flush()
+    for unfinished in folder.rglob(".*.tmp"):
+        unfinished.unlink(missing_ok=True)
+    return stream
+
+
 def resume(config: RunOptions, here: World, images: str, data: str, kind: str = FORMAT) -> dict[str, Any] | None:
     """The checkpoint that ``--resume`` names; None for a new run.
 
@@ -88,17 +128,16 @@ def resume(config: RunOptions, here: World, images: str, data: str, kind: str = 
         ValueError: ``--out`` holds a run, but ``--resume`` does not ask to go on with it; or the checkpoint belongs to
             a run with another configuration or other images.
     """
-    last = Path(config.out) / "checkpoints" / "last.pt"
-    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-    exists, restarted = broadcast_object(last.exists()), any_rank(restarted)
-    if config.resume in ("auto", "never") or (restarted and exists):
-        if not exists:
-            return None
-        if config.resume == "never" and not restarted:
-            raise ValueError(f"{config.out} already holds a run: go on with --resume auto, or choose another --out")
-        file = last
-    else:
-        file = Path(config.resume)
+    folder = Path(config.out) / "checkpoints"
+    restarted = any_rank(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0)
+    exists = broadcast_object(any(folder.glob("*.pt")))
+    file = Path(config.resume)
+    if config.resume in ("auto", "never") and not exists:
+        return None
+    if exists and not restarted and config.resume != "auto" and file.parent.resolve() != folder.resolve():
+        raise ValueError(f"{config.out} already holds a run: go on with --resume auto, or choose another --out")
+    if config.resume == "auto" or (restarted and exists):
+        file = from_main(lambda: newest_whole(folder))
     if broadcast_object(file.is_file()) and not file.is_file():
         raise ValueError(f"there is no {file} on rank {here.rank}: put --out on a disk that all nodes share")
     saved = load_checkpoint(file, kind)
@@ -178,6 +217,21 @@ def generator(*key: int) -> torch.Generator:
 def derived_seed(*key: int) -> int:
     """A seed that is a pure function of the key, 0 … 2^63 − 1."""
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) & (2**63 - 1)
+
+
+def check_state(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Raise a ValueError on every rank that names a tensor of what is to be saved which is not finite.
+
+    A step's losses are those before it: only the state tells what it led to.
+    """
+    of_optimizer = optimizer.state_dict()["state"]
+    state = {
+        **model.state_dict(),
+        **{f"{key} of parameter {i}": t for i, of in of_optimizer.items() for key, t in of.items()},
+    }
+    broken = [name for name, t in state.items() if isinstance(t, Tensor) and not t.isfinite().all()]
+    if named := sorted(set().union(*all_gather_objects(broken[:1]))):
+        raise ValueError(f"{named[0]} is not finite after step {step}: lower --lr; the last checkpoint is untouched")
 
 
 def check_finite(losses: Mapping[str, float], step: int) -> None:
@@ -283,6 +337,11 @@ class RunLog:
         self._bar.close()
         self._board.close()
         self._stream.close()
+
+    def keep_config(self, config: RunOptions) -> None:
+        """``config.yaml``, from which the run can be repeated."""
+        with written_whole(self._file.with_name("config.yaml")) as unfinished:
+            unfinished.write_text(yaml.safe_dump(config.repeatable(), sort_keys=False), encoding="utf-8")
 
     def advance(self) -> None:
         """One step is done."""

@@ -8,7 +8,6 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from plrc import report, run
@@ -28,7 +27,7 @@ def pretrain(config: Config) -> int:
     Raises:
         ValueError, OSError: bad input, in one sentence that names what is wrong and the remedy.
     """
-    with world() as here, run.stop_signals() as stop:
+    with ExitStack() as of_run, world() as here, run.stop_signals() as stop:
         run.check_agreement(config, here)
         torch.manual_seed(config.seed)
         torch.backends.cudnn.benchmark = True  # all batches have one shape
@@ -39,6 +38,7 @@ def pretrain(config: Config) -> int:
         model = PLRC(config).to(here.device).to(memory_format=torch.channels_last)
         optimizer = make_optimizer(model, config)
         images = run.fingerprint(source)
+        of_run.enter_context(run.held(config.out))
         first_step = run.restore(run.resume(config, here, images, config.data), model, optimizer)
 
         order = Order(len(source), config, here.rank, here.size, first_step)
@@ -68,7 +68,7 @@ def pretrain(config: Config) -> int:
         with ExitStack() as stack:
             log = stack.enter_context(RunLog(out, steps, first_step)) if here.is_main else None
             if log:
-                (out / "config.yaml").write_text(yaml.safe_dump(config.repeatable(), sort_keys=False))
+                log.keep_config(config)
                 log.say(_opening(config, here, model, len(source), steps, first_step))
                 if config.weights["image"] and config.queue_size >= len(source):
                     log.say(_long_queue(config.queue_size, len(source)))
@@ -85,20 +85,26 @@ def pretrain(config: Config) -> int:
 
                 stopping = any_rank(stop.requested)
                 if stopping or done % config.save_every == 0 or done % per_epoch == 0 or done == steps:
-                    _check_weights(model, done)
+                    run.check_state(model, optimizer, done)
                     if here.is_main:
                         save(done)
                 if config.picture_every and done % config.picture_every == 0 and log:
-                    log.picture("affinity", report.affinity_over_training(model, source, config, out, done), done)
+                    try:  # drawing never ends a training
+                        log.picture("affinity", report.affinity_over_training(model, source, config, out, done), done)
+                    except Exception as error:
+                        log.say(f"no picture of step {done}: {error}")
+                    model.train()
                 if stopping and done < steps:
                     if log:
                         log.say(f"stopped after step {done} of {steps}, saved: go on with --resume auto")
                     return EXIT_PREEMPTED
-    if here.is_main:  # the other ranks need not wait for it
-        try:
-            print("\n".join(report.before_and_after(model, source, regions, config, out)), flush=True)
-        except (ValueError, OSError, RuntimeError) as error:
-            print(f"the run is finished and saved, but its report failed: {error}", file=sys.stderr)
+        of_report = of_run.pop_all()
+    with of_report:
+        if here.is_main:  # the other ranks need not wait for it
+            try:
+                print("\n".join(report.before_and_after(model, source, regions, config, out)), flush=True)
+            except Exception as error:
+                print(f"the run is finished and saved, but its report failed: {error}", file=sys.stderr)
     return EXIT_DONE
 
 
@@ -170,12 +176,6 @@ def _check_sizes(config: Config, here: World, images: int, steps_per_epoch: int)
         raise ValueError(
             f"{config.data} has {images} images, fewer than one batch of {config.batch_size}: lower --batch-size"
         )
-
-
-def _check_weights(model: PLRC, step: int) -> None:
-    """The losses are those before the step: only the weights tell what it led to. All ranks have the same."""
-    if not torch.stack([p.isfinite().all() for p in model.query_encoder.parameters()]).all():
-        raise ValueError(f"weights are not finite after step {step}: lower --lr; the last checkpoint is untouched")
 
 
 def _opening(config: Config, here: World, model: PLRC, images: int, steps: int, first_step: int) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
+import zipfile
 
 import pytest
 import torch
 
-from plrc.checkpoint import load_checkpoint, save_checkpoint
+from plrc.checkpoint import load_checkpoint, newest_whole, save_checkpoint
 
 CONTENT = {
     "step": 3,
@@ -69,3 +71,43 @@ def test_a_file_that_tries_to_run_code_does_not(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"evil\.pt cannot be read"):
         load_checkpoint(evil)
     assert not (tmp_path / "executed").exists()
+
+
+def test_a_flipped_byte_is_found_before_use_and_the_newest_whole_checkpoint_named(tmp_path, capsys):
+    for epoch in (1, 2):
+        save_checkpoint(tmp_path / "last.pt", {**CONTENT, "epoch": epoch}, also=tmp_path / f"epoch_000{epoch}.pt")
+    save_checkpoint(tmp_path / "last.pt", {**CONTENT, "step": 4})
+    assert newest_whole(tmp_path).name == "last.pt"
+
+    def flip(name: str) -> None:
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            [at] = [part.header_offset for part in archive.infolist() if part.filename.endswith("data/0")]
+        content = bytearray((tmp_path / name).read_bytes())
+        content[content.index(CONTENT["model"]["w"].numpy().tobytes(), at) + 4] ^= 1
+        (tmp_path / name).write_bytes(content)
+
+    flip("last.pt")
+    with pytest.raises(ValueError, match=r"last\.pt cannot be read as a checkpoint, it is damaged.*data/0"):
+        load_checkpoint(tmp_path / "last.pt")
+    assert newest_whole(tmp_path).name == "epoch_0002.pt"
+    assert "data/0 in it is not what was written): going on from epoch_0002.pt" in capsys.readouterr().err
+    flip("epoch_0002.pt")
+    (tmp_path / "last.pt").unlink()
+    assert newest_whole(tmp_path).name == "epoch_0001.pt"
+    (tmp_path / "epoch_0001.pt").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"last\.pt cannot be used \(there is none\), and no other is whole: restore"):
+        newest_whole(tmp_path)
+
+
+def test_a_full_disk_is_one_sentence_and_the_old_file_stays(tmp_path):
+    """A limit of the file size stands for it: the write fails in the same place, with another number."""
+    save_checkpoint(tmp_path / "last.pt", CONTENT)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large; the checkpoint before it is whole: .*last\.pt"):
+            save_checkpoint(tmp_path / "last.pt", {**CONTENT, "model": {"w": torch.zeros(1 << 16)}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
+    assert load_checkpoint(tmp_path / "last.pt")["step"] == 3

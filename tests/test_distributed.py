@@ -150,3 +150,13 @@ def test_one_process_needs_no_group():
     assert distributed.all_gather_objects("a") == ["a"]
     with distributed.world() as here:
         assert (here.rank, here.size, here.is_main) == (0, 1, True)
+
+
+def test_tasks_of_slurm_that_know_of_no_ranks_are_refused(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    monkeypatch.delenv("RANK", raising=False)
+    with (
+        pytest.raises(ValueError, match=r"8 tasks, which would each train alone: start one a node"),
+        distributed.world(),
+    ):
+        pass

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -266,6 +268,77 @@ def test_a_run_is_not_overwritten_nor_goes_on_as_another(changes, message, unint
     with pytest.raises(ValueError, match=message):
         train.pretrain(small_config(uninterrupted, **changes))
     assert state(uninterrupted)["step"] == STEPS
+
+
+def test_a_run_whose_newest_checkpoint_is_lost_goes_on_from_the_newest_whole_one(
+    uninterrupted, tmp_path, silent, capsys
+):
+    """Nothing that is whole is overwritten; the continuation is the run that never stopped."""
+    out, kept = tmp_path / "run", "epoch_0001.pt"
+    config = small_config(out, keep_every=1)
+    assert train.pretrain(config) == train.EXIT_DONE
+    first = (out / "checkpoints" / kept).read_bytes()
+    for name in ("last.pt", "epoch_0002.pt"):
+        (out / "checkpoints" / name).unlink()
+    with pytest.raises(ValueError, match="already holds a run: go on with --resume auto"):
+        train.pretrain(config)
+    shutil.copytree(uninterrupted / "checkpoints", tmp_path / "checkpoints")
+    with pytest.raises(ValueError, match="already holds a run"):
+        train.pretrain(replace(config, resume=str(tmp_path / "checkpoints" / "last.pt")))
+    capsys.readouterr()
+    assert train.pretrain(replace(config, resume="auto")) == train.EXIT_DONE
+    assert "last.pt cannot be used (there is none): going on from epoch_0001.pt" in capsys.readouterr().err
+    assert (out / "checkpoints" / kept).read_bytes() == first
+    assert losses(out) == losses(uninterrupted)
+
+
+def test_a_run_folder_is_held_by_one_process_and_cleared_of_what_a_kill_left(tmp_path, silent):
+    left = tmp_path / "figures" / ".affinity.png.7-7.tmp"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    hold = "import sys; from plrc import run\nwith run.held(sys.argv[1]): print(flush=True); sys.stdin.read()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command, pipe = [sys.executable, "-c", hold, str(tmp_path)], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment) as other:
+        other.stdout.readline()
+        with pytest.raises(ValueError, match=rf"is in use by process {other.pid} on .*: wait for it, or choose"):
+            train.pretrain(small_config(tmp_path))
+        other.kill()
+    assert not left.exists()
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == [".lock"]
+    assert train.pretrain(small_config(tmp_path, epochs=1)) == train.EXIT_DONE
+
+
+@pytest.mark.parametrize("name", ["key_encoder.backbone.", "momentum_buffer", "exp_avg"])
+def test_a_state_that_is_not_finite_is_named_and_not_saved(name, tmp_path, monkeypatch):
+    step_of = train.train_step
+
+    def broken_at_two(model, parallel, optimizer, batch, config, step, *rest):
+        losses = step_of(model, parallel, optimizer, batch, config, step, *rest)
+        if step == 2:
+            of = optimizer.state_dict()["state"][0] | model.state_dict()
+            next(t for key, t in of.items() if key.startswith(name)).fill_(float("inf"))
+        return losses
+
+    monkeypatch.setattr(train, "train_step", broken_at_two)
+    optimizer = "sgd" if name == "momentum_buffer" else "adamw"
+    with pytest.raises(ValueError, match=rf"{name}.* is not finite after step 3: lower --lr"):
+        train.pretrain(small_config(tmp_path, optimizer=optimizer))
+    assert state(tmp_path)["step"] == 2
+
+
+def test_drawing_never_ends_a_training_nor_changes_it(uninterrupted, tmp_path, monkeypatch, capsys):
+    def fails(network, *_):
+        network.query_encoder.eval()
+        raise MemoryError("too large")
+
+    monkeypatch.setattr(report, "affinity_over_training", fails)
+    monkeypatch.setattr(report, "before_and_after", fails)
+    assert train.pretrain(small_config(tmp_path, picture_every=2)) == train.EXIT_DONE
+    assert losses(tmp_path) == losses(uninterrupted)
+    told = capsys.readouterr().err
+    assert "no picture of step 2: too large" in told
+    assert "its report failed: too large" in told
 
 
 def test_a_finished_run_can_be_resumed_and_only_reports(uninterrupted, capsys):

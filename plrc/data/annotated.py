@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
+from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree
@@ -161,6 +164,18 @@ class BoxFiles(ImageFiles):
 
     has_objects = True
 
+    def misfits(self) -> list[str]:
+        """A clause for each image whose size is not the annotated one. Opens every image's header."""
+        found = list[str]()
+        for i in range(len(self)):
+            try:
+                self._stored(i)
+            except images.UndecodableImage:
+                pass
+            except ValueError as error:
+                found.append(str(error))
+        return found
+
     def pixel_boxes(self, i: int) -> np.ndarray:
         """The boxes of ``annotation(i)``: ``(n, 4)`` float64, x0, y0, x1, y1 in pixels of the upright image."""
         return images.upright_boxes(*self._stored(i))
@@ -178,8 +193,10 @@ class BoxFiles(ImageFiles):
 class VOC(BoxFiles):
     """A Source of the images of ``ImageSets/Main/<split>.txt``, or of all that have an XML file if not given.
 
-    Boxes in the files count pixels from 1 and include the last one: x0 = xmin − 1, x1 = xmax. Boxes with
-    xmax <= xmin or ymax <= ymin (a click that was no drag), or outside the image, are left out, with one warning.
+    XML files and images may lie in folders of ``Annotations/`` and ``JPEGImages/``, an image under the name of its XML
+    file; or both in ``annotations/``, ``images/`` or ``root`` itself. A split may name images with their suffixes.
+    Boxes in the files count pixels from 1 and include the last one: x0 = xmin − 1, x1 = xmax. Boxes with xmax <= xmin
+    or ymax <= ymin (a click that was no drag), or outside the image, are left out, with one warning.
     Raises a ValueError if there is no such split, or no image in it, or an XML file is malformed.
     """
 
@@ -187,18 +204,24 @@ class VOC(BoxFiles):
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         base, file = Path(root), Path(root, "ImageSets", "Main", f"{split}.txt")
-        jpeg = {Path(name).stem: name for name in images_in(base / "JPEGImages")}
-        xml = {f.stem: f for f in (base / "Annotations").glob("*.xml") if not f.name.startswith(".")}
+        shown, noted = _voc_folders(base)
+        jpeg = {os.path.splitext(name)[0]: (shown / name).relative_to(base) for name in images_in(shown, deep=True)}
+        files = [f for f in noted.rglob("*.xml") if not f.name.startswith(".")]
+        xml = {f.relative_to(noted).with_suffix("").as_posix(): f for f in files}
         if split is not None and not file.is_file():
             there = ", ".join(sorted(f.stem for f in file.parent.glob("*.txt"))) or "none"
             raise ValueError(f"{file} is missing: the splits there are {there}")
-        lines = sorted(xml) if split is None else file.read_text().splitlines()
-        wanted = [line.split()[0] for line in lines if line.split()]  # a class's list has ±1 behind
-        ids = [i for i in wanted if i in jpeg and i in xml]
-        super().__init__(base, [f"JPEGImages/{jpeg[i]}" for i in ids])
+        if split is None:
+            wanted = sorted({*xml, *jpeg})
+        else:
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
+            wanted = [_voc_name(line.strip(), xml) for line in lines if line.strip()]
+        ids = [i for i in dict.fromkeys(wanted) if i in jpeg and i in xml]
+        super().__init__(base, [jpeg[i].as_posix() for i in ids])
         if not ids:
             raise ValueError(f"{base}: none of {len(wanted)} listed has Annotations/NAME.xml and JPEGImages/NAME.jpg")
         self.warn_left_out("without an image or an XML file", sorted(set(wanted) - set(ids)))
+        self.warn_left_out("names that are listed again", sorted(i for i, n in Counter(wanted).items() if n > 1))
         self._xml, empty = [xml[i] for i in ids], list[str]()
         self._known = [_read_voc(file, empty) for file in self._xml]
         self.warn_left_out("boxes without area", empty)
@@ -231,8 +254,26 @@ def open_voc(path: Path) -> Source | None:
     """The data set in a folder, or the split that an ``ImageSets/Main/<split>.txt`` lists."""
     if path.suffix == ".txt" and path.parent.name == "Main":
         return VOC(path.parents[2], path.stem)
-    there = (path / "JPEGImages").is_dir() and any((path / "Annotations").glob("*.xml"))
-    return VOC(path) if there else None
+    shown, noted = _voc_folders(path)
+    xml = (
+        next((file for file in noted.rglob("*.xml") if not file.name.startswith(".")), None) if shown.is_dir() else None
+    )
+    # Beside photos lie XML files of other kinds, too.
+    return VOC(path) if xml and (noted.name == "Annotations" or b"<annotation" in xml.read_bytes()) else None
+
+
+def _voc_folders(base: Path) -> tuple[Path, Path]:
+    """Where the images and where the XML files are."""
+    kinds = ("JPEGImages", "images"), ("Annotations", "annotations")
+    shown, noted = (next((base / name for name in kind if (base / name).is_dir()), base) for kind in kinds)
+    return shown, noted
+
+
+def _voc_name(line: str, known: Container[str]) -> str:
+    """The name that a line of a split means: a class's list has −1, 0 or 1 behind it, others the suffix."""
+    bare = re.sub(r"\s+-?[01]$", "", line)
+    names = (line, bare, os.path.splitext(line)[0], os.path.splitext(bare)[0])
+    return next((name for name in names if name in known), bare)
 
 
 def _read_voc(file: Path, empty: list[str]) -> tuple[tuple[int, int] | None, np.ndarray, list[tuple[str, bool]]]:
@@ -244,6 +285,8 @@ def _read_voc(file: Path, empty: list[str]) -> tuple[tuple[int, int] | None, np.
         width, height = (round(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
         for item in root.findall("object"):
             name = (item.findtext("name") or "").strip()
+            if item.find("bndbox") is None:
+                raise ValueError(f"its object {name[:40]!r} has no bndbox")
             x0, y0, x1, y1 = (float(item.findtext(f"bndbox/{c}") or "") for c in ("xmin", "ymin", "xmax", "ymax"))
             right, lower = (width, height) if width and height else (np.inf, np.inf)
             if x0 < x1 > 0 and y0 < y1 > 0 and x0 <= right and y0 <= lower:
@@ -251,7 +294,7 @@ def _read_voc(file: Path, empty: list[str]) -> tuple[tuple[int, int] | None, np.
                 objects.append((name, (item.findtext("difficult") or "0").strip() == "1"))
             else:
                 empty.append(f"{file.stem} ({name} at {x0:g}, {y0:g})")
-    except (ElementTree.ParseError, ValueError) as error:
+    except (ElementTree.ParseError, ValueError, OverflowError) as error:
         raise ValueError(f"{file} is no PASCAL VOC annotation ({error}): correct it or take it off the list") from error
     return (width, height) if width and height else None, np.array(boxes, dtype=np.float64).reshape(-1, 4), objects
 

@@ -186,9 +186,10 @@ def _is_image(name: bytes | str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def images_in(folder: Path) -> list[str]:
-    """Names of the images directly in a folder, in order; hidden files are passed over."""
-    return sorted(file.name for file in folder.iterdir() if _is_image(file.name)) if folder.is_dir() else []
+def images_in(folder: Path, deep: bool = False) -> list[str]:
+    """Paths of the images directly in a folder, or at any depth, in order; hidden files are passed over."""
+    files = (folder.rglob("*") if deep else folder.iterdir()) if folder.is_dir() else ()
+    return sorted(file.relative_to(folder).as_posix() for file in files if _is_image(file.name))
 
 
 def open_source(data: str) -> Source:
@@ -231,8 +232,8 @@ def first_decodable(source: Sized, wanted: int, attempt: Callable[[int], T]) -> 
 def read_json(file: Path) -> Any:
     """What a JSON file holds. Raises a ValueError if it is not JSON."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # also of the encoding
+        return json.loads(file.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # also of the encoding
         raise ValueError(f"{file} is not JSON ({error}): it may be cut off, get it again") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,14 +19,15 @@ from torch.utils.data import Dataset, Sampler
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from plrc.data.annotated import VOC, BoxFiles, layout_of, open_annotated
-from plrc.data.coco import COCO
+from plrc.data.coco import COCO, COCOFile
 from plrc.data.images import UndecodableImage
 from plrc.data.scenes import Scenes
-from plrc.data.sources import Annotation, first_decodable, read_json
+from plrc.data.sources import Annotation, first_decodable, warn_left_out
 from plrc.detection.metrics import run_lengths
 from plrc.detection.stages import Target
 from plrc.distributed import World
 
+_LONGEST_NAME = 200  # letters of a class: more are a mistake, and take minutes to draw
 _LEAST = 1e-5  # pixels: a box with a shorter side is none (Detectron2's default)
 _ACCEPTED = (
     "PASCAL VOC (Annotations/, JPEGImages/, or its ImageSets/Main/<split>.txt), COCO (annotations/instances_*.json), "
@@ -83,6 +85,10 @@ class DetectionData:
             classes = known[0][0] if len(several) == 1 else sorted(set().union(*several))
             if not classes:
                 raise ValueError(f"{', '.join(paths)}: no image has an object: a detector needs some to learn")
+        if long := [name for name in classes if len(name) > _LONGEST_NAME or not name.strip()]:
+            raise ValueError(
+                f"{', '.join(paths)}: the class name {long[0][:20]!r}… has {len(long[0])} letters: correct it"
+            )
         self.classes = tuple(classes)
         self._labels = {name: k for k, name in enumerate(self.classes)}
         for path, (_, used, _) in zip(paths, known, strict=True):
@@ -100,6 +106,16 @@ class DetectionData:
                 self.category_ids = tuple(number.get(name, free + 1 + k) for k, name in enumerate(self.classes))
             own = tuple(source.image(at)["id"] for source in coco for at in range(len(source)))
             self.image_ids = own if len(set(own)) == len(self) else self.image_ids
+
+    def checked(self) -> DetectionData:
+        """Itself. Opens every image's header; raises a ValueError if images are of another size than was annotated.
+
+        One that cannot be decoded is no error here: what meets it says so, or passes over it.
+        """
+        wrong = [clause for source in self._sources if isinstance(source, BoxFiles) for clause in source.misfits()]
+        if wrong:
+            raise ValueError(wrong[0] + (f"; {len(wrong) - 1} more images have other sizes" if len(wrong) > 1 else ""))
+        return self
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -216,9 +232,6 @@ def _classes(path: str, source: Any) -> tuple[tuple[str, ...], set[str], bool]:
     """All classes that a data set's objects may have; those that they have, if known; whether all have masks."""
     has_masks = not isinstance(source, VOC)
     if isinstance(source, COCO):
-        _check_names(source.categories, source.file)
-        if unknown := sorted(source.used - set(source.categories)):
-            raise ValueError(f"{source.file} has annotations of category {unknown[0]}, which it does not list")
         used = {source.categories[number] for number in source.used}
         return tuple(source.categories.values()), used, source.outlined
     if isinstance(source, VOC):
@@ -252,13 +265,7 @@ def _has_objects(source: Any, i: int) -> bool:
 
 def _filled(item: dict[str, Any]) -> dict[str, Any]:
     """An annotation with what its file does not say."""
-    return {"iscrowd": 0, "area": max(float(item["bbox"][2]) * float(item["bbox"][3]), 0.0), **item}
-
-
-def _check_names(categories: dict[int, str], file: str | Path) -> None:
-    names = list(categories.values())
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"{file} has several categories of the name {twice[0]}: give each its own name")
+    return {"iscrowd": 0, "area": item["bbox"][2] * item["bbox"][3], **item}
 
 
 @contextmanager
@@ -274,19 +281,11 @@ def truth_of_json(file: str | Path) -> dict[str, Any]:
 
     Raises a ValueError that says what is wrong with it, or FileNotFoundError.
     """
-    content = read_json(Path(file))
-    try:
-        categories = {category["id"]: str(category["name"]) for category in content["categories"]}
-        images = {image["id"]: dict(image) for image in content["images"]}
-        annotations = [_filled(item) for item in content["annotations"]]
-        for kind, known in (("image", images), ("category", categories)):
-            if strange := [a[f"{kind}_id"] for a in annotations if a[f"{kind}_id"] not in known]:
-                raise ValueError(f"annotations are of {kind} {strange[0]}, which is not listed")
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        what = f"it lacks {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{file} is no COCO file of boxes ({what}): give an instances_*.json or its like") from error
-    _check_names(categories, file)
-    return _truth(list(images.values()), annotations, categories)
+    content = COCOFile(Path(file))
+    for why, entries in content.left_out.items():
+        warn_left_out(logging.getLogger(__name__), Path(file), why, entries)
+    images = [{key: value for key, value in image.items() if value is not None} for image in content.images.values()]
+    return _truth(images, [_filled(item) for item in content.annotations], content.categories)
 
 
 def _truth(

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from plrc import figures
+from plrc.data.coco import read_outline, whole
 from plrc.data.loader import make_loader
 from plrc.data.sources import read_json
 from plrc.detection import metrics
@@ -181,7 +182,8 @@ def save_results(file: Path, results: Results, about: Mapping[str, Any] | None =
     with written_whole(file) as unfinished:
         unfinished.write_text("[" + ",\n".join(lines) + "]\n", encoding="utf-8")
     if about is not None:
-        file.with_suffix(".about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        with written_whole(file.with_suffix(".about.json")) as unfinished:
+            unfinished.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
 def load_results(file: Path, truth: Truth) -> list[dict[str, Any]]:
@@ -196,6 +198,9 @@ def load_results(file: Path, truth: Truth) -> list[dict[str, Any]]:
     images = {image["id"]: [image.get("height"), image.get("width")] for image in truth["images"]}
     categories = {category["id"] for category in truth["categories"]}
     for number, entry in enumerate(results):
+        if isinstance(entry, dict):  # numbers may be written as text, or as 1.0
+            ids = {part: whole(entry.get(part)) for part in ("image_id", "category_id")}
+            entry |= {part: value for part, value in ids.items() if value is not None}
         if wrong := _wrong(entry, images, categories):
             raise ValueError(f"{file}: entry {number} (from 0) {wrong}")
     return results
@@ -218,6 +223,10 @@ def _wrong(entry: Any, images: Mapping[Any, list[Any]], categories: set[Any]) ->
     mask, size = entry.get("segmentation"), images[entry["image_id"]]
     if "segmentation" in entry and not (isinstance(mask, dict) and "counts" in mask and mask.get("size") == size):
         return f"has a segmentation that is no run lengths, {{size, counts}}, of the image's size {size}: {remedy}"
+    try:
+        read_outline(mask or [[]], None, None)
+    except (TypeError, ValueError) as error:
+        return f"has a segmentation that cannot be read, {error}: have it written again"
     return ""
 
 
@@ -292,9 +301,9 @@ def report(
     """
     found = evaluate(truth, results, voc or (data is not None and data.metric == "voc"), masks)
     lines = table(found)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_text(json.dumps(_plain(found), indent=1) + "\n")
-    (out / "evaluation.txt").write_text("\n".join(lines) + "\n")
+    for name, text in (("json", json.dumps(_plain(found), indent=1)), ("txt", "\n".join(lines))):
+        with written_whole(out / f"evaluation.{name}") as unfinished:
+            unfinished.write_text(f"{text}\n", encoding="utf-8")
     drawn = {}
     if found["objects"]:
         classes, errors = found["boxes"]["classes"], found["errors"]

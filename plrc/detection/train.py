@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from plrc import run
@@ -24,6 +23,7 @@ from plrc.detection.detector import Detector
 from plrc.detection.evaluate import by_rule, measure, open_test_data
 from plrc.detection.files import architecture_for, architecture_of
 from plrc.distributed import World, all_mean, any_rank, from_main, world
+from plrc.files import written_whole
 from plrc.pretrained import load
 from plrc.run import EXIT_DONE, EXIT_PREEMPTED, RunLog, Stop, autocast, derived_seed
 from plrc.schedules import step_learning_rate
@@ -41,18 +41,21 @@ def finetune(config: FinetuneConfig) -> int:
     """
     with world() as here, run.stop_signals() as stop:
         if config.seeds == 1:
-            return _finetune(config, here, stop)
+            with run.held(config.out):
+                return _finetune(config, here, stop)
         folders = {seed: Path(config.out) / f"seed_{seed}" for seed in range(config.seed, config.seed + config.seeds)}
         for seed, folder in folders.items():
             status = EXIT_PREEMPTED
             if not any_rank(stop.requested):
-                status = _finetune(replace(config, seeds=1, seed=seed, out=str(folder)), here, stop)
+                with run.held(str(folder)):
+                    status = _finetune(replace(config, seeds=1, seed=seed, out=str(folder)), here, stop)
             if status != EXIT_DONE:
                 return status
         if here.is_main:
             found = summarise([json.loads((folder / "evaluation.json").read_text()) for folder in folders.values()])
             file = Path(config.out) / "seeds.json"
-            file.write_text(json.dumps({"seeds": list(folders), **found}, indent=1) + "\n")
+            with written_whole(file) as unfinished:
+                unfinished.write_text(json.dumps({"seeds": list(folders), **found}, indent=1) + "\n")
             print(f"\nmean ± std of {config.seeds} seeds, per cent")
             rules = by_rule(found)
             for rule, of in rules.items():
@@ -78,7 +81,7 @@ def summarise(evaluations: Sequence[Any]) -> Any:
 def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
     run.check_agreement(config, here)
     # Opened by rank 0 alone: the disk is asked once, and all ranks see the same.
-    data = from_main(lambda: DetectionData(config.train))
+    data = from_main(lambda: DetectionData(config.train).checked())
     # Now: what is wrong with the test data should not wait for the training.
     test_data, truth = open_test_data(config.test, data.classes)
     images = data.fingerprint()
@@ -128,7 +131,7 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
     with ExitStack() as stack:
         log = stack.enter_context(RunLog(out, steps, first_step)) if here.is_main else None
         if log:
-            (out / "config.yaml").write_text(yaml.safe_dump(config.repeatable(), sort_keys=False))
+            log.keep_config(config)
             ranks = f"{here.size} rank{'s' if here.size > 1 else ''} on {here.device.type}"
             left = f" ({len(data) - len(trainable)} more have no object)" if len(trainable) < len(data) else ""
             log.say(
@@ -154,8 +157,8 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
 
             stopping = any_rank(stop.requested)
             if stopping or done % config.save_every == 0 or done == steps:
-                run.check_finite({name: float(all_mean(loss)) for name, loss in losses.items()}, done)
                 share_statistics(detector)
+                run.check_state(detector, optimizer, done)
                 if here.is_main:
                     save(done, precise=False)
             if stopping:
@@ -166,6 +169,7 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
             if log:
                 log.say("stopped before the test, the training is saved: go on with --resume auto")
             return EXIT_PREEMPTED
+        run.check_state(detector, optimizer, steps)
         # A finished run may be resumed from another folder's file.
         if here.is_main and not (precise and last.exists()):
             save(steps, precise=True)

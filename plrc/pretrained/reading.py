@@ -9,7 +9,6 @@ from __future__ import annotations
 import pickle
 import re
 import threading
-import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from plrc.checkpoint import damage
 
 # The pickled "magic number" with which every file starts that torch wrote before it turned to zip archives (1.6).
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -94,10 +95,8 @@ _HARMLESS: dict[str, Any] = {
 
 def _read_torch(file: Path, zipped: bool) -> Any:
     """With ``weights_only``: torch names what it does not admit, one name a try, and then that is skipped."""
-    if zipped:
-        with zipfile.ZipFile(file) as archive:  # torch itself compares no checksums, and may be told to write none
-            if any(part.CRC for part in archive.infolist()) and (damaged := archive.testzip()):
-                raise ValueError(f"{damaged} in it is not what was written")
+    if zipped and (wrong := damage(file)):
+        raise ValueError(wrong)
     admitted = dict(_HARMLESS)
     while True:
         try:

@@ -173,6 +173,25 @@ def test_voc_boxes_count_from_one_and_include_the_last_pixel(tmp_path):
         VOC(root, "test")
 
 
+@pytest.mark.parametrize(("images", "noted"), [("JPEGImages/", "Annotations/"), ("images/", "annotations/"), ("", "")])
+def test_voc_in_folders_of_folders_and_under_other_names(tmp_path, caplog, images, noted):
+    names = ["a/1", "a/my photo 1", "b", "only an image"]
+    for name in names:
+        image_file(tmp_path / f"{images}{name}.jpg")
+        (tmp_path / f"{noted}{name}.xml").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{noted}{name}.xml").write_text(xml(thing("cat", (1, 1, 9, 9))))
+    (tmp_path / f"{noted}only an image.xml").unlink()
+    found = open_annotated(str(tmp_path))
+    assert [found.name(i) for i in range(len(found))] == [f"{images}{name}.jpg" for name in names[:3]]
+    assert "left out 1 without an image or an XML file: only an image" in caplog.text
+    split = tmp_path / "ImageSets" / "Main" / "val.txt"
+    split.parent.mkdir(parents=True)
+    split.write_text("\ufeffa/my photo 1\r\nb.jpg  1\r\na/1 -1\nb 1\n", encoding="utf-8")
+    found = open_annotated(str(split))
+    assert [found.name(i) for i in range(len(found))] == [f"{images}{names[k]}.jpg" for k in (1, 2, 0)]
+    assert "left out 1 names that are listed again: b" in caplog.text
+
+
 def test_voc_boxes_without_area_are_left_out_in_one_line(tmp_path, caplog):
     hard = "<difficult>1</difficult>"
     objects = thing("a", (5, 5, 5, 9)) + thing("b", (2, 2, 8, 8), hard) + thing("c", (9, 9, 4, 12))
@@ -246,11 +265,6 @@ def test_coco_images_are_found(tmp_path, folder):
 
 
 def test_what_is_wrong_with_a_coco_set_is_said(tmp_path):
-    short = {"counts": [5, 5], "size": [H, W]}
-    with pytest.raises(ValueError, match=r"the outline of annotation 1: the run lengths fill 10 pixels of 1200"):
-        COCO(coco_set(tmp_path / "a", [instance(segmentation=short)])).annotation(1)
-    with pytest.raises(ValueError, match=r"instances_val2017\.json lacks 'bbox'"):
-        COCO(coco_set(tmp_path / "b", [{"id": 1, "image_id": 7, "category_id": 3}]))
     root = coco_set(tmp_path / "c", [])
     (root / "annotations" / "instances_train2017.json").write_text("{}")
     with pytest.raises(ValueError, match=r"has 2 files .*: name one, such as .*instances_train2017\.json"):
@@ -260,6 +274,104 @@ def test_what_is_wrong_with_a_coco_set_is_said(tmp_path):
         file.unlink()
     with pytest.raises(ValueError, match="none of its 2 images"):
         COCO(root, "val2017")
+
+
+RLE = {"counts": [2 * H + 5, 10, H * W - 2 * H - 15], "size": [H, W]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"segmentation": RLE | {"counts": [5, 5]}}, "annotation 1: its outline's run lengths do not fill its size"),
+        ({"segmentation": RLE | {"counts": [2**62, 2**62]}}, "annotation 1: its outline's run lengths do not fill"),
+        ({"segmentation": RLE | {"counts": "0"}}, "annotation 1: its outline's run lengths do not fill"),
+        ({"segmentation": RLE | {"counts": "o" * 99}}, "annotation 1: its outline's run lengths are no text"),
+        ({"segmentation": RLE | {"size": [W, H]}}, r"annotation 1: its outline is of an image of \[40, 30\]"),
+        ({"segmentation": [[4, 5, float("nan"), 5, 24, 15]]}, "annotation 1: .* no pairs of finite numbers"),
+        ({"segmentation": [[4, 5, 24, 5, 24, 15, 4]]}, "annotation 1: .* no pairs of finite numbers"),
+        ({"segmentation": "abc"}, "annotation 1: its outline is neither polygons nor run lengths"),
+        ({"iscrowd": "no"}, "annotation 1: its iscrowd is 'no', neither 0 nor 1"),
+        ({"category_id": 9}, "annotation 1 is of category 9, which is not listed"),
+    ],
+)
+def test_what_may_mean_two_things_in_a_coco_file_is_refused_before_the_work(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=rf"instances_val2017\.json: {message}.*: correct the file"):
+        COCO(coco_set(tmp_path, [instance(**changes)]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"bbox": []}, "boxes that are no x, y, width and height"),
+        ({"bbox": None}, "boxes that are no x, y"),
+        ({"bbox": "abc"}, "boxes that are no x, y"),
+        ({"bbox": [float("nan"), 5, 20, 10]}, "boxes that are no x, y"),
+        ({"bbox": [4, 5, -20, 10]}, "boxes that are no x, y"),
+        ({"segmentation": [[4, 5, 24, 15]]}, "outlines without area in the image"),
+        ({"segmentation": [[]]}, "outlines without area"),
+        ({"segmentation": [[104, 5, 124, 5, 124, 15]]}, "outlines without area"),
+        ({"image_id": 99}, "annotations of images that are not listed"),
+    ],
+)
+def test_damaged_annotations_of_coco_are_left_out_and_named(tmp_path, caplog, changes, why):
+    found = COCO(coco_set(tmp_path, [instance(), instance(id=2, **changes)]))
+    assert [item["id"] for item in found.entries(1)] == [1]
+    assert f"left out 1 {why}" in caplog.text
+    assert "annotation 2" in caplog.text
+
+
+def test_what_can_be_read_in_one_way_only_is_read(tmp_path):
+    """Numbers as text, true for 1, a polygon on its own, pairs, areas that are missing, a BOM, back slashes."""
+    corners, pairs = [4, 5, 24, 5, 24, 15, 4, 15], [[[4, 5], [24, 5], [24, 15], [4, 15]]]
+    text = {"image_id": "7", "category_id": "3", "bbox": ["4", "5", "20", "10"], "segmentation": [[*map(str, corners)]]}
+    ways = [text, {"segmentation": corners}, {"segmentation": pairs, "area": None}, {"area": "x"}, {"area": 0}]
+    ways += [{"iscrowd": flag} for flag in (0, "0", 1, "1", True, None)]
+    root = coco_set(tmp_path, [*(instance(id=k, **way) for k, way in enumerate(ways)), instance(id=0, **text)])
+    file = root / "annotations" / "instances_val2017.json"
+    content = json.loads(file.read_text())
+    for image in content["images"]:
+        image |= {"file_name": f"val2017\\{image['file_name']}", "id": str(image["id"]), "width": None}
+    del content["images"][0]["height"]
+    content["categories"] = [{"id": "3", "name": "car"}, {"id": 3.0, "name": "car"}, {"id": 4, "name": "car"}]
+    content["categories"][1]["id"] = "3"
+    file.write_bytes(b"\xef\xbb\xbf" + json.dumps(content).encode())
+    found = COCO(file)
+    items, known = found.entries(1), found.annotation(1)
+    assert [item["bbox"] for item in items] == [[4, 5, 20, 10]] * len(ways), "without the one that is written twice"
+    assert [item["area"] for item in items] == [200] * len(ways)
+    assert known.crowd == {7, 8, 9}
+    np.testing.assert_array_equal(known.masks, np.stack([two_blocks(1, 0) > 0] * len(ways)))
+    assert (found.categories, found.frame(0), found.frame(1)) == ({3: "car"}, (W, H), (W, H))
+
+
+@pytest.mark.parametrize(
+    ("ids", "names", "message"),
+    [
+        (("a.jpg", "b.jpg"), ("0.jpg", "1.jpg"), "the image id 'a.jpg' is no whole number"),
+        ((4, 4), ("0.jpg", "1.jpg"), r"the image id 4 is that of '0\.jpg' and '1\.jpg'"),
+        ((4, 5), ("0.jpg", "0.jpg"), r"images 4 and 5 are both 0\.jpg"),
+        ((4, 5), ("0.jpg", 7), "the file_name of image 5 is 7"),
+    ],
+)
+def test_images_of_coco_that_cannot_be_told_apart_are_refused(tmp_path, ids, names, message):
+    listed = [{"id": number, "file_name": name} for number, name in zip(ids, names, strict=True)]
+    (tmp_path / "x.json").write_text(json.dumps({"images": listed, "annotations": [], "categories": []}))
+    with pytest.raises(ValueError, match=rf"x\.json: {message}"):
+        COCO(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("name", ["annotations/instances_val2017.1@10.json", "semi.json", "annotations/a/b.json"])
+def test_coco_files_of_other_names_and_places(tmp_path, name):
+    """Pictures of the same names lie in another split, too, and are of another size."""
+    root = coco_set(tmp_path, [instance()])
+    image_file(root / "train2017" / "1.jpg", (9, 9))
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / "annotations" / "instances_val2017.json").rename(root / name)
+    if "@" not in name:
+        (root / "train2017" / "1.jpg").unlink()
+    assert open_annotated(str(root / name)).load(0).size == (W, H)
+    (root / "val2017" / "_annotations.coco.json").write_bytes((root / name).read_bytes())
+    assert open_annotated(str(root / "val2017")).load(0).size == (W, H)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -211,6 +211,19 @@ def test_given_classes_name_the_labels(tmp_path):
             DetectionData([path], classes=classes.split(", "))
 
 
+def test_pictures_of_another_size_than_was_annotated_are_found_before_the_training(tmp_path):
+    coco = coco_set(tmp_path / "c", [entry(71, 7, [1, 1, 2, 2])])
+    voc = voc_set(tmp_path / "v", {"a": thing("bee", (5, 6, 24, 15))})
+    (tmp_path / "c" / "val" / "21.png").write_bytes(b"not a picture, which the training passes over")
+    assert len(DetectionData([coco, voc]).checked()) == 3
+    picture(tmp_path / "c" / "val" / "7.png", size=(9, 9))
+    picture(tmp_path / "v" / "JPEGImages" / "a.jpg", size=(9, 9))
+    with pytest.raises(
+        ValueError, match=r"image 7 of .*instances_val\.json is of 40 × 30 .*; 1 more images have other"
+    ):
+        DetectionData([coco, voc]).checked()
+
+
 def test_what_is_no_data_for_a_detector_is_named(tmp_path):
     for name in ("x/a.jpg", "y/b.jpg"):
         picture(tmp_path / "folders" / name)
@@ -219,8 +232,10 @@ def test_what_is_no_data_for_a_detector_is_named(tmp_path):
         str(tmp_path / "folders"): "folders holds images in class folders, without boxes: give PASCAL VOC",
         str(tmp_path / "folders/x"): "x holds images of which nothing is known, without boxes",
         voc_set(tmp_path / "empty", {"a": ""}): "no image has an object",
-        coco_set(tmp_path / "a", [], categories=twice): "several categories of the name bee",
-        coco_set(tmp_path / "b", [entry(1, 7, [1, 1, 2, 2], 4)]): "annotations of category 4, which",
+        coco_set(
+            tmp_path / "a", [entry(k, 7, [1, 1, 2, 2], k) for k in (3, 4)], categories=twice
+        ): "several categories of the name bee",
+        coco_set(tmp_path / "b", [entry(1, 7, [1, 1, 2, 2], 4)]): "annotation 1 is of category 4, which",
     }
     for path, message in wrong.items():
         with pytest.raises(ValueError, match=message):
@@ -242,14 +257,13 @@ def test_landscape_opens_no_picture_and_survives_a_damaged_one(tmp_path):
         ("", ""),
         ("[]", "is no COCO file of boxes"),
         ("{", "is not JSON"),
-        ('{"images": [], "annotations": []}', "lacks 'categories'"),
+        ('{"images": [], "annotations": []}', "lacks a list of categories"),
         ("bbox", r"lacks 'bbox'"),
-        ("image", "annotations are of image 8, which is not listed"),
-        ("category", "annotations are of category 4, which is not listed"),
+        ("category", "annotation 71 is of category 4, which is not listed"),
     ],
 )
 def test_a_coco_file_on_its_own(tmp_path, change, message):
-    item = entry(71, 8 if change == "image" else 7, [1, 1, 2, 2], 4 if change == "category" else 3)
+    item = entry(71, 7, [1, 1, 2, 2], 4 if change == "category" else 3)
     if change == "bbox":
         del item["bbox"]
     file, content = tmp_path / "truth.json", {"images": [{"id": 7}], "annotations": [item], "categories": CATEGORIES}

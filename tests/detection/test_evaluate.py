@@ -107,10 +107,13 @@ def test_results_there_and_back_whole_or_not_at_all(tmp_path: Path):
     with pytest.raises(ValueError, match=r"detections\.json is not written.*not finite"):
         save_results(file, [GOOD | {"score": float("nan")}])
     assert load_results(file, CATS) == results
+    file.write_text(json.dumps([GOOD | {"image_id": "5", "category_id": float(GOOD["category_id"])}]))
+    assert load_results(file, CATS) == [GOOD], "numbers written otherwise"
+    file.write_text("[]")
     assert [f.name for f in file.parent.iterdir()] == ["detections.json"]
 
 
-MASK = {"size": [30, 40], "counts": "abc"}
+MASK = {"size": [30, 40], "counts": [1200]}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +128,15 @@ MASK = {"size": [30, 40], "counts": "abc"}
         ({"bbox": "0 0 1 1"}, "the bbox '0 0 1 1'"),
         ({"image_id": 6}, "of image 6, which the data set does not have: give the --data"),
         ({"image_id": [5]}, r"of image \[5\]"),
-        ({"image_id": "5"}, "of image '5'"),
+        ({"image_id": "x5"}, "of image 'x5'"),
+        (
+            {"segmentation": MASK | {"counts": "abc"}},
+            "segmentation that cannot be read, its outline's run lengths do not",
+        ),
+        (
+            {"segmentation": MASK | {"counts": [5]}},
+            "segmentation that cannot be read, its outline's run lengths do not",
+        ),
         ({"category_id": 1}, "category 1, which the data set does not have: give the --data"),
         ({"segmentation": MASK | {"size": [40, 30]}}, r"of the image's size \[30, 40\]"),
         ({"segmentation": [[1, 2, 3, 4, 5, 6]]}, "is no run lengths"),
