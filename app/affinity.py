@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import gradio as gr
+
 from plrc.options import Point
 from plrc.queries import Affinity
 
-from .scenes import affinity_scene, asking, image_of
+from .scenes import affinity_scene, asking, image_of, packed
 from .tab import Tab, lines, showing
 
 
@@ -29,13 +31,17 @@ class AffinityTab(Tab):
 
     def show(self, query: Affinity, still: bool = True) -> list[Any]:
         if not query.images or not query.checkpoints:
-            return [showing(None), "", "", ""]
+            return [showing(scene=None), "", "", ""]
         drawings = self.drawings(query)
         answer = next(iter(drawings[0].columns.values()))[0]  # its points are known, also where none was given
         points = [" ".join(str(Point(x, y)) for x, y in of.tolist()) for of in answer.asked]
         image = {"still": {"image": image_of(answer.image.image) | {"name": answer.image.name}}} if still else {}
-        return [showing(affinity_scene(drawings), **image), lines(drawings[-1]), *points]
+        return [showing(scene=affinity_scene(drawings), **image), lines(drawings[-1]), *points]
 
     def act(self, event: dict[str, Any], query: Affinity) -> list[Any]:
-        """Other points, by a click; the viewer has the image."""
-        return self.show(asking(query, event), still=False)
+        """Other points, by a click; the viewer has the image. Or the feature maps that it lacks, so that it can draw
+        maps by itself."""
+        if "points" in event:
+            return self.show(asking(query, event), still=False)
+        (drawing, *_) = self.drawings(replace(query, difference=False))
+        return [showing(live=packed(drawing, event["lacks"])), *[gr.skip()] * (len(self.outputs) - 1)]

@@ -40,11 +40,11 @@ class CorrespondenceTab(Tab):
 
     def show(self, query: Correspondence) -> list[Any]:
         if not query.images or not query.checkpoints:
-            return [showing(None), "", ""]
+            return [showing(scene=None), "", ""]
         (drawing,) = self.drawings(replace(query, points=()))
         scene = matches_scene(drawing, query.points, self.bench.session)
         chosen = "" if scene["chosen"] is None else " ".join(map(str, query.points))  # the view may not show it
-        return [showing(scene), lines(drawing), chosen]
+        return [showing(scene=scene), lines(drawing), chosen]
 
     def act(self, event: dict[str, Any], query: Correspondence) -> list[Any]:
         """The point of a match that was chosen, or none; the viewer shows it by itself."""

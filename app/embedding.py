@@ -77,7 +77,7 @@ class EmbeddingTab(Tab):
             (drawing,) = self.drawings(query)
         except Stopped:
             return [gr.skip(), gr.skip()]
-        return [showing(scatter_scene(drawing, self.bench.session)), lines(drawing)]
+        return [showing(scene=scatter_scene(drawing, self.bench.session)), lines(drawing)]
 
     def _stop(self) -> None:
         if flag := self._going.get(_page()):

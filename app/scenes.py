@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import to_hex
+from matplotlib.colors import Colormap, to_hex
 from PIL import Image
 from scipy.ndimage import find_objects
 from torch import Tensor
@@ -26,7 +26,7 @@ from plrc.analysis.features import input_size, region_numbers, region_points
 from plrc.figures import Scale
 from plrc.figures.grid import UNMATCHED, enlarge, region_tint
 from plrc.figures.matches import counts, evenly, parts_of
-from plrc.figures.style import LOOK, region_colours
+from plrc.figures.style import DENSITY, DENSITY_DIFFERENCE, DIVERGING, LOOK, SEQUENTIAL, SIGNED, region_colours
 from plrc.geometry import cell_of
 from plrc.options import Point
 from plrc.queries import Affinity
@@ -41,6 +41,7 @@ STATIC = Path(__file__).parent / "static"
 SIDE = 1024  # pixels of the longer side of an image in the page
 IMAGE: dict[str, Any] = {"title": "image", "caption": "", "map": None, "scale": None}  # the panel without a map
 
+_CHANNELS, _NUMBERS = 128, 2**21  # of a map that the page gets: of a cell, and of all cells, at most
 _PARTS = ("start", "end", "similarity", "cycle", "mutual", "truth", "visible", "right")  # of matches
 _LINES = 24  # of matches, until one is chosen: all would be a tangle
 _LARGE, _SMALL, _MANY = 320, 192, 80  # longer side of a thumbnail, pixels; of one among more than so many
@@ -49,8 +50,9 @@ _HOW = "Drag a line around dots, or click one, to see where they are; with Shift
 
 def script(viewers: Iterable[str] = ("panels", "matches", "scatter")) -> str:
     """The script of these viewers, with the table of colours and marks that figures are drawn with."""
-    texts = [(STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ("common", *viewers)]
-    return "\n".join([f"window.plrc = {{ look: {json.dumps(LOOK)} }};", *texts])
+    look = LOOK | {"sequential": _steps(SEQUENTIAL), "diverging": _steps(DIVERGING), "signed": SIGNED}
+    texts = [(STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ("common", "live", *viewers)]
+    return "\n".join([f"window.plrc = {{ look: {json.dumps(look)} }};", *texts])
 
 
 def style() -> str:
@@ -78,14 +80,38 @@ def _rounded(values: Tensor | np.ndarray, digits: int = 5) -> Any:
 def affinity_scene(drawings: Sequence[AffinityDrawing]) -> dict[str, Any]:
     """The scene of ``panels.js``, but for the image: the maps of an image by all networks, and the points asked."""
     panels, first = [IMAGE], next(iter(drawings[0].columns.values()))[0]
+    query: Any = drawings[0].query
+    softmax, full = query.temperature is not None, query.colour_range == "full"
     for drawing in drawings:
+        difference = drawing.query.to_dict()["difference"]
         for name, (answer, *_) in drawing.columns.items():
             overlap = answer.row["IoU"]
             caption = answer.caption + ("" if overlap == "" else f" · best IoU {overlap:.2f}")
-            panels.append(panel(name, caption, answer.values, answer.fmap, drawing.scale))
+            shown = panel(name, caption, answer.values, answer.fmap, drawing.scale)
+            named = [DENSITY_DIFFERENCE if softmax else "difference"] * 2 if difference else _QUANTITIES[softmax]
+            panels.append(shown | {"key": None if difference else answer.fmap.sha256, "quantities": named})
     signed = zip(first.asked, (False, True), strict=True)
     points = [{"x": x, "y": y, "negative": negative} for asked, negative in signed for x, y in asked.tolist()]
-    return {"panels": panels, "points": points}
+    live = {"temperature": query.temperature, "limits": [-1, 1] if full and not softmax else None}
+    return {"panels": panels, "points": points, "live": live}
+
+
+_QUANTITIES = {False: ["cosine", "positive − negative"], True: [DENSITY, DENSITY]}  # without negative points, with them
+
+
+def packed(drawing: AffinityDrawing, keys: Iterable[str]) -> dict[str, Any]:
+    """The feature maps with these keys, as ``live.js`` opens them; each goes to a page once."""
+    maps = {answer.fmap.sha256: answer.fmap for (answer, *_) in drawing.columns.values()}
+    return {key: _packed(maps[key]) for key in keys if key in maps}
+
+
+def _packed(fmap: FeatureMap) -> dict[str, Any]:
+    (h, w), of = fmap.shape, len(fmap.features)
+    cells, lost = fmap.reduced(min(_CHANNELS, max(1, _NUMBERS // (h * w))))
+    lengths = fmap.features.flatten(1).norm(dim=0)
+    told = {"h": h, "w": w, "channels": cells.shape[1], "of": of, "lost": lost}
+    numbers = {"cells": cells.cpu().numpy().astype("<f2"), "lengths": lengths.cpu().numpy().astype("<f4")}
+    return told | {name: base64.b64encode(array.tobytes()).decode() for name, array in numbers.items()}
 
 
 def asking(query: Affinity, event: dict[str, Any]) -> Affinity:
@@ -106,8 +132,11 @@ def panel(title: str, caption: str, values: Tensor, fmap: FeatureMap, scale: Sca
 
 def _colours(scale: Scale) -> dict[str, Any]:
     """The scale, and its colours from one end to the other."""
-    steps = [to_hex(colour) for colour in scale.colours(np.linspace(0, 1, 256))]
-    return {"quantity": scale.quantity, "low": scale.low, "high": scale.high, "colours": steps}
+    return {"quantity": scale.quantity, "low": scale.low, "high": scale.high, "colours": _steps(scale.colours)}
+
+
+def _steps(colours: Colormap) -> list[str]:
+    return [to_hex(colour) for colour in colours(np.linspace(0, 1, 256))]
 
 
 def matches_scene(drawing: CorrespondenceDrawing, chosen: Sequence[Point], session: Session) -> dict[str, Any]:

@@ -34,12 +34,14 @@ _WORDS: dict[str, dict[str, Any]] = {
     },
     "layer": {"label": "Layer or head", "none": "last map"},
 }
-# `scene` is what changes with each click, `still` the image, which is large and changes seldom.
+# `scene` is what changes with each click, `still` the image, which is large and changes seldom, `live` the feature maps
+# that the viewer has asked for.
 _ON_LOAD = """
 const view = plrc.%s(element.querySelector(".plrc-root"), (event) => { props.value = event; trigger("select"); });
 const show = () => { const s = JSON.parse(props.scene); view.show(s && {...s, ...JSON.parse(props.still)}); };
 show();
 watch(["scene", "still"], show);
+watch(["live"], () => view.take?.(JSON.parse(props.live)));
 """
 
 
@@ -273,16 +275,17 @@ class Tab:
 def viewer(name: str, elem_id: str, scene: dict[str, Any] | None = None) -> gr.HTML:
     """A drawing surface of ``static/``: shows a scene with ``plrc.NAME``; its value is the last event."""
     how: dict[str, Any] = {"html_template": '<div class="plrc-root"></div>', "js_on_load": _ON_LOAD % name}
-    return gr.HTML(None, **how, elem_id=elem_id, apply_default_css=False, scene=json.dumps(scene), still="null")
+    how |= {"scene": json.dumps(scene), "still": "null", "live": "{}"}
+    return gr.HTML(None, **how, elem_id=elem_id, apply_default_css=False)
 
 
-def showing(scene: dict[str, Any] | None, **still: dict[str, Any]) -> gr.HTML:
-    """The update of a viewer that shows this; what was ``still`` stays where it is not given.
+def showing(**parts: dict[str, Any] | None) -> gr.HTML:
+    """The update of a viewer that shows this ``scene``; what is not given of it, ``still`` and ``live``, stays.
 
     Each is one string: Gradio looks into every list that it sends for files, and a map has thousands of numbers.
     """
-    parts: dict[str, Any] = {name: json.dumps(part) for name, part in still.items()}
-    return gr.HTML(scene=json.dumps(scene), **parts)
+    strings: dict[str, Any] = {name: json.dumps(part) for name, part in parts.items()}
+    return gr.HTML(**strings)
 
 
 def lines(drawing: Drawing) -> str:

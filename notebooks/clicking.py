@@ -1,7 +1,8 @@
 """An image to click, in a cell: what is like the place, by one network or by several side by side.
 
-The viewer is that of the app's first view (``app/static/panels.js``). Python keeps the feature maps: a click is one
-matrix product, no network runs. Where no widget can run (GitHub, exported HTML) a figure is seen instead.
+The viewer is that of the app's first view (``app/static/panels.js``). It gets the feature maps once, and then follows
+the pointer by itself; a click is answered by Python with one matrix product, no network runs. Where no widget can run
+(GitHub, exported HTML) a figure is seen instead.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from app.scenes import affinity_scene, asking, image_of, script, style
+from app.scenes import affinity_scene, asking, image_of, packed, script, style
 from plrc.queries import Affinity
 from plrc.views import Session, draw
 from plrc.views.affinity import AffinityDrawing
@@ -25,9 +26,12 @@ function render({ model, el }) {
   root.style.padding = "4px"; // a cell's output cuts off what stands beyond it, such as the ring of the focus
   const view = window.plrc.panels(root, (event) => model.send(event));
   const show = () => view.show({ ...model.get("scene"), ...model.get("still") });
-  model.on("change:scene", show);
+  const take = () => view.take(model.get("live"));
+  const on = { "change:scene": show, "change:live": take };
+  for (const [name, call] of Object.entries(on)) model.on(name, call);
+  take(); // what another view of the widget has asked for
   show();
-  return () => model.off("change:scene", show);
+  return () => Object.entries(on).forEach(([name, call]) => model.off(name, call));
 }
 export default { render };
 """
@@ -40,7 +44,8 @@ class Click(anywidget.AnyWidget):
 
     Attributes:
         query: what is asked, all points together; its points follow the clicks. It may be set. drawing: the answer,
-            with its numbers, arrays and figure. scene, still: what the page shows, see ``app/static/panels.js``.
+            with its numbers, arrays and figure. scene, still: what the page shows, live: the feature maps that it has
+            asked for, see ``app/static/panels.js``.
 
     Raises:
         ValueError: as of ``plrc.views.draw``; several images.
@@ -51,6 +56,7 @@ class Click(anywidget.AnyWidget):
 
     scene = traitlets.Dict().tag(sync=True)
     still = traitlets.Dict().tag(sync=True)
+    live = traitlets.Dict().tag(sync=True)
     query = traitlets.Instance(Affinity)
     drawing: AffinityDrawing
 
@@ -65,7 +71,10 @@ class Click(anywidget.AnyWidget):
 
     def _act(self, event: dict[str, Any]) -> None:
         """Takes an event of the viewer."""
-        self.query = asking(self.query, event)
+        if "points" in event:
+            self.query = asking(self.query, event)
+        else:
+            self.live = packed(self.drawing, event["lacks"])
 
     def _show(self) -> None:
         drawing = draw(replace(self.query, together=True), self._session)

@@ -176,6 +176,13 @@ def test_a_click_is_answered_by_every_network_with_a_peak_in_its_cell(widget):
     assert widget.scene["points"] == [pytest.approx({"x": 0.71, "y": 0.62, "negative": False})]
 
 
+def test_the_feature_maps_that_the_page_lacks_are_sent(widget):
+    keys = [panel["key"] for panel in widget.scene["panels"][1:]]
+    widget._handle_custom_msg({"lacks": keys[:1]}, [])
+    assert list(widget.live) == keys[:1]
+    assert (widget.live[keys[0]]["h"], widget.live[keys[0]]["w"]) == (16, 20)
+
+
 def test_no_network_runs_for_a_click(widget):
     before = widget._session.encoded
     ask(widget, (0.2, 0.3, 1))

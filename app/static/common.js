@@ -146,13 +146,14 @@
       if (!here.hidden) here.style.left = `${100 * share(value, scale)}%`;
     };
     const fill = (next) => {
+      const coloured = scale?.colours === next?.colours;
       scale = next;
       bar.hidden = !scale;
       point(null);
       if (!scale) return;
       const middle = scale.low < 0 && scale.high > 0 ? 0 : (scale.low + scale.high) / 2, at = share(middle, scale);
       const { short, factor } = numbers(scale);
-      strip.style.background = `linear-gradient(to right, ${scale.colours.join()})`;
+      if (!coloured) strip.style.background = `linear-gradient(to right, ${scale.colours.join()})`;
       write(quantity, scale.quantity + factor);
       write(low, short(scale.low));
       write(high, short(scale.high));

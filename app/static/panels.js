@@ -1,23 +1,33 @@
-// Maps over an image, side by side: plrc.panels(element, emit) → {show(scene)}. A click on any panel asks about a
-// place; what is under the pointer is shown in all panels at once. Also the viewer of the notebooks' widget.
+// Maps over an image, side by side: plrc.panels(element, emit) → {show(scene), take(packed)}. A click on any panel asks
+// about a place; what a click would answer follows the pointer in all panels, drawn by this page alone, once it has the
+// feature maps. Also the viewer of the notebooks' widget.
 //
 // scene, or null for none:
 //   image: {src, width, height, name}
-//   panels: [{title, caption, map: null | {h, w, values, extent}, scale: null | {quantity, low, high, colours}}]
+//   panels: [{title, caption, map: null | {h, w, values, extent}, scale: null | {quantity, low, high, colours},
+//             key, quantities}]
 //     values: h·w numbers, row after row, null where there is none. Cell (i, j) covers j/w … (j+1)/w of extent[0] × the
 //     image's width. colours: "#rrggbb" from low to high. A panel without a map is the image itself.
+//     key: of the feature map behind it; null of the last one's difference from the first one. quantities: what is
+//     shown without negative points, and with them.
 //   points: [{x, y, negative}], shares of the image: those that are asked about
+//   live: {temperature, limits}, of the softmax and of the colours, or null
+// packed: key → a packed map, see live.js.
 // emit gets {points}: those that are to be asked about, by a click, a key or a button; none stands for the first one.
+// Or {lacks}: keys of feature maps that the page does not have.
 // Rows and columns are counted from 0, as in the arrays that are exported.
 (() => {
-  const { make, write, placeIn, loader, clamp, numbers, colourAt, colourBar, ARROWS } = plrc.common;
+  const { make, write, framed, loader, clamp, numbers, colourBar, ARROWS } = plrc.common;
+  const { live } = plrc;
+  const HELD = 6; // feature maps that the page keeps
   const STEP = 1 / 16; // of the crosshair, where no map has cells
   const ASKS = [["this place", ""], ["this too", "+"], ["but not this", "-"]];
   const EMPTY = "Choose an image and a checkpoint.";
   const BROKEN = "The image could not be read: choose another one.";
   const USE =
     "Click, or move with the arrow keys and press Enter, to ask what is like this place. " +
-    "With Shift, or the minus key: what is unlike it. Backspace removes the last point, Escape all.";
+    "With Shift, or the minus key: what is unlike it. Backspace removes the last point, Escape all. " +
+    "A point can be dragged; a click on one of several removes it.";
 
   /** Row and column of the cell that holds [x, y]; null beyond the map. x = 1 belongs to the last column. */
   const cellAt = ({ h, w, extent }, [x, y]) => {
@@ -37,15 +47,25 @@
     return (from + to) / 2;
   };
 
+  const tables = new WeakMap();
+  const tableOf = (colours) => tables.get(colours) ||
+    tables.set(colours, colours.map((name) => parseInt(name.slice(1), 16))).get(colours);
+
   /** A pixel for each cell of a map; cells without a value are clear. */
   const colour = (canvas, { h, w, values }, scale) => {
-    const pixels = new ImageData(w, h);
-    values.forEach((value, i) => {
-      if (!Number.isFinite(value)) return;
-      const rgb = parseInt(colourAt(value, scale).slice(1), 16);
-      pixels.data.set([rgb >> 16, (rgb >> 8) & 255, rgb & 255, 255], 4 * i);
-    });
-    Object.assign(canvas, { width: w, height: h }).getContext("2d").putImageData(pixels, 0, 0);
+    if (!canvas.pixels || canvas.width !== w || canvas.height !== h) {
+      Object.assign(canvas, { width: w, height: h, pixels: new ImageData(w, h) });
+    }
+    const { data } = canvas.pixels, table = tableOf(scale.colours), n = table.length, by = n / (scale.high - scale.low);
+    for (let i = 0; i < values.length; i++) {
+      const value = values[i], known = value !== null && Number.isFinite(value);
+      const rgb = known ? table[Math.floor(clamp((value - scale.low) * by, 0, n - 1))] : 0;
+      data[4 * i] = rgb >> 16;
+      data[4 * i + 1] = (rgb >> 8) & 255;
+      data[4 * i + 2] = rgb & 255;
+      data[4 * i + 3] = known ? 255 : 0;
+    }
+    Object.assign(canvas, { values }).getContext("2d").putImageData(canvas.pixels, 0, 0);
   };
 
   /** Fills a canvas with a bitmap; the browser scales it. */
@@ -71,7 +91,10 @@
     const grid = make(root, "div", "plrc-grid"), empty = make(root, "p", "plrc-empty");
     const aloud = make(root, "div", "plrc-aloud", { ariaLive: "polite" });
     const load = loader(), panels = [];
+    const held = new Map(), opened = new Map(); // by key: packed maps, and the scene's as they are asked
     let scene = null, hover = null; // hover: the place under the pointer
+    let awaited = null, dragged = null; // points that were asked about and are not answered yet; {index, moved}
+    let overRing = false, less = false, previewed = false; // the pointer is on a point; a click would ask for the unlike; other maps are shown than the scene's
     let cross = [0.5, 0.5], keys = false; // the keyboard's place, and whether it is in use
     let how = ""; // a click forgets the points before it, adds one, or adds a negative one: "", "+" or "-"
 
@@ -83,13 +106,14 @@
       here.hidden = !cell;
       panel.cross.hidden = !keys || Boolean(hover);
       lay(panel.cross, ...cross);
-      if (!cell) return (write(reading, ""), bar.point(null));
+      panel.value = null;
+      if (!cell) return (write(reading, panel.note), bar.point(null));
       const { h, w, values, extent } = spec.map, [i, j] = cell, value = values[i * w + j];
       const [[left, right], [top, bottom]] = [sideOf(j, w, extent[0]), sideOf(i, h, extent[1])];
       lay(here, left, top, right - left, bottom - top);
       const { exactly, factor } = numbers(spec.scale);
       write(reading, `${Number.isFinite(value) ? exactly(value) + factor : "no value"} at row ${i}, column ${j}`);
-      bar.point(value);
+      bar.point((panel.value = value));
     });
 
     /** Says what the crosshair is on: the panel's own value, or, on the image, its place and all values. */
@@ -99,22 +123,115 @@
       write(aloud, panel.reading.textContent || [where, ...values.filter(Boolean)].join("; "));
     };
 
+    // ---- The maps that follow the pointer
+
+    /** The points that a click at a place asks about. */
+    const asked = ([x, y], negative) => {
+      const point = { x: +x.toFixed(5), y: +y.toFixed(5), negative: negative || how === "-" };
+      const adds = (how || negative) && points().some((p) => !p.negative);
+      return adds ? [...points(), point] : [{ ...point, negative: false }];
+    };
+
+    const points = () => awaited || (scene ? scene.points : []);
+
+    /** Other points than the scene's, whose maps are to be seen now; null for none. */
+    const preview = () => {
+      const at = hover || (keys ? cross : null);
+      if (dragged || !at || !follow.checked || !points().length) return awaited;
+      return overRing ? awaited : asked(at, less);
+    };
+
+    const isLive = () => Boolean(scene?.live) && panels.every(({ spec }) => !spec.key || opened.has(spec.key));
+
+    /** Draws the maps of other points, or those of the scene again. */
+    const follows = framed(() => {
+      const others = scene && isLive() && preview();
+      if (!others) return previewed && ((previewed = false), restore());
+      previewed = true;
+      const negative = others.some((p) => p.negative), { temperature, limits } = scene.live;
+      const maps = panels.map(({ spec }) => spec.key && opened.get(spec.key));
+      const values = maps.map((map) => map && live.answer(map, others, temperature));
+      const shown = panels.flatMap(({ mapped, spec }, i) => (mapped && spec.key ? i : []));
+      const [first, last] = [shown[0], shown.at(-1)];
+      const shared = live.scaleOf(panels[first].spec.quantities[+negative], limits, shown.map((i) => values[i]));
+      panels.forEach((panel, i) => {
+        if (!panel.mapped) return;
+        let [found, scale] = [values[i], shared];
+        if (!panel.spec.key) {
+          found = live.difference(values[last], maps[last], values[first], maps[first]);
+          scale = live.scaleOf(panel.spec.quantities[+negative], limits, [found]);
+        }
+        colour(panel.map, { ...panel.spec.map, values: found }, scale);
+        panel.bar.fill(scale);
+        panel.bar.point(panel.value);
+        write(panel.caption, others === awaited ? "…" : "click for its numbers");
+      });
+    });
+
+    /** The scene's own maps, as the server answered. */
+    const restore = () => {
+      for (const panel of panels) {
+        if (!panel.mapped) continue;
+        colour(panel.map, panel.spec.map, panel.spec.scale);
+        panel.bar.fill(panel.spec.scale);
+        panel.bar.point(panel.value);
+        write(panel.caption, panel.spec.caption || "");
+      }
+    };
+
+    /** Feature maps that came: those that the scene needs can be asked from now on. */
+    const take = (packed) => {
+      for (const [key, map] of Object.entries(packed || {})) held.set(key, map);
+      enliven();
+    };
+
+    const enliven = () => {
+      const needed = new Map(panels.flatMap(({ spec }) => (scene && spec.key ? [[spec.key, spec]] : [])));
+      for (const key of opened.keys()) if (!needed.has(key)) opened.delete(key);
+      for (const [key, { map }] of needed) {
+        const packed = held.get(key);
+        if (!packed) continue;
+        held.delete(key) && held.set(key, packed); // now the newest
+        if (!opened.has(key)) opened.set(key, live.open(packed, map.extent));
+      }
+      while (held.size > Math.max(HELD, needed.size)) held.delete(held.keys().next().value);
+      for (const panel of panels) {
+        const { channels, of, lost } = held.get(panel.spec.key) || {};
+        panel.note = lost ? `follows by ${channels} of ${of} channels, ${(100 * lost).toFixed(1)} % of length² lost` : "";
+      }
+      point();
+      follows();
+    };
+
+    const lacks = () => panels.flatMap(({ spec }) => (spec.key && !held.has(spec.key) ? [spec.key] : []));
+
     // ---- Pointer and keyboard
 
-    const ask = ([x, y], negative) => {
-      const point = { x: +x.toFixed(5), y: +y.toFixed(5), negative: negative || how === "-" };
-      emit({ points: how || negative ? [...scene.points, point] : [point] });
+    /** Asks the server; what this page knows by itself is seen at once. */
+    const askAll = (all) => {
+      awaited = all.length ? all : null;
+      if (awaited) drawRings();
+      emit({ points: all });
+      follows();
     };
-    const undo = () => emit({ points: scene ? scene.points.slice(0, -1) : [] }), clear = () => emit({ points: [] });
+    const ask = (at, negative) => askAll(asked(at, negative));
+    const undo = () => askAll(points().slice(0, -1)), clear = () => askAll([]);
 
     const placeOf = ({ surface }, event) => {
-      const [x, y] = placeIn(surface, event);
-      return [clamp(x / surface.offsetWidth), clamp(y / surface.offsetHeight)];
+      const { left, top, width, height } = surface.getBoundingClientRect();
+      return [clamp((event.clientX - left) / width), clamp((event.clientY - top) / height)];
     };
 
-    const pointTo = (at) => (([hover, keys] = [at, false]), point());
+    const pointTo = (at) => (([hover, keys] = [at, false]), point(), follows());
 
     const click = (panel, event, negative) => {
+      const taken = dragged;
+      dragged = null;
+      if (taken?.moved) return; // it was dragged here
+      if (taken && !negative) { // one of several goes
+        const rest = points().filter((_, i) => i !== taken.index);
+        return rest.some((p) => !p.negative) && ((overRing = false), askAll(rest));
+      }
       cross = placeOf(panel, event); // the keyboard goes on from there
       if (event.pointerType === "touch") pointTo(cross); // a finger does not hover: its last tap is what is read
       ask(cross, negative);
@@ -127,9 +244,10 @@
         const [right, down] = ARROWS[event.key];
         if (right) cross = [stepped(cross[0], right, w, extent[0]), cross[1]];
         else cross = [cross[0], stepped(cross[1], down, h, extent[1])];
-        [hover, keys] = [null, true];
+        [hover, keys, less] = [null, true, false];
         point();
         say(panel);
+        follows();
       } else if (event.key === "Enter" || event.key === "-") {
         ask(cross, event.key === "-" || event.shiftKey || event.altKey);
       } else if (event.key === "Backspace") undo();
@@ -141,8 +259,18 @@
 
     const listen = (panel) => {
       const on = (name, answer) => panel.surface.addEventListener(name, answer);
-      on("pointermove", (event) => event.pointerType !== "touch" && pointTo(placeOf(panel, event)));
-      on("pointerleave", () => ((hover = null), point()));
+      on("pointerdown", (event) => {
+        const ring = event.button === 0 && event.target.closest(".plrc-point");
+        dragged = ring ? { index: ring.index, moved: false, from: [event.clientX, event.clientY] } : null;
+      });
+      on("pointermove", (event) => {
+        [overRing, less] = [Boolean(event.target.closest?.(".plrc-point")), event.shiftKey || event.altKey];
+        if (dragged) drag(panel, event);
+        else if (event.pointerType !== "touch") pointTo(placeOf(panel, event));
+      });
+      on("pointerup", () => dragged?.moved && askAll(awaited));
+      on("pointercancel", () => ((dragged = awaited = null), drawRings(), follows()));
+      on("pointerleave", () => dragged || ((hover = null), point(), follows()));
       on("click", (event) => click(panel, event, event.shiftKey || event.altKey));
       on("contextmenu", (event) => {
         // The right button, a Mac's Ctrl and click, a long touch; not the keyboard's menu key.
@@ -156,7 +284,22 @@
         point();
         if (keys) say(panel);
       });
-      on("blur", () => ((keys = false), write(aloud, ""), point()));
+      on("blur", () => ((keys = false), write(aloud, ""), point(), follows()));
+    };
+
+    /** A point goes with the pointer, and the maps with it. */
+    const drag = (panel, event) => {
+      const [x, y] = dragged.from;
+      if (!dragged.moved && Math.hypot(event.clientX - x, event.clientY - y) < 4) return;
+      if (!dragged.moved) panel.surface.setPointerCapture(event.pointerId);
+      dragged.moved = true;
+      const [u, v] = placeOf(panel, event).map((share) => +share.toFixed(5));
+      awaited = points().map((p, i) => (i === dragged.index ? { ...p, x: u, y: v } : p));
+      hover = event.pointerType === "touch" ? null : [u, v];
+      overRing = true;
+      drawRings();
+      point();
+      follows();
     };
 
     // ---- Panels
@@ -173,24 +316,30 @@
     };
 
     const fill = (panel, spec, image) => {
-      const { surface, map, points } = panel, { width, height } = scene.image;
-      Object.assign(panel, { spec, mapped: Boolean(spec.map && spec.scale) });
+      const { surface, map } = panel, { width, height } = scene.image;
+      Object.assign(panel, { spec, mapped: Boolean(spec.map && spec.scale), note: "" });
       surface.style.aspectRatio = `${width} / ${height}`;
       surface.ariaLabel = `${[spec.title, spec.caption].filter(Boolean).join(", ")}. ${USE}`;
       paint(panel.image, image);
       map.hidden = !panel.mapped;
       if (panel.mapped) (colour(map, spec.map, spec.scale), lay(map, 0, 0, ...spec.map.extent));
-      points.replaceChildren();
-      scene.points.forEach(({ x, y, negative }, i) => { // numbered rings, as plrc.figures draws them
-        const ring = make(points, "div", `plrc-point${negative ? " negative" : ""}${x < 0.85 ? "" : " end"}`);
-        make(ring, "b", y > 0.1 ? "" : "below", { textContent: i + 1 });
-        [ring.style.left, ring.style.top] = [percent(x), percent(y)];
-      });
       write(panel.title, spec.title);
       write(panel.caption, spec.caption || "");
       panel.bar.fill(panel.mapped ? spec.scale : null);
       surface.dataset.drawn = Number(surface.dataset.drawn || 0) + 1;
     };
+
+    /** Numbered rings, as plrc.figures draws them; those that there are stay, as one may be dragged. */
+    const drawRings = () => panels.forEach(({ points: layer }) => {
+      points().forEach(({ x, y, negative }, i) => {
+        const ring = layer.children[i] || make(layer, "div"), number = ring.firstChild || make(ring, "b");
+        ring.index = i;
+        ring.className = `plrc-point${negative ? " negative" : ""}${x < 0.85 ? "" : " end"}`;
+        [number.className, number.textContent] = [y > 0.1 ? "" : "below", i + 1];
+        [ring.style.left, ring.style.top] = [percent(x), percent(y)];
+      });
+      while (layer.children.length > points().length) layer.lastChild.remove();
+    });
 
     // ---- Scenes
 
@@ -201,14 +350,16 @@
 
     /** All at once, when the image is there: until then the last scene stays. */
     const change = (next, [image]) => {
-      scene = next;
+      [scene, awaited, previewed] = [next, null, false];
       while (panels.length < scene.panels.length) addPanel();
       for (const { figure } of panels.splice(scene.panels.length)) figure.remove();
       grid.style.setProperty("--widest", `calc(70vh * ${scene.image.width / scene.image.height})`);
       grid.style.setProperty("--count", panels.length);
       panels.forEach((panel, i) => fill(panel, scene.panels[i], image));
       [grid.hidden, empty.hidden] = [false, true];
-      point();
+      drawRings();
+      enliven();
+      if (scene.live && lacks().length) emit({ lacks: lacks() });
       const focused = keys && panels.find(({ surface }) => surface === document.activeElement);
       if (focused) say(focused);
     };
@@ -227,10 +378,13 @@
     }
     make(bar, "button", "", { type: "button", textContent: "Undo", onclick: undo });
     make(bar, "button", "", { type: "button", textContent: "Clear", onclick: clear });
+    const followed = make(bar, "label", "", { title: "Maps show what a click would answer." });
+    const follow = make(followed, "input", "", { type: "checkbox", checked: true, onchange: follows });
+    followed.append("Follow the pointer");
     const opacity = make(make(bar, "label", "", { textContent: "Opacity of the maps" }), "input");
     Object.assign(opacity, { type: "range", max: 1, step: 0.05, value: 1 });
     opacity.oninput = () => grid.style.setProperty("--opacity", opacity.value);
     blank(EMPTY);
-    return { show };
+    return { show, take };
   };
 })();

@@ -5,6 +5,7 @@ A ``DenseEncoder`` gives a ``FeatureMap``; below it are the features of points a
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -86,6 +87,26 @@ class FeatureMap:
     def unit_cells(self) -> Tensor:
         """The features of the cells, row by row, each divided by its length: ``(h·w, C)``; kept with the map."""
         return F.normalize(self.features.flatten(1).T, dim=1).contiguous()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the features; kept with the map."""
+        return hashlib.sha256(repr(self.kind).encode() + self.numpy().tobytes()).hexdigest()
+
+    def reduced(self, channels: int) -> tuple[Tensor, float]:
+        """``unit_cells`` in the ``(h·w, k)`` coordinates that keep most of their lengths, k at most ``channels``.
+
+        Also the share of the squared lengths that is lost: 0 where the features have no more channels than that. Inner
+        products of the coordinates are those of what is kept (principal components without centring).
+        """
+        cells = self.unit_cells
+        if cells.shape[1] <= channels:
+            return cells, 0.0
+        wide = cells.shape[1] > len(cells)  # of two Gram matrices the smaller one
+        values, vectors = torch.linalg.eigh(cells @ cells.T if wide else cells.T @ cells)  # rising
+        values, vectors = values[-channels:].clamp(min=0).flip(0), vectors[:, -channels:].flip(1)
+        lost = 1 - float(values.sum() / cells.square().sum().clamp(min=1e-12))
+        return (vectors * values.sqrt() if wide else cells @ vectors), max(0.0, lost)
 
     def numpy(self) -> np.ndarray:
         """The features ``(C, h, w)`` as an array."""

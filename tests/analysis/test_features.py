@@ -276,3 +276,24 @@ def test_a_point_outside_is_refused(point):
     with pytest.raises(ValueError, match=r"\(.*\) lies outside"):
         point_features(blank(64, 64, 8), torch.tensor([[0.5, 0.5], point]))
     assert point_features(blank(33, 33, 32), torch.tensor([[1.5, 1.5]])).shape == (1, 1)
+
+
+@pytest.mark.parametrize(("c", "h", "w"), [(40, 3, 5), (12, 9, 8)])
+def test_reduced_cells_keep_most_of_their_lengths_and_tell_the_rest(c, h, w):
+    fmap = random_map(c, h, w)
+    units = fmap.unit_cells.double()
+    squares = torch.linalg.svdvals(units).square()  # falling
+    cells, lost = fmap.reduced(10)
+    assert cells.shape == (h * w, 10)
+    assert lost == pytest.approx(float(squares[10:].sum() / squares.sum()), abs=1e-5)
+    left, values, right = torch.linalg.svd(units, full_matrices=False)
+    best = (left[:, :10] * values[:10]) @ right[:10]  # of that rank
+    torch.testing.assert_close(cells.double() @ cells.double().T, best @ best.T, atol=1e-4, rtol=0)
+    whole, nothing = fmap.reduced(c)
+    assert nothing == 0
+    assert whole is fmap.unit_cells
+
+
+def test_a_map_is_told_by_its_features():
+    first, other = random_map(4, 3, 5), random_map(4, 3, 5, seed=1)
+    assert first.sha256 == random_map(4, 3, 5).sha256 != other.sha256

@@ -117,6 +117,27 @@ def test_a_click_asks_the_cell_under_it(visit, photos, image, width, scale, tmp_
     assert "<svg" in (tmp_path / "affinity.svg").read_text()[:1000]
 
 
+def test_the_maps_follow_the_pointer_without_the_server(visit):
+    page = visit(f"?images=scenes%2312&{BOTH}")
+    ready(page)
+    surface, shown = page.locator(PANELS).first, "document.querySelectorAll('#affinity-viewer .plrc-map')[1].values"
+    before = page.evaluate(f"Array.from({shown})")
+    box = surface.bounding_box()
+    surface.hover(position={"x": 0.7 * box["width"], "y": 0.6 * box["height"]})
+    page.get_by_text("click for its numbers").first.wait_for(timeout=TAKES)  # once the feature maps have come
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    for x in (0.2, 0.4, 0.8):
+        surface.hover(position={"x": round(x * box["width"]), "y": round(0.3 * box["height"])})
+    following = page.evaluate(f"Array.from({shown})")
+    assert asked == []
+    assert following != before
+    click(page, 0.8, 0.3)
+    page.mouse.move(5, 5)
+    page.wait_for_function("!document.body.innerText.includes('click for its numbers')", timeout=TAKES)
+    np.testing.assert_allclose(page.evaluate(f"Array.from({shown})"), following, atol=0.01)
+
+
 def test_points_are_added_taken_back_and_cleared_and_the_keyboard_asks(visit):
     page = visit(f"?images=scenes%2312&{BOTH}&__theme=dark")
     ready(page)

@@ -142,18 +142,22 @@ def test_the_right_button_shift_and_alt_ask_for_the_unlike_too(bare):
         points = click(viewer, 1, 80, 60, **how)
         assert [p["negative"] for p in points] == [False, True]
         assert points[1]["x"] == pytest.approx(80 / box(viewer, 1)["width"], abs=0.01)
+        viewer.show(scene(panel(3, 5), points=[point(0.5, 0.5)]))
         assert viewer.page.evaluate("getSelection().toString()") == "", "Shift selects no text"
 
 
 def test_a_click_forgets_adds_or_excludes_and_points_are_taken_back(bare):
     viewer = bare("panels", scene(panel(3, 5), points=[point(0.5, 0.5)]))
-    assert len(click(viewer, 0, 20, 20)) == 1
+    assert len(click(viewer, 0, 20, 90)) == 1
+    viewer.show(scene(panel(3, 5)))
     viewer.page.get_by_label("this too").check()
-    points = click(viewer, 0, 20, 20)
-    assert points[0] == point(0.5, 0.5)
+    first = click(viewer, 0, 20, 20)
+    points = click(viewer, 0, 90, 20)  # before the first one is answered
+    assert points[:1] == first
     assert [p["negative"] for p in points] == [False, False]
     viewer.page.get_by_label("but not this").check()
-    assert [p["negative"] for p in click(viewer, 0, 20, 20)] == [False, True]
+    assert [p["negative"] for p in click(viewer, 0, 90, 90)] == [False, False, True]
+    assert viewer.page.locator(f"{SURFACE} .plrc-point").count() == 6, "they are seen at once, in both panels"
     viewer.show(scene(panel(3, 5), points=points))
     viewer.page.get_by_text("Undo").click()
     viewer.page.get_by_text("Clear").click()
@@ -208,7 +212,12 @@ def test_the_keyboard_does_all_that_a_pointer_does(bare):
     assert moved("Left")[0] == pytest.approx(2.5 / 5 * 1.3, abs=1e-5)
     for key in ("Shift+Enter", "-", "Backspace", "Escape", "a"):
         press(key)
-    assert [[p["negative"] for p in event["points"]] for event in viewer.told()] == [[False, True]] * 2 + [[], []]
+    assert [[p["negative"] for p in event["points"]] for event in viewer.told()] == [
+        [False, True],
+        [False, True, True],
+        [False, True],
+        [],
+    ]
     ring = surface.nth(2).evaluate("(e) => getComputedStyle(e).outlineStyle")
     assert ring == "solid", "one sees which panel has the keyboard"
 
