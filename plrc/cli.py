@@ -122,7 +122,7 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
         parser = command(name, _job, job.help, detecting if name.startswith("detect ") else commands)
         named = re.search(r"--preset[ =](\S+)", " ".join(arguments))
         preset = named[1] if named and named[1] in job.traits.get("presets", ()) else job.traits.get("preset", "")
-        add_arguments(parser, **job.traits | {"preset": preset})
+        add_arguments(parser, **{**job.traits, "preset": preset})
     command("app", _app, "the workbench in a browser")
     return top
 

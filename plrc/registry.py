@@ -71,8 +71,8 @@ of the queries' own view, which costs a third forward."""
 _code = "released code"
 LOSSES.add("image", "plrc.losses:image", "MoCo's image contrast", weight=0.7, source=_code)
 LOSSES.add("point", "plrc.losses:point", "point-level region contrast", weight=0.3, source=_code)
-LOSSES.add("region", "plrc.losses:region", "contrast of pooled regions, DetCon's, to compare with", weight=0.0)
 LOSSES.add("affinity", "plrc.losses:affinity", "affinity distillation", weight=0.3, source=_code, own_keys=True)
+LOSSES.add("region", "plrc.losses:region", "contrast of pooled regions, DetCon's, to compare with", weight=0.0)
 
 REGIONS = Registry("region source")
 """What ``--regions NAME:ARGUMENT`` may say: a class that is made from the argument and the name of what the images come

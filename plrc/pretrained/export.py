@@ -8,6 +8,7 @@ The Detectron2 file is as MoCo's converter writes it: a pickled ``{"model": {nam
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import re
 from pathlib import Path
@@ -64,6 +65,7 @@ def export(pretrained: Pretrained, to: str, file: Path) -> list[str]:
         _ArrayPickler(stream, protocol=4).dump({"model": model, "__author__": "PLRC", "matching_heuristics": True})
     elif to == "safetensors":
         about = {"format": "pt", "arch": origin.arch, "origin": what, "sha256": origin.sha256}
+        about["run"] = json.dumps(origin.run) if origin.run else ""
         stream.write(safetensors.torch.save(tensors, metadata={key: value for key, value in about.items() if value}))
     else:
         torch.save(tensors, stream)

@@ -53,7 +53,8 @@ class CheckpointInfo:
         path: the file, None for a name. format: of the file ("PLRC run", "MoCo v2", ...), "torchvision name", "random".
         branch: "query", "key", "teacher", "student", or "" where there is one network only; others: those there are.
         arch: what ``plrc.backbones.build`` takes. sha256: of the file. note: the step of a run, what was left out.
-        run: of a run of ours: its "config", a dictionary, and its "epoch", a number, if the file has them.
+        run: of a run of ours, or an export of it: its "config", a dictionary, and its "epoch", a number, if the file
+            has them.
     """
 
     name: str
@@ -179,8 +180,8 @@ def _from_content(
     backbone = backbone or skeleton(arch_of(found.backbone, file))
     below = "" if backbone.named is backbone else "net."  # a model of timm that was trained here
     fill(backbone, {name.removeprefix(below): tensor for name, tensor in found.backbone.items()}, file)
-    run: dict[str, Any] = {key: content.get(key) for key in ("config", "epoch") if ours}
-    run = {key: value for key, value in run.items() if isinstance(value, dict if key == "config" else int | float)}
+    beside = content.get("metadata") if isinstance(content, Mapping) else None
+    run = _run_of(content if ours else beside.get("run") if isinstance(beside, Mapping) else None)
     heads, notes = dict[str, nn.Module](), list[str]()
     if found.format == PLRC_RUN and isinstance(content.get("step"), int):
         epochs, epoch, step = run.get("config", {}).get("epochs"), run.get("epoch"), content["step"]
@@ -198,6 +199,15 @@ def _from_content(
     format = found.format if backbone.named is backbone else found.format.replace("torchvision's", "timm's")
     about = replace(origin, format=format, branch=found.branch, arch=backbone.name, others=found.others, run=run)
     return Pretrained(backbone, heads, replace(about, note="; ".join(notes)))
+
+
+def _run_of(about: Any) -> dict[str, Any]:
+    """What is known of the run that a checkpoint of ours is of, or an export of it, which has that as JSON."""
+    if isinstance(about, str):
+        with suppress(ValueError):
+            about = json.loads(about)
+    kinds = {"config": dict, "epoch": int | float}
+    return {k: about[k] for k, kind in kinds.items() if isinstance(about, Mapping) and isinstance(about.get(k), kind)}
 
 
 def _arch_beside(content: Mapping[str, Any], ours: bool) -> str | None:
@@ -373,7 +383,9 @@ def describe(path_or_name: str | Path, branch: str | None = None) -> list[str]:
         "heads": ", ".join(f"{name} {_widths(head)}" for name, head in network.heads.items()) or "none",
         "epoch": f"{info.run['epoch']:.4g}{of}" if "epoch" in info.run else "",
         "trained with": ", ".join(settings),
-        "loss weights": ", ".join(f"{term} {w}" for term, w in weights.items()) if isinstance(weights, dict) else "",
+        "loss weights": ", ".join(f"{term} {w}" for term, w in weights.items() if w)
+        if isinstance(weights, dict)
+        else "",
         "note": info.note,
     }
     if info.path is not None:

@@ -15,6 +15,7 @@ import timm
 import torch
 import torchvision
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from plrc.backbones import Encoder, Tiny
@@ -96,6 +97,16 @@ def test_safetensors_file_says_what_it_holds(arch, tmp_path):
     export(load(f"random:{arch}"), "safetensors", tmp_path / "out.safetensors")
     with safe_open(tmp_path / "out.safetensors", framework="pt") as stored:
         assert stored.metadata() == {"format": "pt", "arch": arch, "origin": f"{arch} of random:{arch} (random)"}
+
+
+def test_safetensors_file_knows_the_run_that_it_is_of(tmp_path):
+    run, file = {"config": {"image_size": 64, "arch": "tiny"}, "epoch": 3.5}, tmp_path / "out.safetensors"
+    export(pretrained("tiny").told(run=run), "safetensors", file)
+    assert load(file).origin.run == run
+    tensors = pretrained("tiny").backbone.state_dict()
+    for foreign in ("no JSON", "[1]", '{"config": "x", "epoch": 2}'):
+        save_file(tensors, file, metadata={"arch": "tiny", "run": foreign})
+        assert load(file).origin.run == ({"epoch": 2} if "epoch" in foreign else {})
 
 
 def test_detectron2_file_is_as_mocos_converter_writes_it(tmp_path):
