@@ -40,7 +40,7 @@ def world(timeout: timedelta = timedelta(minutes=10)) -> Iterator[World]:
     Tensors on GPUs travel by nccl, those on CPU by gloo. ``timeout`` bounds how long a rank waits for one that hangs.
     """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if "RANK" not in os.environ and (tasks := int(os.environ.get("SLURM_NTASKS", 1))) > 1:
+    if "RANK" not in os.environ and (tasks := int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))) > 1:
         raise ValueError(
             f"Slurm started {tasks} tasks, which would each train alone: start one a node (--ntasks-per-node=1), and "
             "its processes by torchrun"

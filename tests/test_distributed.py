@@ -153,7 +153,7 @@ def test_one_process_needs_no_group():
 
 
 def test_tasks_of_slurm_that_know_of_no_ranks_are_refused(monkeypatch):
-    monkeypatch.setenv("SLURM_NTASKS", "8")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
     monkeypatch.delenv("RANK", raising=False)
     with (
         pytest.raises(ValueError, match=r"8 tasks, which would each train alone: start one a node"),
