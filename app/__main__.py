@@ -23,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # OpenMP threads that spin while they wait make t-SNE several times slower where cores are busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ |= {"GRADIO_TEMP_DIR": str(place), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
+    for name in ("no_proxy", "NO_PROXY"):  # Gradio asks its own server whether it is there: not by way of a proxy
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), LOCAL, "localhost")))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # a service manager's way to end it: nothing is left either
     try:
         if o.host not in (LOCAL, "localhost") and not o.auth:

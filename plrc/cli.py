@@ -21,18 +21,21 @@ from typing import Any
 from plrc import config
 from plrc.detection import config as detection
 from plrc.options import Parser, add_arguments, read_arguments
-from plrc.queries import CHECKPOINT, VIEWS, Query
+from plrc.queries import CHECKPOINT, VIEWS, Check, Query
 from plrc.registry import Registry, did_you_mean
 
 Handler = Callable[[argparse.Namespace], int | None]
 FORMATS = ("png", "pdf", "svg")
 _EVERY = 15.0  # seconds between two lines of progress where there is no terminal
+_NO_MEMORY = "out of memory|not enough memory|an't allocate memory|annot allocate memory|bad_alloc"
 _RANKS = "; with several processes: torchrun --nproc_per_node=8 -m plrc"
 JOBS = Registry("command")
 """Command → the function that does what its options say; it gives an exit status or lines to print. Traits:
 ``kind``, their class; ``presets``, and ``preset``, the one that is taken where none is named."""
 _train = {"kind": config.Config, "presets": config.PRESETS, "preset": "imagenet"}
 _tune = {"kind": detection.FinetuneConfig, "presets": detection.PRESETS, "preset": "voc-c4-24k"}
+_help = "what is wrong with a data set or a folder of images, without training"
+JOBS.add("check", "plrc.data.check:check", _help, kind=Check)
 JOBS.add("train", "plrc.train:pretrain", f"pre-train on unlabelled images{_RANKS} train …", **_train)
 _help = f"fine-tune a detector, and evaluate it{_RANKS} detect train …"
 JOBS.add("detect train", "plrc.detection.train:finetune", _help, **_tune)
@@ -73,9 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (MemoryError, RuntimeError) as error:
         remedy = f"a smaller {_SMALLER.get(options.command.split()[0], '--size, or fewer images with --most')}"
-        if "shared memory" in str(error):  # of a loader process; Docker gives 64 MB
-            remedy = "fewer --workers, or give more (df /dev/shm; docker run --shm-size=8g)"
-        elif isinstance(error, RuntimeError) and not re.search("out of memory|not enough memory", str(error)):
+        if "DataLoader" in str(error) or "shared memory" in str(error):  # Docker gives 64 MB of it
+            room = "shared memory (df /dev/shm; docker run --shm-size=8g) or open files (ulimit -n 4096)"
+            print(f"{name}: a loading process ended: take fewer --workers, or give more {room}", file=sys.stderr)
+            return 2
+        if isinstance(error, RuntimeError) and not re.search(_NO_MEMORY, str(error)):
             raise  # a mistake of ours, and its traceback is wanted
         print(f"{name}: memory is not enough: take {remedy}", file=sys.stderr)
         return 2
@@ -103,7 +108,7 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
         _add_output(parser, f"runs/look/{name}")
 
     replay = command("replay", _replay, "draw a recipe again, and compare")
-    replay.add_argument("recipe", type=Path, help="the .json beside a figure")
+    replay.add_argument("recipe", type=_path, help="the .json beside a figure")
     _add_output(replay, None)
 
     info = command("info", _info, "what a checkpoint is")
@@ -111,7 +116,7 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     export = command("export", _export, "write a backbone for another library")
     export.add_argument("checkpoint", help=CHECKPOINT)
     export.add_argument("--to", required=True, choices=("torchvision", "timm", "detectron2", "safetensors"))
-    export.add_argument("--out", type=Path, required=True, metavar="FILE", help=".pth, .pkl or .safetensors")
+    export.add_argument("--out", type=_path, required=True, metavar="FILE", help=".pth, .pkl or .safetensors")
     for parser in (info, export):
         parser.add_argument("--branch", help=Query.__dataclass_fields__["branch"].metadata["help"])
 
@@ -130,7 +135,7 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
 def _add_output(parser: argparse.ArgumentParser, default: str | None) -> None:
     parser.add_argument(
         "--out",
-        type=Path,
+        type=_path,
         default=default,
         metavar="NAME",
         help="--out results/cat writes cat.png, cat.npz, … into results, and replaces earlier ones "
@@ -139,6 +144,10 @@ def _add_output(parser: argparse.ArgumentParser, default: str | None) -> None:
     parser.add_argument(
         "--format", type=_formats, metavar=",".join(FORMATS), help="one or several [as NAME ends, or png]"
     )
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
 
 
 def _formats(text: str) -> list[str]:

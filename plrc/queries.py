@@ -165,3 +165,11 @@ VIEWS.add(
     "score", "plrc.views.score:scores", "numbers on a data set, checkpoints in columns", query=Scores, ends_early=True
 )
 VIEWS.add("run", "plrc.views.run:run", "the curves of a training run, as far as it is", query=Run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check(Options):
+    """``plrc check``: what is wrong with data, without training."""
+
+    data: tuple[str, ...] = option((), f"data sets: {LAYOUTS.helps()}", path=True, positional=True)
+    out: str = option("", "table of all findings to write, a .csv", path=True)

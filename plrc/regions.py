@@ -108,7 +108,7 @@ class MaskRegions:
     """
 
     def __init__(self, folder: Path | str, source: str = "") -> None:
-        self._folder = Path(folder)
+        self._folder = Path(folder).expanduser()
         if not self._folder.is_dir():
             raise ValueError(
                 f"--regions masks:{folder}: there is no such folder; it should hold one label PNG an image"

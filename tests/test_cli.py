@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from plrc.cli import main
+from plrc.cli import build_parser, main
 from plrc.data.scenes import Scenes
 from plrc.options import Point, Size, kind_of, name_of
 from plrc.pretrained import load
@@ -231,7 +231,14 @@ def test_typing_mistakes(words, message, capsys):
         (KeyboardInterrupt(), 130, "plrc: interrupted\n"),
         (MemoryError(), 2, "take a smaller --size"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), 2, "take a smaller --size"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"),
+            2,
+            "take a smaller --size",
+        ),
         (RuntimeError("DataLoader worker is killed: workers are out of shared memory"), 2, "--shm-size=8g"),
+        (RuntimeError("DataLoader worker (pid 7) exited unexpectedly with exit code 1."), 2, "a loading process ended"),
+        (RuntimeError("DataLoader timed out after 600 seconds"), 2, "ulimit -n 4096"),
         (ValueError("one\n  two"), 2, "plrc affinity: one two\n"),
     ],
 )
@@ -245,6 +252,13 @@ def test_what_ends_a_command(place, capsys, monkeypatch, error, status, message)
     error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")  # a mistake of ours keeps its traceback
     with pytest.raises(RuntimeError, match="mat1"):
         main(["affinity", "photos", *NETWORK])
+
+
+def test_the_home_folder_stands_in_every_path(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    for command in (["replay", "a.json"], ["affinity", "c.png"], ["export", "x", "--to", "timm"]):
+        assert str(build_parser().parse_args([*command, "--out=~/b"]).out) == "/home/ada/b"
+    assert str(build_parser().parse_args(["replay", "~/a.json"]).recipe) == "/home/ada/a.json"
 
 
 def test_replay(place, capsys):

@@ -258,17 +258,21 @@ def load_encoder(
     return DenseEncoder(load(source, branch), device)
 
 
+_LONGEST = 8  # times the short side: a picture of 3 × 4000 pixels would else need gigabytes
+
+
 def input_size(image_size: tuple[int, int], size: Size, stride: int) -> tuple[int, int]:
     """Width and height of the input for an image of that width and height.
 
-    A ``size`` is the shorter side, both sides then rounded to multiples of ``stride``; or ``(width, height)``, exactly
-    so; or None: the image's own size, rounded likewise. Raises a ValueError if a side is below 1.
+    A ``size`` is the shorter side, or an eighth of the longer one of an image that is longer than that, both sides then
+    rounded to multiples of ``stride``; or ``(width, height)``, exactly so; or None: the image's own size, rounded
+    likewise. Raises a ValueError if a side is below 1.
     """
     if size is not None and np.min(size) < 1:
         raise ValueError(f"an input has sides of 1 pixel or more, not {size}")
     if isinstance(size, tuple):
         return size
-    scale = 1.0 if size is None else size / min(image_size)
+    scale = 1.0 if size is None else min(size / min(image_size), _LONGEST * size / max(image_size))
     width, height = (max(1, round(side * scale / stride)) * stride for side in image_size)
     return width, height
 

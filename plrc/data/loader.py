@@ -6,9 +6,10 @@ who computes them differs. One loader lasts the whole run, so that no epoch begi
 
 from __future__ import annotations
 
-import multiprocessing
+import multiprocessing.queues
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ from plrc.data.sources import Source, first_decodable
 from plrc.data.views import ViewParameters, ViewSampler, cut, pixels_needed
 from plrc.geometry import Crop
 from plrc.regions import RegionMaps, raster_of, view_regions
+
+_PATIENCE = 600  # seconds for a batch of a loading process, as ranks wait for each other: then it hangs
 
 
 @dataclass
@@ -164,6 +167,7 @@ def make_loader(
         collate_fn=collate,
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if workers else None,
+        timeout=_PATIENCE if workers else 0,
         worker_init_fn=start_worker if workers else None,
     )
 
@@ -172,11 +176,18 @@ def start_worker(worker: int) -> None:
     """A stop is the training process's decision, which still needs its workers when all are told to stop at once:
     Ctrl-C and SIGTERM are ignored here, but for a SIGTERM from that process, which so ends workers that are left."""
     torch.set_num_threads(1)
+    # Without this what cannot be handed on is lost, and the training process waits for it for ever.
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_unsent)  # type: ignore[attr-defined]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None and hasattr(signal, "sigwaitinfo"):  # not on macOS, where a worker just ends
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_when_told_by, args=(parent.pid,), daemon=True).start()
+
+
+def _end_unsent(error: Exception, batch: object) -> None:
+    print(f"a loading process cannot hand on what it loaded: {error}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _end_when_told_by(parent: int) -> None:

@@ -70,6 +70,7 @@ class ImageFiles:
             DataLoader worker as their reference counts change.
         layout: what is known of the images, and from which files, to be read after "images".
         has_objects: whether ``annotation`` gives masks or boxes.
+        notes: what was left out → which of it.
     """
 
     layout = "of which nothing is known"
@@ -78,6 +79,7 @@ class ImageFiles:
     def __init__(self, root: str | os.PathLike[str], names: bytes | Iterable[str]) -> None:
         self.root = Path(root).expanduser()
         self.names = names if isinstance(names, bytes) else b"".join(os.fsencode(name) + b"\0" for name in names)
+        self.notes = dict[str, Sequence[str]]()
         self._ends = np.flatnonzero(np.frombuffer(self.names, dtype=np.uint8) == 0)
 
     def __len__(self) -> int:
@@ -106,6 +108,8 @@ class ImageFiles:
 
     def warn_left_out(self, what: str, items: Sequence[str]) -> None:
         """One line that names what the layout leaves out; none if there is nothing."""
+        if items:
+            self.notes[what] = items
         warn_left_out(logger, self.root, what, items)
 
 

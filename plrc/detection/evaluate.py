@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from plrc import figures
 from plrc.data.coco import read_outline, whole
+from plrc.data.images import printable
 from plrc.data.loader import make_loader
 from plrc.data.sources import read_json
 from plrc.detection import metrics
@@ -348,7 +349,9 @@ def _detected(data: DetectionData, results: Results, count: int) -> list[figures
         there = (objects.boxes * scale, [data.classes[k] for k in objects.labels])
         drawn = np.stack(masks) if here and len(masks) == len(here) else None
         uncounted = objects.crowd | objects.difficult
-        shown.append(figures.DetectedPicture(np.asarray(image), data.name(i), *found, *there, drawn, uncounted))
+        shown.append(
+            figures.DetectedPicture(np.asarray(image), printable(data.name(i)), *found, *there, drawn, uncounted)
+        )
     return shown
 
 

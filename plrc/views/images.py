@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from plrc.data.annotated import open_annotated
+from plrc.data.images import printable
 from plrc.data.sources import ImageFolder, UndecodableImage, decode, warn_left_out
 from plrc.geometry import cell_of
 from plrc.options import Point
@@ -89,14 +90,14 @@ def open_image(spec: str) -> NamedImage:
             name = f"scene {i}" if _SCENES.fullmatch(path) else Path(source.name(i)).stem
             known = source.annotation(i)
             objects = (known.masks, known.classes) if known is not None and known.masks is not None else ()
-            return NamedImage(spec, name, source.load(i), *objects)
+            return NamedImage(spec, printable(name), source.load(i), *objects)
         if spec in SAMPLES:
             package = Path(str(getattr(find_spec("sklearn"), "origin", "")))  # not imported: that takes a second
             file = package.with_name("datasets") / "images" / f"{spec.removeprefix('sample:')}.jpg"
         elif not file.is_file():
             wrong = "name one image, not a folder" if file.is_dir() else f"there is no such file; {_MAY_BE_GIVEN}"
             raise ValueError(f"{spec}: {wrong}")
-        return NamedImage(spec, file.stem, decode(file, name=spec))
+        return NamedImage(spec, printable(file.stem), decode(file, name=spec))
     except UndecodableImage as error:
         what = spec if error.name == spec else f"{spec} ({error.name})"  # of a data set: the file, or that of the mask
         raise ValueError(
@@ -197,7 +198,7 @@ def mask_files(specs: Sequence[str], regions: str | None) -> dict[str, str]:
         return {}
     owners: dict[Path, str] = {}
     for spec in specs:
-        file, image = Path(regions.removeprefix("masks:"), _mask_name(spec, regions)), os.path.realpath(file_of(spec))
+        file, image = _mask_folder(regions) / _mask_name(spec, regions), os.path.realpath(file_of(spec))
         if owners.setdefault(file, image) != image:
             raise ValueError(
                 f"{file} would be the mask of both {owners[file]} and {image}: give masks in folders as the images are"
@@ -206,11 +207,15 @@ def mask_files(specs: Sequence[str], regions: str | None) -> dict[str, str]:
     return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in owners if file.is_file()}
 
 
+def _mask_folder(regions: str) -> Path:
+    return Path(regions.removeprefix("masks:")).expanduser()
+
+
 def _mask_name(spec: str, regions: str) -> str:
     """Where in the folder of "masks:DIR" an image's mask is, or may be put if there is none."""
     parts = Path(file_of(spec)).with_suffix(".png").parts
     places = ["/".join(parts[i:]) for i in range(len(parts)) if not {"..", "/"} & set(parts[i:])]
-    folder = Path(regions.removeprefix("masks:"))
+    folder = _mask_folder(regions)
     return next((place for place in places if (folder / place).is_file()), places[-1])
 
 

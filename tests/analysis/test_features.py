@@ -70,7 +70,8 @@ def test_sizes_of_the_input():
     assert module.input_size((640, 480), 448, 32) == (608, 448)
     assert module.input_size((640, 480), (300, 201), 32) == (300, 201)
     assert module.input_size((650, 470), None, 32) == (640, 480)
-    assert module.input_size((1000, 3), 32, 32) == (10656, 32)
+    assert module.input_size((1000, 3), 32, 32) == module.input_size((20000, 20), 32, 32) == (256, 32)
+    assert module.input_size((256, 32), 64, 32) == (512, 64)
     assert module.input_size((5, 5), None, 8) == (8, 8)
     for wrong in (0, -3, (0, 5)):
         with pytest.raises(ValueError, match="1 pixel"):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
 
 from plrc.config import Config, load_config
 from plrc.data.loader import Batch, Order, TwoViews, collate, make_loader
@@ -231,3 +232,15 @@ def test_real_photos_of_all_sizes(shared_data):
     assert_same(*batches)
     assert batches[0].undecodable == frozenset()
     assert (batches[0].views.float().std(dim=(2, 3, 4)) > 1).all()
+
+
+class Unsendable(Dataset):
+    def __getitem__(self, item):
+        return lambda: item
+
+
+def test_what_a_loading_process_cannot_hand_on_ends_it_instead_of_waiting_for_ever(capfd):
+    loader = make_loader(Unsendable(), [[(0, 0)]], 1, torch.device("cpu"), list)
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        next(iter(loader))
+    assert "a loading process cannot hand on what it loaded: " in capfd.readouterr().err

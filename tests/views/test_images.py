@@ -25,6 +25,12 @@ def test_a_file_on_its_side_stands_upright(tmp_path):
     np.testing.assert_allclose(picture.pixels[..., :2], np.asarray(upright)[..., :2], atol=4)
 
 
+def test_a_name_that_is_not_utf8_can_be_drawn(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
+    file = (tmp_path / "plain.png").rename(tmp_path / "caf\udce9.png")
+    assert open_image(str(file)).name == r"caf\udce9"
+
+
 def test_the_hash_is_of_the_pixels_and_the_size(tmp_path):
     noise(8, 6).save(tmp_path / "a.png")
     noise(8, 6).save(tmp_path / "b.bmp")
