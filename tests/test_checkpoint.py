@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
 import resource
 import zipfile
 
@@ -111,3 +112,28 @@ def test_a_full_disk_is_one_sentence_and_the_old_file_stays(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 3
+
+
+def test_one_flipped_bit_never_changes_what_is_read(tmp_path):
+    """Anywhere in the file: it is refused, or it was in what nobody reads."""
+    rng, file = random.Random(0), tmp_path / "last.pt"
+    content = {**CONTENT, "model": {"w": torch.arange(400.0), "queue": torch.rand(20, 16)}}
+    save_checkpoint(file, content)
+    whole, refused = file.read_bytes(), 0
+    for _ in range(200):
+        flipped = bytearray(whole)
+        flipped[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        file.write_bytes(flipped)
+        try:
+            found = load_checkpoint(file)
+        except ValueError:
+            refused += 1
+        else:
+            assert all(torch.equal(found["model"][name], tensor) for name, tensor in content["model"].items())
+            assert {**found, "model": 0} == {**content, "format": "plrc", "version": 1, "model": 0}
+    assert refused > 100
+    marked = bytearray(whole)
+    marked[whole.rindex(b"/data/0") - len("archive") - 8] ^= 16  # as a folder, in the archive's directory
+    file.write_bytes(marked)
+    with pytest.raises(ValueError, match=r"data/0 in it is not what was written"):
+        load_checkpoint(file)

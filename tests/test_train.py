@@ -343,6 +343,7 @@ def test_drawing_never_ends_a_training_nor_changes_it(uninterrupted, tmp_path, m
 
 def test_a_finished_run_can_be_resumed_and_only_reports(uninterrupted, capsys):
     before = (uninterrupted / "log.jsonl").read_text()
+    assert report._losses(uninterrupted / "checkpoints", small_config(uninterrupted)) == "none, the log is empty"
     assert train.pretrain(small_config(uninterrupted, resume="auto")) == train.EXIT_DONE
     assert (uninterrupted / "log.jsonl").read_text() == before
     assert "view match" in capsys.readouterr().out

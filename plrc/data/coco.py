@@ -66,6 +66,8 @@ class COCOFile:
                     self._leave_out(read, f"{name} (image {number})")
                 else:
                     self.annotations.append({**item, **read, "image_id": number, "category_id": category})
+                    if "id" in item:
+                        self.annotations[-1]["id"] = whole(item["id"]) or 0
         if wrong:
             more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise ValueError(f"{file}: {'; '.join(wrong[:3])}{more}: correct the file")
@@ -241,12 +243,12 @@ def _has_area(item: dict[str, Any], image: dict[str, Any]) -> bool:
 
 
 def whole(value: Any) -> int | None:
-    """A whole number, which may be written as text or as 1.0; None if it is none."""
-    if isinstance(value, float) and value.is_integer():
+    """A whole number of 64 bits, which may be written as text or as 1.0; None if it is none."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,18}(\.0*)?\s*", value):
         return int(value.partition(".")[0])
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
 
 
 def _numbers(values: Any) -> list[float] | None:
