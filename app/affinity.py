@@ -18,10 +18,9 @@ class AffinityTab(Tab):
     name, title, kind, viewer = "affinity", "Point affinity", Affinity, "panels"
     fixed: ClassVar = {"together": True, "to": (), "most": None}
     top: ClassVar = {"images": 1, "checkpoints": 2}
-    side: ClassVar = ("difference", "colour_range", "layer", "size")
+    below: ClassVar = ("difference", "colour_range", "layer", "size")
     words: ClassVar = {
         "colour_range": {"label": "Range of the colours", "info": "Of all maps shown, or −1 to 1."},
-        "size": {"label": "Input size, pixels", "info": "Short side of what the network sees."},
     }
 
     def drawings(self, query: Affinity) -> list[Any]:

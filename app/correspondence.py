@@ -19,16 +19,14 @@ _MOST_POINTS = 16384  # of a network: more of them a page cannot show
 
 class CorrespondenceTab(Tab):
     name, title, kind, viewer = "correspond", "Region correspondence", Correspondence, "matches"
-    start: ClassVar = {"size": 224}
     fixed: ClassVar = {"most": None}
     top: ClassVar = {"images": 1, "other": 1, "regions": 1, "checkpoints": 2}
-    side: ClassVar = ("seed", "scale", "size", "mutual", "layer")
+    below: ClassVar = ("seed", "scale", "size", "mutual", "layer")
     anew: ClassVar = ("images", "other", "seed", "scale")
     words: ClassVar = {
         "other": {"label": "Match with", "info": "Of two views the true places are known.", "none": "two views of it"},
         "regions": {"info": "Matched whole, by their mean features.", "none": "none: match points"},
         "scale": {"label": "Crop scale"},
-        "size": {"label": "Input size, pixels", "info": "Side of a view, short side of an image."},
         "mutual": {"label": "Mutual only"},
     }
 
@@ -53,12 +51,13 @@ class CorrespondenceTab(Tab):
     def _check(self, query: Correspondence) -> None:
         """Raise a ValueError, before any work is done, if there would be too many points."""
         self.bench.check(query)
+        size = self.bench.session.size(query)
         width, height = self.bench.session.image(query.images[0]).image.size if query.other else (1, 1)
         for network in self.bench.session.networks(query).values() if not query.regions else ():
-            side = query.size.width / network.stride(query.layer)
+            side = size.width / network.stride(query.layer)
             cells = math.ceil(side**2 * max(width, height) / min(width, height))
             if cells > _MOST_POINTS:
                 raise ValueError(
-                    f"{query.layer or network.last} at size {query.size} makes {cells} points, more than the "
+                    f"{query.layer or network.last} at size {size} makes {cells} points, more than the "
                     f"{_MOST_POINTS} that can be shown: choose a smaller size, a coarser layer, or regions"
                 )

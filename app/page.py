@@ -22,8 +22,7 @@ from .tab import QUIET, Tab, said
 from .workbench import Workbench
 
 _TABS: tuple[type[Tab], ...] = (AffinityTab, CorrespondenceTab, EmbeddingTab, RunTab)
-_TITLE = """# PLRC workbench
-Look inside a checkpoint: every map with its number, from point-level region contrast or any other backbone."""
+_TITLE = "# PLRC workbench"
 # The link is put into the address bar, from where it can be copied even if the clipboard is not to be had.
 _COPY = """(query) => {
   const link = `${location.origin}${location.pathname}?${query}`;
@@ -31,9 +30,18 @@ _COPY = """(query) => {
   navigator.clipboard?.writeText(link).catch(() => {});
   return link;
 }"""
-# Gradio's own help text is too pale to be read.
+# Gradio's own labels and help texts are too pale to be read, and its orange on white.
 CSS = """
-.gradio-container { max-width: 1600px !important; --block-info-text-color: var(--body-text-color); }
+.gradio-container {
+  max-width: 1920px !important; overflow: clip !important; --block-info-text-color: var(--body-text-color);
+  --block-title-text-color: var(--body-text-color); --block-label-text-color: var(--body-text-color);
+  --body-text-color-subdued: var(--body-text-color); --accordion-text-color: var(--body-text-color);
+}
+.gradio-container .prose h1 { margin: 0 !important; font-size: 20px !important; }
+.gradio-container button[role="tab"].selected { color: var(--body-text-color) !important; }
+.dark #run-curves img { filter: invert(0.93) hue-rotate(180deg); } /* a white page would glare */
+.dark #run-images img { filter: brightness(0.8); }
+.gradio-container :has(.plrc-asks) { overflow: visible !important; } /* so that they stay in reach, see viewers.css */
 footer { display: none !important; }
 .plrc-lines { margin: 0; font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 """
@@ -131,13 +139,14 @@ def _open_link(page: gr.Blocks, views: gr.Tabs, tabs: Mapping[str, Tab], items: 
         return [gr.Tabs(selected=tab.name), [tab.name], *only(tab.name, inputs, tab.values(query))]
 
     @said
-    def show(request: gr.Request) -> list[Any]:
-        """Draws from the link itself: the page's components may not have its values yet."""
+    def show(request: gr.Request, *latest: dict[str, int]) -> list[Any]:
+        """Draws from the link itself: the page's components may not have its values yet. Nothing, if the user has."""
         tab, query = asked(request)
-        return only(tab.name, outputs, tab.show(query))
+        updates = tab.show(query)
+        return only("" if any(of["number"] for of in latest) else tab.name, outputs, updates)
 
     restored = page.load(restore, None, [views, opened, *chain(*inputs.values())], **QUIET)
-    restored.success(show, None, list(chain(*outputs.values())), **QUIET)
+    restored.success(show, [tab.latest for tab in tabs.values()], list(chain(*outputs.values())), **QUIET)
     for name, tab in tabs.items():
         handler = said(partial(_at_first_sight, tab))
         items[name].select(handler, [opened, *inputs[name]], [opened, *outputs[name]], **QUIET)

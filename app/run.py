@@ -31,7 +31,7 @@ going: open the list of runs again.</p>"""
 _STYLE = """
 figure { margin: 0 0 12px; }
 figcaption { color: var(--body-text-color); margin-bottom: 4px; overflow-wrap: anywhere; }
-img { display: block; max-width: 100%; background: white; }
+img { display: block; max-width: 100%; background: white; border-radius: 6px; }
 .sentence { border-left: 4px solid #d55e00; padding-left: 0.7em; }
 """
 
@@ -152,5 +152,5 @@ def _opened(file: Path, longest: int = 4096) -> Image.Image:
 
 
 def _figure(caption: str, alt: str, image: Image.Image) -> str:
-    caption, alt = html.escape(caption), html.escape(alt)
-    return f'<figure><figcaption>{caption}</figcaption><img src="{data_uri(image, "png")}" alt="{alt}"></figure>'
+    caption, alt, src = html.escape(caption), html.escape(alt), data_uri(image, "png")
+    return f'<figure><figcaption>{caption}</figcaption><img src="{src}" alt="{alt}"></figure>'

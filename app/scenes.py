@@ -79,7 +79,8 @@ def _rounded(values: Tensor | np.ndarray, digits: int = 5) -> Any:
 
 def affinity_scene(drawings: Sequence[AffinityDrawing]) -> dict[str, Any]:
     """The scene of ``panels.js``, but for the image: the maps of an image by all networks, and the points asked."""
-    panels, first = [IMAGE], next(iter(drawings[0].columns.values()))[0]
+    first = next(iter(drawings[0].columns.values()))[0]
+    panels = [IMAGE | {"caption": "seen at {} × {} pixels".format(*first.fmap.input_size)}]
     query: Any = drawings[0].query
     softmax, full = query.temperature is not None, query.colour_range == "full"
     for drawing in drawings:

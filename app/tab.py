@@ -33,7 +33,14 @@ _WORDS: dict[str, dict[str, Any]] = {
         "min_width": 320,
     },
     "layer": {"label": "Layer or head", "none": "last map"},
+    "size": {
+        "label": "Input size, pixels",
+        "info": "Short side of what the networks see; automatic: twice that of their training views, or 448.",
+        "none": "automatic",
+    },
 }
+# Requests are numbered in the page, as its values are read: in what order they arrive, or are answered, tells nothing.
+_NUMBERED = "(_, ...values) => [(plrc.asked = (plrc.asked || 0) + 1), ...values]"
 # `scene` is what changes with each click, `still` the image, which is large and changes seldom, `live` the feature maps
 # that the viewer has asked for.
 _ON_LOAD = """
@@ -66,9 +73,10 @@ class Tab:
     Attributes:
         name: in ``plrc.queries.VIEWS`` and in links. title: of the tab. kind: the query's class.
         start: fields → what they are at first, where that is not the default. fixed: fields without a control.
-        words: fields → what their controls have besides, see ``control``. viewer: of ``static/``. top, side: the
-            controls above it (→ how wide) and beside it. anew: where these change, chosen points mean nothing.
-        controls: of all other fields. outputs: what ``show`` updates.
+        words: fields → what their controls have besides, see ``control``. viewer: of ``static/``. top, below: the
+            controls above it (→ how wide) and below it. anew: where these change, chosen points mean nothing.
+        controls: of all other fields. outputs: what ``show`` updates. latest: of each page: the number of the request
+            that was answered last, under "number".
     """
 
     name: ClassVar[str]
@@ -79,7 +87,7 @@ class Tab:
     words: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     viewer: ClassVar[str]
     top: ClassVar[Mapping[str, int]] = {}
-    side: ClassVar[Sequence[str]] = ()
+    below: ClassVar[Sequence[str]] = ()
     anew: ClassVar[Sequence[str]] = ("images",)
     outputs: Sequence[Any]
 
@@ -90,37 +98,40 @@ class Tab:
         self._types = {name: kind_of(hint) for name, hint in typing.get_type_hints(self.kind).items()}
         given = {"checkpoints": bench.shown, "images": bench.images[:1]} | dict(self.start) | dict(self.fixed)
         self.first: Any = self.kind(**{name: value for name, value in given.items() if name in self._fields})
+        self._number, self.latest = gr.Number(0, visible="hidden"), gr.State({"number": 0})
         self.build()
 
     def build(self) -> None:
-        """A viewer, its numbers beneath, controls around it; points of the query are chosen in the viewer."""
+        """A viewer as wide as the page, its numbers and most controls beneath; points are chosen in the viewer."""
         with gr.Row():
             for name, scale in self.top.items():
-                with gr.Column(scale=scale, min_width=220):
+                with gr.Column(scale=scale, min_width=160 * scale):
                     self.image_chooser() if name == "images" else self.control(name)
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=4, min_width=320):
-                shown = viewer(self.viewer, f"{self.name}-viewer")
-                numbers = gr.HTML(elem_id=f"{self.name}-numbers", apply_default_css=False)
-            with gr.Column(scale=1, min_width=260):
-                more = gr.Button("Other views", size="sm", elem_id=f"{self.name}-more", visible="seed" in self._fields)
-                for name in self.side:
+        shown = viewer(self.viewer, f"{self.name}-viewer")
+        numbers = gr.HTML(elem_id=f"{self.name}-numbers", apply_default_css=False)
+        more = gr.Button("Other views", size="sm", elem_id=f"{self.name}-more", visible="seed" in self._fields)
+        with gr.Row():
+            for name in self.below:
+                with gr.Column(min_width=160):
                     self.control(name)
-                points = [name for name in self._fields if self._holds_points(name)]
-                self.outputs = [shown, numbers, *(self.control(name, visible="hidden") for name in points)]
-                self.rest()
+        points = [name for name in self._fields if self._holds_points(name)]
+        self.outputs = [shown, numbers, *(self.control(name, visible="hidden") for name in points)]
+        self.rest()
         inputs, forgotten = list(self.controls.values()), dict.fromkeys(points, ())
         self._redraws([name for name in self.controls if name not in (*self.anew, *points)], self.show)
         anew = self._redraws(self.anew, lambda query: self.show(replace(query, **forgotten)))
-        self.uploaded.success(anew, inputs, self.outputs, **QUIET)
+        self.uploaded.success(anew, **self._numbered(inputs))
         if seed := self.controls.get("seed"):
             following = more.click(lambda now: int(now or 0) + 1, seed, seed, **QUIET)
-            following.then(anew, inputs, self.outputs, **QUIET)
+            following.then(anew, **self._numbered(inputs))
 
-        def act(event: dict[str, Any] | None, *values: Any) -> list[Any]:
-            return self.act(event, self.query(values)) if event else [gr.skip()] * len(self.outputs)
+        def act(number: int, latest: dict[str, int], event: dict[str, Any] | None, *values: Any) -> list[Any]:
+            if not event:
+                return self._nothing
+            answer = self.act(event, self.query(values))
+            return answer if "lacks" in event else self._in_turn(number, latest, answer)
 
-        shown.select(said(act), [shown, *inputs], self.outputs, trigger_mode="multiple", **QUIET)
+        shown.select(said(act), **self._numbered([shown, *inputs]), trigger_mode="multiple")
 
     def show(self, query: Any) -> list[Any]:
         """What is seen of a query: updates of ``outputs``. Raises a ValueError."""
@@ -184,26 +195,47 @@ class Tab:
 
     def rest(self) -> None:
         """All fields that have no control yet, in a part that is closed."""
-        with gr.Accordion("More", open=False):
+        with gr.Accordion("More", open=False), gr.Row():
             for name in [name for name in self._fields if name not in (*self.controls, *self.fixed)]:
-                self.control(name, visible=name != "device" or len(self.bench.devices) > 1)
+                with gr.Column(min_width=220):
+                    self.control(name, visible=name != "device" or len(self.bench.devices) > 1)
 
     def answering(self, answer: Callable[[Any], Any]) -> Callable[..., Any]:
         """The handler of the controls' values that answers their query."""
         return said(lambda *values: answer(self.query(values)))
 
+    def _numbered(self, inputs: Sequence[Any]) -> dict[str, Any]:
+        """How an event asks for ``outputs``: its handler gets the request's number and ``latest`` first."""
+        return {"inputs": [self._number, self.latest, *inputs], "outputs": self.outputs, "js": _NUMBERED, **QUIET}
+
+    def _in_turn(self, number: int, latest: dict[str, int], answer: list[Any]) -> list[Any]:
+        """The answer to a request, or nothing where a later one has been answered."""
+        if number < latest["number"]:
+            return self._nothing
+        latest["number"] = number
+        return answer
+
+    @property
+    def _nothing(self) -> list[Any]:
+        return [gr.skip()] * len(self.outputs)
+
     def _redraws(self, names: Iterable[str], show: Callable[[Any], list[Any]]) -> Callable[..., Any]:
-        """Draws anew when one of these controls is used; returns the handler of the components' values."""
-        inputs, handle = list(self.controls.values()), self.answering(show)
+        """Draws anew when one of these controls is used; returns the handler of that."""
+        inputs = list(self.controls.values())
+
+        @said
+        def handle(number: int, latest: dict[str, int], *values: Any) -> list[Any]:
+            return self._in_turn(number, latest, show(self.query(values)))
+
         for name in names:
             component = self.controls[name]
             # A number that is being typed is none yet.
             typed = isinstance(component, gr.Number | gr.Textbox)
             events = [component.submit, component.blur] if typed else [component.input]
             if name == "checkpoints":
-                self.follow_checkpoints().then(handle, inputs, self.outputs, **QUIET)
+                self.follow_checkpoints().then(handle, **self._numbered(inputs))
             else:
-                gr.on(events, handle, inputs, self.outputs, trigger_mode="always_last", **QUIET)
+                gr.on(events, handle, **self._numbered(inputs), trigger_mode="always_last")
         return handle
 
     def follow_checkpoints(self) -> Any:

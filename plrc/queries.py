@@ -31,8 +31,19 @@ class Query(Options):
         None, "c2 … c5, or a head as 'plrc info' lists them; the backbone's last map if not given"
     )
     branch: str | None = option(None, "query, key, teacher or student, where a checkpoint has two networks")
-    size: Size = option(Size(448), "size of the input: the short side, or 640x480", unit="pixels")
+    size: Size | None = option(
+        None,
+        "size of the input: the short side, or 640x480; if not given, twice the side of the views of a checkpoint's "
+        "training, of several the largest, and 448 where none tells",
+        unit="pixels",
+    )
     device: str = option("cpu", "cpu, cuda, cuda:1 …")
+
+    @property
+    def side(self) -> int:
+        """The short side of the input, pixels; known once a drawing answers (``plrc.views.Drawing.query``)."""
+        assert self.size is not None
+        return self.size.width
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,6 +67,11 @@ class CheckpointInfo:
     others: tuple[str, ...] = ()
     run: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def view(self) -> int:
+        """Side of the views that it was trained with, pixels; 0 where that is not known."""
+        return int(self.run.get("config", {}).get("image_size", 0))
+
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:

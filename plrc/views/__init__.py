@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from plrc.options import Options
-from plrc.queries import VIEWS, ImageQuery
+from plrc.queries import VIEWS, ImageQuery, Query
 from plrc.views.images import NamedImage, list_images, open_image
 from plrc.views.session import Session
 
@@ -40,7 +40,7 @@ class Drawing:
     """The answer to a query. Its figure is drawn when it is first asked for: who wants the numbers need not wait.
 
     Attributes:
-        query: what was asked, with each image of a folder by its own name.
+        query: what was asked, with each image of a folder by its own name, and the size of the input.
         inputs: what was read (images, checkpoints) → its SHA-256, so that a replay knows whether it is the same.
         arrays: what is drawn. draw: draws the figure. lines: the numbers beside the figure, to be printed.
         rows: of the table; empty where there is none. part: what the figure shows, if not all: "12 of 5000 images".
@@ -114,7 +114,10 @@ def draw(query: Options, session: Session | None = None, progress: Progress | No
     view = VIEWS[view_of(query)]
     if isinstance(query, ImageQuery):
         query = replace(query, images=tuple(list_images(query.images, query.most)), most=None)
-    return view.load()(query, session or Session(), progress or (lambda *_: None))
+    session = session or Session()
+    if isinstance(query, Query) and query.size is None:
+        query = replace(query, size=session.size(query))
+    return view.load()(query, session, progress or (lambda *_: None))
 
 
 def view_of(query: Options) -> str:

@@ -143,11 +143,11 @@ def _pairs(session: Session, query: Correspondence) -> Iterator[tuple[Pair, dict
 
 
 def _views(query: Correspondence, i: int, image: NamedImage, points: Tensor | None) -> Pair:
-    if query.size.height:
+    if query.size and query.size.height:
         raise ValueError(f"two views are squares: give --size one number, not {query.size}")
     sampler = view_sampler(load_config("imagenet"))
     drawn = replace(sampler, scale=(query.scale, sampler.scale[1])).draw(query.seed, 0, i, image.image.size)
-    views = cut(image.image, drawn.crops, query.size.width).permute(0, 3, 1, 2)
+    views = cut(image.image, drawn.crops, query.side).permute(0, 3, 1, 2)
     pixels = (apply(views, torch.from_numpy(drawn.colours)).permute(0, 2, 3, 1) * 255).round().byte().numpy()
     if points is not None:
         points = drawn.crops[0].to_view(points)

@@ -15,7 +15,8 @@ import torch
 from cachetools import LRUCache
 from PIL import Image
 
-from plrc.analysis.features import DenseEncoder, FeatureMap, load_encoder
+from plrc.analysis.features import DEFAULT_SIZE, DenseEncoder, FeatureMap, load_encoder
+from plrc.options import Size
 from plrc.pretrained.loading import run_checkpoint, split_branch
 from plrc.queries import ImageQuery, Query
 from plrc.views.images import NamedImage, open_image
@@ -72,13 +73,18 @@ class Session:
             named[name] = encoder
         return named
 
+    def size(self, query: Query) -> Size:
+        """Of the input: the query's own, or twice the side of the views of training, where a checkpoint tells it."""
+        views = [network.origin.view for network in self.networks(query).values()] if query.size is None else []
+        return query.size or Size(2 * max(views) or DEFAULT_SIZE)
+
     def image(self, spec: str) -> NamedImage:
         """``plrc.views.images.open_image``, of an image that may have been opened before."""
         return self._once(self._things, ("image", spec, stamp(Path(spec))), partial(open_image, spec))
 
     def maps(self, network: DenseEncoder, images: Iterable[Image.Image], query: ImageQuery) -> Iterator[FeatureMap]:
         """``network.batch`` with the query's layer, size and finer, of images that may have been encoded before."""
-        how = query.layer, query.size.sides, query.finer
+        how = query.layer, self.size(query).sides, query.finer
         if not self.megabytes:
             yield from network.batch(images, *how)
             return
@@ -166,7 +172,7 @@ def made_of(maps: Mapping[str, FeatureMap], query: ImageQuery, images: int) -> s
         named = (f"{what} ({name})" for name, what in zip(maps, told, strict=True))
         return told[0] if len(set(told)) == 1 else ", ".join(named)
 
-    exact, sizes = images == 1 or query.size.height > 0, [fmap.input_size for fmap in maps.values()]
+    exact, sizes = images == 1 or bool(query.size and query.size.height), [fmap.input_size for fmap in maps.values()]
     seen = each([f"{w} × {h}" if exact else f"{min(w, h)}" for w, h in sizes])
     layers, side = each([fmap.layer for fmap in maps.values()]), "" if exact else "'s short side"
     return f"layer {layers}, input{side} {seen}"

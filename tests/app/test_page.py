@@ -164,6 +164,54 @@ def test_points_are_added_taken_back_and_cleared_and_the_keyboard_asks(visit):
     ready(page, 4)
 
 
+CONTRASTS = """() => { // of the texts that are seen: [ratio, text], where it is below 4.5
+  const linear = (v) => (v / 255 <= 0.03928 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+  const light = (colour) => colour.slice(0, 3).map(linear)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    context.clearRect(0, 0, 1, 1);
+    context.fillStyle = colour;
+    context.fillRect(0, 0, 1, 1);
+    return [...context.getImageData(0, 0, 1, 1).data];
+  };
+  const seen = (e) => e.checkVisibility({ opacityProperty: true, visibilityProperty: true });
+  return [...document.querySelectorAll("body *:not(script, style, .plrc-point *)")].flatMap((e) => {
+    if (![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()) || !seen(e)) return [];
+    let ground = [255, 255, 255];
+    for (let p = e; p; p = p.parentElement) {
+      const colour = rgba(getComputedStyle(p).backgroundColor);
+      if (colour[3] > 127) { ground = colour; break; }
+    }
+    const [low, high] = [light(rgba(getComputedStyle(e).color)), light(ground)].sort((a, b) => a - b);
+    const ratio = (high + 0.05) / (low + 0.05);
+    return ratio < 4.5 ? [[ratio, e.textContent.trim()]] : [];
+  });
+}"""
+
+
+@pytest.mark.parametrize(("width", "theme", "columns"), [(1600, "dark", 4), (1280, "light", 4), (390, "light", 2)])
+def test_all_panels_lie_in_a_row_texts_can_be_read_and_clear_moves_nothing(visit, width, theme, columns):
+    page = visit(f"?images=scenes%2312&{BOTH}&difference=1&__theme={theme}", width)
+    ready(page, 4)
+
+    def boxes():
+        return [panel.bounding_box() for panel in page.locator(PANELS).all()]
+
+    click(page, 0.3, 0.3)
+    before = boxes()
+    assert [box["y"] for box in before].count(before[0]["y"]) == columns
+    assert columns == 2 or before[-1]["x"] + before[-1]["width"] > 0.9 * width, "the width is used"
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "no horizontal scroll"
+    answered(page, page.get_by_text("Clear", exact=True).click)
+    assert boxes() == before
+    assert page.evaluate(CONTRASTS) == []
+    if columns == 2:
+        page.mouse.wheel(0, 700)
+        page.wait_for_function("scrollY > 400")
+        assert page.get_by_label("but not this").bounding_box()["y"] >= 0, "the click mode stays within reach"
+
+
 def test_a_link_restores_the_view_in_a_fresh_browser_and_a_server_with_a_password(visit, serve, tmp_path):
     other = serve("--checkpoint=plrc:tiny", "--auth=me:secret")  # it begins with other networks
     page = visit()
@@ -281,6 +329,31 @@ def test_a_link_draws_what_it_names_alone(visit):
     page.get_by_role("tab", name="Region correspondence").click()
     assert page.locator("#correspond-viewer figcaption b").all_inner_texts() == ["random:tiny"]
     assert "plrc:tiny" not in page.locator("#correspond-numbers").inner_text()
+
+
+def test_an_answer_that_comes_late_is_dropped(visit):
+    page = visit(f"?images=scenes%2312&{BOTH}")
+    ready(page)
+    held = []
+
+    def hold(route):
+        if "points" in (route.request.post_data or "") and not held:
+            held.append(route)  # a click that is on its way for long
+        else:
+            route.continue_()
+
+    page.route("**/queue/join*", hold)
+    surface = page.locator(PANELS).first
+    surface.click(position={"x": 10, "y": 10})
+    answered(page, lambda: surface.click(position={"x": 100, "y": 100}))
+    assert len(held) == 1
+    before = page.evaluate(STATE)
+    with page.expect_response("**/queue/join*"):
+        held[0].continue_()
+    page.get_by_label("Difference").check()  # an event after it, which is answered after it
+    ready(page, 4)
+    assert page.evaluate(STATE)[0] == before[0]
+    assert page.evaluate(STATE)[1] == str(int(before[1]) + 1)
 
 
 # ---- Without a browser

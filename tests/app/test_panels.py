@@ -232,7 +232,7 @@ def test_arrows_go_on_from_a_click(bare):
     assert asked["y"] < 0.05, "the side that was not moved along stays"
 
 
-@pytest.mark.parametrize(("width", "columns"), [(1280, 4), (690, 2), (390, 1)])
+@pytest.mark.parametrize(("width", "columns"), [(1280, 4), (690, 4), (390, 2), (200, 1)])
 def test_as_many_columns_as_fit_and_no_horizontal_scroll(bare, width, columns):
     panels = panel(2, 2), panel(2, 2, "a rather long title that wraps " * 3), panel(2, 2, "x" * 200)
     viewer = bare("panels", scene(*panels), width)

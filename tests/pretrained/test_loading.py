@@ -532,6 +532,7 @@ def test_a_run_is_described(tmp_path):
     content = {"step": 60, "epoch": 2.0, "ranks": 2, "config": config, "model": model}
     save_checkpoint(file, content)
     lines = describe(tmp_path / "demo")
+    assert load(tmp_path / "demo").origin.view == 48
     assert lines[0] == "demo/last: PLRC run, branch query (also there: key)"
     assert by_title(lines) == {
         "architecture": "tiny, 1.2 M parameters in the backbone",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,10 @@ import torch
 from plrc.analysis.affinity import affinity as affinity_of
 from plrc.analysis.features import load_encoder
 from plrc.analysis.scores import point_auc
+from plrc.pretrained import load
+from plrc.pretrained.export import export
+from plrc.queries import Affinity
+from plrc.views import Session, replay
 from plrc.views.images import NamedImage, innermost, open_image
 from tests.views.conftest import affinity, noise, ramp, said
 
@@ -231,3 +236,22 @@ def test_the_colours_have_the_range_of_all_maps_or_the_full_one():
     assert (shared.scale.low, shared.scale.high) == pytest.approx((values.min(), values.max()))
     assert (full.scale.low, full.scale.high) == (-1, 1)
     assert all(np.array_equal(shared.arrays[name], full.arrays[name]) for name in shared.arrays)
+
+
+def test_the_input_is_twice_the_views_of_training_where_a_checkpoint_tells_them(photos, tmp_path):
+    files = []
+    for view in (16, 24):
+        files.append(str(tmp_path / f"{view}.safetensors"))
+        export(load("random:tiny").told(run={"config": {"image_size": view}}), "safetensors", Path(files[-1]))
+
+    def size(*checkpoints, **how):
+        return affinity([str(photos / "b.jpg")], checkpoints, **how).query.size
+
+    assert size(files[0]) == (32, 0)
+    assert size(TINY, *files) == (48, 0), "of several the largest"
+    assert size(*files, size="40x24") == (40, 24)
+    assert Session().size(Affinity(checkpoints=(TINY,))) == (448, 0), "none tells"
+    drawing = affinity([str(photos / "b.jpg")], files)
+    drawing.save(tmp_path / "drawn")
+    assert drawing.recipe()["query"]["size"] == 48
+    assert replay(tmp_path / "drawn.json")[1] == []

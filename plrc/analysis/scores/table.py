@@ -203,7 +203,7 @@ class Table:
     def to_markdown(self) -> str:
         """A Markdown table: the layers, mean and 95 % interval, n images a row, seconds an image; and the notes."""
         times = [f"{self.seconds[c]:.3f}" if c in self.seconds else _NONE for c in self.columns]
-        rows = [*self._cells(), [f"seconds an image ({self.query.size.width} px)", "", *times]]
+        rows = [*self._cells(), [f"seconds an image ({self.query.side} px)", "", *times]]
         lines = ["| " + " | ".join(row) + " |" for row in rows]
         lines.insert(1, "|" + "---|" * (len(self.columns) + 2))
         return "\n".join([*lines, *(part for note in self.notes() for part in ("", note))])
@@ -222,7 +222,7 @@ class Table:
     def records(self) -> list[dict[str, Any]]:
         """One line a cell: measure, also seconds, column, mean, low, high, n ("" for none), and what was scored."""
         query, none = self.query, dict.fromkeys(("low", "high", "n"))
-        asked = {"data": query.dataset, "limit": query.most, "short side": query.size.width, "within": query.within}
+        asked = {"data": query.dataset, "limit": query.most, "short side": query.side, "within": query.within}
         seconds = {column: {"mean": seconds, **none} for column, seconds in self.seconds.items()}
         rows = [
             {"measure": measure, "column": column, **score, **asked}
@@ -241,7 +241,7 @@ class Table:
             for name, scores in self.rows.items()
         }
         kept = {name: value for name, value in vars(self).items() if name not in ("query", "arrays")}
-        return kept | asked | {"short_side": query.size.width, "rows": rows}
+        return kept | asked | {"short_side": query.side, "rows": rows}
 
     def draw(self) -> Any:
         """A chart, a panel a measure: see ``plrc.figures.score_chart``."""
@@ -253,7 +253,7 @@ class Table:
             panels[f"{name}, n = {n}"] = {column: (s.mean, s.low, s.high) for column, s in scores.items()}
         layers = dict.fromkeys(filter(None, self._layers()))
         details = f"{'layers' if len(layers) > 1 else 'layer'} {', '.join(layers)}; " if layers else ""
-        names, side = [c for c in self.columns if c not in self.baselines], self.query.size.width
+        names, side = [c for c in self.columns if c not in self.baselines], self.query.side
         return score_chart(panels, self.baselines, names, self._heading(), f"{details}short side {side} px")
 
     def _heading(self) -> str:
@@ -308,7 +308,7 @@ def score_table(
     titles = {measure: str(entry.traits.get("title", measure)) for measure, entry in wanted.items()}
 
     config, seconds = load_config("imagenet"), dict[str, list[float]]()
-    how: dict[str, Any] = {"short_side": query.size.width, "within": query.within, "seconds": seconds}
+    how: dict[str, Any] = {"short_side": query.side, "within": query.within, "seconds": seconds}
     how |= {"sampler": view_sampler(config), "side": config.image_size}
     takers: dict[str, dict[str, Any]] = {measure: {} for measure in wanted}
     looked_at = Counter[tuple[str, str]]()
