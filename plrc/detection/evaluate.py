@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -48,6 +49,9 @@ def detect_eval(query: DetectEval) -> list[str]:
     out = Path(query.out or f"runs/eval-{_short_name(what)}")
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file: name a folder")
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not os.access(there, os.W_OK):  # now, not after the testing
+        raise ValueError(f"--out {out}: {there} cannot be written to, name another folder")
     if what.suffix.lower() != ".json":
         with world() as here:
             loaded = load_detector(what, query.classes, query.short_side, query.longest)

@@ -201,6 +201,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(place, capsys, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert main(["detect", "eval", "no such results.json", "--data", "truth.json", "--out", "a/b"]) == 2
+    assert f"--out a/b: {place} cannot be written to, name another folder" in capsys.readouterr().err
+
+
 def test_results_are_measured_by_themselves(place, capsys):
     assert main(["detect", "eval", "results.json", "--data", "truth.json", "--out", "of", "--voc"]) == 0
     said = capsys.readouterr().out
