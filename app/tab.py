@@ -26,6 +26,7 @@ from .workbench import MOST, Workbench
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 _STEP = 0.05  # of a slider of shares
+_IMAGES = ("images", "other")  # fields whose values have short names
 _WORDS: dict[str, dict[str, Any]] = {
     "checkpoints": {
         "info": f"Up to {MOST}, side by side. @key is the momentum encoder, random: an untrained network.",
@@ -250,6 +251,10 @@ class Tab:
 
         return chooser.input(update, [chooser, layer], layer, **QUIET)
 
+    @staticmethod
+    def _named(value: str | list[str], names: Callable[[str], str]) -> str | list[str]:
+        return names(value) if isinstance(value, str) else [names(each) for each in value]
+
     def _holds_points(self, name: str) -> bool:
         return typing.get_args(self._types[name][0])[:1] == (Point,)
 
@@ -260,6 +265,8 @@ class Tab:
             kind, optional = self._types[name]
             if self._holds_points(name):
                 said[name] = (value or "").split()
+            elif name in _IMAGES and value:
+                said[name] = self._named(value, self.bench.long)
             elif value in ("", None):
                 said[name] = None if optional else () if typing.get_origin(kind) is tuple else value
         return self.kind(**said, **self.fixed)
@@ -286,6 +293,7 @@ class Tab:
             value = getattr(query, name)
             several = isinstance(value, tuple) and not isinstance(value, Point | Size)
             said[name] = list(map(str, value)) if several else str(value)
+            said[name] = self._named(said[name], self.bench.short) if name in _IMAGES else said[name]
         return urlencode({name: value for name, value in said.items() if name not in self.fixed}, doseq=True)
 
     def read(self, asked: Mapping[str, list[str]]) -> Any:
@@ -298,6 +306,7 @@ class Tab:
             if name in self.fixed:
                 raise ValueError(f"the link's {name} cannot be given in the page: use the command line")
             said[name] = asked[name] if typing.get_origin(self._types[name][0]) is tuple else asked[name][-1]
+            said[name] = self._named(said[name], self.bench.long) if name in _IMAGES else said[name]
         if not said:
             return self.first
         images = {"images": self.first.images} if "images" in self._fields else {}  # of which the query has no default

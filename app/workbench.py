@@ -61,6 +61,9 @@ class Workbench:
         networks = self.session.networks(Query(checkpoints=tuple(self._named)))  # said now, not at the first click
         self._untrained = list(dict.fromkeys(f"random:{network.origin.arch}" for network in networks.values()))
         self.images = [*(spec for folder in folders for spec in list_images([str(folder)], MOST_IMAGES)), *EXAMPLES]
+        labels = [_label(spec) for spec in self.images if spec not in EXAMPLES]
+        self._short = {s: n for s, n in zip(self.images, labels, strict=False) if labels.count(n) == 1}
+        self._long = {name: spec for spec, name in self._short.items()}
         self.shown = self._named[:MOST] if len(self._named) > 1 else [self._untrained[0], self._named[0]]
 
     def runs(self) -> list[str]:
@@ -78,6 +81,14 @@ class Workbench:
                 continue
             found += [run, f"{run}@key", *sorted(map(str, Path(run, "checkpoints").glob("epoch_*.pt")))]
         return list(dict.fromkeys([*found, SHIPPED, *self._untrained]))
+
+    def short(self, spec: str) -> str:
+        """An image's name in links: that which its list shows, where that names no other one."""
+        return self._short.get(spec, spec)
+
+    def long(self, name: str) -> str:
+        """The opposite of ``short``."""
+        return self._long.get(name, name)
 
     def layers(self, checkpoints: Sequence[str]) -> list[str]:
         """The layers and heads that all of these have."""

@@ -383,6 +383,24 @@ def test_what_a_link_cannot_ask_is_a_sentence(tabs, view, query, sentence):
         tabs[view].show(tabs[view].read(parse_qs(query)))
 
 
+def test_a_link_names_an_image_as_its_list_does(tmp_path):
+    for name in ("a/one.png", "b/one.png", "b/a/one.png", "b/two.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / name)
+    bench = Workbench(["random:tiny"], [tmp_path], runs=tmp_path, megabytes=1)
+    with gr.Blocks():
+        tab = AffinityTab(bench)
+    for name, shown in (("b/two.png", "b/two.png"), ("a/one.png", f"{tmp_path}/a/one.png"), ("scenes#3", "scenes#3")):
+        spec = name if "#" in name else str(tmp_path / name)
+        query = Affinity(images=(spec,), checkpoints=("random:tiny",), together=True)
+        link = parse_qs(tab.link(query))
+        assert link == {"view": ["affinity"], "images": [shown], "checkpoints": ["random:tiny"]}
+        assert tab.read(link) == query
+    typed = tab.values(tab.first)
+    typed[list(tab.controls).index("images")] = "b/two.png"
+    assert tab.query(typed).images == (str(tmp_path / "b/two.png"),)
+
+
 def test_programs_can_ask_too(server):
     from gradio_client import Client
 
