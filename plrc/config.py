@@ -188,17 +188,22 @@ class Config(RunOptions):
         return max(least, self.bn_groups // (ranks * self.accumulate))
 
 
-# Something that learns in minutes on two CPU cores (ours; docs/results.md shows what it learns).
+# Something that learns in minutes on two CPU cores (ours; docs/results.md shows what it learns): superpixels, the point
+# loss first, and colours that change less, so that they still tell objects apart.
 _DEMO: dict[str, Any] = {
     "data": "scenes:1000",
     "image_size": 64,
+    "regions": "superpixels:8",
+    "jitter": (0.4, 0.4, 0.2, 0.02),
+    "grey_p": 0.05,
     "arch": "tiny",
+    "weights": {"image": 0.3, "point": 1.0, "affinity": 0.3},
+    "temperature": 0.1,
     "workers": 0,
     "blur_sigma": (0.1, 1.0),
     "queue_size": 256,  # a third of the study's images: a longer queue holds older keys of an image, as its negatives
     "key_momentum": 0.99,
     "bn_groups": 2,
-    "points_per_region": 8,
     "negatives": 512,
     "epochs": 40,
     "teacher_warmup": 12.0,
@@ -210,18 +215,12 @@ _DEMO: dict[str, Any] = {
     "picture_every": 200,
     "out": "runs/demo",
 }
-# For anybody's folder of some thousand photos (ours; docs/results.md has how it was found): the point loss alone, on
-# superpixels, with colours that change less, so that they still tell objects apart.
+# For anybody's folder of some thousand photos (ours): the point loss alone.
 _PHOTOS: dict[str, Any] = {
     **_DEMO,
     "data": "",
     "workers": -1,
-    "regions": "superpixels:8",
-    "jitter": (0.4, 0.4, 0.2, 0.02),
-    "grey_p": 0.05,
     "weights": {"image": 0.0, "point": 1.0, "affinity": 0.0},
-    "temperature": 0.1,
-    "points_per_region": 16,
     "epochs": 50,
     "batch_size": 64,
     "picture_every": 1000,

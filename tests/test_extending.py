@@ -21,7 +21,7 @@ from plrc.registry import LOSSES, REGIONS
 
 SMALL = {
     "preset": "demo", "data": "scenes:8", "image-size": 32, "batch-size": 4, "epochs": 1, "log-every": 1, "workers": 0,
-    "picture-every": 0, "queue-size": 8, "negatives": 8, "points-per-region": 2, "bn-groups": 2,
+    "picture-every": 0, "queue-size": 8, "negatives": 8, "points-per-region": 2, "bn-groups": 2, "regions": "grid:2",
 }  # fmt: skip
 RUN = ["train", *(f"--{name}={value}" for name, value in SMALL.items()), "--out"]
 

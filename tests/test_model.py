@@ -25,7 +25,7 @@ TEACHER = 0.05
 def small_model(**settings: Any) -> PLRC:
     """A model whose key encoder has moved away from its query encoder, and whose BatchNorms matter."""
     torch.manual_seed(0)
-    small = {"dim": 16, "queue_size": 12, "points_per_region": P, "negatives": 20, "bn_groups": 1}
+    small = {"dim": 16, "queue_size": 12, "points_per_region": P, "negatives": 20, "bn_groups": 1, "temperature": 0.2}
     model = PLRC(load_config("demo", given={**small, **settings}))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
