@@ -66,7 +66,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="plrc app", description="The PLRC workbench in a browser.")
     named = "a file, a run folder, torchvision:resnet50 …; FILE@key for its momentum encoder; again for more"
     several: dict[str, Any] = {"action": "append", "default": []}
-    first = f"{named} [the newest run, else plrc:tiny]"
+    first = f"{named} [plrc:tiny, and the newest run where there is one]"
     parser.add_argument("--checkpoint", dest="checkpoints", metavar="FILE", help=first, **several)
     parser.add_argument("--images", type=Path, metavar="DIR", help="a folder whose images may be shown", **several)
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders lie [runs]")

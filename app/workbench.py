@@ -9,7 +9,6 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from plrc.options import Options
 from plrc.pretrained.loading import SHIPPED, run_checkpoint
 from plrc.queries import Query
+from plrc.registry import region_examples
 from plrc.views import Drawing, NamedImage, Progress, Session, draw, list_images
 from plrc.views.images import SAMPLES, file_of
 
@@ -57,14 +57,15 @@ class Workbench:
         self.uploads = (uploads or Path(tempfile.gettempdir(), "gradio")).resolve()
         self.devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         self._runs = runs
-        self._named = list(checkpoints) or self.runs()[:1] or [SHIPPED]
+        saved = [run for run in self.runs() if Path(run, "checkpoints", "last.pt").exists()]
+        self._named = list(checkpoints) or [SHIPPED, *saved[:1]]
         networks = self.session.networks(Query(checkpoints=tuple(self._named)))  # said now, not at the first click
         self._untrained = list(dict.fromkeys(f"random:{network.origin.arch}" for network in networks.values()))
         self.images = [*(spec for folder in folders for spec in list_images([str(folder)], MOST_IMAGES)), *EXAMPLES]
         labels = [_label(spec) for spec in self.images if spec not in EXAMPLES]
         self._short = {s: n for s, n in zip(self.images, labels, strict=False) if labels.count(n) == 1}
         self._long = {name: spec for spec, name in self._short.items()}
-        self.shown = self._named[:MOST] if len(self._named) > 1 else [self._untrained[0], self._named[0]]
+        self.shown = [*(self._untrained[:1] if len(checkpoints) < 2 else ()), *self._named][:MOST]
 
     def runs(self) -> list[str]:
         """The runs that there are now, the newest first."""
@@ -98,8 +99,7 @@ class Workbench:
     def choices(self, field: str) -> list[Any]:
         """What a list in the page offers for a field of a query; nothing where any value may be given."""
         if field == "regions":
-            superpixels = ["superpixels:16", "superpixels:36"] if find_spec("skimage") else []
-            return ["objects", *(f"grid:{n}" for n in range(2, 9)), *superpixels]
+            return ["objects", *region_examples()]
         if field in ("images", "other"):
             return [(_label(spec), spec) for spec in self.images]
         if field in ("runs", "checkpoints"):

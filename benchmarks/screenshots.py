@@ -18,12 +18,12 @@ from playwright.sync_api import Page, sync_playwright
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 PORT = 7898
 URL = f"http://127.0.0.1:{PORT}/"
-SHOWN = "checkpoints=random:tiny&checkpoints=runs/demo"
+SHOWN = "checkpoints=random:tiny&checkpoints=plrc:tiny"
 
 
 def affinity(page: Page) -> None:
-    page.goto(f"{URL}?view=affinity&images=sample:flower&difference=1&points=0.5,0.5&{SHOWN}")
-    page.wait_for_selector("#affinity-viewer .plrc-canvas >> nth=3")
+    page.goto(f"{URL}?view=affinity&images=sample:china&points=0.4,0.6&{SHOWN}")
+    page.wait_for_selector("#affinity-viewer .plrc-canvas >> nth=2")
     page.wait_for_timeout(1500)
     panel = page.locator("#affinity-viewer .plrc-canvas").nth(2)
     box = panel.bounding_box()
