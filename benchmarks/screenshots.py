@@ -22,7 +22,7 @@ SHOWN = "checkpoints=random:tiny&checkpoints=plrc:tiny"
 
 
 def affinity(page: Page) -> None:
-    page.goto(f"{URL}?view=affinity&images=sample:china&points=0.4,0.6&{SHOWN}")
+    page.goto(f"{URL}?view=affinity&images=sample:china&size=256&points=0.4,0.6&{SHOWN}")
     page.wait_for_selector("#affinity-viewer .plrc-canvas >> nth=2")
     page.wait_for_timeout(1500)
     panel = page.locator("#affinity-viewer .plrc-canvas").nth(2)
@@ -41,10 +41,11 @@ def embedding(page: Page) -> None:
     page.goto(f"{URL}?view=embed&images=scenes&most=60&size=224&regions=objects&clusters=8&{SHOWN}")
     page.get_by_text("neighbours kept").first.wait_for(timeout=120_000)
     page.wait_for_timeout(1000)
-    plane = page.locator("#embed-viewer canvas").first
+    plane = page.locator("#embed-viewer canvas").nth(2)
+    plane.scroll_into_view_if_needed()
     box = plane.bounding_box()
     assert box is not None
-    corners = ((0.42, 0.02), (0.68, 0.02), (0.66, 0.2), (0.44, 0.2), (0.42, 0.02))
+    corners = ((0.2, 0.76), (0.45, 0.76), (0.45, 0.97), (0.2, 0.97), (0.2, 0.76))
     places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
     page.mouse.move(*places[0])
     page.mouse.down()
