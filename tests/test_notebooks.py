@@ -168,8 +168,8 @@ def test_a_click_is_answered_by_every_network_with_a_peak_in_its_cell(widget):
     for panel, (h, w) in zip(answers, [(16, 20), (4, 5)], strict=True):
         cells = panel["map"]
         assert (cells["h"], cells["w"], cells["extent"]) == (h, w, [1, 1])
-        peak = max(range(h * w), key=lambda i: cells["values"][i])
-        assert divmod(peak, w) == (int(0.62 * h), int(0.71 * w))
+        own = cells["values"][int(0.62 * h) * w + int(0.71 * w)]
+        assert own > max(cells["values"]) - 0.05, "the point lies between cells: a neighbour may be as near"
         low, high = min(cells["values"]), max(cells["values"])
         assert re.match(rf"AUC 0...|{low:.2f} to {high:.2f}".replace("-", "−"), panel["caption"])
         assert panel["scale"] == answers[0]["scale"]  # one for all, so that they can be compared

@@ -138,8 +138,12 @@
     const preview = () => {
       const at = hover || (keys ? cross : null);
       if (dragged || !at || !follow.checked || !points().length) return awaited;
-      return overRing ? awaited : asked(at, less);
+      const others = asked(at, less);
+      return overRing || same(others, points()) ? awaited : others;
     };
+
+    const same = (some, others) => some.length === others.length && some.every(({ x, y, negative }, i) =>
+      Math.hypot(x - others[i].x, y - others[i].y) < 0.01 && negative === Boolean(others[i].negative));
 
     const isLive = () => Boolean(scene?.live) && panels.every(({ spec }) => !spec.key || opened.has(spec.key));
 

@@ -539,8 +539,8 @@ def test_a_run_is_described(tmp_path):
         "channels": "c2 64 at stride 4, c3 128 at stride 8",
         "heads": "projector 128 → 128 → 16",
         "epoch": "2 of 4",
-        "trained with": "scenes:64, views of 48 px, regions grid:4, batch 8, adamw, lr 0.25 for a batch of 256",
-        "loss weights": "image 0.7, point 0.3, affinity 0.125",
+        "trained with": "scenes:64, views of 48 px, regions superpixels:8, batch 8, adamw, lr 0.25 for a batch of 256",
+        "loss weights": "image 0.3, point 1.0, affinity 0.125",
         "note": "step 60 of 120",
         "file": ending(file),
     }
