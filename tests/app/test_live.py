@@ -58,7 +58,8 @@ class Live:
         for values, (drawing, expected), *numbers in zip(self.values(), drawn, *ends, strict=True):
             np.testing.assert_allclose(values, expected.numpy().ravel(), atol=atol, rtol=1e-3)
             shown = [float(number.replace("−", "-")) for number in numbers]
-            assert shown == pytest.approx([drawing.scale.low, drawing.scale.high], abs=max(0.01, atol, drawing.scale.high / 150))
+            low, high = drawing.scale.low, drawing.scale.high
+            assert shown == pytest.approx([low, high], abs=max(0.01, atol, high / 150))  # written with two digits
 
 
 @pytest.mark.parametrize(
