@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from plrc.data.images import LONGEST
 from plrc.options import Options
 from plrc.pretrained.loading import SHIPPED, run_checkpoint
 from plrc.queries import Query
@@ -26,7 +27,6 @@ MOST = 3  # checkpoints or runs side by side
 MOST_IMAGES = 200  # of one query; of a folder so many are listed, evenly spread, and any other can be named in a link
 _SIZES = ("64", "112", "224", "320", "448", "640", "896")  # of an input, pixels
 _REGIONS = re.compile(r"objects|grid:[0-9]{1,2}|superpixels:[0-9]{1,3}")
-_LONGEST = 8  # times the shorter side
 _GIVEN = dict.fromkeys(("images", "other", "to", "dataset"), "start the app with --images FOLDER, or upload it")
 _GIVEN |= {"checkpoints": "start the app with --checkpoint", "runs": "it is not below --runs"}
 
@@ -147,8 +147,8 @@ class Workbench:
         except ValueError as error:  # not where it lies on the server
             raise ValueError(str(error).replace(str(file), file.name)) from error
         width, height = image.image.size
-        if max(width, height) > _LONGEST * min(width, height):  # the short side is what an input's size says
-            raise ValueError(f"{file.name} has {width} × {height} pixels: {_LONGEST} times as long as wide is the most")
+        if max(width, height) > LONGEST * min(width, height):  # the short side is what an input's size says
+            raise ValueError(f"{file.name} has {width} × {height} pixels: {LONGEST} times as long as wide is the most")
         return image
 
     def uploaded(self, spec: Any) -> bool:

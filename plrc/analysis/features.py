@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from plrc.data.images import as_image
+from plrc.data.images import LONGEST, as_image
 from plrc.data.photometric import normalise
 from plrc.geometry import cell_centres, cell_of, sample
 from plrc.pretrained import Pretrained, load
@@ -258,9 +258,6 @@ def load_encoder(
     return DenseEncoder(load(source, branch), device)
 
 
-_LONGEST = 8  # times the short side: a picture of 3 × 4000 pixels would else need gigabytes
-
-
 def input_size(image_size: tuple[int, int], size: Size, stride: int) -> tuple[int, int]:
     """Width and height of the input for an image of that width and height.
 
@@ -272,7 +269,7 @@ def input_size(image_size: tuple[int, int], size: Size, stride: int) -> tuple[in
         raise ValueError(f"an input has sides of 1 pixel or more, not {size}")
     if isinstance(size, tuple):
         return size
-    scale = 1.0 if size is None else min(size / min(image_size), _LONGEST * size / max(image_size))
+    scale = 1.0 if size is None else min(size / min(image_size), LONGEST * size / max(image_size))
     width, height = (max(1, round(side * scale / stride)) * stride for side in image_size)
     return width, height
 

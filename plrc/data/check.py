@@ -13,13 +13,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from plrc.data.annotated import BoxFiles, layout_of, open_annotated
-from plrc.data.images import UndecodableImage, printable
+from plrc.data.images import LONGEST, UndecodableImage, printable
 from plrc.data.sources import ImageFiles, ImageFolder, Source
 from plrc.files import written_whole
 from plrc.queries import Check
 
 _NAMED = 5  # of a finding, in its line
-_SLIM, _SMALL = 8, 32  # long side by short side; pixels of a short side: beyond, a picture shows a network little
+_SMALL = 32  # pixels of a short side: below, a picture shows a network little
 REFUSED = "refused"
 Finding = tuple[str, str, str]  # what, of which file or entry, details
 
@@ -66,7 +66,7 @@ def findings(source: Source) -> Iterator[Finding]:
         name = source.name(i)
         try:
             width, height = source.load(i).size
-            if max(width, height) > _SLIM * min(width, height) or min(width, height) < _SMALL:
+            if max(width, height) > LONGEST * min(width, height) or min(width, height) < _SMALL:
                 yield "extreme shape", name, f"{width} × {height}"
             if isinstance(source, BoxFiles):
                 source.pixel_boxes(i)

@@ -22,6 +22,7 @@ if "avif" in features.modules and features.check("avif"):
 SUFFIXES = tuple(" ".join(FORMATS.values()).split())
 
 # EXIF orientation → what turns the stored image upright (1: nothing).
+LONGEST = 8  # times the short side: longer pictures show a network little, and would need gigabytes
 SIDEWAYS = (5, 6, 7, 8)  # width and height change places
 _MIRRORED, _UPSIDE_DOWN = (2, 3, 6, 7), (3, 4, 7, 8)  # after that
 _T = Image.Transpose
