@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gradio as gr
 
 from plrc.options import Point
-from plrc.queries import Affinity
+from plrc.pretrained.loading import split_branch, split_epoch, stored_epochs
+from plrc.queries import Affinity, Query
+from plrc.views.run import nearest
 
 from .scenes import affinity_scene, asking, image_of, packed
-from .tab import Tab, lines, showing
+from .tab import Tab, lines, said, showing
 
 
 class AffinityTab(Tab):
@@ -23,6 +28,17 @@ class AffinityTab(Tab):
         "colour_range": {"label": "Range of the colours", "info": "Of all maps shown, or −1 to 1."},
     }
 
+    def build(self) -> None:
+        super().build()
+        asked = self._numbered([self._epoch, *self.controls.values()])
+        asked["outputs"] = [self.controls["checkpoints"], *self.outputs]
+        self._epoch.input(said(self._turn), **asked, trigger_mode="always_last")
+
+    def above(self) -> list[Any]:
+        told = "Of the last chosen checkpoint of each run; 0: untrained."
+        self._epoch = gr.Slider(0, 1, step=1, label="Epoch", info=told, visible=False, elem_id="affinity-epoch")
+        return [self._epoch]
+
     def drawings(self, query: Affinity) -> list[Any]:
         """The maps by each network, and their difference if it is wanted."""
         found = [self.bench.draw(replace(query, difference=False))]
@@ -30,12 +46,17 @@ class AffinityTab(Tab):
 
     def show(self, query: Affinity, still: bool = True) -> list[Any]:
         if not query.images or not query.checkpoints:
-            return [showing(scene=None), "", "", ""]
+            return [showing(scene=None), "", "", "", gr.Slider(visible=False)]
         drawings = self.drawings(query)
         answer = next(iter(drawings[0].columns.values()))[0]  # its points are known, also where none was given
         points = [" ".join(str(Point(x, y)) for x, y in of.tolist()) for of in answer.asked]
         image = {"still": {"image": image_of(answer.image.image) | {"name": answer.image.name}}} if still else {}
-        return [showing(scene=affinity_scene(drawings), **image), lines(drawings[-1]), *points]
+        slider = gr.Slider(visible=False)
+        if runs := _runs(query.checkpoints):
+            every = sorted({epoch for _, stored, _ in runs.values() for epoch in stored})
+            (_, _, epoch), *_ = runs.values()
+            slider = gr.Slider(0, every[-1], epoch, step=math.gcd(*every), visible=True)
+        return [showing(scene=affinity_scene(drawings), **image), lines(drawings[-1]), *points, slider]
 
     def act(self, event: dict[str, Any], query: Affinity) -> list[Any]:
         """Other points, by a click; the viewer has the image. Or the feature maps that it lacks, so that it can draw
@@ -44,3 +65,25 @@ class AffinityTab(Tab):
             return self.show(asking(query, event), still=False)
         (drawing, *_) = self.drawings(replace(query, difference=False))
         return [showing(live=packed(drawing, event["lacks"])), *[gr.skip()] * (len(self.outputs) - 1)]
+
+    def _turn(self, number: int, latest: dict[str, int], epoch: int, *values: Any) -> list[Any]:
+        """The same by the checkpoints of another epoch."""
+        query = self.query(values)
+        self.bench.check(Query(checkpoints=query.checkpoints))
+        checkpoints = list(query.checkpoints)
+        for run, (place, stored, _) in _runs(checkpoints).items():
+            branch = split_branch(checkpoints[place])[1]
+            checkpoints[place] = f"{run}@{nearest(stored, epoch)}{f'@{branch}' * bool(branch)}"
+        *shown, _ = self.show(replace(query, checkpoints=tuple(checkpoints)), still=False)
+        chosen = gr.skip() if number < latest["number"] else checkpoints
+        return [chosen, *self._in_turn(number, latest, [*shown, gr.skip()])]  # the slider is where the pointer is
+
+
+def _runs(checkpoints: Sequence[str]) -> dict[str, tuple[int, list[int], int]]:
+    """Run that has stored epochs → the place of its last checkpoint, the epochs that it has, and the one there."""
+    found = {}
+    for place, checkpoint in enumerate(checkpoints):
+        run, epoch = split_epoch(split_branch(checkpoint)[0])
+        if stored := stored_epochs(Path(run)):
+            found[run] = place, stored, stored[-1] if epoch is None else epoch
+    return found

@@ -108,6 +108,7 @@ class Tab:
             for name, scale in self.top.items():
                 with gr.Column(scale=scale, min_width=160 * scale):
                     self.image_chooser() if name == "images" else self.control(name)
+        above = self.above()
         shown = viewer(self.viewer, f"{self.name}-viewer")
         numbers = gr.HTML(elem_id=f"{self.name}-numbers", apply_default_css=False)
         more = gr.Button("Other views", size="sm", elem_id=f"{self.name}-more", visible="seed" in self._fields)
@@ -116,7 +117,7 @@ class Tab:
                 with gr.Column(min_width=160):
                     self.control(name)
         points = [name for name in self._fields if self._holds_points(name)]
-        self.outputs = [shown, numbers, *(self.control(name, visible="hidden") for name in points)]
+        self.outputs = [shown, numbers, *(self.control(name, visible="hidden") for name in points), *above]
         self.rest()
         inputs, forgotten = list(self.controls.values()), dict.fromkeys(points, ())
         self._redraws([name for name in self.controls if name not in (*self.anew, *points)], self.show)
@@ -133,6 +134,10 @@ class Tab:
             return answer if "lacks" in event else self._in_turn(number, latest, answer)
 
         shown.select(said(act), **self._numbered([shown, *inputs]), trigger_mode="multiple")
+
+    def above(self) -> list[Any]:
+        """Lays out what else a view has above its viewer; the last ones of ``outputs``."""
+        return []
 
     def show(self, query: Any) -> list[Any]:
         """What is seen of a query: updates of ``outputs``. Raises a ValueError."""

@@ -16,7 +16,7 @@ import torch
 
 from plrc.data.images import LONGEST
 from plrc.options import Options
-from plrc.pretrained.loading import SHIPPED, run_checkpoint
+from plrc.pretrained.loading import SHIPPED, run_checkpoint, split_branch, stored_epochs
 from plrc.queries import Query
 from plrc.registry import region_examples
 from plrc.views import Drawing, NamedImage, Progress, Session, draw, list_images
@@ -80,7 +80,7 @@ class Workbench:
                 run_checkpoint(Path(run))
             except ValueError:  # it has just begun
                 continue
-            found += [run, f"{run}@key", *sorted(map(str, Path(run, "checkpoints").glob("epoch_*.pt")))]
+            found += [run, f"{run}@key", *(f"{run}@{epoch}" for epoch in stored_epochs(Path(run)))]
         return list(dict.fromkeys([*found, SHIPPED, *self._untrained]))
 
     def short(self, spec: str) -> str:
@@ -126,7 +126,8 @@ class Workbench:
             if listed and len(named) > MOST:
                 raise ValueError(f"choose at most {MOST} {field.name}, not {len(named)}")
             for name in named:
-                if not (name in self.choices(field.name) if listed else self._may_show(name)):
+                offered = self.choices(field.name) if listed else ()
+                if not ({name, split_branch(name)[0]} & {*offered} if listed else self._may_show(name)):
                     raise ValueError(f"{name} is not offered here: {_GIVEN[field.name]}")
         specs = [*getattr(query, "images", ()), *filter(None, [getattr(query, "dataset", "")])]
         several = sum(Path(spec).is_dir() or spec.partition(":")[0] == "scenes" for spec in specs)

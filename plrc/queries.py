@@ -15,7 +15,10 @@ _IMAGES = (
     "an image file, a folder, DIR#12 for one image of a data set whose objects are known, scenes#12 or scenes:20 for "
     "embedded scenes, sample:china"
 )
-CHECKPOINT = "a checkpoint file in any known format, a run folder, plrc:tiny, torchvision:resnet50 or random:resnet50"
+CHECKPOINT = (
+    "a checkpoint file in any known format, a run folder (runs/demo@5 for an epoch that it has stored, @0 untrained), "
+    "plrc:tiny, torchvision:resnet50 or random:resnet50"
+)
 _REGIONS = f"{region_specs('objects')}, the images' own"
 _LAST_SEED = 2**32 - 1  # of what scikit-learn takes
 
@@ -140,6 +143,7 @@ class Scores(Query):
         (), f"only these scores, of {', '.join(SCORES)}; all that the data set allows if not given"
     )
     most: int | None = option(None, "at most so many images, evenly spread", low=1)
+    epochs: bool = option(False, "a run folder stands for its untrained start and each epoch that it has stored")
     within: int = option(1, "view match: right within so many cells of 32 pixels", unit="cells", low=0)
     until: int | None = option(None, "only the first so many of those images, as after an interrupt", low=1)
 

@@ -8,7 +8,7 @@ at most a page wide (7 inches). ``Figure`` is constructed directly: pyplot would
 from matplotlib.figure import Figure
 
 from plrc.figures.affinity import Example, affinity, affinity_sheet, feature_colours, views_and_affinity
-from plrc.figures.charts import curves, error_types, precision_recall, score_chart
+from plrc.figures.charts import curves, error_types, precision_recall, score_chart, scores_over_epochs
 from plrc.figures.detections import DetectedPicture, detections
 from plrc.figures.matches import correspondence, region_correspondence
 from plrc.figures.scatter import embedding
@@ -17,5 +17,5 @@ from plrc.figures.style import Scale, save, scale_of
 __all__ = [
     "DetectedPicture", "Example", "Figure", "Scale", "affinity", "affinity_sheet", "correspondence", "curves",
     "detections", "embedding", "error_types", "feature_colours", "precision_recall", "region_correspondence", "save",
-    "scale_of", "score_chart", "views_and_affinity",
+    "scale_of", "score_chart", "scores_over_epochs", "views_and_affinity",
 ]  # fmt: skip

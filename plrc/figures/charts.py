@@ -36,6 +36,12 @@ KINDS = {
     "background": "no object there, IoU < 0.1",
     "missed": "not found, none of the above",
 }
+_LEVEL: tuple[Any, ...] = (
+    (0, (1, 1)),
+    (0, (4, 2)),
+    (0, (6, 1, 1, 1)),
+    "solid",
+)  # lines of what does not change with the epochs
 GRID = np.linspace(0, 1, 101)  # COCO's recall thresholds
 
 
@@ -190,6 +196,71 @@ def score_chart(
     handles = [Line2D([], [], linewidth=1.5, label=label, **_score(-k)) for k, label in enumerate(key)]
     body.legend(handles=handles, loc="outside lower left", ncols=2)
     return finish(body, title=printable(title), details=printable(details))
+
+
+@styled
+def scores_over_epochs(
+    scores: Mapping[str, Mapping[str, np.ndarray]],
+    beside: Mapping[str, Mapping[str, float]],
+    losses: Mapping[str, Mapping[str, np.ndarray]],
+    title: str = "",
+    details: str = "",
+) -> Figure:
+    """A panel a measure: how a run's mean and its 95 % interval change with the epochs; then one for each loss.
+
+    scores: measure → run → ``(n, 4)``: epoch, mean, low, high, NaN where there is no interval. beside: measure → what
+    does not change with the epochs → its mean, a level grey line. losses: run → "epoch" and each loss → ``(m,)``, NaN
+    where a log line has none: thin each, strong the mean of 15 lines, where there are twice as many. title, details:
+    over all.
+    Raises a ValueError if there is no measure.
+    """
+    if not scores:
+        raise ValueError("there is nothing to draw: no measure has a value")
+    runs = list(dict.fromkeys(chain(*scores.values(), losses)))
+    level = list(dict.fromkeys(chain(*beside.values())))
+    there = {name for of in losses.values() for name, values in of.items() if np.isfinite(values).any()} - {"epoch"}
+    drawn = [*scores, *sorted(there, key=lambda loss: loss != "total")]
+    rows = -(-len(drawn) // 3)
+    columns = -(-len(drawn) // rows)
+    width = min(PAGE, 2.6 * columns)
+    smooth = 15 if losses and min(len(of["epoch"]) for of in losses.values()) >= 30 else 1
+    body, grid = page([1.0] * rows, [1.4] * columns, width)
+    last = max(1.0, *(of[:, 0].max() for measure in scores.values() for of in measure.values()))
+    for i, (axes, name) in enumerate(zip_longest(grid.flat, drawn)):
+        if name is None:
+            axes.set_axis_off()
+            continue
+        of_losses = i >= len(scores)
+        heading = name if not of_losses else "total loss, weighted" if name == "total" else f"{name} loss"
+        axes.set_title(fold(printable(heading).replace(" = ", "\xa0=\xa0"), width / columns, 7))
+        for k, run in enumerate(runs):
+            if of_losses and name in losses.get(run, {}):
+                epoch, values = losses[run]["epoch"], losses[run][name]
+                axes.plot(epoch, values, color=_run(k)["color"], linewidth=0.45, alpha=0.5, label=f"values {k}")
+                axes.plot(epoch, running_mean(values, smooth), linewidth=1.1, zorder=3, label=f"curve {k}", **_run(k))
+            elif not of_losses and run in scores[name]:
+                epoch, mean, low, high = scores[name][run].T
+                axes.fill_between(
+                    epoch, low, high, color=_run(k)["color"], alpha=0.2, linewidth=0, label=f"interval {k}"
+                )
+                axes.plot(epoch, mean, marker="o", ms=3, linewidth=1.1, zorder=3, label=f"curve {k}", **_run(k))
+        for k, other in enumerate(level):
+            if not of_losses and math.isfinite(value := beside.get(name, {}).get(other, math.nan)):
+                axes.axhline(value, color=GREY, linewidth=0.7, linestyle=_LEVEL[k % len(_LEVEL)], label=other)
+        lowest = i + columns >= len(drawn)
+        axes.set(xlim=(-0.02 * last, 1.02 * last), xlabel="epoch" if lowest else "")
+        axes.tick_params(labelbottom=lowest)
+        _open(axes, "y")
+        _round(axes.xaxis, integer=True)
+        _round(axes.yaxis, digits=".4g")
+    handles = [Line2D([], [], marker="o", ms=3, linewidth=1.1, label=cut(run), **_run(k)) for k, run in enumerate(runs)]
+    handles += [
+        Line2D([], [], color=GREY, linewidth=0.7, linestyle=_LEVEL[k % len(_LEVEL)], label=cut(other))
+        for k, other in enumerate(level)
+    ]
+    body.legend(handles=handles, loc="outside lower left", ncols=min(4, len(handles)))
+    note = "Band: 95 % interval." + f" Losses: thin each log line, strong the mean of {smooth}." * (smooth > 1)
+    return finish(body, note, printable(title), printable(details))
 
 
 def _score(k: int) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from plrc.pretrained.reading import CheckpointError, read
 from plrc.registry import BACKBONES, did_you_mean
 
 WHAT_MAY_BE_GIVEN = (
-    "give a checkpoint file, the folder of a run, torchvision:resnet50 (its ImageNet weights), "
+    "give a checkpoint file, the folder of a run (runs/demo@5 for an epoch that it has stored), torchvision:resnet50 "
+    "(its ImageNet weights), "
     "timm:vit_small_patch14_dinov2 (timm's weights; with @FILE behind, those of a file), plrc:tiny (the small network "
     "that comes with plrc) or random:resnet50 (random:resnet50@3 for another seed)"
 )
@@ -106,7 +107,8 @@ def load(
             ``timm:convnext_atto``, weights downloaded as these libraries do; ``random:resnet50`` or ``random:tiny@3``,
             the untrained network of seed 0 or 3; ``plrc:tiny``, the small trained one that ships with this package
             (``shipped/README.md``); what such a file would hold, a state dict for instance; or a module, which is
-            copied. Behind it may stand a branch, ``runs/demo@key``, or a file, ``timm:resnet50d@model.pth``.
+            copied. Behind it may stand a branch, ``runs/demo@key``, an epoch that a run has stored, ``runs/demo@5``,
+            0 for its untrained start, or a file, ``timm:resnet50d@model.pth``.
         branch: "query", "key", "teacher" or "student" where there are two; the query encoder, DINO's teacher, if not
             given. arch: one of ``BACKBONES``, where neither the tensors nor what lies beside them tell.
     """
@@ -122,6 +124,9 @@ def load(
         return found.told(name=f"{found.origin.name} {behind}")
     if path.exists():
         return _from_file(run_checkpoint(path) if path.is_dir() else path, branch, arch)
+    folder, epoch = split_epoch(name)
+    if epoch is not None:
+        return _from_epoch(Path(folder), epoch, branch)
     if source == SHIPPED:
         shipped = _from_file(Path(__file__).with_name("shipped") / "tiny.safetensors", branch)
         return shipped.told(name=SHIPPED, format="shipped with plrc")
@@ -129,7 +134,7 @@ def load(
     model, at, file = rest.partition("@")
     if scheme == "timm" and at:
         return load(Path(file), branch, f"timm:{model}")
-    named = {"torchvision": _from_torchvision, "timm": _from_timm, "random": _from_seed}
+    named: dict[str, Any] = {"torchvision": _from_torchvision, "timm": _from_timm, "random": _from_seed}
     if scheme not in named:
         near = did_you_mean(str(source), (SHIPPED,))
         raise CheckpointError(f"there is no file or folder {source}{near or f': {WHAT_MAY_BE_GIVEN}'}")
@@ -155,6 +160,48 @@ def run_checkpoint(folder: Path) -> Path:
         if file.is_file():
             return file
     raise CheckpointError(f"{folder} is not the folder of a run: it has no checkpoints/last.pt; name the file itself")
+
+
+def split_epoch(path_or_name: str) -> tuple[str, int | None]:
+    """``runs/demo@5`` as a run's folder and an epoch; None where none stands behind, or what is before is no folder."""
+    name, _, behind = path_or_name.rpartition("@")
+    there = behind.isdecimal() and Path(name).expanduser().is_dir() and not Path(path_or_name).exists()
+    return (name, int(behind)) if there else (path_or_name, None)
+
+
+def stored_epochs(folder: Path) -> list[int]:
+    """The epochs of a run that ``FOLDER@N`` names: 0, its untrained start, and those that it has stored; [] of none."""
+    stored = [file.stem.removeprefix("epoch_") for file in (folder / "checkpoints").glob("epoch_*.pt")]
+    return sorted({0, *map(int, filter(str.isdecimal, stored))}) if stored else []
+
+
+def checkpoint_file(path_or_name: str) -> Path:
+    """The file that is read of what ``load`` takes; of a name without a file a path where there is nothing."""
+    name, epoch = split_epoch(split_branch(path_or_name)[0])
+    if epoch is not None:
+        return _epoch_file(Path(name), epoch)
+    return run_checkpoint(Path(name)) if Path(name).is_dir() else Path(name)
+
+
+def _epoch_file(folder: Path, epoch: int) -> Path:
+    """The checkpoint of an epoch; of the untrained start the first one. Raises a CheckpointError if there is none."""
+    there = stored_epochs(folder)
+    if epoch not in there:
+        those = f"it has stored {', '.join(map(str, there))}" if there else "it has stored none, see --keep-every"
+        raise CheckpointError(f"{folder} has no checkpoint of epoch {epoch}: {those}")
+    return folder / "checkpoints" / f"epoch_{epoch or there[1]:04d}.pt"
+
+
+def _from_epoch(folder: Path, epoch: int, branch: str | None) -> Pretrained:
+    found = _from_file(file := _epoch_file(folder, epoch), branch)
+    if epoch:
+        return found
+    config = found.origin.run.get("config", {})
+    if not {"arch", "seed", "dim"} <= config.keys():
+        raise CheckpointError(f"{file} does not tell how its run began: name one of its epochs")
+    with torch.random.fork_rng(devices=[]):  # both branches begin as this one
+        start = _from_seed(f"{folder.absolute().name}/untrained", config["arch"], str(config["seed"]), config["dim"])
+    return start.told(run={"config": config, "epoch": 0})
 
 
 def _from_file(file: Path, branch: str | None, arch: str | None = None) -> Pretrained:
@@ -255,12 +302,12 @@ def _from_timm(name: str, model: str, _: str) -> Pretrained:
     return Pretrained(backbone, {}, CheckpointInfo(name, format="timm name", arch=backbone.name, note=note))
 
 
-def _from_seed(name: str, arch: str, seed: str) -> Pretrained:
-    """As ``torch.manual_seed(seed); Encoder(arch)`` makes it: the query encoder of an untrained PLRC model."""
+def _from_seed(name: str, arch: str, seed: str, dim: int = 128) -> Pretrained:
+    """As ``torch.manual_seed(seed); Encoder(arch, dim)`` makes it: the query encoder of an untrained PLRC model."""
     if seed and not seed.isdecimal():
         raise ValueError(f"{seed!r} is no seed, which is a whole number: random:{arch}@3")
     torch.random.default_generator.manual_seed(int(seed or 0))  # torch.manual_seed would seed the GPUs' too
-    encoder = Encoder(arch).eval()
+    encoder = Encoder(arch, dim).eval()
     info = CheckpointInfo(name, format="random", arch=encoder.backbone.name, note=f"seed {int(seed or 0)}, untrained")
     return Pretrained(encoder.backbone, {"projector": encoder.projector}, info)
 

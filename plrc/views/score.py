@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
 
 from plrc.analysis.descriptors import dense
 from plrc.analysis.scores import Table, score_table
 from plrc.data.annotated import layout_of, open_annotated
+from plrc.pretrained.loading import split_branch, split_epoch, stored_epochs
 from plrc.queries import Scores
+from plrc.run import losses_of
 from plrc.views import Drawing, Progress
+from plrc.views.run import read_run
 from plrc.views.session import Session, inputs_of
 
 
@@ -26,7 +35,12 @@ def scores(query: Scores, session: Session, progress: Progress) -> ScoreDrawing:
     Arrays: what each score is the mean of, a value an image, so that columns can be compared in pairs: see
     ``Table``. Lines: the table, but not how long it took, which is never the same again. Where the progress asks
     for an early end, the drawing's query says after how many images (``until``).
+
+    With ``epochs`` a run folder stands for its stored epochs, which the drawing's query names each; the chart is over
+    the epochs, beside the losses of the run's log until then, which are among the arrays.
     """
+    if query.epochs:
+        query = replace(query, checkpoints=tuple(chain(*map(_epochs_of, query.checkpoints))))
     networks = session.networks(query)
     source = open_annotated(query.dataset)
 
@@ -40,14 +54,41 @@ def scores(query: Scores, session: Session, progress: Progress) -> ScoreDrawing:
 
     described = [dense(encoder, query.layer, name) for name, encoder in networks.items()]
     table = score_table(source, described, query, chosen)
+    epochs = dict[str, tuple[str, int]]()  # column → run, epoch
+    losses = dict[str, dict[str, np.ndarray]]()
+    for checkpoint, name in zip(query.checkpoints, networks, strict=True) if query.epochs else ():
+        file, branch = split_branch(checkpoint)
+        folder, epoch = split_epoch(file)
+        if epoch is not None:
+            run = f"{Path(folder).absolute().name} {branch or query.branch or ''}".strip()
+            epochs[name] = run, epoch
+            with suppress(ValueError):  # a run without its log
+                losses[run] = _losses(Path(folder), epoch)
     return ScoreDrawing(
         query=replace(query, until=table.interrupted_after),
         inputs=inputs_of(networks, query) | {query.dataset: table.sha256},
-        arrays=dict(table.arrays),
-        draw=table.draw,
+        arrays=dict(table.arrays) | {f"{run} {q}": v for run, of in losses.items() for q, v in of.items()},
+        draw=partial(table.draw_over_epochs, epochs, losses) if query.epochs else table.draw,
         lines=table.lines(),
         rows=table.records(),
         extra=table.content(),
         texts={"md": table.to_markdown() + "\n"},
         table=table,
     )
+
+
+def _epochs_of(checkpoint: str) -> list[str]:
+    """``runs/demo@0``, ``runs/demo@5`` … of ``runs/demo``; of what is no folder, itself."""
+    folder, branch = split_branch(checkpoint)
+    if not Path(folder).is_dir():
+        return [checkpoint]
+    if not (stored := stored_epochs(Path(folder))):
+        raise ValueError(f"{folder} has stored no epochs: train it with --keep-every, or leave out --epochs")
+    return [f"{folder}@{epoch}{f'@{branch}' * bool(branch)}" for epoch in stored]
+
+
+def _losses(folder: Path, last: int) -> dict[str, np.ndarray]:
+    """ "epoch" and the losses of a run's log ``(m,)``, as far as an epoch: a run that goes on draws the same again."""
+    curves = read_run(folder).curves
+    until = curves["epoch"] <= last
+    return {name: curves[name][until] for name in ("epoch", *losses_of(curves)) if until.any()}

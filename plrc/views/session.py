@@ -17,18 +17,18 @@ from PIL import Image
 
 from plrc.analysis.features import DEFAULT_SIZE, DenseEncoder, FeatureMap, load_encoder
 from plrc.options import Size
-from plrc.pretrained.loading import run_checkpoint, split_branch
+from plrc.pretrained.loading import checkpoint_file
 from plrc.queries import ImageQuery, Query
 from plrc.views.images import NamedImage, open_image
 
-_NETWORKS = 8  # held at once
+_NETWORKS = 1e9  # bytes of networks that are held at once; three of any size are
 
 
 class Session:
     """Networks, decoded images and feature maps, kept for the drawings that are made at it.
 
-    Many threads may use one. What is kept is bounded: eight networks, and so many megabytes of images and maps, of
-    which those that have not been used for longest go first. A file that has changed is read again.
+    Many threads may use one. What is kept is bounded: a gigabyte of networks, and so many megabytes of images and
+    maps, of which those that have not been used for longest go first. A file that has changed is read again.
 
     Attributes:
         megabytes: the bound; 0 keeps no image and no map, as a single drawing needs none twice. encoded: images that
@@ -39,7 +39,7 @@ class Session:
         self.megabytes = megabytes
         self.encoded = 0
         self._things: LRUCache[Hashable, Any] = LRUCache(megabytes * 1e6, getsizeof=_bytes)
-        self._networks: LRUCache[Hashable, Any] = LRUCache(_NETWORKS)
+        self._networks: LRUCache[Hashable, Any] = LRUCache(_NETWORKS, getsizeof=_weights)
         self._lock = threading.Lock()
         self._busy = threading.Lock()  # one image at a time goes through a network: so memory stays bounded too
 
@@ -61,8 +61,7 @@ class Session:
         _check_device(query.device)
         named: dict[str, DenseEncoder] = {}
         for checkpoint in query.checkpoints:
-            file = Path(split_branch(checkpoint)[0])
-            key = (checkpoint, stamp(run_checkpoint(file) if file.is_dir() else file), query.device, query.branch)
+            key = (checkpoint, stamp(checkpoint_file(checkpoint)), query.device, query.branch)
             make = partial(load_encoder, checkpoint, query.device, query.branch)
             encoder = self._once(self._networks, key, make)
             encoder.stride(query.layer)  # before any image is encoded
@@ -97,8 +96,8 @@ class Session:
 
             # The pixels tell the image: a view that is cut again is the same one, a file that has changed another.
             pixels = hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
-            weights = origin.sha256 or origin.name, origin.branch, str(network.device)
-            key = ("map", weights, pixels, query.layer or network.last, *how[1:])
+            weights = origin.sha256 or (origin.name, origin.arch, origin.note)
+            key = ("map", weights, origin.branch, str(network.device), pixels, query.layer or network.last, *how[1:])
             yield self._once(self._things, key, make)
 
     def seen(
@@ -128,6 +127,11 @@ class Session:
             with self._lock, suppress(ValueError):  # larger than the whole cache: not kept
                 cache[key] = made
         return made
+
+
+def _weights(network: DenseEncoder) -> float:
+    parts = (network.backbone, network.heads)
+    return min(sum(w.nbytes for part in parts for w in part.parameters()), _NETWORKS / 3)
 
 
 def _bytes(thing: NamedImage | FeatureMap) -> int:

@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import typing
@@ -28,6 +29,9 @@ from app.correspondence import CorrespondenceTab
 from app.embedding import EmbeddingTab
 from app.page import endpoint
 from app.workbench import Workbench
+from plrc.checkpoint import save_checkpoint
+from plrc.config import load_config
+from plrc.model import PLRC
 from plrc.options import option
 from plrc.queries import VIEWS, Affinity
 from plrc.views import draw, replay
@@ -250,6 +254,29 @@ def test_a_link_restores_the_view_in_a_fresh_browser_and_a_server_with_a_passwor
     assert list(other.folder.glob("plrc-app-*"))
     other.stop()
     assert not list(other.folder.glob("plrc-app-*")), "a server that is ended by SIGTERM leaves its files behind"
+
+
+def test_an_epoch_of_a_run_that_came_later_is_drawn_for_the_same_points(visit, server):
+    config = load_config("demo", given={"queue_size": 64})
+    model = PLRC(config)
+    for epoch in (2, 4):
+        content = {"step": epoch, "epoch": float(epoch), "ranks": 1, "config": config.to_dict()}
+        kept = server.folder / "runs" / "later" / "checkpoints" / f"epoch_{epoch:04d}.pt"
+        save_checkpoint(kept.with_name("last.pt"), content | {"model": model.state_dict()}, also=kept)
+    (server.folder / "runs" / "later" / "log.jsonl").write_text("")
+    page = visit("?images=scenes%2312&size=112&checkpoints=random:tiny&checkpoints=runs/later&points=0.3,0.6")
+    ready(page)
+    slider = page.locator("#affinity-epoch input[type=range]")
+    assert slider.input_value() == "4"
+    slider.focus()
+    for name in ("epoch_0002", "untrained"):
+        page.keyboard.press("ArrowLeft")
+        page.locator(".plrc-title", has_text=f"later/{name}").wait_for(timeout=TAKES)
+    assert page.locator(".plrc-title").all_inner_texts() == ["image", "random:tiny", "later/untrained"]
+    assert points(page) == [[(0.3, 0.6)], []]
+    page.locator("#affinity-link").click()
+    page.wait_for_function("location.search.includes('later%400')", timeout=TAKES)
+    shutil.rmtree(server.folder / "runs")
 
 
 def test_an_upload_is_seen_upright_and_its_export_can_be_replayed(visit, photos, tmp_path, monkeypatch):

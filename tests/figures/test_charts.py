@@ -153,6 +153,22 @@ def test_scores_that_cannot_be_compared_are_refused() -> None:
             figures.score_chart(scores, **how)
 
 
+def test_scores_over_epochs_lie_at_their_means_in_their_bands_beside_the_losses() -> None:
+    of = {"a": np.array([[0, 0.5, 0.4, 0.6], [2, 0.7, 0.6, 0.9]]), "b": np.array([[2, 0.3, np.nan, np.nan]])}
+    log = {"epoch": np.array([0.5, 2.0]), "total": np.array([3.0, 1.0]), "point": np.array([np.nan, 1.0])}
+    figure = figures.scores_over_epochs({"AUC, n = 3": of}, {"AUC, n = 3": {"chance": 0.5}}, {"a": log})
+    axes = titled(figure, "AUC, n\xa0=\xa03")
+    for k, run in enumerate(of.values()):
+        assert one(axes, f"curve {k}").get_xydata().tolist() == run[:, :2].tolist()
+    assert one(axes, "chance").get_xydata()[:, 1].tolist() == [0.5, 0.5]
+    band = axes.collections[0].get_paths()[0].vertices
+    for epoch, low, high in ((0, 0.4, 0.6), (2, 0.6, 0.9)):
+        assert {low, high} <= set(band[band[:, 0] == epoch, 1])
+    assert one(titled(figure, "total loss, weighted"), "curve 0").get_xydata().tolist() == [[0.5, 3], [2, 1]]
+    assert {axes.get_xlim() for axes in figure.axes if axes.axison} == {(-0.04, 2.04)}
+    assert words(figure) >= {"a", "b", "chance", "point loss"}
+
+
 def falling(reach: float) -> np.ndarray:
     """Precision at 101 recalls: 1 − recall / 2, up to the last that is reached."""
     return np.where(reach + 1e-9 >= GRID, 1 - GRID / 2, 0.0)

@@ -28,7 +28,7 @@ from plrc.config import load_config
 from plrc.model import PLRC
 from plrc.pretrained import CheckpointError, Pretrained, load
 from plrc.pretrained.formats import FORMATS, Branch, Format, Head, arch_of
-from plrc.pretrained.loading import build_head, describe, skeleton
+from plrc.pretrained.loading import build_head, checkpoint_file, describe, skeleton, stored_epochs
 from plrc.registry import BACKBONES
 from tests.pretrained.fabricated import (
     CASES,
@@ -275,6 +275,35 @@ def test_the_released_layout_gives_the_golden_maps(tmp_path):
     for name, output in outputs.items():
         known = golden[name].reshape(output.shape)
         assert (output - known).abs().max() <= 1e-4 * known.abs().max(), name
+
+
+def test_the_epochs_that_a_run_has_stored_by_their_numbers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load_config("demo", given={"queue_size": 64, "seed": 5, "dim": 32})
+    torch.manual_seed(5)
+    model = PLRC(config)
+    begun = {name: tensor.clone() for name, tensor in model.query_encoder.state_dict().items()}
+    for epoch in (2, 10):
+        with torch.no_grad():
+            for parameter in model.query_encoder.parameters():
+                parameter.mul_(1.1)
+        content = {"step": epoch, "epoch": float(epoch), "ranks": 1, "config": config.to_dict()}
+        save_checkpoint(Path(f"mine/checkpoints/epoch_{epoch:04d}.pt"), content | {"model": model.state_dict()})
+    assert stored_epochs(Path("mine")) == [0, 2, 10]
+    assert stored_epochs(tmp_path) == []
+    start, last, key = load("mine@0"), load("mine@10"), load("mine@2@key")
+    for name, tensor in start.backbone.state_dict().items():
+        assert torch.equal(tensor, begun[f"backbone.{name}"])
+    for name, tensor in start.heads["projector"].state_dict().items():
+        assert torch.equal(tensor, begun[f"projector.{name}"])
+    named = [network.origin.name for network in (start, last, key)]
+    assert named == ["mine/untrained", "mine/epoch_0010", "mine/epoch_0002 key"]
+    assert [network.origin.run["epoch"] for network in (start, last, key)] == [0, 10, 2]
+    assert not torch.equal(next(last.backbone.parameters()), next(key.backbone.parameters()))
+    assert checkpoint_file("mine@2@key") == checkpoint_file("mine@0") == Path("mine/checkpoints/epoch_0002.pt")
+    with pytest.raises(CheckpointError, match=r"mine has no checkpoint of epoch 3: it has stored 0, 2, 10"):
+        load("mine@3")
+    assert load("random:tiny@3").origin.note == "seed 3, untrained", "a seed is no epoch"
 
 
 @pytest.mark.parametrize("arch", ["tiny", "small", "convnext_atto"])

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from plrc.analysis.scores import bootstrap
+from plrc.checkpoint import save_checkpoint
+from plrc.config import load_config
+from plrc.model import PLRC
 from plrc.queries import Scores
 from plrc.views import replay
 from tests.views.conftest import save_masked, scores
@@ -81,3 +86,39 @@ def test_what_was_scored_until_an_interrupt_is_replayed(data, tmp_path):
     assert drawing.query.until == drawing.table.interrupted_after == 2
     assert drawing.lines[0].startswith("masked (interrupted after 2 images)  n ")
     assert replay(drawing.save(tmp_path / "s")[2])[1] == []
+
+
+def test_scores_over_the_epochs_of_a_run(data, tmp_path):
+    config = load_config("demo", given={"queue_size": 64})
+    torch.manual_seed(0)
+    model = PLRC(config)
+    folder = tmp_path / "mine"
+    for epoch in (1, 3):
+        with torch.no_grad():
+            next(model.query_encoder.backbone.parameters()).mul_(epoch)
+        content = {"step": epoch, "epoch": float(epoch), "ranks": 1, "config": config.to_dict()}
+        file = folder / "checkpoints" / f"epoch_{epoch:04d}.pt"
+        save_checkpoint(file, content | {"model": model.state_dict()})
+    shutil.copy(file, file.with_name("last.pt"))
+    log = [{"step": k, "epoch": k / 2, "point": 5.0 - k, "images_per_second": 1.0} for k in range(1, 9)]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    drawing = scores(data, ["mine", OTHER], size=64, measures=["purity"], epochs=True)
+    names = ("mine/untrained", "mine/epoch_0001", "mine/epoch_0003", OTHER)
+    assert drawing.query.checkpoints == ("mine@0", "mine@1", "mine@3", OTHER)
+    assert drawing.table.columns[:4] == names
+    assert [line.split()[0] for line in drawing.lines[2:6]] == list(names), "a line each"
+    single = scores(data, ["mine@1"], size=64, measures=["purity"])
+    measure = "region purity: mine/epoch_0001"
+    assert (drawing.arrays[measure] == single.arrays[measure]).all()
+    assert drawing.arrays["mine point"].tolist() == [4, 3, 2, 1, 0, -1], "until the last epoch that is scored"
+    axes = drawing.figure.axes[0]
+    (curve,) = (line.get_xydata() for line in axes.lines if line.get_label() == "curve 0")
+    scored = drawing.table.rows["region purity"]
+    assert curve.tolist() == [[e, scored[name].mean] for e, name in zip((0, 1, 3), names[:3], strict=True)]
+    recipe = drawing.save(tmp_path / "s")[2]
+    with (folder / "log.jsonl").open("a") as more:
+        more.write(json.dumps(log[-1] | {"step": 9, "epoch": 4.5}) + "\n")
+    assert replay(recipe)[1] == [], "a run that goes on changes nothing"
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(ValueError, match="mine has stored no epochs"):
+        scores(data, ["mine"], size=64, epochs=True)

@@ -203,14 +203,18 @@ class Table:
     def to_markdown(self) -> str:
         """A Markdown table: the layers, mean and 95 % interval, n images a row, seconds an image; and the notes."""
         times = [f"{self.seconds[c]:.3f}" if c in self.seconds else _NONE for c in self.columns]
-        rows = [*self._cells(), [f"seconds an image ({self.query.side} px)", "", *times]]
+        rows = self._turned([*self._cells(), [f"seconds an image ({self.query.side} px)", "", *times]])
         lines = ["| " + " | ".join(row) + " |" for row in rows]
-        lines.insert(1, "|" + "---|" * (len(self.columns) + 2))
+        lines.insert(1, "|" + "---|" * len(rows[0]))
         return "\n".join([*lines, *(part for note in self.notes() for part in ("", note))])
 
     def lines(self) -> list[str]:
         """The same in aligned columns, without the seconds: what another run says again."""
-        return [*aligned(self._cells()), *self.notes()]
+        return [*aligned(self._turned(self._cells())), *self.notes()]
+
+    def _turned(self, rows: list[list[str]]) -> list[list[str]]:
+        """Of epochs, of which there are many, a line each."""
+        return list(map(list, zip(*rows, strict=True))) if self.query.epochs else rows
 
     def notes(self) -> list[str]:
         """What the data set is, which images were left out, and why a measure or an image is missing."""
@@ -247,14 +251,42 @@ class Table:
         """A chart, a panel a measure: see ``plrc.figures.score_chart``."""
         from plrc.figures import score_chart
 
-        panels = {}
-        for name, scores in self.rows.items():
-            n = max(score.n for score in scores.values())
-            panels[f"{name}, n = {n}"] = {column: (s.mean, s.low, s.high) for column, s in scores.items()}
+        names = [c for c in self.columns if c not in self.baselines]
+        return score_chart(self.panels(), self.baselines, names, self._heading(), self._details())
+
+    def draw_over_epochs(self, epochs: Mapping[str, tuple[str, int]], losses: Mapping[str, Any]) -> Any:
+        """The same over the epochs of runs: see ``plrc.figures.scores_over_epochs``.
+
+        epochs: columns → the run and its epoch; others stay as they are.
+        """
+        from plrc.figures import scores_over_epochs
+
+        lines: dict[str, dict[str, Any]] = {}
+        beside: dict[str, dict[str, float]] = {}
+        for measure, scores in self.panels().items():
+            lines[measure], beside[measure] = {}, {}
+            for column, (mean, *interval) in scores.items():
+                if column in epochs:
+                    run, epoch = epochs[column]
+                    lines[measure].setdefault(run, []).append((epoch, mean, *interval))
+                else:
+                    beside[measure][column] = mean
+            lines[measure] = {run: np.array(sorted(of)) for run, of in lines[measure].items()}
+        return scores_over_epochs(lines, beside, losses, self._heading(), self._details())
+
+    def panels(self) -> dict[str, dict[str, tuple[float, float, float]]]:
+        """Measure, with its number of images → column → mean, low, high."""
+        return {
+            f"{name}, n = {max(score.n for score in scores.values())}": {
+                column: (s.mean, s.low, s.high) for column, s in scores.items()
+            }
+            for name, scores in self.rows.items()
+        }
+
+    def _details(self) -> str:
         layers = dict.fromkeys(filter(None, self._layers()))
-        details = f"{'layers' if len(layers) > 1 else 'layer'} {', '.join(layers)}; " if layers else ""
-        names, side = [c for c in self.columns if c not in self.baselines], self.query.side
-        return score_chart(panels, self.baselines, names, self._heading(), f"{details}short side {side} px")
+        named = f"{'layers' if len(layers) > 1 else 'layer'} {', '.join(layers)}; " if layers else ""
+        return f"{named}short side {self.query.side} px"
 
     def _heading(self) -> str:
         return self.data + (f" (interrupted after {self.interrupted_after} images)" if self.interrupted_after else "")
