@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import gradio as gr
 
+from plrc.analysis.scores.table import aligned
 from plrc.options import Point
 from plrc.queries import Correspondence
 
 from .scenes import matches_scene
 from .tab import Tab, lines, showing
-
-_MOST_POINTS = 16384  # of a network: more of them a page cannot show
 
 
 class CorrespondenceTab(Tab):
@@ -32,7 +30,6 @@ class CorrespondenceTab(Tab):
 
     def drawings(self, query: Correspondence) -> list[Any]:
         """All matches; and, where one is chosen, that one, which is its recipe's ``points``."""
-        self._check(query)
         found = [self.bench.draw(replace(query, points=()))]
         return [*found, self.bench.draw(query)] if query.points and not query.regions else found
 
@@ -42,22 +39,9 @@ class CorrespondenceTab(Tab):
         (drawing,) = self.drawings(replace(query, points=()))
         scene = matches_scene(drawing, query.points, self.bench.session)
         chosen = "" if scene["chosen"] is None else " ".join(map(str, query.points))  # the view may not show it
-        return [showing(scene=scene), lines(drawing), chosen]
+        rest = aligned([[name, *(str(row[name]) for row in drawing.rows)] for name in drawing.rows[0]])
+        return [showing(scene=scene), f"<details><summary>All numbers</summary>{lines(rest)}</details>", chosen]
 
     def act(self, event: dict[str, Any], query: Correspondence) -> list[Any]:
         """The point of a match that was chosen, or none; the viewer shows it by itself."""
         return [gr.skip(), gr.skip(), str(Point(*event["place"])) if event["place"] else ""]
-
-    def _check(self, query: Correspondence) -> None:
-        """Raise a ValueError, before any work is done, if there would be too many points."""
-        self.bench.check(query)
-        size = self.bench.session.size(query)
-        width, height = self.bench.session.image(query.images[0]).image.size if query.other else (1, 1)
-        for network in self.bench.session.networks(query).values() if not query.regions else ():
-            side = size.width / network.stride(query.layer)
-            cells = math.ceil(side**2 * max(width, height) / min(width, height))
-            if cells > _MOST_POINTS:
-                raise ValueError(
-                    f"{query.layer or network.last} at size {size} makes {cells} points, more than the "
-                    f"{_MOST_POINTS} that can be shown: choose a smaller size, a coarser layer, or regions"
-                )

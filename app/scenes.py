@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.colors import Colormap, to_hex
 from PIL import Image
 from scipy.ndimage import find_objects
@@ -25,14 +26,14 @@ from plrc.analysis import FeatureMap
 from plrc.analysis.features import input_size, region_numbers, region_points
 from plrc.figures import Scale
 from plrc.figures.grid import UNMATCHED, enlarge, region_tint
-from plrc.figures.matches import counts, evenly, parts_of
+from plrc.figures.matches import parts_of, same_points
 from plrc.figures.style import DENSITY, DENSITY_DIFFERENCE, DIVERGING, LOOK, SEQUENTIAL, SIGNED, region_colours
 from plrc.geometry import cell_of
 from plrc.options import Point
 from plrc.queries import Affinity
 from plrc.views import NamedImage, Session
 from plrc.views.affinity import AffinityDrawing
-from plrc.views.correspondence import CorrespondenceDrawing, Found, Pair
+from plrc.views.correspondence import CorrespondenceDrawing, Found, Pair, numbers
 from plrc.views.embedding import EmbeddingDrawing
 from plrc.views.images import points_in_frame, region_raster
 from plrc.views.session import heading
@@ -43,7 +44,6 @@ IMAGE: dict[str, Any] = {"title": "image", "caption": "", "map": None, "scale": 
 
 _CHANNELS, _NUMBERS = 128, 2**21  # of a map that the page gets: of a cell, and of all cells, at most
 _PARTS = ("start", "end", "similarity", "cycle", "mutual", "truth", "visible", "right")  # of matches
-_LINES = 24  # of matches, until one is chosen: all would be a tangle
 _LARGE, _SMALL, _MANY = 320, 192, 80  # longer side of a thumbnail, pixels; of one among more than so many
 _HOW = "Drag a line around dots, or click one, to see where they are; with Shift, more are added."
 
@@ -143,11 +143,14 @@ def _steps(colours: Colormap) -> list[str]:
 def matches_scene(drawing: CorrespondenceDrawing, chosen: Sequence[Point], session: Session) -> dict[str, Any]:
     """The scene of ``matches.js``, of the first pair of a drawing without ``points``.
 
-    chosen: points of the whole left image; the first one is chosen, if the left view shows it. Raises a ValueError if
-    an image is gone, or the point lies outside it.
+    chosen: points of the whole left image; the match nearest to the first one is chosen, if the left view shows it.
+    Raises a ValueError if an image is gone, or the point lies outside it.
     """
     query: Any = drawing.query
     found = {name: of[0] for name, of in drawing.found.items()}
+    parts = [parts_of(one.matches) for one in found.values()]
+    overviews = same_points(parts, [part.visible for part in parts])
+    told = {row["network"]: " · ".join(numbers([row], query.mutual)) for row in reversed(drawing.rows)}
     pair = next(iter(found.values())).pair
     whole = [session.image(spec) for spec in pair.of]
     titles = list(pair.sides)
@@ -157,7 +160,11 @@ def matches_scene(drawing: CorrespondenceDrawing, chosen: Sequence[Point], sessi
     else:
         source = image_of(whole[0].image, _LARGE) | {"boxes": [_rounded(crop.box) for crop in pair.crops]}
         place = pair.crops[0].to_view(place)
-    seen = bool(len(place)) and bool(((place >= 0) & (place < 1)).all())
+    if len(place) and bool(((place >= 0) & (place < 1)).all()):
+        starts = torch.cat([one.matches.start for one in found.values()])
+        place = starts[(starts - place).norm(dim=1).argsort()[:1]]
+    else:
+        place = place[:0]
     both = zip(("left", "right"), pair.images, pair.sides, titles, strict=True)
     rasters = zip(("left", "right"), pair.rasters or (), pair.images, strict=False)
     return {
@@ -167,23 +174,23 @@ def matches_scene(drawing: CorrespondenceDrawing, chosen: Sequence[Point], sessi
         **{side: image_of(image) | {"name": of.split(",")[0], "title": title} for side, image, of, title in both},
         "source": source,
         "rasters": {side: _raster(raster, image) for side, raster, image in rasters} or None,
-        "networks": [_network(name, one) for name, one in found.items()],
-        "chosen": _rounded(place[0]) if seen else None,
+        "networks": [
+            _network(name, told[name], one, overview)
+            for (name, one), overview in zip(found.items(), overviews, strict=True)
+        ],
+        "chosen": _rounded(place[0]) if len(place) else None,
     }
 
 
-def _network(name: str, found: Found) -> dict[str, Any]:
-    pair, matches, fmap = found.pair, found.matches, found.fmap
-    parts, (h, w) = parts_of(matches), fmap.shape
-    shown = np.flatnonzero(parts.visible)
+def _network(name: str, caption: str, found: Found, overview: np.ndarray) -> dict[str, Any]:
+    pair, matches = found.pair, found.matches
     told = {part: getattr(matches, part) for part in _PARTS}
     told["place"] = matches.start if pair.crops is None else pair.crops[0].to_image(matches.start)
     scene = {
-        "name": heading(name, fmap),
-        "caption": f"{counts(parts)} · {fmap.layer}, {w} × {h} cells",
+        "name": heading(name, found.fmap),
+        "caption": caption,
         "matches": {part: None if values is None else _rounded(values) for part, values in told.items()},
-        "cell": [float(reach) / n for reach, n in zip(fmap.extent, (w, h), strict=True)],
-        "overview": shown[evenly(parts.start[shown], _LINES)].tolist(),
+        "overview": overview.tolist(),
     }
     if pair.rasters is not None and found.matrix is not None:
         ends = zip(pair.rasters, (matches.start, matches.end), strict=True)

@@ -334,7 +334,7 @@ def showing(**parts: dict[str, Any] | None) -> gr.HTML:
     return gr.HTML(**strings)
 
 
-def lines(drawing: Drawing) -> str:
-    """The numbers beside a figure, as HTML."""
-    text = html.escape("\n".join(drawing.lines), quote=False)
+def lines(told: Drawing | Sequence[str]) -> str:
+    """The numbers beside a figure, or other lines, as HTML."""
+    text = html.escape("\n".join(told.lines if isinstance(told, Drawing) else told), quote=False)
     return f'<pre class="plrc-lines">{text}</pre>'

@@ -93,10 +93,12 @@ class Correspondence(ImageQuery):
         None, "match with this image; two views of each image if not given", each="--with", path=True
     )
     points: tuple[Point, ...] = option(
-        (), "a point of the left image; every cell's centre if not given", each="--point"
+        (), "a point of the left image; a grid of 16 along its longer side if not given", each="--point"
     )
     regions: str | None = option(None, f"match regions, not points: {_REGIONS}")
-    within: int = option(1, "a match of a point is right within so many cells", unit="cells", low=0)
+    within: float = option(
+        0.1, "a match of a point is right within this share of the right image's longer side", above=0, high=0.5
+    )
     mutual: bool = option(False, "keep only mutual nearest neighbours")
     ratio: float | None = option(
         None, "keep only matches whose distance is below this share of the next best's", above=0, high=1

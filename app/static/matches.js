@@ -1,5 +1,7 @@
 // Matches between two images: plrc.matches(element, emit) → {show(scene)}. A row for each network: both images on one
-// canvas, with lines from where a point or region is to where the network finds it. A choice is shown in all rows.
+// canvas, with lines from where a point or region is to where the network finds it. Some points, the same in all rows,
+// have a number, a colour and a line each (a network's overview, in their order); the others answer under the pointer,
+// and are seen if they are asked for. A choice is shown in all rows.
 //
 // scene: {mode: "points" | "regions", views, within, left, right, source, rasters, networks, chosen}, as app/scenes.py
 // makes it. Points are shares [x, y] of their image. emit gets {kind: "choose", network, index, point, place}: a match
@@ -29,24 +31,17 @@
     stroke(context, [HALO, width + (width < 2 ? 1.2 : 2)], [style.colour, width, dashed(style, width)]);
   };
 
-  /** A mark of radius r: filled where the match is mutual, else open. One of hundreds leaves the image visible. */
-  const drawMark = (context, place, r, { colour, shape }, mutual, label = "") => {
-    const small = r < 5, rim = small ? Math.min(1, 0.25 * r) : 1.5;
-    const fill = (radius, style) => {
+  const isLight = (colour) => [1, 3, 5].reduce((sum, at, k) =>
+    sum + parseInt(colour.slice(at, at + 2), 16) * [0.299, 0.587, 0.114][k], 0) > 140;
+
+  /** A mark of radius r. */
+  const drawMark = (context, place, r, { colour, shape }, label = "") => {
+    for (const [radius, style] of [[r + (r < 5 ? 1 : 1.5), HALO], [r, colour]]) {
       context.fillStyle = style;
       outline(context, shape, place, radius);
       context.fill();
-    };
-    if (shape === "." && label === "") return fill(0.75 * r, colour);
-    const thick = small ? Math.min(1.6, 0.45 * r) : 2.5;
-    if (mutual || !small) fill(r + rim, HALO);
-    if (mutual) fill(r, colour);
-    else if (!small) fill(r, "#fff");
-    if (!mutual) {
-      outline(context, shape, place, r - thick / 2);
-      stroke(context, ...(small ? [[HALO, thick + 1.4 * rim]] : []), [colour, thick]);
     }
-    if (label !== "") text(context, place, label, 12, mutual && shape !== "D" ? "#fff" : INK);
+    if (label !== "") text(context, place, label, 11, isLight(colour) ? INK : "#fff");
   };
 
   const drawCross = (context, [x, y], r = 6) => {
@@ -102,36 +97,32 @@
 
   // ---- Words
 
-  const sentence = (scene, matches, i) => {
-    const said = [`cosine ${minus(matches.similarity[i].toFixed(3))}`];
-    const away = `${(100 * matches.cycle[i]).toFixed(1)} % of the longer side`;
-    if (matches.region) said[0] = `region ${matches.region[i].join(" → region ")}: ${said[0]}`;
-    said.push(matches.mutual[i] ? "mutual (cycle error 0)" : `not mutual: cycle error ${away}`);
-    const what = matches.region ? "region" : "place", within = scene.within;
-    const near = within ? `within ${within} cell${within === 1 ? "" : "s"} of` : "in the cell of";
-    if (!matches.right) said.push("not known whether it is right");
-    else if (!matches.visible[i]) said.push(`${scene.right.name} does not show this ${what}`);
-    else if (matches.region) said.push(matches.right[i] ? "right: the same region" : "wrong: another region");
-    else said.push(matches.right[i] ? `right: ${near} its true place (×)` : "wrong: × is its true place");
+  const sentence = (scene, { region, right, visible, mutual, cycle, similarity }, i) => {
+    const said = region ? [`region ${region[i].join(" → region ")}`] : [], what = region ? "region" : "place";
+    if (right && !visible[i]) said.push(`${scene.right.name} does not show this ${what}`);
+    else if (right && region) said.push(right[i] ? "right" : "wrong");
+    else if (right) said.push(right[i] ? `right: within ${100 * scene.within} % of its true place (×)`
+      : "wrong: × is its true place");
+    said.push(`cosine ${minus(similarity[i].toFixed(3))}`);
+    said.push(mutual[i] ? "mutual" : `not mutual: the way back ends ${(100 * cycle[i]).toFixed(1)} % off`);
     return `${said.join(" · ")}.`;
   };
 
   /** Which mark and line means what. */
   const legend = (parent, scene) => {
-    const known = scene.networks[0].matches.right !== null;
-    const entry = (words, state, line, mutual, draw = null) => {
-      const span = make(parent, "span"), context = sized(make(span, "canvas"), 34, 14);
-      if (line) drawLine(context, [0, 7], [34, 7], look(state), 2);
+    const points = scene.mode === "points", own = points && { colour: "#555555" }; // each has its own
+    const entry = (words, state, line, draw = null) => {
+      const style = { ...look(state), ...own }, span = make(parent, "span");
+      const context = sized(make(span, "canvas"), 34, 14);
+      if (line) drawLine(context, [0, 7], [34, 7], style, 2);
       if (draw) draw(context, [17, 7], 5);
-      else drawMark(context, [17, 7], 4.9, look(state), mutual);
+      else drawMark(context, [17, 7], 4.9, style);
       span.append(words);
     };
-    if (known) ["right", "wrong"].forEach((state) => entry(state, state, true, true));
-    else entry("match (not known which are right)", "unknown", true, true);
-    if (known) entry(`not in ${scene.right.name}`, "hidden", false, true);
-    entry("filled: mutual", known ? "right" : "unknown", false, true);
-    entry("open: not mutual", known ? "right" : "unknown", false, false);
-    if (known && scene.mode === "points") entry("true place", "right", false, true, drawCross);
+    if (!scene.networks[0].matches.right) return;
+    ["right", "wrong"].forEach((state) => entry(state, state, true));
+    if (!points) entry(`not in ${scene.right.name}`, "hidden", false);
+    else entry("true place", "right", false, drawCross);
   };
 
   // ---- The region affinity matrix: {rows, columns: numbers of the regions, values: a list for each row, best: each
@@ -198,24 +189,30 @@
     element.replaceChildren();
     const root = make(element, "div", "plrc-viewer plrc-matches");
     const head = make(root, "div", "head"), body = make(root, "div", "rows"), load = loader();
-    let scene = null, images = null, rows = [], preview = null, all = null, source = null;
+    let scene = null, images = null, rows = [], preview = null, all = null, back = null, source = null;
+    let every = false; // whether the points without a line are seen
 
-    // ---- What is chosen is a place in the left image: networks with other grids have other matches there.
+    // ---- What is chosen is a place in the left image: networks may have kept other matches.
 
-    /** The match of a network at a place, or −1: in its region, or in its cell of the map. */
-    const matchAt = ({ matches, cell }, place) => {
+    /** The match of a network at a place, or −1: of its region, or of the very point. */
+    const matchAt = ({ matches }, place) => {
       if (!place) return -1;
       if (scene.mode === "regions") {
         const region = regionAt(scene.rasters.left, place);
         return region < 0 ? -1 : matches.region.findIndex((pair) => pair[0] === region);
       }
-      const inCell = (point) => cell.map((side, axis) => Math.floor(point[axis] / side)).join();
-      return matches.start.findIndex((start) => inCell(start) === inCell(place));
+      return nearest(matches.start, place, 1e-4);
     };
 
     const stateOf = (matches, i) => {
       if (!matches.right) return "unknown";
       return matches.visible[i] ? (matches.right[i] ? "right" : "wrong") : "hidden";
+    };
+
+    /** The look of a match, and its number; those of the overview have a colour of their own. */
+    const styleOf = ({ matches, overview }, i) => {
+      const style = look(stateOf(matches, i)), k = scene.mode === "points" ? overview.indexOf(i) : -1;
+      return k < 0 ? [style, ""] : [{ ...style, colour: plrc.look.regions[k % plrc.look.regions.length] }, k + 1];
     };
 
     const choose = (number, index) => {
@@ -242,7 +239,7 @@
       const row = { network, canvas, said, base: document.createElement("canvas"), drawn: "" };
       const { start } = network.matches, on = (name, answer) => canvas.addEventListener(name, answer);
       canvas.ariaLabel = `${network.name}: matches of ${scene.mode}, ${network.caption}. ` +
-        "Arrow keys go from one to the next, Enter chooses, Escape shows all.";
+        "Arrow keys go from one to the next, Enter chooses, Escape takes the choice back.";
       if (network.matrix) {
         const indexOf = (region) => network.matches.region.findIndex((pair) => pair[0] === region);
         const rowChosen = (region) => indexOf(region) >= 0 && choose(number, indexOf(region));
@@ -276,7 +273,7 @@
 
     const layoutOf = (width) => {
       const aspects = [scene.left, scene.right].map((side) => side.width / side.height), room = width - 2 * MARGIN;
-      const stacked = width < 560 || Math.min(...aspects) > 2, tallest = scene.networks.length > 1 ? 390 : 480;
+      const stacked = width < 500 || Math.min(...aspects) > 2, tallest = scene.networks.length > 1 ? 390 : 480;
       const common = Math.min(tallest, stacked ? Infinity : (room - GAP) / (aspects[0] + aspects[1]));
       const [left, right] = aspects.map((aspect) => {
         const h = Math.min(common, room / aspect);
@@ -288,15 +285,18 @@
                height: Math.max(left.y + left.h, right.y + right.h) + MARGIN };
     };
 
-    const drawMatch = (context, { network: { matches }, layout: { left, right } }, i, bold) => {
-      const style = look(stateOf(matches, i)), points = scene.mode === "points";
-      const [start, end] = [at(left, matches.start[i]), at(right, matches.end[i])];
-      drawLine(context, start, end, style, bold ? 3 : 1.4);
-      if (!bold && points) drawMark(context, end, 3, style, matches.mutual[i]);
-      if (!bold) return;
-      const names = matches.region ? matches.region[i] : ["", ""];
-      [start, end].forEach((p, side) => drawMark(context, p, points ? 6 : 11, style, matches.mutual[i], names[side]));
-      if (points && matches.truth && matches.visible[i]) drawCross(context, at(right, matches.truth[i]));
+    /** Some matches: their lines, and over all lines their ends. */
+    const drawMatches = (context, { network, layout: { left, right } }, some, bold) => {
+      const { matches } = network, points = scene.mode === "points";
+      const ends = some.map((i) => [at(left, matches.start[i]), at(right, matches.end[i])]);
+      some.forEach((i, k) => drawLine(context, ...ends[k], styleOf(network, i)[0], bold ? 3 : 1.6));
+      some.forEach((i, k) => {
+        if (!bold && !points) return; // the regions have their numbers
+        const [style, number] = styleOf(network, i), names = matches.region?.[i] || [number, number];
+        const from = points ? { ...style, shape: "o" } : style; // only where a point's match ends it can be wrong
+        [from, style].forEach((one, v) => drawMark(context, ends[k][v], points ? (number ? 8 : 6) : 11, one, names[v]));
+        if (bold && points && matches.truth && matches.visible[i]) drawCross(context, at(right, matches.truth[i]));
+      });
     };
 
     /** All that does not change under the pointer: images, regions, the marks of all matches, some lines. */
@@ -315,28 +315,24 @@
         Object.assign(context, { fillStyle: getComputedStyle(root).color, font: "600 13px system-ui, sans-serif" });
         context.fillText(scene[side].title, box.x, box.y - 6, box.w);
       }
-      const { w, h } = layout.left, size = clamp(0.26 * Math.sqrt((w * h) / matches.start.length), 1.5, 4.5);
-      context.globalAlpha = scene.chosen ? 0.4 : 1; // so that one stands out
-      for (const [i, start] of points ? matches.start.entries() : []) {
-        drawMark(context, at(layout.left, start), size, look(stateOf(matches, i)), matches.mutual[i]);
+      for (const [i, start] of every && points ? matches.start.entries() : []) {
+        drawMark(context, at(layout.left, start), 3.5, look(stateOf(matches, i)));
       }
-      context.globalAlpha = 0.75;
-      if (!scene.chosen) for (const i of overview) drawMatch(context, row, i, false);
-      context.globalAlpha = 1;
+      if (!scene.chosen) drawMatches(context, row, overview, false);
       if (points) return;
       for (const side of ["left", "right"]) { // over the lines: a region's number, and what its match is worth
         const { places, numbers } = scene.rasters[side];
         places.forEach((place, r) => {
           const i = side === "left" ? matches.region.findIndex((pair) => pair[0] === numbers[r]) : -1;
           const style = i < 0 ? { colour: INK, shape: "o" } : look(stateOf(matches, i));
-          drawMark(context, at(layout[side], place), 9.5, style, i >= 0 && matches.mutual[i], numbers[r]);
+          drawMark(context, at(layout[side], place), 9.5, style, numbers[r]);
         });
       }
     };
 
     const drawRow = (row) => {
-      const { network, canvas, base, said } = row, width = root.clientWidth;
-      const key = [width, devicePixelRatio, getComputedStyle(root).color, Boolean(scene.chosen)].join();
+      const { network, canvas, base, said } = row, width = canvas.parentElement.clientWidth;
+      const key = [width, devicePixelRatio, getComputedStyle(root).color, Boolean(scene.chosen), every].join();
       const anew = row.drawn !== key;
       if (anew) ([row.layout, row.drawn] = [layoutOf(width), key], drawBase(row));
       const { layout } = row, context = sized(canvas, layout.width, layout.height);
@@ -345,7 +341,7 @@
       const marked = hovered >= 0 ? hovered : chosen, region = network.matches.region?.[marked];
       const { rasters } = scene;
       if (region) ["left", "right"].forEach((side, v) => highlight(context, rasters[side], region[v], layout[side]));
-      for (const i of new Set([chosen, hovered])) if (i >= 0) drawMatch(context, row, i, true);
+      drawMatches(context, row, [...new Set([chosen, hovered])].filter((i) => i >= 0), true);
       write(said, marked >= 0 ? sentence(scene, network.matches, marked)
         : preview || scene.chosen ? "No match is kept here." : "");
       if (row.matrix) row.matrix(region ? region[0] : null, anew);
@@ -367,13 +363,14 @@
         text(context, [x + 7.5, top + 7.5], v + 1, 11, "#fff");
       });
       const place = scene.networks.map((one) => one.matches.place[matchAt(one, scene.chosen)]).find(Boolean);
-      if (place) drawMark(context, at(box, place), 5, { colour: INK, shape: "o" }, true);
+      if (place) drawMark(context, at(box, place), 5, { colour: INK, shape: "o" });
     };
 
     const draw = () => {
       if (!scene || !root.clientWidth) return; // in a tab that is not open
       rows.forEach(drawRow);
-      all.disabled = !scene.chosen;
+      all.ariaPressed = String(every);
+      back.disabled = !scene.chosen;
       if (source) drawSource();
     };
 
@@ -388,7 +385,10 @@
       if (scene.source) source = make(head, "canvas", "", { role: "img", ariaLabel: label });
       const key = make(head, "div", "legend");
       legend(key, scene);
-      all = make(key, "button", "", { type: "button", textContent: "Show all", onclick: () => choose(null, null) });
+      const button = (textContent, onclick) => make(key, "button", "", { type: "button", textContent, onclick });
+      all = button("All points", () => ((every = !every), draw()));
+      all.hidden = scene.mode !== "points";
+      back = button("Clear choice", () => choose(null, null));
       rows = scene.networks.map(makeRow);
       draw();
     };

@@ -55,36 +55,36 @@ class Matches:
 
 
 def match_points(
-    a: FeatureMap, b: FeatureMap, points: Points | None = None, truth: Truth | None = None, within: int = 1
+    a: FeatureMap, b: FeatureMap, points: Points | None = None, truth: Truth | None = None, within: float = 0.1
 ) -> Matches:
     """The cell of image B that is most alike to each point of image A.
 
-    Cells are one place if both their rows and their columns differ by at most ``within``: their features overlap, so
-    a match's neighbours are no rivals to it, and a match is right that ends beside the cell of the true place. Cells
-    that show nothing of their image are no candidates; a cell that shows a part of it counts as that part's centre.
+    A match is right whose end, the cell's centre, is at most ``within`` of B's longer side away from the true place, as
+    PCK has it: the same for maps of any stride. Cells beside each other overlap in what they see, so that a match's
+    eight neighbours are no rivals to it. Cells that show nothing of their image are no candidates; a cell that shows a
+    part of it counts as that part's centre.
 
     Args:
         a, b: maps of one layer. points: ``(n, 2)`` in the frame of A; every cell of A if not given, row by row.
         truth: ``(n, 2)``, the true places in the frame of B, outside [0, 1] or not a number where it shows none; or
             what gives those of points ``(n, 2)``.
     """
-    of_a, of_b = _cells(a, within), _cells(b, within)
+    of_a, of_b = _cells(a), _cells(b)
     start = of_a.places[of_a.usable] if points is None else as_points(points).cpu().float()
     queries = point_features(a, start)
     check_kinds((a.kind, b.kind))
-    matches, best = _matched(start, _cell(a, start), queries, of_a, of_b, a.image_size)
+    matches, _ = _matched(start, _cell(a, start), queries, of_a, of_b, a.image_size)
     if truth is None:
         return matches
     truth = (truth(start) if callable(truth) else truth).cpu().float()
     if truth.shape != start.shape:
         raise ValueError(f"there are {len(start)} points, and true places of shape {tuple(truth.shape)}")
     visible = ((truth >= 0) & (truth < 1)).all(dim=1)
-    hit = (of_b.near[_cell(b, truth.nan_to_num())] == best[:, None]).any(dim=1)
-    return replace(matches, truth=truth, visible=visible, right=visible & hit)
+    return replace(matches, truth=truth, visible=visible, right=visible & _near(truth, matches.end, b, within))
 
 
 def match_views(
-    a: FeatureMap, b: FeatureMap, crop_a: Crop, crop_b: Crop, points: Points | None = None, within: int = 1
+    a: FeatureMap, b: FeatureMap, crop_a: Crop, crop_b: Crop, points: Points | None = None, within: float = 0.1
 ) -> Matches:
     """``match_points`` between two views of one image, whose crops, of batch shape ``()``, tell the true places.
 
@@ -93,14 +93,14 @@ def match_views(
     return match_points(a, b, points, lambda start: crop_b.to_view(crop_a.to_image(start)), within)
 
 
-def chance(matches: Matches, b: FeatureMap, within: int = 1) -> float:
+def chance(matches: Matches, b: FeatureMap, within: float = 0.1) -> float:
     """The recall that cells of B drawn at random would get: the mean share of its cells that are right; for views."""
     if matches.truth is None:
         raise ValueError(_UNKNOWN)
-    cells = _cells(b, within)
-    near = cells.near[_cell(b, matches.truth[matches.visible])]
-    right = torch.zeros(len(near), len(cells.units), dtype=torch.bool).scatter_(1, near, True)
-    return float(right[:, cells.usable].float().mean())  # the others are never matched
+    cells = _cells(b)
+    places = cells.places[cells.usable]  # the others are never matched
+    parts = matches.truth[matches.visible].split(max(1, _AT_ONCE // len(places)))
+    return float(torch.cat([_near(part[:, None], places, b, within).float().mean(dim=1) for part in parts]).mean())
 
 
 def match_regions(
@@ -137,13 +137,19 @@ class _Candidates(NamedTuple):
     units: Tensor  # (m, C), normalised features
     places: Tensor  # (m, 2) in the image frame
     usable: Tensor  # (m,) bool: which may be chosen
-    near: Tensor  # (m, k): those at the same place, itself among them, with repetitions
+    near: Tensor  # (m, k): those that are no rivals, itself among them, with repetitions
 
 
-def _cells(fmap: FeatureMap, within: int) -> _Candidates:
+def _near(truth: Tensor, places: Tensor, fmap: FeatureMap, within: float) -> Tensor:
+    """Whether places ``(..., 2)`` are at most so much of the image's longer side away from the true ones."""
+    sides = torch.tensor(fmap.image_size, dtype=torch.float32)
+    return ((truth - places) * sides / sides.max()).norm(dim=-1) <= within
+
+
+def _cells(fmap: FeatureMap) -> _Candidates:
     """All cells. Each is at the centre of what it shows of the image, and is not usable if that is nothing."""
     h, w = fmap.shape
-    steps = torch.arange(-within, within + 1)
+    steps = torch.arange(-1, 2)
     rows = (torch.arange(h)[:, None] + steps).clamp(0, h - 1)  # (h, k): border cells stand for those beyond
     columns = (torch.arange(w)[:, None] + steps).clamp(0, w - 1)
     near = (rows[:, None, :, None] * w + columns[None, :, None, :]).reshape(h * w, -1)

@@ -282,12 +282,13 @@ def as_tensor(image: Image.Image, size: tuple[int, int]) -> Tensor:
 
 def as_points(points: Points) -> Tensor:
     """Points ``(n, 2)`` of any kind as a tensor; none is ``(0, 2)``. Raises a ValueError if they are something else."""
-    given: Any = repr(points)
+    given: Any = None
     with suppress(TypeError, ValueError, RuntimeError):
         found = points if isinstance(points, Tensor) else torch.as_tensor(points, dtype=torch.float32)
         if not found.numel() or (found.ndim == 2 and found.shape[1] == 2):
             return found.reshape(-1, 2)
         given = tuple(found.shape)
+    given = given or repr(points)  # of a tensor that takes milliseconds
     raise ValueError(f"points have the shape (n, 2), x and y in [0, 1] of the image, such as [[0.4, 0.6]]; not {given}")
 
 

@@ -10,15 +10,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.lines import Line2D
 
 from plrc.figures import grid
 from plrc.figures.grid import Picture, Values, as_array, as_pixels, aspect, cut, each, finish, fold, halo, page
-from plrc.figures.style import GREY, LOOK, PAGE, Scale, line, number, region_colours, scale_of, styled
+from plrc.figures.style import GREY, LOOK, PAGE, line, number, region_colours, scale_of, styled
 
 Pair = tuple[np.ndarray, np.ndarray]
+DRAWN = 10  # matches of a pair, spread: of more the lines are a tangle
 _TALLEST = 2.6  # inches of an image
 _GAP = 0.02  # between two images side by side, as a share of their width together
+_ENDS = {"right": "o", "wrong": "D"}
+
+
+def _dashes(state: str) -> Any:
+    return (0, LOOK["matches"][state]["dash"]) if LOOK["matches"][state]["dash"] else "solid"
+
 
 
 class Parts(NamedTuple):
@@ -89,6 +96,7 @@ def correspondence(
     columns: Mapping[str, Sequence[Any]],
     names: Sequence[str] | None = None,
     *,
+    sides: Sequence[tuple[str, str]] = (),
     views: bool = False,
     chances: Mapping[str, Sequence[float]] | None = None,
     rasters: Sequence[tuple[Values, Values]] | None = None,
@@ -97,26 +105,25 @@ def correspondence(
 ) -> Figure:
     """Lines from points of one image to the places of another that are most alike to them.
 
-    A row a pair of images, a column a network. Where the true places are known: right matches are solid and blue,
-    wrong ones dashed and orange, with a cross at the true place; points that the right image does not show have no
-    line and are not counted. Else a line has the colour of its similarity. All matches that can be right are counted;
-    40 of one pair by one network are drawn, or 20 of each, spread as all are: the same points by all networks, or the
-    nearest that one has.
+    A row a pair of images, a column a network. Ten matches are drawn, spread as all are, each with a number and a colour
+    of its own: the same points by all networks, or the nearest that one has. Where the true places are known the lines
+    of wrong matches are dashed and end in a diamond, with a cross at the true place; points that the right image does
+    not show have no line and are not counted. All others are counted, drawn or not.
 
     pairs: n times a left and a right image; wide ones stand above one another. columns: heading → n matches, from left
-    to right (``plrc.analysis.correspondence.Matches``). names: n headings of the rows. views: the images of a pair are
-    two views of an image, framed in their colours. chances: heading → n shares that are right by chance. rasters: n
+    to right (``plrc.analysis.correspondence.Matches``). names: n headings of the rows. sides: n names of both images.
+    views: the images of a pair are two views of an image, framed in their colours. chances: heading → n shares that are right by chance. rasters: n
     pairs of integers ``(h, w)``, regions whose borders are drawn. lines: heading → n arrays of bool, which matches may
     have a line (the background has no place).
     Raises a ValueError if there is no pair or no column, something is not given for each pair or point, or the true
     places of some matches are known and those of others are not.
     """
-    each(len(pairs), "pairs", names=names, rasters=rasters, **columns)
+    each(len(pairs), "pairs", names=names, sides=sides or None, rasters=rasters, **columns)
+    sides = sides or [("view 1", "view 2")] * len(pairs) * views
     cells = [[parts_of(of[i]) for of in columns.values()] for i in range(len(pairs))]
     every = [parts for row in cells for parts in row]
     if len({parts.truth is None for parts in every}) != 1:
         raise ValueError("give at least one pair and one network, and the true places of all matches or of none")
-    scale = scale_of("cosine", None, [p.similarity for p in every]) if every[0].truth is None else None
 
     images = [(as_pixels(left), as_pixels(right)) for left, right in pairs]
     ratios = [_layout(pair)[1] for pair in images]
@@ -126,24 +133,27 @@ def correspondence(
     body, places = page(heights, [1.0] * len(columns), width * len(columns) + 0.5)
     for i, (pair, row, axes) in enumerate(zip(images, cells, places, strict=True)):
         may = [p.visible & (as_array(lines[name][i]) if lines else True) for name, p in zip(columns, row, strict=True)]
-        shown = _same_points(row, may, 40 if len(every) == 1 else 20)
+        shown = same_points(row, may)
         for name, parts, drawn, cell in zip(columns, row, shown, axes, strict=True):
             panels = _pair(cell, pair, views)
             for v, raster in enumerate(rasters[i] if rasters else ()):
                 grid.draw_borders(panels[v], grid.enlarge(as_array(raster), aspect(pair[v]), 1), rim=1.4)
-            _lines(cell, parts, drawn, scale, _layout(pair)[0])
+            boxes = _layout(pair)[0]
+            for v, side in enumerate(sides[i] if sides else ()):
+                colour = LOOK["views"][v]["colour"] if views else GREY
+                panels[v].set_title(cut(side, grid.letters(width * boxes[v, 2])), fontsize=6, color=colour)
+            _lines(cell, parts, drawn, boxes)
             said = [counts(parts), *_chance(chances[name][i] if chances else None)]
             said += [f"{len(drawn)} drawn"] if len(drawn) < parts.visible.sum() else []
-            cell.set_title(f"{fold(name, width, 7) if i == 0 else ''}\n ".lstrip("\n"))
+            title = fold(name, width, 7) if i == 0 else ""
+            cell.set_title((f"{title}\n " + "\n " * bool(sides)).lstrip("\n"))
             cell.set_xlabel(fold(" · ".join(said), width), color=GREY)
         name = cut(names[i], grid.letters(width * len(columns))) if names else ""
-        axes[0].set_title(name, loc="left", fontsize=6).set_in_layout(False)  # over the whole row
-    if scale:
-        grid.colour_bar(body, places.flat, scale, width * sum(heights))
-    lines_of = [] if scale else [*places[0, 0].collections, *places[0, 0].lines]
-    frames = [Patch(fill=False, linewidth=1.3, label=f"view {v + 1}", **line(LOOK["views"][v])) for v in range(2)]
-    key = [artist for artist in lines_of if not artist.get_label().startswith("_")] + frames * views
-    if key:
+        axes[0].set_title(name + "\n " * bool(sides), loc="left", fontsize=6).set_in_layout(False)  # over the whole row
+    if every[0].truth is not None:
+        how: dict[str, Any] = {"color": GREY, "markersize": 3.5}
+        key = [Line2D([], [], marker=_ENDS[state], label=state, linestyle=_dashes(state), **how) for state in _ENDS]
+        key.append(Line2D([], [], marker="x", linestyle="none", label="true place of a wrong one", **how))
         body.legend(handles=key, loc="outside lower left", ncols=len(key))
     return finish(body, note)
 
@@ -174,45 +184,48 @@ def _pair(axes: Axes, pair: Pair, views: bool) -> list[Axes]:
     return panels
 
 
-def _lines(axes: Axes, parts: Parts, shown: np.ndarray, scale: Scale | None, boxes: np.ndarray) -> None:
-    """Lines of the matches ``shown``: right and wrong, or by similarity if there is a scale."""
+def _lines(axes: Axes, parts: Parts, shown: np.ndarray, boxes: np.ndarray) -> None:
+    """Lines and numbers of the matches ``shown``, each in a colour of its own."""
 
     def placed(v: int, points: Any) -> np.ndarray:
         return boxes[v, :2] + (points * (1, -1) + (0, 1)) * boxes[v, 2:]
 
-    wrong = shown[~parts.right[shown]]
-    if scale:
-        shown = shown[np.argsort(parts.similarity[shown], kind="stable")]  # the surer over the less sure
-        share = (parts.similarity[shown] - scale.low) / (scale.high - scale.low)
-        kinds: list[tuple[str, np.ndarray, Any, str]] = [("match", shown, {"color": scale.colours(share)}, "0.15")]
-    else:
-        kinds = [("right", shown[parts.right[shown]], line(LOOK["matches"]["right"]), "white")]
-        kinds += [("wrong", wrong, line(LOOK["matches"]["wrong"]), "white")]
-    for label, which, look, rim in kinds:
-        ends = np.stack((placed(0, parts.start[which]), placed(1, parts.end[which])), axis=1)
-        how: dict[str, Any] = {"linewidths": 1.1, "capstyle": "butt", "path_effects": halo(2.0, rim), "clip_on": False}
-        axes.add_collection(LineCollection(list(ends), label=label, zorder=2, **how, **look), autolim=False)
-        how = {"edgecolors": rim, "linewidths": 0.5, "label": "_ends", "zorder": 3, "clip_on": False}
-        colours = np.repeat(look["color"], 2, axis=0) if scale else look["color"]
-        axes.scatter(ends[..., 0], ends[..., 1], 13, color=colours, **how)
-    if not scale:
-        cross: dict[str, Any] = {"ms": 3.6, "mew": 1.1, "path_effects": halo(2.0), "clip_on": False, "zorder": 4}
-        truth = placed(1, parts.truth)[wrong]
-        axes.plot(*truth.T, "x", color=look["color"], label="true place of a wrong one", **cross)
+    colours = region_colours(np.arange(len(shown)))
+    ends = np.stack((placed(0, parts.start[shown]), placed(1, parts.end[shown])), axis=1)
+    right = parts.right[shown] | (parts.truth is None)
+    over: dict[str, Any] = {"clip_on": False, "zorder": 3}
+    for state, which in (("right", right), ("wrong", ~right)):
+        lines = LineCollection(list(ends[which]), colors=colours[which], linewidths=1.1, linestyles=[_dashes(state)])
+        lines.set(label=state, clip_on=False, zorder=2, path_effects=halo(2.0, "0.15"))
+        axes.add_collection(lines, autolim=False)
+        for v, shape in enumerate(("o", _ENDS[state])):
+            axes.scatter(*ends[which, v].T, 34, colours[which], marker=shape, ec="0.15", lw=0.5, **over)
+    for k, (colour, both) in enumerate(zip(colours, ends, strict=True)):
+        text: dict[str, Any] = {"fontsize": 5, "color": "white" if colour @ (0.299, 0.587, 0.114) < 0.55 else "black"}
+        for x, y in both:
+            axes.text(x, y, str(k + 1), ha="center", va="center_baseline", zorder=4, **text).set_in_layout(False)
+    if parts.truth is not None:
+        for place, colour in zip(placed(1, parts.truth[shown])[~right], colours[~right], strict=True):
+            cross = axes.plot(*place, "x", color=colour, ms=4.5, mew=1.3, path_effects=halo(2.3, "0.15"), **over)
+            cross[0].set_label("true place of a wrong one")
 
 
-def _same_points(row: Sequence[Parts], lined: Sequence[np.ndarray], most: int) -> list[np.ndarray]:
-    """Which matches to draw of each network; the one with the fewest chooses first, and the others what is nearest."""
+def same_points(row: Sequence[Parts], may: Sequence[np.ndarray], most: int = DRAWN) -> list[np.ndarray]:
+    """Which matches of each network to draw: the k-th of each is of the same point, or of the nearest that it has.
+
+    row: a network each. may: ``(n,)`` bool, which of its matches may be drawn. Spread as all of the network that has
+    the fewest; that one chooses first.
+    """
     from scipy.optimize import linear_sum_assignment  # a fifth of a second
 
     chosen, targets = [np.zeros(0, dtype=int)] * len(row), np.zeros((0, 2))
-    for k in sorted(range(len(row)), key=lambda k: lined[k].sum()):
-        may = np.flatnonzero(lined[k])
-        points = row[k].start[may]
+    for k in sorted(range(len(row)), key=lambda k: may[k].sum()):
+        of = np.flatnonzero(may[k])
+        points = row[k].start[of]
         near = linear_sum_assignment(np.linalg.norm(targets[:, None] - points, axis=2))[1]
         rest = np.setdiff1d(np.arange(len(points)), near)
         mine = np.concatenate((near, rest[evenly(points[rest], most - len(near))]))
-        chosen[k], targets = np.sort(may[mine]), points[mine]
+        chosen[k], targets = of[mine], points[mine]
     return chosen
 
 

@@ -21,7 +21,7 @@ from plrc.config import load_config
 from plrc.data.loader import view_sampler
 from plrc.data.photometric import apply
 from plrc.data.views import cut
-from plrc.geometry import Crop
+from plrc.geometry import Crop, cell_centres
 from plrc.queries import Correspondence
 from plrc.regions import view_regions
 from plrc.views import Drawing, Progress, note_of
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ON_A_SHEET = 6  # pairs; the table and the arrays have all
+_ALONG = 16  # points along the longer side of the left image: the same for all networks, whatever their cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +41,14 @@ class Pair:
 
     Attributes:
         of: the two images; of views twice the same. name: of the pair. images, sides: what is matched, and its names.
-        points: ``(n, 2)`` of the left one; None for all. crops: of views, where they lie. rasters: regions, if wanted.
+        points: ``(n, 2)`` of the left one. crops: of views, where they lie. rasters: regions, if wanted.
     """
 
     of: tuple[str, str]
     name: str
     images: tuple[Image.Image, Image.Image]
     sides: tuple[str, str]
-    points: Tensor | None
+    points: Tensor
     crops: tuple[Crop, Crop] | None
     rasters: tuple[Tensor, Tensor] | None
 
@@ -83,9 +84,8 @@ def correspondence(query: Correspondence, session: Session, progress: Progress) 
 
     Two views are cut and coloured as the ``imagenet`` preset trains; their crops tell which matches are correct, and
     the size is the side of a view. Numbers: *correct*, the share of the points that the other view shows whose match is
-    right, beside chance; *mutual*, the share of matches that hold in both directions, and how many of those are
-    correct; *cycle error*, how far from the start going there and back ends, as a share of the image's longer side
-    (median).
+    right, beside chance; *mutual*, the share of matches that hold in both directions; *cycle error*, how far from the
+    start going there and back ends, as a share of the image's longer side (median). The table has more.
     """
     images, views = query.images, query.other is None
     if not views and len(images) != 1:
@@ -112,7 +112,7 @@ def correspondence(query: Correspondence, session: Session, progress: Progress) 
         made_of({name: of[0].fmap for name, of in shown.items()}, query, 1 if views else 2),
         f"regions {query.regions}" if query.regions else "",
         f"seed {query.seed}" if views else "",
-        f"correct within {query.within} cell{'s' * (query.within != 1)}" if views and not query.regions else "",
+        f"correct within {100 * query.within:g} % of the side" if views and not query.regions else "",
         "mutual matches" if query.mutual else "",
         f"ratio below {query.ratio:g}" if query.ratio is not None else "",
     )
@@ -121,7 +121,7 @@ def correspondence(query: Correspondence, session: Session, progress: Progress) 
         inputs=inputs,
         arrays={key: array for name, of in arrays.items() for key, array in _joined(name, of).items()},
         draw=partial(_draw, shown, query, how),
-        lines=aligned([[name, *_numbers(mine, query.mutual)] for name, mine in rows.items()]),
+        lines=aligned([[name, *numbers(mine, query.mutual)] for name, mine in rows.items()]),
         rows=[row for mine in rows.values() for row in mine],
         part=f"{len(chosen)} of {len(images)} images" if len(chosen) < len(images) else "",
         found=shown,
@@ -132,25 +132,32 @@ def _pairs(session: Session, query: Correspondence) -> Iterator[tuple[Pair, dict
     """Each pair, and what was read for it: name → SHA-256."""
     for i, spec in enumerate(query.images):
         image = session.image(spec)
-        points = points_in_frame(query.points, image) if query.points else None
         if query.other is None:
-            yield _views(query, i, image, points), image.inputs
+            yield _views(query, i, image), image.inputs
             continue
+        points = points_in_frame(query.points, image) if query.points else _spread(*image.image.size)
         other = session.image(query.other)
         both, sides, name = (image.image, other.image), ("image 1", "image 2"), f"{image.name} – {other.name}"
         rasters = (region_raster(image, query.regions), region_raster(other, query.regions)) if query.regions else None
         yield Pair((spec, query.other), name, both, sides, points, None, rasters), image.inputs | other.inputs
 
 
-def _views(query: Correspondence, i: int, image: NamedImage, points: Tensor | None) -> Pair:
+def _spread(width: int, height: int) -> Tensor:
+    """Points ``(n, 2)`` all over an image, as far apart across as down."""
+    scale = _ALONG / max(width, height)
+    return cell_centres(max(1, round(height * scale)), max(1, round(width * scale))).flatten(0, 1)
+
+
+def _views(query: Correspondence, i: int, image: NamedImage) -> Pair:
     if query.size and query.size.height:
         raise ValueError(f"two views are squares: give --size one number, not {query.size}")
     sampler = view_sampler(load_config("imagenet"))
     drawn = replace(sampler, scale=(query.scale, sampler.scale[1])).draw(query.seed, 0, i, image.image.size)
     views = cut(image.image, drawn.crops, query.side).permute(0, 3, 1, 2)
     pixels = (apply(views, torch.from_numpy(drawn.colours)).permute(0, 2, 3, 1) * 255).round().byte().numpy()
-    if points is not None:
-        points = drawn.crops[0].to_view(points)
+    points = _spread(1, 1)
+    if query.points:
+        points = drawn.crops[0].to_view(points_in_frame(query.points, image))
         outside = ~((points >= 0) & (points < 1)).all(dim=1)
         if outside.any():
             raise ValueError(
@@ -218,7 +225,7 @@ def _mean(values: Tensor) -> float | str:
     return round(float(values.float().mean()), 4) if len(values) else ""
 
 
-def _numbers(rows: list[dict[str, Any]], mutual: bool) -> list[str]:
+def numbers(rows: list[dict[str, Any]], mutual: bool) -> list[str]:
     """The numbers of a network; over several images their means, of correct matches with an interval.
 
     mutual: only matches that hold in both directions are kept, so that to say it of them says nothing.
@@ -227,16 +234,14 @@ def _numbers(rows: list[dict[str, Any]], mutual: bool) -> list[str]:
     asked, kept = sum(known["asked"]), sum(known["matches"])
     if not kept:
         return ["no match is left; loosen --ratio or leave out --mutual"]
-    numbers = []
+    told = []
     if recalls := known["correct"]:
-        numbers.append(result("correct", recalls, chance=float(np.mean(known["chance"])), style=".1%"))
+        told.append(result("correct", recalls, chance=float(np.mean(known["chance"])), style=".1%"))
     if kept < asked or mutual:
-        numbers.append(f"kept {kept} of {asked}")
+        told.append(f"kept {kept} of {asked}")
     if not mutual:
-        both = known["correct of mutual"]
-        of_them = f", of which {np.mean(both):.1%} correct" if recalls and both else ""
-        numbers += [f"mutual {np.mean(known['mutual']):.0%}{of_them}", f"cycle error {np.mean(known['cycle']):.1%}"]
-    return [*numbers, *[f"{len(rows)} pairs"] * (len(rows) > 1)]
+        told += [f"mutual {np.mean(known['mutual']):.0%}", f"cycle error {np.mean(known['cycle']):.1%}"]
+    return [*told, *[f"{len(rows)} pairs"] * (len(rows) > 1)]
 
 
 def _draw(found: Mapping[str, list[Found]], query: Correspondence, how: str) -> Figure:
@@ -255,7 +260,8 @@ def _draw(found: Mapping[str, list[Found]], query: Correspondence, how: str) -> 
     return figures.correspondence(
         [pair.images for pair in pairs],
         {head: [one.matches for one in column] for head, column in columns.items()},
-        ["; ".join([pair.name, *(side for side in pair.sides if "mirrored" in side)]) for pair in pairs],
+        [pair.name for pair in pairs],
+        sides=[pair.sides for pair in pairs] if views else (),
         views=views,
         chances={head: [one.by_chance for one in column] for head, column in columns.items()} if views else None,
         rasters=[pair.rasters for pair in pairs if pair.rasters is not None] or None,

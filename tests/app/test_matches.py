@@ -20,6 +20,7 @@ from plrc.views.images import region_raster
 
 TINY = "random:tiny"
 RIGHT, WRONG = [0x00, 0x72, 0xB2], [0xE6, 0x9F, 0x00]
+FIRST = [0xEA, 0x80, 0x80]  # of the colours of points
 LOOK = "(c, [x, y]) => [...c.getContext('2d').getImageData(x, y, 1, 1).data].slice(0, 3)"
 
 
@@ -41,10 +42,9 @@ def test_the_scene_of_points_is_what_was_found(other):
     matches = network["matches"]
     for name in ("start", "end", "similarity", "cycle", "mutual"):
         np.testing.assert_allclose(matches[name], arrays[name], atol=1e-5)
-    # A place in the left image belongs to the match of its cell, and to no other.
-    cells = {tuple(int(v // side) for v, side in zip(p, network["cell"], strict=True)) for p in matches["start"]}
-    assert len(cells) == len(matches["start"])
-    assert len(network["overview"]) == 24
+    assert len(set(network["overview"])) == 10
+    assert network["caption"].startswith("mutual " if other else "correct ")
+    assert network["caption"] == " · ".join(drawing.lines[0].split("  ")[1:])
     if other:
         assert (matches["right"], matches["truth"], scene["source"]) == (None, None, None)
         assert matches["place"] == matches["start"]
@@ -103,10 +103,9 @@ def test_the_scene_of_regions_is_what_was_found(other):
 LEFT, RIGHT_BOX = (8, 20, 420, 210), (472, 20, 420, 210)
 
 
-def network(name: str, columns: int, rows: int, end: list[float], right: bool) -> dict[str, Any]:
-    """One whose matches all end at one place; the first is not shown by the other view."""
-    n = columns * rows
-    start = [[(j + 0.5) / columns, (i + 0.5) / rows] for i in range(rows) for j in range(columns)]
+def network(name: str, kept: list[int], end: list[float], right: bool) -> dict[str, Any]:
+    """One of those of 4 × 2 points that are kept; they all end at one place; the other view does not show the first."""
+    n, start = len(kept), [[(i % 4 + 0.5) / 4, (i // 4 + 0.5) / 2] for i in kept]
     return {
         "name": name,
         "caption": "",
@@ -121,7 +120,6 @@ def network(name: str, columns: int, rows: int, end: list[float], right: bool) -
             "visible": [0, *[1] * (n - 1)],
             "right": [0, *[int(right)] * (n - 1)],
         },
-        "cell": [1 / columns, 1 / rows],
         "overview": [1],
     }
 
@@ -131,12 +129,12 @@ def points_scene() -> dict[str, Any]:
     return {
         "mode": "points",
         "views": True,
-        "within": 1,
+        "within": 0.1,
         "left": {**sides, "name": "view 1", "title": "view 1"},
         "right": {**sides, "name": "view 2", "title": "view 2, mirrored"},
         "source": {**sides, "boxes": [[0, 0, 0.5, 0.5], [0.2, 0.2, 1, 1]]},
         "rasters": None,
-        "networks": [network("fine", 4, 2, [0.3, 0.3], True), network("coarse", 2, 1, [0.8, 0.8], False)],
+        "networks": [network("all", list(range(8)), [0.3, 0.3], True), network("some", [5, 7], [0.8, 0.8], False)],
         "chosen": None,
     }
 
@@ -165,29 +163,27 @@ def test_a_click_chooses_the_nearest_match_in_every_network(bare):
     click(viewer, LEFT, 0.36, 0.72)  # of a 4 × 2 grid the cell in the second row and column
     chosen = {"kind": "choose", "network": 0, "index": 5, "point": [0.375, 0.75], "place": [0.1875, 0.375]}
     assert viewer.told() == [chosen]
-    fine, coarse = said(viewer)
-    assert fine == "cosine 0.500 · mutual (cycle error 0) · right: within 1 cell of its true place (×)."
-    # Of the 2 × 1 grid it lies in the first cell, which the other view does not show.
-    assert coarse.startswith("cosine 0.500 · not mutual: cycle error 12.5 % of the longer side")
-    assert coarse.endswith("view 2 does not show this place.")
+    every, some = said(viewer)
+    assert every == "right: within 10 % of its true place (×) · cosine 0.500 · mutual."
+    assert some == "view 2 does not show this place · cosine 0.500 · not mutual: the way back ends 12.5 % off."
     # Where the line of the first ends there is a blue mark, and a cross at the true place; none in the second.
     assert pixel(viewer, RIGHT_BOX, 0.3, 0.3) == RIGHT
     assert max(pixel(viewer, RIGHT_BOX, 0.25, 0.25)) < 40
     assert pixel(viewer, RIGHT_BOX, 0.25, 0.25, 1) == [0, 128, 0]
     click(viewer, LEFT, 0.9, 0.9)
-    assert said(viewer)[1].endswith("wrong: × is its true place.")
+    assert said(viewer)[1].startswith("wrong: × is its true place · ")
     assert pixel(viewer, RIGHT_BOX, 0.25, 0.25, 1) != [0, 128, 0]
     viewer.page.mouse.move(0, 0)
-    start, end = np.array([LEFT[0] + 0.75 * 420, 20 + 0.5 * 210]), np.array([472 + 0.8 * 420, 20 + 0.8 * 210])
-    steps = np.linspace(0.5, 0.58, 20)
+    start, end = np.array([LEFT[0] + 0.875 * 420, 20 + 0.75 * 210]), np.array([472 + 0.8 * 420, 20 + 0.8 * 210])
+    steps = np.linspace(0.5, 0.6, 30)
     around = [pixel(viewer, (0, 0, 1, 1), *(start + s * (end - start)), 1) for s in steps]
-    assert WRONG in around  # dashed
-    assert any(colour != WRONG for colour in around)
+    assert FIRST in around  # dashed; it is in that network's overview
+    assert any(colour != FIRST for colour in around)
 
 
 def test_a_choice_is_taken_back(bare):
     viewer = bare("matches", points_scene())
-    button = viewer.page.get_by_role("button", name="Show all")
+    button = viewer.page.get_by_role("button", name="Clear choice")
     assert button.is_disabled()
     click(viewer, LEFT, 0.375, 0.75)
     click(viewer, LEFT, 0.375, 0.75)
@@ -198,6 +194,15 @@ def test_a_choice_is_taken_back(bare):
     events = viewer.told()
     assert [event["index"] for event in events] == [5, None, 5, None]
     assert events[-1] == {"kind": "choose", "network": None, "index": None, "point": None, "place": None}
+
+
+def test_ten_points_have_a_colour_each_and_all_are_shown_if_asked_for(bare):
+    viewer = bare("matches", points_scene())
+    assert pixel(viewer, RIGHT_BOX, 0.3, 0.3 - 6 / 210) == FIRST, "the overview's first, beside its number"
+    assert pixel(viewer, LEFT, 0.625, 0.75) == [0, 128, 0]
+    viewer.page.get_by_role("button", name="All points").click()
+    assert pixel(viewer, LEFT, 0.625, 0.75) == RIGHT
+    assert pixel(viewer, LEFT, 0.625, 0.75, 1) == [0, 128, 0], "it has no such point"
 
 
 def test_keys_go_from_match_to_match(bare):
@@ -212,9 +217,9 @@ def test_keys_go_from_match_to_match(bare):
 
 
 def test_a_scene_can_come_with_a_choice_and_another_can_follow(bare):
-    viewer = bare("matches", {**points_scene(), "chosen": [0.4, 0.8]})
-    assert said(viewer)[0].startswith("cosine 0.500 · mutual")
-    scene = {**points_scene(), "chosen": [0.4, 0.8]}
+    viewer = bare("matches", {**points_scene(), "chosen": [0.375, 0.75]})
+    assert said(viewer)[0].startswith("right: ")
+    scene = {**points_scene(), "chosen": [0.375, 0.75]}
     del scene["networks"][1:]
     scene["networks"][0]["matches"] = {name: of[:2] for name, of in scene["networks"][0]["matches"].items()}
     viewer.show(scene)
@@ -239,8 +244,8 @@ def test_where_the_truth_is_not_known_nothing_is_called_right(bare):
         one["matches"] |= {"right": None, "visible": None, "truth": None}
     viewer = bare("matches", scene)
     click(viewer, LEFT, 0.375, 0.75)
-    assert said(viewer)[0].endswith("not known whether it is right.")
-    assert "wrong" not in viewer.page.locator(".legend").inner_text()
+    assert said(viewer)[0] == "cosine 0.500 · mutual."
+    assert "right" not in viewer.page.locator(".legend").inner_text()
     assert pixel(viewer, RIGHT_BOX, 0.3, 0.3) not in (RIGHT, WRONG)
 
 
@@ -256,11 +261,11 @@ def test_regions_are_chosen_in_the_image_and_in_the_matrix(bare):
     box = canvas(viewer).bounding_box()
     place = {"x": 0.25 * (box["width"] - 60) / 2 + 8, "y": 20 + 0.75 * (box["height"] - 28)}
     canvas(viewer).hover(position=place)
-    assert said(viewer)[0].startswith(f"region 2 → region {regions[0][2, 1]}: cosine")
+    assert said(viewer)[0].startswith(f"region 2 → region {regions[0][2, 1]} · cosine")
     assert viewer.told() == []
     canvas(viewer).click(position=place)
     assert [(event["index"], event["network"]) for event in viewer.told()] == [(2, 0)]
-    assert [text.split(":")[0] for text in said(viewer)] == [f"region 2 → region {r[2, 1]}" for r in regions]
+    assert [text.split(" · ")[0] for text in said(viewer)] == [f"region 2 → region {r[2, 1]}" for r in regions]
     assert viewer.page.locator("tr.chosen th").all_text_contents() == ["2", "2"]
     # The matrix of the second network: a cell tells its value, a click chooses its row for all.
     heat = viewer.page.locator("table").nth(1)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from plrc import figures
 from plrc.figures.grid import UNMATCHED, enlarge
 from plrc.figures.matches import evenly
-from plrc.figures.style import LOOK, SEQUENTIAL
+from plrc.figures.style import LOOK, region_colours
 from tests.figures.readback import bar, one, panels, picture, rendered, shown, words
 
 WIDE, TALL = picture(40, 60), picture(60, 30)
@@ -59,6 +59,12 @@ def lines(axes: Axes, label: str) -> np.ndarray:
     return np.stack(ends, axis=1).round(4)
 
 
+def coloured(axes: Axes) -> list[Any]:
+    """Each line with its colour."""
+    of = [(lines(axes, label), collection(axes, label).get_edgecolor()) for label in ("right", "wrong")]
+    return [pair for line, colour in of for pair in zip(line, colour, strict=True)]
+
+
 def starts(axes: Axes) -> set[tuple[float, ...]]:
     return {tuple(line[0]) for label in ("right", "wrong") for line in lines(axes, label)}
 
@@ -73,7 +79,8 @@ def test_lines_go_from_each_start_to_its_end_in_the_frame_of_either_image(sizes:
         assert panel.bbox.width / panel.bbox.height == pytest.approx(image.shape[1] / image.shape[0])
     for state, which in (("right", [0, 3]), ("wrong", [1, 2, 4])):
         np.testing.assert_allclose(lines(axes, state), np.stack((m.start, m.end), axis=1)[which], atol=1e-4)
-    at = axes.transData.transform(one(axes, "true place of a wrong one").get_xydata())
+    ends = [line for line in axes.lines if line.get_label() == "true place of a wrong one"]
+    at = axes.transData.transform(np.concatenate([line.get_xydata() for line in ends]))
     crosses = axes.child_axes[1].transData.inverted().transform(at)
     np.testing.assert_allclose(crosses, m.truth[[1, 2, 4]], atol=1e-6)
     (first, second), stacked = axes.child_axes, sizes[0] == (20, 80)
@@ -82,12 +89,15 @@ def test_lines_go_from_each_start_to_its_end_in_the_frame_of_either_image(sizes:
 
 
 @pytest.mark.parametrize("views", [True, False])
-def test_right_and_wrong_differ_in_colour_and_line_and_views_are_framed_in_theirs(views: bool) -> None:
+def test_right_and_wrong_differ_in_line_and_end_and_views_are_framed_in_theirs(views: bool) -> None:
     figure = match({"last": found(0, grid(2, 3))}, views=views, chances={"last": [0.012]})
     (axes,) = cells(figure)
     looks = [collection(axes, state) for state in ("right", "wrong")]
-    wanted = [to_rgba(LOOK["matches"][state]["colour"]) for state in ("right", "wrong")]
-    assert [tuple(look.get_edgecolor()[0]) for look in looks] == wanted
+    wanted = region_colours(np.arange(6))  # each its own
+    for look, which in zip(looks, ([0, 3], [1, 2, 4, 5]), strict=True):
+        np.testing.assert_allclose(look.get_edgecolor()[:, :3], wanted[which])
+    numbers = [text.get_text() for text in axes.texts]
+    assert numbers == [number for k in range(6) for number in [str(k + 1)] * 2]
     assert [look.get_linestyle()[0][1] is None for look in looks] == [True, False]
     assert {"right", "wrong", "true place of a wrong one", "2 of 6 right (33 %) · chance 1.2 %"} <= words(figure)
     assert ({"view 1", "view 2"} <= words(figure)) is views
@@ -104,14 +114,12 @@ def test_an_even_choice_has_so_many_different_points_and_follows_the_density(cou
     assert (points[chosen] > 0.5).all(axis=1).sum() == pytest.approx(len(chosen) / 4, abs=1)
 
 
-def test_without_truth_lines_have_the_colour_of_their_similarity_and_one_bar_those_of_all_cells() -> None:
+def test_without_truth_nothing_is_called_right_or_wrong() -> None:
     similar = {"a": np.array([0.4, 0.2]), "b": np.array([-0.1, 0.8])}
     figure = match({name: found(0, grid(1, 2), False, similarity=of) for name, of in similar.items()})
-    for axes, of in zip(cells(figure), similar.values(), strict=True):
-        wanted = SEQUENTIAL((np.sort(of) + 0.1) / 0.9)  # the surer over the less sure
-        np.testing.assert_allclose(collection(axes, "match").get_edgecolor(), wanted)
+    for axes in cells(figure):
+        assert (len(lines(axes, "right")), len(lines(axes, "wrong"))) == (2, 0)
     assert {f"2 matches, mean cosine {v}" for v in ("0.30", "0.35")} <= words(figure)
-    assert bar(figure).get_ylim() == (-0.1, 0.8)
     assert not {"right", "wrong", "true place of a wrong one"} & words(figure)
 
 
@@ -137,18 +145,20 @@ def test_networks_show_the_same_points_or_the_nearest_spread_evenly_and_all_are_
     same = cells(match({name: found(k, start[rng.permutation(64)]) for k, name in enumerate("abc")}))
     assert starts(same[0]) == starts(same[1]) == starts(same[2])
     spread = np.array(list(starts(same[0]))) > 0.5
-    assert [(spread == quarter).all(axis=1).sum() for quarter in np.ndindex(2, 2)] == [5] * 4
-    assert same[0].get_xlabel().replace("\n", " ") == "22 of 64 right (34 %) · 20 drawn"
+    assert {(spread == quarter).all(axis=1).sum() for quarter in np.ndindex(2, 2)} == {2, 3}
+    assert same[0].get_xlabel().replace("\n", " ") == "22 of 64 right (34 %) · 10 drawn"
+    one_colour = [{tuple(line[0]): tuple(colour) for line, colour in coloured(axes)} for axes in same]
+    assert one_colour[0] == one_colour[1] == one_colour[2]
     few = start[[3, 17, 40, 41]]
     drawn = cells(match({"all": found(0, start), "few": found(1, few), "none": found(2, start[:0])}))
     every, kept, nothing = map(starts, drawn)
     assert kept == {tuple(p) for p in few}
     assert kept < every
-    assert (len(every), len(nothing)) == (20, 0)
+    assert (len(every), len(nothing)) == (10, 0)
     assert drawn[2].get_xlabel() == "0 of 0 right"
     drawn = cells(match({"fine": found(0, grid(28, 28)), "coarse": found(1, grid(7, 7))}))
     fine, coarse = (np.array(sorted(starts(axes))) for axes in drawn)
-    assert len(fine) == len(coarse) == 20
+    assert len(fine) == len(coarse) == 10
     away = np.abs(fine[:, None] - coarse).max(axis=2).min(axis=0)
     assert away.max() <= 0.5 / 28 + 1e-3, "the centre of a coarse cell is a corner of four fine ones"
 
