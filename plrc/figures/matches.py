@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from plrc.figures import grid
 from plrc.figures.grid import Picture, Values, as_array, as_pixels, aspect, cut, each, finish, fold, halo, page
-from plrc.figures.style import GREY, LOOK, PAGE, line, number, region_colours, scale_of, styled
+from plrc.figures.style import GREY, LOOK, PAGE, number, region_colours, scale_of, styled
 
 Pair = tuple[np.ndarray, np.ndarray]
 DRAWN = 10  # matches of a pair, spread: of more the lines are a tangle
@@ -25,7 +25,6 @@ _ENDS = {"right": "o", "wrong": "D"}
 
 def _dashes(state: str) -> Any:
     return (0, LOOK["matches"][state]["dash"]) if LOOK["matches"][state]["dash"] else "solid"
-
 
 
 class Parts(NamedTuple):
@@ -105,16 +104,16 @@ def correspondence(
 ) -> Figure:
     """Lines from points of one image to the places of another that are most alike to them.
 
-    A row a pair of images, a column a network. Ten matches are drawn, spread as all are, each with a number and a colour
-    of its own: the same points by all networks, or the nearest that one has. Where the true places are known the lines
-    of wrong matches are dashed and end in a diamond, with a cross at the true place; points that the right image does
-    not show have no line and are not counted. All others are counted, drawn or not.
+    A row a pair of images, a column a network. Ten matches are drawn, spread as all are, each with a number and a
+    colour of its own: the same points by all networks, or the nearest that one has. Where the true places are known the
+    lines of wrong matches are dashed and end in a diamond, with a cross at the true place; points that the right image
+    does not show have no line and are not counted. All others are counted, drawn or not.
 
     pairs: n times a left and a right image; wide ones stand above one another. columns: heading → n matches, from left
     to right (``plrc.analysis.correspondence.Matches``). names: n headings of the rows. sides: n names of both images.
-    views: the images of a pair are two views of an image, framed in their colours. chances: heading → n shares that are right by chance. rasters: n
-    pairs of integers ``(h, w)``, regions whose borders are drawn. lines: heading → n arrays of bool, which matches may
-    have a line (the background has no place).
+    views: the images of a pair are two views of an image, framed in their colours. chances: heading → n shares that are
+    right by chance. rasters: n pairs of integers ``(h, w)``, regions whose borders are drawn. lines: heading → n arrays
+    of bool, which matches may have a line (the background has no place).
     Raises a ValueError if there is no pair or no column, something is not given for each pair or point, or the true
     places of some matches are known and those of others are not.
     """
@@ -199,7 +198,8 @@ def _lines(axes: Axes, parts: Parts, shown: np.ndarray, boxes: np.ndarray) -> No
         lines.set(label=state, clip_on=False, zorder=2, path_effects=halo(2.0, "0.15"))
         axes.add_collection(lines, autolim=False)
         for v, shape in enumerate(("o", _ENDS[state])):
-            axes.scatter(*ends[which, v].T, 34, colours[which], marker=shape, ec="0.15", lw=0.5, **over)
+            x, y = ends[which, v].T
+            axes.scatter(x, y, 34, colours[which], marker=shape, edgecolors="0.15", linewidths=0.5, **over)
     for k, (colour, both) in enumerate(zip(colours, ends, strict=True)):
         text: dict[str, Any] = {"fontsize": 5, "color": "white" if colour @ (0.299, 0.587, 0.114) < 0.55 else "black"}
         for x, y in both:

@@ -69,7 +69,7 @@ def test_right_is_within_a_share_of_the_longer_side_whatever_the_stride(within):
         far = [math.hypot((x - 0.31) * 56, (y - 0.52) * 40) / 56 for x, y in start.tolist()]
         right = match_points(b, b, start, truth, within).right
         assert right.tolist() == [away <= within for away in far]
-        assert 0 < sum(right) or within < 0.1
+        assert sum(right) > 0 or within < 0.1
 
 
 def test_what_the_other_view_does_not_show_is_neither_right_nor_wrong():
