@@ -33,7 +33,11 @@ _WORDS: dict[str, dict[str, Any]] = {
         "max_choices": MOST,
         "min_width": 320,
     },
-    "layer": {"label": "Layer or head", "none": "last map"},
+    "layer": {
+        "label": "Layer or head",
+        "info": "Automatic: the head by which training compared places, PLRC's projector; else the last map.",
+        "none": "automatic",
+    },
     "size": {
         "label": "Input size, pixels",
         "info": "Short side of what the networks see; automatic: twice that of their training views, or 448.",
@@ -252,7 +256,7 @@ class Tab:
         def update(checkpoints: list[str], chosen: str) -> Any:
             self.bench.check(Query(checkpoints=tuple(checkpoints)))
             layers = self.bench.layers(checkpoints)
-            return gr.Dropdown(choices=[("last map", ""), *layers], value=chosen if chosen in layers else "")
+            return gr.Dropdown(choices=[("automatic", ""), *layers], value=chosen if chosen in layers else "")
 
         return chooser.input(update, [chooser, layer], layer, **QUIET)
 

@@ -31,7 +31,9 @@ class Query(Options):
         ("plrc:tiny",), f"{CHECKPOINT}; repeat it to compare", each="--checkpoint", path=True
     )
     layer: str | None = option(
-        None, "c2 … c5, or a head as 'plrc info' lists them; the backbone's last map if not given"
+        None,
+        "c2 … c5, or a head as 'plrc info' lists them; if not given, the head by which training compared places "
+        "(PLRC's projector), else the backbone's last map",
     )
     branch: str | None = option(None, "query, key, teacher or student, where a checkpoint has two networks")
     size: Size | None = option(

@@ -151,6 +151,7 @@ LAYOUTS = Registry("data layout")
 
 LAYOUTS.add("coco", "plrc.data.coco:open_coco", "annotations/instances_*.json (COCO)")
 LAYOUTS.add("voc", "plrc.data.annotated:open_voc", "Annotations/*.xml and JPEGImages/ (PASCAL VOC)")
+LAYOUTS.add("yolo", "plrc.data.yolo:open_yolo", "images/ and labels/*.txt (YOLO)")
 LAYOUTS.add("masks", "plrc.data.annotated:open_masks", "images/ and masks/ (masks)")
 LAYOUTS.add("keypoints", "plrc.data.annotated:open_keypoints", "keypoints.json, in it or in its folders (keypoints)")
 _OF_ANY_KIND = "<class>/* or train/<class>/* (classes), or images at any depth"

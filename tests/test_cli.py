@@ -163,7 +163,7 @@ FAILURES = [
     ),
     ("affinity photos --device cuda", r"--device cuda cannot be used here \(.+\): leave it"),
     ("score data --device toaster", r"--device toaster cannot be used here"),
-    ("replay old.json", r"old.json is a recipe of version 1, and .* version 2: draw it anew"),
+    ("replay old.json", r"old.json is a recipe of version 1, and .* version 3: draw it anew"),
     ("embed photos --clusters -1", r"--clusters must be at least 0, not -1"),
     ("run photos", r"photos/log.jsonl cannot be read \(No such file .*: name a run folder"),
     ("correspond scenes#1 --regions knots", r"--regions 'knots' is not known: write grid:N, superpixels:K, masks"),

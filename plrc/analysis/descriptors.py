@@ -40,14 +40,14 @@ def network(name: str, encoder: nn.Module) -> Descriptor:
 
 
 def dense(encoder: DenseEncoder, layer: str | None = None, name: str | None = None) -> Descriptor:
-    """A layer of a pretrained encoder (the backbone's last map if not given), by cosine.
+    """A layer of a pretrained encoder (the encoder's default if not given), by cosine.
 
     Its name is the checkpoint's, followed by the layer if one is given, unless told. Images whose sides the backbone
     does not take, as patches of 14 pixels do not fill 608, are resized. Raises a ValueError if there is no such layer.
     """
     encoder.stride(layer)  # raises where there is none
     called = name or " ".join(filter(None, (encoder.origin.name, layer)))
-    used, multiple = layer or encoder.last, encoder.backbone.multiple
+    used, multiple = layer or encoder.default, encoder.backbone.multiple
 
     def maps(images: Tensor) -> Tensor:
         sides = [max(1, round(side / multiple)) * multiple for side in images.shape[2:]]

@@ -125,8 +125,8 @@ class DenseEncoder:
 
     Attributes:
         backbone, heads: name → module, what the checkpoint applies to the backbone's last map, here at every position.
-        layers: the backbone's maps, fine to coarse, then the heads. last: the backbone's last map, the default: what a
-            detector inherits, and what every checkpoint has.
+        layers: the backbone's maps, fine to coarse, then the heads. last: the backbone's last map, which a detector
+            inherits. default: the head by which training compared places, where there is one, else ``last``.
         origin: where the weights came from. device: where they are.
     """
 
@@ -135,6 +135,7 @@ class DenseEncoder:
         self.backbone = pretrained.backbone.to(memory_format=torch.channels_last).eval()
         self.heads = nn.ModuleDict(pretrained.heads).eval()
         self.layers, self.last = (*self.backbone.layers, *self.heads), self.backbone.layers[-1]
+        self.default = pretrained.dense or self.last
         self.to(device)
 
     def __repr__(self) -> str:
@@ -157,7 +158,7 @@ class DenseEncoder:
         """Pixels of the input a cell of a layer. Raises a ValueError that names the layers if there is no such one."""
         if layer is not None and layer not in self.layers:
             raise ValueError(f"{self.origin.name} has no layer {layer!r}: it has {', '.join(self.layers)}")
-        return self.backbone.strides.get(layer or self.last, self.backbone.stride)
+        return self.backbone.strides.get(layer or self.default, self.backbone.stride)
 
     def __call__(self, images: Any, layer: Layers = None, size: Size = DEFAULT_SIZE, finer: str | None = None) -> Any:
         """The feature map of an image, or a list of those of a list of images or of a batch ``(B, 3, H, W)``.
@@ -174,7 +175,7 @@ class DenseEncoder:
         """
         if isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4:
             return [self(image, layer, size, finer) for image in images]
-        names = list(layer) if isinstance(layer, list | tuple) else [layer or self.last]
+        names = list(layer) if isinstance(layer, list | tuple) else [layer or self.default]
         strides = {name: self.stride(name) for name in names}
         if finer not in (None, "shifted", "upscaled"):
             raise ValueError(f"finer maps can be 'shifted' or 'upscaled', not {finer!r}")

@@ -1,8 +1,8 @@
 """A pretrained backbone as a file for another library: torchvision, timm, Detectron2, or any reader of safetensors.
 
-The backbone alone is written. timm's ResNets name their tensors as torchvision's do, so these two files are the same.
-The Detectron2 file is as MoCo's converter writes it: a pickled ``{"model": {name: array}, "__author__": str,
-"matching_heuristics": True}``.
+The backbone alone is written; of PLRC's own networks safetensors gets the projector too. timm's ResNets name their
+tensors as torchvision's do, so these two files are the same. The Detectron2 file is as MoCo's converter writes it: a
+pickled ``{"model": {name: array}, "__author__": str, "matching_heuristics": True}``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 
 from plrc.backbones import ResNet, Timm
 from plrc.files import written_whole
-from plrc.pretrained.formats import DETECTRON2
+from plrc.pretrained.formats import DETECTRON2, PLRC_EXPORT, PLRC_RUN
 from plrc.pretrained.loading import Pretrained
 from plrc.registry import BACKBONES
 
@@ -36,7 +36,7 @@ _COUNTER = "num_batches_tracked"
 
 
 def export(pretrained: Pretrained, to: str, file: Path) -> list[str]:
-    """Write the backbone for another library; the file is written whole or not at all, over an older one.
+    """Write the network for another library; the file is written whole or not at all, over an older one.
 
     The tensors keep their values bit for bit. For "detectron2" BatchNorm's counters (``num_batches_tracked``) are left
     out, which it has no use for. ``to`` is a key of ``SUFFIXES``. Gives lines to print: what was written, what was left
@@ -58,12 +58,17 @@ def export(pretrained: Pretrained, to: str, file: Path) -> list[str]:
         raise ValueError(f"{origin.name} is a {origin.arch} network, which {to} has none of: export it to safetensors")
     kind = ", ".join(part for part in (origin.format, origin.branch) if part)
     what = f"{origin.arch} of {origin.name} ({kind})"
+    ours = to == "safetensors" and origin.format in (PLRC_RUN, PLRC_EXPORT)
+    head = pretrained.heads["projector"].state_dict() if ours else {}
     stream, written = io.BytesIO(), len(tensors)
     if to == "detectron2":
         model = {name: array for name, array in arrays.items() if name and _COUNTER not in name}
         written = len(model)
         _ArrayPickler(stream, protocol=4).dump({"model": model, "__author__": "PLRC", "matching_heuristics": True})
     elif to == "safetensors":
+        for name, tensor in head.items():
+            tensors[f"projector.{name}"] = tensor.detach().cpu().clone(memory_format=order)
+        written += len(head)
         about = {"format": "pt", "arch": origin.arch, "origin": what, "sha256": origin.sha256}
         about["run"] = json.dumps(origin.run) if origin.run else ""
         stream.write(safetensors.torch.save(tensors, metadata={key: value for key, value in about.items() if value}))
@@ -77,7 +82,7 @@ def export(pretrained: Pretrained, to: str, file: Path) -> list[str]:
     lines = [f"{file}: {written} tensors of {what}, {len(stream.getvalue()) / 1e6:.1f} MB"]
     if written < len(tensors):
         lines.append(f"left out: {len(tensors) - written} counters of BatchNorm ({_COUNTER})")
-    if pretrained.heads:
+    if pretrained.heads and not ours:
         lines.append(f"left out: {', '.join(pretrained.heads)}; only the backbone is exported")
     return lines + _how_to_load(to, origin.arch, file)
 

@@ -96,12 +96,14 @@ SEQUENTIAL = Naming(  # nn.Sequential(*resnet.children())
 @dataclass(frozen=True)
 class Head:
     """Where a head lies and what its tensors do not tell: what stands at a place without tensors; a layer's name → its
-    place, where names are no numbers; whether the output is L2-normalised at every position."""
+    place, where names are no numbers; whether the output is L2-normalised at every position; whether training compared
+    places by it, and not whole images."""
 
     prefix: str
     activation: type[nn.Module] = nn.ReLU
     order: Mapping[str, str] = field(default_factory=dict)
     normalised: bool = False
+    dense: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,20 +134,23 @@ def _pair(one: str, two: str, backbone: str, **heads: Head) -> tuple[Branch, Bra
     return Branch(names[0], backbone.format(one), own[0]), Branch(names[1], backbone.format(two), own[1])
 
 
-PLRC_RUN = "PLRC run"
+PLRC_RUN, PLRC_EXPORT = "PLRC run", "PLRC export"
 ANOTHER = "if it is another network that timm has, say which: timm:NAME@FILE"
 # Before the names of a library, where a file holds one network.
 _PREFIXES = ("", "backbone.", "backbone.body.", "encoder.", "model.", "net.", "features.")
 _FC = Head("{}.fc.")
 _DINO = Head("{}.head.mlp.", nn.GELU)
-_PIXPRO = Head("projector{}.", order={"linear1": "0", "bn1": "1", "linear2": "3"})
+_PIXPRO = Head("projector{}.", order={"linear1": "0", "bn1": "1", "linear2": "3"}, dense=True)
 _RELEASED = {"projector": Head("{}.enc.fcs."), "head256": Head("{}.enc.fcs_2.mlp.", normalised=True)}
-_VICREG = {"projector": Head("projector."), "maps_projector": Head("maps_projector.")}  # VICRegL has both
-_NECK = {"projector": Head("{}.1.mlp."), "dense_projector": Head("{}.1.mlp2.")}  # OpenMMLab's
-_OWN_NECK = {"projector": Head("neck.mlp."), "dense_projector": Head("neck.mlp2.")}
+_VICREG = {"projector": Head("projector."), "maps_projector": Head("maps_projector.", dense=True)}  # VICRegL has both
+_NECK = {"projector": Head("{}.1.mlp."), "dense_projector": Head("{}.1.mlp2.", dense=True)}  # OpenMMLab's
+_OWN_NECK = {"projector": Head("neck.mlp."), "dense_projector": Head("neck.mlp2.", dense=True)}
 _MMSELFSUP = Branch("query", "backbone.", _OWN_NECK), _pair("", "encoder_k", "{}.0.", **_NECK)[1]
 FORMATS: list[Format] = [
-    Format(PLRC_RUN, _pair("query", "key", "{}_encoder.backbone.", projector=Head("{}_encoder.projector."))),
+    Format(
+        PLRC_RUN, _pair("query", "key", "{}_encoder.backbone.", projector=Head("{}_encoder.projector.", dense=True))
+    ),
+    Format(PLRC_EXPORT, (Branch("", "", {"projector": Head("projector.", dense=True)}),), sign=r"projector\.0\."),
     Format("PLRC detector", (Branch("", "backbone."),), sign=r"rpn\.head\."),
     Format("released PLRC", _pair("encoder_q", "encoder_k", "{}.enc.", **_RELEASED)),
     Format("MoCo v1", _pair("encoder_q", "encoder_k", "{}.", projector=_FC), sign=r"encoder_[qk]\.fc\.(weight|bias)"),

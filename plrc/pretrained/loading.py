@@ -81,12 +81,13 @@ class Pretrained:
     Attributes:
         backbone: the network. heads: name → what the checkpoint applies to the backbone's last map, at every position:
             ``(B, width, h, w)`` → ``(B, D, h, w)``. The main projection head is called "projector".
-        origin: where it came from.
+        origin: where it came from. dense: the head by which training compared places, "" where there is none.
     """
 
     backbone: Backbone
     heads: dict[str, nn.Module]
     origin: CheckpointInfo
+    dense: str = ""
 
     def told(self, **changes: Any) -> Pretrained:
         """The same network with another origin."""
@@ -250,7 +251,8 @@ def _from_content(
         notes.append(_AS_EXPORTED)
     format = found.format if backbone.named is backbone else found.format.replace("torchvision's", "timm's")
     about = replace(origin, format=format, branch=found.branch, arch=backbone.name, others=found.others, run=run)
-    return Pretrained(backbone, heads, replace(about, note="; ".join(notes)))
+    dense = next((name for name, (head, _) in found.heads.items() if head.dense and name in heads), "")
+    return Pretrained(backbone, heads, replace(about, note="; ".join(notes)), dense)
 
 
 def _run_of(about: Any) -> dict[str, Any]:
@@ -279,7 +281,7 @@ def _from_module(module: nn.Module, branch: str | None, arch: str | None) -> Pre
     backbone = module.backbone if isinstance(module, Encoder) else module
     if isinstance(backbone, Backbone):
         heads: dict[str, nn.Module] = {"projector": module.projector} if isinstance(module, Encoder) else {}
-        return Pretrained(backbone, heads, replace(info, arch=backbone.name))
+        return Pretrained(backbone, heads, replace(info, arch=backbone.name), "projector" if heads else "")
     arch = arch or (getattr(module, "pretrained_cfg", None) or {}).get("architecture")  # timm's
     return _from_content(module.state_dict(), f"the module {info.name}", info, branch, arch)
 
@@ -309,7 +311,7 @@ def _from_seed(name: str, arch: str, seed: str, dim: int = 128) -> Pretrained:
     torch.random.default_generator.manual_seed(int(seed or 0))  # torch.manual_seed would seed the GPUs' too
     encoder = Encoder(arch, dim).eval()
     info = CheckpointInfo(name, format="random", arch=encoder.backbone.name, note=f"seed {int(seed or 0)}, untrained")
-    return Pretrained(encoder.backbone, {"projector": encoder.projector}, info)
+    return Pretrained(encoder.backbone, {"projector": encoder.projector}, info, "projector")
 
 
 def skeleton(arch: str) -> Backbone:

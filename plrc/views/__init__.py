@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Drawing", "NamedImage", "Session", "draw", "list_images", "open_image", "read_recipe", "replay"]
 
-FORMAT, VERSION = "plrc recipe", 2
+FORMAT, VERSION = "plrc recipe", 3
 Progress = Callable[[str, int, int], Any]
 """Is told what is being done, how much of it is, how much there is. Scores end early if it returns True."""
 

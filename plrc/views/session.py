@@ -97,7 +97,7 @@ class Session:
             # The pixels tell the image: a view that is cut again is the same one, a file that has changed another.
             pixels = hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
             weights = origin.sha256 or (origin.name, origin.arch, origin.note)
-            key = ("map", weights, origin.branch, str(network.device), pixels, query.layer or network.last, *how[1:])
+            key = ("map", weights, origin.branch, str(network.device), pixels, query.layer or network.default, *how[1:])
             yield self._once(self._things, key, make)
 
     def seen(

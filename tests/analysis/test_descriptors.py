@@ -61,6 +61,6 @@ def test_a_layer_of_an_encoder_is_described():
     images = torch.rand(2, 3, 32, 64)
     last, fine, mine = (descriptors.dense(encoder, *how) for how in ((), ("c2",), ("c3", "mine")))
     assert [d.name for d in (last, fine, mine)] == ["plrc:tiny", "plrc:tiny c2", "mine"]
-    assert [(d.layer, d.origin) for d in (last, fine)] == [("c3", encoder.origin), ("c2", encoder.origin)]
+    assert [(d.layer, d.origin) for d in (last, fine)] == [("projector", encoder.origin), ("c2", encoder.origin)]
     assert fine.maps(images).shape == (2, 64, 8, 16)
-    torch.testing.assert_close(last.maps(images), descriptors.network("raw", encoder.backbone).maps(images))
+    torch.testing.assert_close(last.maps(images), encoder.encode(images, ["projector"])["projector"])

@@ -40,7 +40,7 @@ def trained(arch: str, seed: int) -> Encoder:
 def pretrained(arch: str = "resnet18", path: Path | None = None, seed: int = 0) -> Pretrained:
     encoder = copy.deepcopy(trained(arch, seed))
     origin = CheckpointInfo("demo/last", path, "PLRC run", "query", arch, "0" * 64, "step 3 of 9")
-    return Pretrained(encoder.backbone, {"projector": encoder.projector}, origin)
+    return Pretrained(encoder.backbone, {"projector": encoder.projector}, origin, "projector")
 
 
 def assert_same(read: dict[str, Any], expected: dict[str, Tensor]) -> None:
@@ -90,10 +90,14 @@ def test_safetensors_file_says_what_it_holds(arch, tmp_path):
     net = pretrained(arch)
     export(net, "safetensors", tmp_path / "out.safetensors")
     with safe_open(tmp_path / "out.safetensors", framework="pt") as stored:
-        assert_same({name: stored.get_tensor(name) for name in stored.keys()}, net.backbone.state_dict())  # noqa: SIM118
+        head = {f"projector.{name}": tensor for name, tensor in net.heads["projector"].state_dict().items()}
+        there = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        assert_same(there, net.backbone.state_dict() | head)
         origin = f"{arch} of demo/last (PLRC run, query)"
         assert stored.metadata() == {"format": "pt", "arch": arch, "origin": origin, "sha256": "0" * 64}
-    assert load(tmp_path / "out.safetensors").origin.arch == arch
+    again, cells = load(tmp_path / "out.safetensors"), torch.rand(1, net.backbone.width, 2, 2)
+    assert (again.origin.arch, again.origin.format, again.dense) == (arch, "PLRC export", "projector")
+    assert torch.equal(again.heads["projector"](cells), net.heads["projector"](cells))
     export(load(f"random:{arch}"), "safetensors", tmp_path / "out.safetensors")
     with safe_open(tmp_path / "out.safetensors", framework="pt") as stored:
         assert stored.metadata() == {"format": "pt", "arch": arch, "origin": f"{arch} of random:{arch} (random)"}
@@ -141,10 +145,10 @@ def test_a_backbone_in_use_is_exported_as_any_other_and_lines_say_how(to, tmp_pa
     else:
         same = used == file.read_bytes()
         assert same  # not asserted above: pytest would look for the difference in 45 MB
-    written = 100 if to == "detectron2" else 120
+    written = {"detectron2": 100, "safetensors": 124}.get(to, 120)
     assert lines[0].startswith(f"{file}: {written} tensors of resnet18 of demo/last (PLRC run, query), ")
     assert ("left out: 20 counters of BatchNorm (num_batches_tracked)" in lines) == (to == "detectron2")
-    assert "left out: projector; only the backbone is exported" in lines
+    assert ("left out: projector; only the backbone is exported" in lines) == (to != "safetensors")
     known = {
         "torchvision": "strict=False",
         "timm": 'timm.create_model("resnet18", num_classes=0, checkpoint_path=',

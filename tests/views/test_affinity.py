@@ -207,22 +207,22 @@ def test_of_a_softmax_half_is_where_half_of_it_lies(wide):
     assert drawing.lines == [f"any  half of the softmax in {cells / 96:.1%} of the image"]
 
 
-FOOT = "b · layer c3, input 96 × 64"
+FOOT = "b · layer projector, input 96 × 64"
 
 
 @pytest.mark.parametrize(
     ("how", "text"),
     [
-        ({"layer": "projector"}, "b · layer projector, input 96 × 64"),
+        ({"layer": "c3"}, "b · layer c3, input 96 × 64"),
         ({"checkpoints": [TINY, OTHER], "layer": "c2", "finer": "shifted"}, f"{OTHER}, c2, shifted ×2"),
-        ({"checkpoints": [TINY, COARSE]}, f"b · layer c3 ({TINY}), c5 ({COARSE}), input 96 × 64"),
+        ({"checkpoints": [TINY, COARSE], "layer": "c3"}, f"b · layer c3, input 96 × 64"),
         ({"temperature": 0.25}, f"{FOOT} · softmax at temperature 0.25"),
         ({"points": 2 * [[0.1, 0.1]]}, FOOT),
         (
             {"points": 2 * [[0.1, 0.1]], "negatives": 3 * [[0.9, 0.9]]},
             f"{FOOT} · maximum over 2 points minus that over 3 negative ones",
         ),
-        ({"images": ["a.png", "b.jpg"]}, "a, b · layer c3, input's short side 64"),
+        ({"images": ["a.png", "b.jpg"]}, "a, b · layer projector, input's short side 64"),
     ],
 )
 def test_headings_and_the_foot_say_what_is_drawn(photos, monkeypatch, how, text):

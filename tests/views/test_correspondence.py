@@ -211,5 +211,5 @@ def test_a_sheet_of_regions_has_no_line_of_the_background():
     assert all(found.lines.all() for (found,) in grid.found.values())
     assert not any("background" in text for text in said(grid))
     other = correspondence(["scenes#3"], [TINY], "scenes#4", size=64, regions="grid:3", ratio=0.99)
-    foot = f"{TINY} · scene 3 – scene 4 · layer c3, input's short side 64 · regions grid:3 · ratio below 0.99"
+    foot = f"{TINY} · scene 3 – scene 4 · layer projector, input's short side 64 · regions grid:3 · ratio below 0.99"
     assert foot in said(other)

@@ -80,7 +80,7 @@ def test_files(tmp_path):
     assert rows == [{"image": "a\udcff, b.png", "B − A": "0.25"}, {"image": "c", "B − A": ""}]
     recipe = read_recipe(files[4])
     assert recipe["arrays"] == {name: digest(array) for name, array in drawing().arrays.items()}
-    assert (recipe["version"], recipe["view"], recipe["lines"]) == (2, "affinity", ["a number"])
+    assert (recipe["version"], recipe["view"], recipe["lines"]) == (3, "affinity", ["a number"])
     assert Affinity.from_dict(recipe["query"]) == Affinity(size=64)
     assert not drawing(rows=[]).save(tmp_path / "y")[-1].name.endswith("csv")
 
@@ -187,7 +187,7 @@ def test_what_is_no_recipe_is_said(drawn, tmp_path):
         read_recipe(tmp_path / "gone.json")
     recipe = json.loads(drawn[1].read_text())
     for change, message in (
-        ({"version": 99}, "is a recipe of version 99, and this plrc replays version 2: draw it anew"),
+        ({"version": 99}, "is a recipe of version 99, and this plrc replays version 3: draw it anew"),
         ({"version": 1}, "is a recipe of version 1"),
         ({"view": "dance"}, "unknown view 'dance': choose one of affinity"),
         ({"query": recipe["query"] | {"volume": 3}}, "the query has an unknown field 'volume'"),

@@ -66,7 +66,7 @@ def test_regions_by_two_networks():
     texts = said(drawing)
     caption = f"neighbours kept {kept:.2f}, purity {purity:.2f}, chance {chance:.2f}"
     assert any(text.endswith(caption) for text in texts)
-    assert "PCA · 48 regions (grid:4) of 3 images · layer c3, input's short side 64" in texts
+    assert "PCA · 48 regions (grid:4) of 3 images · layer projector, input's short side 64" in texts
     assert not np.array_equal(plane, drawing.arrays[f"{TINY} coordinates"])
 
 
@@ -135,7 +135,7 @@ def test_pictures_have_the_class_of_their_largest_object():
         picture = open_image(spec)
         assert row["label"] == picture.classes[picture.masks.sum(axis=(1, 2)).argmax()]
         assert (row["x"], row["y"], row["region"]) == ("", "", "")
-    assert "PCA · 4 images · layer c3, input's short side 64" in said(drawing)
+    assert "PCA · 4 images · layer projector, input's short side 64" in said(drawing)
 
 
 def test_tsne_is_the_same_each_time_and_tells_its_steps():
@@ -295,4 +295,4 @@ def test_the_foot_says_how_the_colours_were_made(draw, how):
     assert f"scene 3 · {how} · layer c2, input 80 × 64" in one
     assert any(text.startswith(f"{TINY}, c2 ") for text in one)
     many = said(draw([f"scenes#{i}" for i in range(6)], [TINY], size=64))
-    assert f"scene 0, scene 1, scene 2 and 3 more · {how} · layer c3, input's short side 64" in many
+    assert f"scene 0, scene 1, scene 2 and 3 more · {how} · layer projector, input's short side 64" in many
