@@ -31,7 +31,7 @@ _LONGEST_NAME = 200  # letters of a class: more are a mistake, and take minutes 
 _LEAST = 1e-5  # pixels: a box with a shorter side is none (Detectron2's default)
 _ACCEPTED = (
     "PASCAL VOC (Annotations/, JPEGImages/, or its ImageSets/Main/<split>.txt), COCO (annotations/instances_*.json), "
-    "images/ with masks/, or 'scenes:N'"
+    "YOLO (images/ with labels/), images/ with masks/, or 'scenes:N'"
 )
 # Streams of the random numbers of (seed, draw or pass, index): pre-training's loader and views draw from others.
 _DRAWS, _ORDER = 2, 3

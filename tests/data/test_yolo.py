@@ -31,9 +31,12 @@ def folder(tmp_path):
 @pytest.mark.parametrize("at", ["images/train", "images", ""])
 def test_boxes_are_read_wherever_the_path_points(folder, at):
     found = open_annotated(str(folder / at))
-    assert type(found) is YOLO and len(found) == 3
+    assert type(found) is YOLO
+    assert len(found) == 3
     first, second, none = (found.annotation(i) for i in range(3))
-    assert first.classes == ["cat", "猫"] and second.classes == ["猫"] and none.classes == []
+    assert first.classes == ["cat", "猫"]
+    assert second.classes == ["猫"]
+    assert none.classes == []
     np.testing.assert_allclose(first.boxes, [[0.25, 0.375, 0.75, 0.625], [0, 0.4, 0.15, 0.6]], atol=1e-7)
     np.testing.assert_allclose(second.boxes, [[0.2, 0.1, 0.6, 0.9]], atol=1e-7, err_msg="the box of an outline")
     assert found.notes == {"boxes without area": ["b.txt, line 2"]}
@@ -41,7 +44,8 @@ def test_boxes_are_read_wherever_the_path_points(folder, at):
 
 def test_a_detector_can_be_trained_on_them(folder):
     data = DetectionData([str(folder / "images" / "train")]).checked()
-    assert data.classes == ("cat", "猫") and data.trainable() == [0, 1]
+    assert data.classes == ("cat", "猫")
+    assert data.trainable() == [0, 1]
     np.testing.assert_allclose(data.objects(0).boxes, [[20, 15, 60, 25], [0, 16, 12, 24]], atol=1e-4)
 
 
