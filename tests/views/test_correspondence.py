@@ -170,7 +170,7 @@ def marked(figure):
     return sorted(int(y) for line in lines for y in line.get_ydata())
 
 
-@pytest.mark.parametrize("keep", [{"mutual": True}, {"ratio": 0.97}])
+@pytest.mark.parametrize("keep", [{"mutual": True}, {"ratio": 0.9}])
 def test_the_figure_of_regions_counts_and_marks_those_that_are_kept(keep):
     whole, part = (correspondence(["scenes#3"], [TINY], regions="grid:4", size=64, **k) for k in ({}, keep))
     (row,) = part.rows
