@@ -26,7 +26,7 @@ from .workbench import MOST, Workbench
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 _STEP = 0.05  # of a slider of shares
-_IMAGES = ("images", "other")  # fields whose values have short names
+_IMAGES = ("images", "other", "others")  # fields whose values have short names
 _WORDS: dict[str, dict[str, Any]] = {
     "checkpoints": {
         "info": f"Up to {MOST}, side by side. @key is the momentum encoder, random: an untrained network.",
@@ -101,10 +101,14 @@ class Tab:
         self.bench, self.controls = bench, dict[str, Any]()
         self._fields = {field.name: field for field in dataclasses.fields(self.kind)}
         self._types = {name: kind_of(hint) for name, hint in typing.get_type_hints(self.kind).items()}
-        given = {"checkpoints": bench.shown, "images": bench.images[:1]} | dict(self.start) | dict(self.fixed)
+        given = {"checkpoints": bench.shown, "images": bench.images[:1]} | dict(self.begin()) | dict(self.fixed)
         self.first: Any = self.kind(**{name: value for name, value in given.items() if name in self._fields})
         self._number, self.latest = gr.Number(0, visible="hidden"), gr.State({"number": 0})
         self.build()
+
+    def begin(self) -> Mapping[str, Any]:
+        """Fields → what they are at first: ``start``, or what depends on the workbench."""
+        return self.start
 
     def build(self) -> None:
         """A viewer as wide as the page, its numbers and most controls beneath; points are chosen in the viewer."""
@@ -242,7 +246,7 @@ class Tab:
             # A number that is being typed is none yet.
             typed = isinstance(component, gr.Number | gr.Textbox)
             events = [component.submit, component.blur] if typed else [component.input]
-            if name == "checkpoints":
+            if name == "checkpoints" and "layer" in self.controls:
                 self.follow_checkpoints().then(handle, **self._numbered(inputs))
             else:
                 gr.on(events, handle, **self._numbered(inputs), trigger_mode="always_last")

@@ -56,10 +56,37 @@ def point_contrast(
 ) -> Tensor:
     """Point-level region contrast (paper figure 1): pull points of one region together, push other regions' away.
 
+    The mean of ``pair_losses`` over all pairs of valid regions.
+
+    Args:
+        points, key_points, valid, others, others_image, first_image, temperature: as of ``pair_losses``.
+        count: number of valid regions by which the sum is divided, if not those of these images: of several ranks the
+            mean, so that the mean over ranks is that of one process, whatever their numbers of regions.
+
+    Returns:
+        Scalar; zero where no region is valid.
+    """
+    with torch.autocast(points.device.type, enabled=False):
+        pairs = pair_losses(points, key_points, valid, others, others_image, first_image, temperature)
+        weight = valid.view(len(valid), 1, 1, -1).float()
+        count = weight.sum() if count is None else count
+        return (pairs * weight).sum() / (count * pairs.shape[1] ** 2).clamp(min=1e-3)
+
+
+def pair_losses(
+    points: Tensor,
+    key_points: Tensor,
+    valid: Tensor,
+    others: Tensor,
+    others_image: Tensor,
+    first_image: int,
+    temperature: float,
+) -> Tensor:
+    """The loss of each pair of points of one region, one in each view.
+
     For point i of view 1 and point k of view 2 in the same region of the same image, with ``S_ik = p_i · p′_k / τ`` and
-    ``N_i = logsumexp`` over the negatives of i, the loss is ``softplus(N_i − S_ik)``, averaged over all such pairs.
-    Negatives are the points of view 2 in the image's other regions and the points of other images; never a point of
-    the same region.
+    ``N_i = logsumexp`` over the negatives of i, the loss is ``softplus(N_i − S_ik)``. Negatives are the points of view
+    2 in the image's other regions and the points of other images; never a point of the same region.
 
     Args:
         points: ``(B, R, P, D)`` of view 1 by the query encoder.
@@ -70,11 +97,9 @@ def point_contrast(
         first_image: index of this rank's first image in the global batch, so that an image's own points, which may be
             among ``others``, are not its negatives a second time (nor the points of its own region a first time).
         temperature: τ > 0 (0.2, released code).
-        count: number of valid regions by which the sum is divided, if not those of these images: of several ranks the
-            mean, so that the mean over ranks is that of one process, whatever their numbers of regions.
 
     Returns:
-        Scalar; zero where no region is valid.
+        ``(B, P, P, R)``: point of view 1, point of view 2, region; of regions that are not valid anything.
     """
     with torch.autocast(points.device.type, enabled=False):
         b, r, p, d = points.shape
@@ -96,10 +121,7 @@ def point_contrast(
 
         negatives = torch.logaddexp(within, across)
         positives = torch.diagonal(scores, dim1=1, dim2=3)  # (B, P, P, R): points of one region in both views
-        pairs = F.softplus(negatives.transpose(1, 2)[:, :, None] - positives)
-        weight = valid.view(b, 1, 1, r).float()
-        count = weight.sum() if count is None else count
-        return (pairs * weight).sum() / (count * p * p).clamp(min=1e-3)
+        return F.softplus(negatives.transpose(1, 2)[:, :, None] - positives)
 
 
 def affinity_distillation(
@@ -129,19 +151,28 @@ def affinity_distillation(
         Scalar; ``log`` of the number of valid points of an image when everything is equal, zero where none is valid.
     """
     with torch.autocast(points.device.type, enabled=False):
-        b, r, p, d = points.shape
-        student = points.float().reshape(b, r * p, d) / student_temperature
-        teacher = teacher_points.detach().float().reshape(b, r * p, d) / teacher_temperature
-        key = key_points.detach().float().reshape(b, r * p, d).transpose(1, 2)
-        absent = ~valid.repeat_interleave(p, dim=1)  # (B, RP)
-
-        target = torch.bmm(teacher, key).masked_fill(absent[:, None], ABSENT).softmax(dim=2)
-        logits = torch.bmm(student, key).masked_fill(absent[:, None], ABSENT)
+        target = affinity_logits(teacher_points.detach(), key_points, valid, teacher_temperature).softmax(dim=2)
+        logits = affinity_logits(points, key_points, valid, student_temperature)
         # Cross entropy without a (points × points) log-softmax of its own: −Σ A′ (logit − lse) = lse − Σ A′ logit.
         # Where absent, A′ is exactly 0, and so is its share of the sum.
         cross_entropy = logits.logsumexp(dim=2) - torch.linalg.vecdot(target, logits)  # (B, RP)
+        p = points.shape[2]
         count = valid.sum() if count is None else count
+        absent = ~valid.repeat_interleave(p, dim=1)  # (B, RP)
         return cross_entropy.masked_fill(absent, 0).sum() / (count * p).clamp(min=1e-3)
+
+
+def affinity_logits(points: Tensor, key_points: Tensor, valid: Tensor, temperature: float) -> Tensor:
+    """Affinities ``p_i · p′_k / τ`` of an image's points: ``(B, RP, RP)``, with ``ABSENT`` where k is in no valid region.
+
+    Args:
+        points: ``(B, R, P, D)`` of view 1. key_points, valid: as of ``affinity_distillation``. temperature: τ > 0.
+    """
+    with torch.autocast(points.device.type, enabled=False):
+        query = points.float().flatten(1, 2) / temperature
+        key = key_points.detach().float().flatten(1, 2)
+        absent = ~valid.repeat_interleave(points.shape[2], dim=1)
+        return torch.bmm(query, key.transpose(1, 2)).masked_fill(absent[:, None], ABSENT)
 
 
 # ---------------------------------------------------------------------------------------------- terms of the total loss

@@ -39,12 +39,13 @@ class PLRC(nn.Module):
 
     Args:
         config: of the run; BatchNorm sees ``config.bn_groups_of_a_part`` parts of this rank's batch apart.
+        encoder: images → a map of point features, to begin with; of the configuration's architecture if not given.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, encoder: nn.Module | None = None) -> None:
         super().__init__()
         self.config, self.bn_groups = config, config.bn_groups_of_a_part(world_size())
-        self.query_encoder = Encoder(config.arch, config.dim)
+        self.query_encoder = Encoder(config.arch, config.dim) if encoder is None else encoder
         self.key_encoder = copy.deepcopy(self.query_encoder).requires_grad_(False)
         self.queue = nn.Buffer(F.normalize(torch.randn(config.queue_size, config.dim), dim=1))
         self.queue_position = nn.Buffer(torch.zeros((), dtype=torch.long))
@@ -70,6 +71,20 @@ class PLRC(nn.Module):
                 computed.
         """
         wanted, own_keys = self._needed(terms)
+        there, *back = self.directions(views, regions, draws, own_keys, teacher_temperature)
+        self._new_keys.append(there.key)
+        losses = {name: LOSSES[name].load()(there) for name in wanted}
+        for other in back:
+            losses = {name: (loss + LOSSES[name].load()(other)) / 2 for name, loss in losses.items()}
+        return losses
+
+    def directions(
+        self, views: Tensor, regions: Tensor, draws: Draws, own_keys: bool, teacher_temperature: float
+    ) -> list[Direction]:
+        """What the losses of a ``forward`` see: view 1 against view 2, and with ``symmetric`` the other way, too.
+
+        own_keys: whether the key encoder sees view 1, too. All else as of ``forward``.
+        """
         z1 = self._in_groups(self.query_encoder, views[0])
         keys = self._encode_keys(views if own_keys else views[1:], draws.shuffle)
         k1, k2 = keys[0] if own_keys else None, keys[-1]
@@ -95,13 +110,10 @@ class PLRC(nn.Module):
             )
 
         there = direction(z1, k2, k1, points1, points2, draws.lotteries[0])
-        self._new_keys.append(there.key)
-        losses = {name: LOSSES[name].load()(there) for name in wanted}
-        if k1 is not None and self.config.symmetric:
-            z2 = self._in_groups(self.query_encoder, views[1])
-            back = direction(z2, k1, k2, points2, points1, draws.lotteries[1])
-            losses = {name: (loss + LOSSES[name].load()(back)) / 2 for name, loss in losses.items()}
-        return losses
+        if k1 is None or not self.config.symmetric:
+            return [there]
+        z2 = self._in_groups(self.query_encoder, views[1])
+        return [there, direction(z2, k1, k2, points2, points1, draws.lotteries[1])]
 
     def draw(
         self,

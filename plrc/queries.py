@@ -163,6 +163,37 @@ class Run(Options):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Loss(Options):
+    """What the losses see of an image at a step of training: its two views, points, positives and negatives."""
+
+    images: tuple[str, ...] = option((), f"the image: {_IMAGES}", positional=True, path=True)
+    checkpoints: tuple[str, ...] = option(("plrc:tiny",), CHECKPOINT, each="--checkpoint", path=True)
+    others: tuple[str, ...] = option(
+        (),
+        "the batch's other images, of whose points some are negatives: files, folders, scenes:15",
+        path=True,
+    )
+    points: tuple[Point, ...] = option(
+        (),
+        "a point of the image, 0.4,0.6 (shares of width and height) or 120px,85px: the nearest of view 1 is looked at; "
+        "the one whose loss is nearest to the mean, if not given",
+        each="--point",
+    )
+    regions: str | None = option(None, f"region map: {_REGIONS}; the run's own, or grid:4, if not given")
+    seed: int = option(0, "seed of crops, colours and points", low=0, high=_LAST_SEED)
+    step: int | None = option(
+        None,
+        "step of the run, which with the seed says how the views are cut and coloured and where points are drawn; its "
+        "next one if not given. Where a checkpoint does not tell how many there are in an epoch: the epoch",
+        low=0,
+    )
+    size: Size | None = option(
+        None, "side of a view; that of the checkpoint's training, or 224, if not given", unit="pixels"
+    )
+    device: str = option("cpu", "cpu, cuda, cuda:1 …")
+
+
 VIEWS = Registry("view")
 """Command → the function that answers its query, a line of help. Traits: ``query``, the query's class;
 ``ends_early``: a progress may end it.
@@ -177,6 +208,7 @@ VIEWS.add(
     "which point of one image is which of another",
     query=Correspondence,
 )
+VIEWS.add("loss", "plrc.views.loss:loss", "what the losses see of an image at a step of training", query=Loss)
 VIEWS.add("embed", "plrc.views.embedding:embedding", "points, regions or images in the plane", query=Embedding)
 VIEWS.add("colours", "plrc.views.embedding:colours", "three principal components as colours", query=Colours)
 VIEWS.add("segments", "plrc.views.embedding:segments", "segments that all images share", query=Segments)

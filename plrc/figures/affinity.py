@@ -211,13 +211,13 @@ def views_and_affinity(examples: Sequence[Example]) -> Figure:
     across = len(panels) // len(examples)
     body, axes = _sheet(panels, across, scale_of("cosine", None, chain(*(e.maps.values() for e in examples))))
     for example, row in zip(examples, axes, strict=True):
-        _draw_crops(row[0], example)
+        draw_crops(row[0], example)
         for v in (0, 1):
-            _draw_view(row[1 + v], example, v)
+            draw_view(row[1 + v], example, v)
     return grid.finish(body)
 
 
-def _draw_crops(axes: Axes, example: Example) -> None:
+def draw_crops(axes: Axes, example: Example) -> None:
     """Both crops in the panel of the image, and the borders of what they show: of view 1 where both show it."""
     seen = grid.enlarge(np.full((1, 1), -1), aspect(example.image), 1)
     centres = cell_centres(*seen.shape).flatten(0, 1)
@@ -233,18 +233,18 @@ def _draw_crops(axes: Axes, example: Example) -> None:
         axes.add_patch(box).set_label(f"view {v + 1}")
 
 
-def _draw_view(axes: Axes, example: Example, v: int) -> None:
-    """The regions of a view and its points, framed as its crop is outlined."""
+def draw_view(axes: Axes, example: Example, v: int, query: bool = True) -> None:
+    """The regions of a view and its points, framed as its crop is outlined. query: whether to mark that point."""
     grid.frame(axes, v)
     axes.title.set_color(LOOK["views"][v]["colour"])
     axes.set_xlabel("mirrored" if example.crops.flip[v] else "", style="italic", color="black")
-    query = example.crops[v].to_view(torch.tensor(example.query)[None]).numpy()
-    query = query[((query >= 0) & (query <= 1)).all(axis=1)]
-    mark(axes, query)
+    place = example.crops[v].to_view(torch.tensor(example.query)[None]).numpy()
+    place = place[((place >= 0) & (place <= 1)).all(axis=1) & query]
+    mark(axes, place)
     regions, both = example.regions[v], np.intersect1d(*example.regions)
     shared = np.isin(regions, both)
     colours = np.where(shared[..., None], region_colours(regions), grid.UNMATCHED)
-    grid.draw_regions(axes, regions, colours, both.tolist(), query)
+    grid.draw_regions(axes, regions, colours, both.tolist(), place)
     if not shared.all():
         y, x = ((np.arange(n) + 0.5) / n for n in regions.shape)
         hatched = axes.contourf(x, y, ~shared, [0.5, 1.5], colors="none", hatches=["//////"])

@@ -54,8 +54,8 @@ class CheckpointInfo:
         path: the file, None for a name. format: of the file ("PLRC run", "MoCo v2", ...), "torchvision name", "random".
         branch: "query", "key", "teacher", "student", or "" where there is one network only; others: those there are.
         arch: what ``plrc.backbones.build`` takes. sha256: of the file. note: the step of a run, what was left out.
-        run: of a run of ours, or an export of it: its "config", a dictionary, and its "epoch", a number, if the file
-            has them.
+        run: of a run of ours, or an export of it: its "config", a dictionary, and its "epoch" and "step", numbers, if
+            the file has them.
     """
 
     name: str
@@ -260,7 +260,7 @@ def _run_of(about: Any) -> dict[str, Any]:
     if isinstance(about, str):
         with suppress(ValueError):
             about = json.loads(about)
-    kinds = {"config": dict, "epoch": int | float}
+    kinds = {"config": dict, "epoch": int | float, "step": int}
     return {k: about[k] for k, kind in kinds.items() if isinstance(about, Mapping) and isinstance(about.get(k), kind)}
 
 

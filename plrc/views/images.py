@@ -19,7 +19,7 @@ from torch import Tensor
 
 from plrc.data.annotated import open_annotated
 from plrc.data.images import printable
-from plrc.data.sources import ImageFolder, UndecodableImage, decode, warn_left_out
+from plrc.data.sources import ImageFiles, ImageFolder, Source, UndecodableImage, decode, warn_left_out
 from plrc.geometry import cell_of
 from plrc.options import Point
 from plrc.regions import open_regions, raster_of
@@ -92,8 +92,7 @@ def open_image(spec: str) -> NamedImage:
             objects = (known.masks, known.classes) if known is not None and known.masks is not None else ()
             return NamedImage(spec, printable(name), source.load(i), *objects)
         if spec in SAMPLES:
-            package = Path(str(getattr(find_spec("sklearn"), "origin", "")))  # not imported: that takes a second
-            file = package.with_name("datasets") / "images" / f"{spec.removeprefix('sample:')}.jpg"
+            file = _sample(spec)
         elif not file.is_file():
             wrong = "name one image, not a folder" if file.is_dir() else f"there is no such file; {_MAY_BE_GIVEN}"
             raise ValueError(f"{spec}: {wrong}")
@@ -105,6 +104,19 @@ def open_image(spec: str) -> NamedImage:
         ) from error
     except OSError as error:
         raise ValueError(f"{spec}: {error}") from error
+
+
+def _sample(spec: str) -> Path:
+    package = Path(str(getattr(find_spec("sklearn"), "origin", "")))  # not imported: that takes a second
+    return package.with_name("datasets") / "images" / f"{spec.removeprefix('sample:')}.jpg"
+
+
+def source_of(spec: str) -> tuple[Source, int]:
+    """The source that an image is of, as training reads it, and its number there; a file by itself is a source."""
+    numbered, file = _NUMBERED.fullmatch(spec), _sample(spec) if spec in SAMPLES else Path(spec)
+    if numbered and not file.exists():
+        return _data_set(numbered[1]), int(numbered[2])
+    return ImageFiles(file.parent, [file.name]), 0
 
 
 def list_images(specs: Sequence[str], most: int | None = None) -> list[str]:

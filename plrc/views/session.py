@@ -115,6 +115,10 @@ class Session:
             yield waiting.popleft(), fmap
             progress(f"images, {name}", done, len(query.images))
 
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What ``make`` gives, which tells its ``nbytes``, and may have given before; it must not ask the session."""
+        return self._once(self._things, key, make)
+
     def _once(self, cache: LRUCache[Hashable, Any], key: Hashable, make: Callable[[], Any]) -> Any:
         with self._lock:
             if key in cache:
@@ -134,9 +138,11 @@ def _weights(network: DenseEncoder) -> float:
     return min(sum(w.nbytes for part in parts for w in part.parameters()), _NETWORKS / 3)
 
 
-def _bytes(thing: NamedImage | FeatureMap) -> int:
+def _bytes(thing: Any) -> int:
     if isinstance(thing, FeatureMap):
         return 2 * thing.features.nbytes  # one that was asked keeps its normalised cells too
+    if not isinstance(thing, NamedImage):
+        return int(thing.nbytes)
     return thing.pixels.nbytes + (0 if thing.masks is None else thing.masks.nbytes)
 
 
