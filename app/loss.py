@@ -29,8 +29,8 @@ _BATCH = 8  # images at first
 
 class LossTab(Tab):
     name, title, kind, viewer = "loss", "What the loss sees", Loss, "loss"
-    top: ClassVar = {"images": 1, "checkpoints": 1, "regions": 1, "others": 2}
-    below: ClassVar = ("seed", "step", "size")
+    top: ClassVar = {"images": 1, "checkpoints": 1, "regions": 1}
+    below: ClassVar = ("seed", "step", "size", "others")
     anew: ClassVar = ("images", "checkpoints", "regions", "seed", "step", "size")
     words: ClassVar = {
         "checkpoints": {
@@ -69,12 +69,27 @@ def scene(drawing: LossDrawing) -> dict[str, str]:
     mirrored = [", mirrored" * bool(flip) for flip in picture.crops.flip]
     drawn = int((picture.region == picture.region[picture.chosen]).sum())
     parts = [
-        ("image, and two crops of it", _crops(picture), f"{drawn} points are drawn in each region that both views show"),
+        (
+            "image, and two crops of it",
+            _crops(picture),
+            f"{drawn} points are drawn in each region that both views show",
+        ),
         (first.format(1) + f", seen by the student{mirrored[0]}", _view(picture, 0), "click a point to look at it"),
-        (second.format(2) + f", seen by the teacher{mirrored[1]}", _view(picture, 1), "grey: not in both views, not used"),
-        (second.format(2) + ", compared with the ringed point", _alike(picture), "● positives: its region · ■ negatives"),
+        (
+            second.format(2) + f", seen by the teacher{mirrored[1]}",
+            _view(picture, 1),
+            "grey: not in both views, not used",
+        ),
+        (
+            second.format(2) + ", compared with the ringed point",
+            _alike(picture),
+            "● positives: its region · ■ negatives",
+        ),
         ("positives and negatives", _spread(picture), "cosine with the ringed point; |: their mean"),
-        *((f"{name}’s affinity", _affinity(picture, of), _bar(picture.density)) for name, of in picture.densities.items()),
+        *(
+            (f"{name}’s affinity", _affinity(picture, of), _bar(picture.density))
+            for name, of in picture.densities.items()
+        ),
         ("losses of this image", _losses(picture.losses), ""),
     ]
     figures = (f"<figure><figcaption>{a}</figcaption>{b}<figcaption>{c}</figcaption></figure>" for a, b, c in parts)
@@ -100,7 +115,9 @@ def _frame(v: int, box: Sequence[float] = (0, 0, 100, 100)) -> str:
     look, (x, y, right, below) = LOOK["views"][v], box
     dash = f' stroke-dasharray="{" ".join(str(1.4 * d) for d in look["dash"])}"' * bool(look["dash"])
     at = f'x="{x:.2f}" y="{y:.2f}" width="{right - x:.2f}" height="{below - y:.2f}" fill="none"'
-    return f'<rect {at} stroke="#fff" stroke-width="2.4"/><rect {at} stroke="{look["colour"]}" stroke-width="1.4"{dash}/>'
+    return (
+        f'<rect {at} stroke="#fff" stroke-width="2.4"/><rect {at} stroke="{look["colour"]}" stroke-width="1.4"{dash}/>'
+    )
 
 
 def _crops(picture: LossPicture) -> str:
@@ -108,7 +125,8 @@ def _crops(picture: LossPicture) -> str:
     boxes = picture.crops.box.numpy() * (100, height, 100, height)
     small = image_of(Image.fromarray(picture.image), 640)["src"]
     content = f'<image href="{small}" width="100" height="{height:.2f}"/>{_frame(1, boxes[1])}{_frame(0, boxes[0])}'
-    return _svg(content + _ring(picture.place, height), height)
+    side = max(100, height)  # a tall image is not to push all else down
+    return _svg(content + _ring(picture.place, height), box=f"{50 - side / 2} 0 {side} {min(height, side)}")
 
 
 def _view(picture: LossPicture, v: int) -> str:
@@ -118,7 +136,7 @@ def _view(picture: LossPicture, v: int) -> str:
     tint = (region_tint(regions, colours) * 255).round().astype(np.uint8)
     fills = list(map(to_hex, region_colours(picture.region)))
     dots = "".join(
-        f'<circle cx="{x:.2f}" cy="{y:.2f}" r="1.1" fill="{fill}" stroke="#000" stroke-width="0.35"/>'
+        f'<circle cx="{x:.2f}" cy="{y:.2f}" r="1.4" fill="{fill}" stroke="#000" stroke-width="0.35"/>'
         for (x, y), fill in zip(100 * picture.points[v], fills, strict=True)
     )
     middles = region_points(torch.from_numpy(np.where(np.isin(regions, both), regions, -1))) * 100
@@ -127,8 +145,8 @@ def _view(picture: LossPicture, v: int) -> str:
     )
     ring = _ring(picture.points[0, picture.chosen]) if v == 0 else ""
     more = (
-        'class="first" tabindex="0" role="application" aria-label="View 1 and its points. Click one, or choose the next '
-        'one with an arrow key, to look at it."'
+        'class="first" tabindex="0" role="application" '
+        'aria-label="View 1 and its points. Click one, or choose the next one with an arrow key, to look at it."'
     )
     return _svg(_image(picture.views[v]) + _image(tint) + _frame(v) + dots + numbers + ring, more=more * (v == 0))
 
@@ -140,8 +158,8 @@ def _alike(picture: LossPicture) -> str:
     dots = ""
     for i in np.argsort(positive, kind="stable"):
         (x, y), fill = 100 * picture.points[1, i], to_hex(scale.colours(share[i]))
-        square = f'<rect x="{x - 1.1:.2f}" y="{y - 1.1:.2f}" width="2.2" height="2.2" fill="{fill}" stroke="#fff" '
-        circle = f'<circle cx="{x:.2f}" cy="{y:.2f}" r="1.9" fill="{fill}" stroke="#000" '
+        square = f'<rect x="{x - 1.3:.2f}" y="{y - 1.3:.2f}" width="2.6" height="2.6" fill="{fill}" stroke="#fff" '
+        circle = f'<circle cx="{x:.2f}" cy="{y:.2f}" r="2.2" fill="{fill}" stroke="#000" '
         dots += f'{circle}stroke-width="0.8"/>' if positive[i] else f'{square}stroke-width="0.3"/>'
     paper = '<rect width="100" height="100" fill="#fff"/>'
     return _svg(paper + _image(picture.views[1], more='opacity="0.45"') + _frame(1) + dots)
@@ -158,10 +176,10 @@ def _spread(picture: LossPicture) -> str:
         tops = base - 19 * counts / counts.max()
         steps = " ".join(f"{100 * (i + k) / BINS:.1f},{y:.1f}" for i, y in enumerate(tops) for k in (0, 1))
         at = 100 * (float(values.mean()) - scale.low) / (scale.high - scale.low)
-        rows += f'<polygon points="0,{base} {steps} 100,{base}" fill="{look["color"]}" fill-opacity="0.65"/>'
+        rows += f'<polygon points="0,{base} {steps} 100,{base}" fill="{look["color"]}"/>'
         rows += f'<path d="M{at:.1f} {base}v-20" stroke="currentColor" stroke-width="0.8"/>'
         rows += f'<text y="{base - 21.5}" class="left">{name} ({len(values)}), {number(values.mean(), ".2f")}</text>'
-    return f'{_svg(rows, base)}{_bar(scale, "")}'
+    return f"{_svg(rows, base)}{_bar(scale, '')}"
 
 
 def _affinity(picture: LossPicture, values: np.ndarray) -> str:
@@ -194,7 +212,7 @@ def _losses(losses: Iterable[Mapping[str, Any]]) -> str:
     """A bar for each loss, from 0 to what features that are all equal have."""
     return "".join(
         f"<p><b>{row['loss']} {row['value']:.2f}</b> <span>chance {row['chance']:.2f}</span>"
-        f'<meter max="{max(row["value"], row["chance"])}" value="{row["value"]}"></meter>'
-        f"{html.escape(row['task'])}: as unsure as among {row['choices']:.1f}</p>"
+        f'<i class="plrc-share"><i style="width: {min(100, 100 * row["value"] / row["chance"]):.1f}%"></i></i>'
+        f"{html.escape(row['task'])}: {row['meaning']}</p>"
         for row in losses
     )

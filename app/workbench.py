@@ -27,7 +27,9 @@ MOST = 3  # checkpoints or runs side by side
 MOST_IMAGES = 200  # of one query; of a folder so many are listed, evenly spread, and any other can be named in a link
 _SIZES = ("64", "112", "224", "320", "448", "640", "896")  # of an input, pixels
 _REGIONS = re.compile(r"objects|grid:[0-9]{1,2}|superpixels:[0-9]{1,3}")
-_GIVEN = dict.fromkeys(("images", "other", "others", "to", "dataset"), "start the app with --images FOLDER, or upload it")
+_GIVEN = dict.fromkeys(
+    ("images", "other", "others", "to", "dataset"), "start the app with --images FOLDER, or upload it"
+)
 _GIVEN |= {"checkpoints": "start the app with --checkpoint", "runs": "it is not below --runs"}
 
 
@@ -129,7 +131,11 @@ class Workbench:
                 offered = self.choices(field.name) if listed else ()
                 if not ({name, split_branch(name)[0]} & {*offered} if listed else self._may_show(name)):
                     raise ValueError(f"{name} is not offered here: {_GIVEN[field.name]}")
-        specs = [*getattr(query, "images", ()), *getattr(query, "others", ()), *filter(None, [getattr(query, "dataset", "")])]
+        specs = [
+            *getattr(query, "images", ()),
+            *getattr(query, "others", ()),
+            *filter(None, [getattr(query, "dataset", "")]),
+        ]
         several = sum(Path(spec).is_dir() or spec.partition(":")[0] == "scenes" for spec in specs)
         if len(specs) + several * ((getattr(query, "most", None) or MOST_IMAGES + 1) - 1) > MOST_IMAGES:
             raise ValueError(f"{MOST_IMAGES} images are looked at here at most: give most, or use plrc in the shell")

@@ -163,7 +163,7 @@ def affinity_distillation(
 
 
 def affinity_logits(points: Tensor, key_points: Tensor, valid: Tensor, temperature: float) -> Tensor:
-    """Affinities ``p_i · p′_k / τ`` of an image's points: ``(B, RP, RP)``, with ``ABSENT`` where k is in no valid region.
+    """Affinities ``p_i · p′_k / τ`` of an image's points: ``(B, RP, RP)``; ``ABSENT`` where k is in no valid region.
 
     Args:
         points: ``(B, R, P, D)`` of view 1. key_points, valid: as of ``affinity_distillation``. temperature: τ > 0.

@@ -39,13 +39,12 @@ class PLRC(nn.Module):
 
     Args:
         config: of the run; BatchNorm sees ``config.bn_groups_of_a_part`` parts of this rank's batch apart.
-        encoder: images → a map of point features, to begin with; of the configuration's architecture if not given.
     """
 
-    def __init__(self, config: Config, encoder: nn.Module | None = None) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
         self.config, self.bn_groups = config, config.bn_groups_of_a_part(world_size())
-        self.query_encoder = Encoder(config.arch, config.dim) if encoder is None else encoder
+        self.query_encoder = Encoder(config.arch, config.dim)
         self.key_encoder = copy.deepcopy(self.query_encoder).requires_grad_(False)
         self.queue = nn.Buffer(F.normalize(torch.randn(config.queue_size, config.dim), dim=1))
         self.queue_position = nn.Buffer(torch.zeros((), dtype=torch.long))

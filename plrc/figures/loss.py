@@ -1,4 +1,4 @@
-"""What the losses see of an image, on one page: views, regions, points; one point's positives and negatives; affinity."""
+"""What the losses see of an image: views, regions, points, one point's positives and negatives, affinities, losses."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class LossPicture(NamedTuple):
     ``(2, h, w)`` integer, what each cell of each view sees. points: ``(2, n, 2)`` in the view frames; region: ``(n,)``,
     that of each, rising. chosen: one of the points of view 1. cosines: ``(n,)``, of that with those of view 2. kinds:
     what is told apart among its cosines → all of that kind; positives first, then negatives in the image, in others.
-    teacher, student: ``(n, n)``, distributions of each point of view 1 over those of view 2. losses: name, value,
-    chance, weight and meaning of each.
+    teacher, student: ``(n, n)``, distributions of each point of view 1 over those of view 2. losses: of each
+    loss, value, chance, task and meaning.
     """
 
     image: np.ndarray
@@ -117,13 +117,16 @@ def _cosines(axes: Axes, picture: LossPicture) -> None:
     grid.show_picture(axes, (255 - (255 - picture.views[1]) * 0.45).astype(np.uint8))
     grid.frame(axes, 1)
     positive = picture.region == picture.region[picture.chosen]
-    colours = picture.cosine.colours((picture.cosines - picture.cosine.low) / (picture.cosine.high - picture.cosine.low))
+    colours = picture.cosine.colours(
+        (picture.cosines - picture.cosine.low) / (picture.cosine.high - picture.cosine.low)
+    )
     for which, shape, size, edge, label in (
         (~positive, "s", 9, "white", "negatives"),
         (positive, "o", 20, "black", "positives"),
     ):
         look: dict[str, Any] = {"edgecolors": edge, "linewidths": 0.9 if edge == "black" else 0.3, "zorder": 4}
-        axes.scatter(*picture.points[1, which].T, size, color=colours[which], marker=shape, label=label, **look)
+        x, y = picture.points[1, which].T
+        axes.scatter(x, y, size, color=colours[which], marker=shape, label=label, **look)
     axes.set_title("view 2: positives (rings) and negatives")
 
 
@@ -183,5 +186,5 @@ def _losses(axes: Axes, losses: Sequence[Mapping[str, Any]], width: float) -> No
         axes.plot([chance] * 2, [i + 0.22, i + 0.46], color="black", linewidth=1.0)
         axes.text(0, i + 0.2, f"{row['loss']}  {row['value']:.2f}", fontsize=7.5, weight="bold", va="bottom")
         axes.text(1, i + 0.2, f"chance {row['chance']:.2f}", fontsize=6, va="bottom", ha="right", color=GREY)
-        said = f"{row['task']}: as unsure as among {row['choices']:.1f}"
+        said = f"{row['task']}: {row['meaning']}"
         axes.text(0, i + 0.5, fold(said, width - 0.1), fontsize=6, va="top", color=GREY, linespacing=1.15)

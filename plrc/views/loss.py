@@ -194,11 +194,6 @@ def _config(network: DenseEncoder, query: Loss) -> Config:
     return replace(config, **changes)
 
 
-def _encoder(network: DenseEncoder) -> nn.Sequential:
-    """Images → what points are sampled of: the projected map, or without a projector the backbone's last one."""
-    return nn.Sequential(network.backbone, *(network.heads[n] for n in network.heads if n == "projector"))
-
-
 @torch.no_grad()
 def _step(
     images: list[NamedImage], student: DenseEncoder, teacher: DenseEncoder, config: Config, step: int, per_epoch: int
@@ -208,9 +203,13 @@ def _step(
         source, i = source_of(image.spec)
         samples.append(TwoViews(source, _Regions(image, config.regions), config)[(step // per_epoch, i)])
     batch = collate(samples)
-    model = PLRC(replace(config, queue_size=1), _encoder(student)).eval()
-    model.key_encoder, queue = _encoder(teacher), _queue(student)
-    model.queue = (torch.zeros(0, config.dim) if queue is None else queue).to(student.device)
+    with torch.random.fork_rng(devices=[]):
+        model = PLRC(replace(config, arch="tiny", queue_size=1)).eval()  # of which nothing but the steps is used
+    for encoder, network in ((model.query_encoder, student), (model.key_encoder, teacher)):
+        encoder.backbone = network.backbone
+        encoder.projector = nn.Sequential(*(network.heads[n] for n in network.heads if n == "projector"))
+    queue = _queue(student)
+    model.queue = nn.Buffer((torch.zeros(0, config.dim) if queue is None else queue).to(student.device))
     draws = model.draw(
         len(images),
         batch.region_count,
@@ -289,26 +288,21 @@ def _rows(seen: Step, config: Config, epoch: float) -> list[dict[str, Any]]:
     tasks = {
         "image": "to find the image's other view among {of} keys",
         "point": "to tell a point of its region from {negatives} others",
-        "affinity": "to repeat the teacher, who over {of} points is as unsure as among {teacher:.1f}",
+        "affinity": "to repeat the teacher, itself as unsure as among {teacher:.1f} of {of} points",
     }
-    return [
-        {
-            "loss": name,
-            "value": round(seen.losses[name], 4),
-            "chance": round(math.log(among[name]), 4),
-            "choices": round(math.exp(seen.losses[name]), 1),
-            "of": among[name],
-            "weight": weights[name],
-            "task": tasks[name].format(of=among[name], negatives=negatives, teacher=math.exp(entropy)),
-        }
-        for name in _TERMS
-        if name in seen.losses
-    ]
+    rows = []
+    for name, value in ((name, seen.losses[name]) for name in _TERMS if name in seen.losses):
+        chance = math.log(among[name])
+        task = tasks[name].format(of=among[name], negatives=negatives, teacher=math.exp(entropy))
+        meaning = f"as unsure as among {math.exp(value):.1f}" if value <= chance else "surer of what is wrong"
+        numbers = {"value": round(value, 4), "chance": round(chance, 4), "weight": weights[name]}
+        rows.append({"loss": name, **numbers, "task": task, "meaning": meaning})
+    return rows
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    told = f"{row['task']}: as unsure as among {row['choices']:.1f}"
-    return [row["loss"], f"{row['value']:.3f}", f"chance {row['chance']:.3f}", f"weight {row['weight']:g}", told]
+    numbers = [f"{row['value']:.3f}", f"chance {row['chance']:.3f}", f"weight {row['weight']:g}"]
+    return [row["loss"], *numbers, f"{row['task']}: {row['meaning']}"]
 
 
 def _lacks(student: DenseEncoder, teacher: DenseEncoder, rows: list[dict[str, Any]], others: list[str]) -> list[str]:
@@ -326,4 +320,4 @@ def _arrays(picture: LossPicture, seen: Step, crops: Crop) -> dict[str, np.ndarr
     arrays = {"crops": crops.box.numpy(), "mirrored": crops.flip.numpy(), "views": seen.views}
     arrays |= {name: getattr(picture, name) for name in ("regions", "points", "region", "teacher", "student")}
     arrays |= {"chosen": np.array(picture.chosen), "cosines": seen.cosines.numpy(), "point losses": seen.own.numpy()}
-    return arrays | {what: values for what, values in picture.kinds.items()}
+    return arrays | dict(picture.kinds)
