@@ -31,6 +31,13 @@ def affinity(page: Page) -> None:
     panel.hover(position={"x": box["width"] * 0.44, "y": box["height"] * 0.42})
 
 
+def loss(page: Page) -> None:
+    others = "&".join(f"others=scenes%23{i}" for i in (3, 7, 21))
+    page.goto(f"{URL}?view=loss&images=sample:china&others=sample:flower&{others}&checkpoints=runs/demo")
+    page.wait_for_selector("#loss-viewer svg")
+    page.wait_for_timeout(1500)
+
+
 def correspondence(page: Page) -> None:
     page.goto(f"{URL}?view=correspond&images=sample:china&size=224&seed=3&{SHOWN}")
     page.wait_for_selector("#correspond-viewer canvas")
@@ -71,7 +78,7 @@ def main() -> None:
                 time.sleep(0.5)
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-            for view in (affinity, correspondence, embedding, training):
+            for view in (affinity, loss, correspondence, embedding, training):
                 for width in (1280, 390):
                     page = browser.new_page(viewport={"width": width, "height": 900})
                     view(page)
