@@ -66,6 +66,7 @@ def main() -> None:
     memory_floor = peak_memory(device)
     losses = step()
     memory_step = peak_memory(device)
+    waits = waiting(step) if device.type == "cuda" else "not asked of a CPU"
     pairs = [(timed(floor, device), timed(step, device)) for _ in range(arguments.repeats)]
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(
@@ -74,6 +75,7 @@ def main() -> None:
     print("losses of the first step: " + ", ".join(f"{key} {float(loss):.3f}" for key, loss in losses.items()))
     print(f"floor {statistics.median(f for f, _ in pairs):.3f} s, step {statistics.median(s for _, s in pairs):.3f} s")
     print(f"step / floor {statistics.median(s / f for f, s in pairs):.3f} (median of {len(pairs)} pairs)")
+    print(f"waits for the device in a step: {waits}")
     print(f"peak memory: floor {memory_floor} MiB, step {memory_step} MiB (on the CPU: of the whole process)")
 
 
@@ -100,6 +102,18 @@ def noise(images: int, side: int) -> Batch:
         indices=torch.arange(images),
         undecodable=frozenset(),
     )
+
+
+def waiting(function: Callable[[], object]) -> str:
+    """What CUDA says of the first operation that waits for the device, "none" if there is none."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        function()
+    except RuntimeError as error:
+        return str(error)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return "none"
 
 
 def timed(function: Callable[[], object], device: torch.device) -> float:

@@ -5,7 +5,12 @@ Nothing may be copied between devices but what was drawn beforehand, and nothing
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,3 +76,24 @@ def copies_of_a_step(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[s
 @pytest.mark.parametrize("settings", [{}, {"symmetric": True, "optimizer": "sgd"}, {"accumulate": 2}], ids=str)
 def test_a_step_copies_nothing_between_devices_and_waits_for_nothing(settings, monkeypatch):
     assert copies_of_a_step(monkeypatch, **settings) == []
+
+
+def test_the_script_for_a_machine_with_a_gpu_runs_on_a_cpu_and_goes_on_with_what_is_not_done(tmp_path):
+    """Every part: interrupted and resumed pre-training, a look, an export, a detector, the costs."""
+    out, root = tmp_path / "out", Path(__file__).parents[1]
+    out.mkdir()
+    (out / "real.done").touch()  # as after a first start; it takes what time is left
+    (out / "real.log").write_text("before: 12 images/s\n")
+    environment = os.environ | {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        ["bash", root / "benchmarks" / "gpu.sh", out], cwd=root, env=environment, capture_output=True, text=True
+    )
+    rows = {line.split()[0]: line for line in run.stdout.splitlines() if re.match(r"\w+ +\d+ s  ", line)}
+    assert run.returncode == 0, run.stdout
+    assert {name: "ok" in row for name, row in rows.items()} == {
+        "pretrain": True, "look": True, "export": True, "detector": True, "cost0": True, "real": False,
+    }  # fmt: skip
+    assert "object AUC" in rows["look"]
+    assert "step / floor" in rows["cost0"]
+    assert "done before" in rows["real"]
+    assert "12 images/s" in rows["real"]
