@@ -176,8 +176,8 @@ class Loss(Options):
     )
     points: tuple[Point, ...] = option(
         (),
-        "a point of the image, 0.4,0.6 (shares of width and height) or 120px,85px: the nearest of view 1 is looked at; "
-        "the one whose loss is nearest to the mean, if not given",
+        "a point of the image, 0.4,0.6 (shares of width and height) or 120px,85px: that of view 1 which is nearest "
+        "is looked at; the one nearest to the view's middle, if not given",
         each="--point",
     )
     regions: str | None = option(None, f"region map: {_REGIONS}; the run's own, or grid:4, if not given")

@@ -105,8 +105,11 @@ def _views(axes: Sequence[Axes], picture: LossPicture, width: float) -> None:
     mark(axes[0], picture.place[None])
     axes[0].set_title("image, and two crops of it")
     how = f"{points.shape[2]} points are drawn in each region that both views show, in each view anew. "
-    axes[0].set_xlabel(fold(how + "Ring: the point of view 1 that is looked at below.", width), color=GREY, labelpad=4)
-    axes[0].xaxis.label.set_in_layout(aspect(picture.image) < 1.3)  # a wide image leaves room for it
+    words = axes[0].annotate(
+        fold(f"{how}Ring: the point looked at below.", width), (0.5, 0), (0, -4), xycoords="axes fraction",
+        textcoords="offset points", ha="center", va="top", color=GREY,
+    )  # fmt: skip
+    words.set_in_layout(aspect(picture.image) < 1.3)  # a wide image leaves room for it
     for v, said in enumerate(("view 1, seen by the student", "view 2, seen by the teacher")):
         draw_view(axes[1 + v], example, v, query=v == 0)
         axes[1 + v].set_title(said)
@@ -158,7 +161,7 @@ def _affinity(axes: Axes, name: str, values: np.ndarray, picture: LossPicture) -
     for at in starts[1:]:
         axes.axhline(at, color="white", linewidth=0.3, alpha=0.6)
         axes.axvline(at, color="white", linewidth=0.3, alpha=0.6)
-    each, every, strip = n / len(numbers), -(-len(numbers) // 16), 0.03 * n
+    each, every, strip = n / len(numbers), -(-len(numbers) // 10), 0.03 * n
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(starts[::every] + each / 2, [str(r) for r in numbers[::every]])
     beside: dict[str, Any] = {"color": region_colours(numbers), "align": "edge", "clip_on": False}

@@ -138,7 +138,9 @@ def loss(query: Loss, session: Session, progress: Progress) -> LossDrawing:
     place = crops[0].to_image(seen.points[0, chosen][None])[0]
     rows = _rows(seen, config, step / per_epoch)
     lacks = _lacks(student, teacher, rows, others)
-    said = [f"{what} {values.mean():.2f} ({len(values)})" for what, values in kinds.items() if len(values)]
+    said = [
+        f"{what} {values.mean():.2f} ({len(values)})".replace("-", "−") for what, values in kinds.items() if len(values)
+    ]
     of_point = f"point {place[0]:.3f},{place[1]:.3f} of region {int(seen.region[chosen])}"
     lines = [*aligned([_cells(row) for row in rows]), f"{of_point}: loss {seen.own[chosen]:.2f}; mean cosine: "]
     lines[-1] += ", ".join(said)
@@ -194,6 +196,11 @@ def _config(network: DenseEncoder, query: Loss) -> Config:
     return replace(config, **changes)
 
 
+def _head(network: DenseEncoder) -> list[str]:
+    """The head of whose maps points are sampled; none where they are of the backbone's last map."""
+    return [name for name in (network.default, "projector") if name in network.heads][:1]
+
+
 @torch.no_grad()
 def _step(
     images: list[NamedImage], student: DenseEncoder, teacher: DenseEncoder, config: Config, step: int, per_epoch: int
@@ -207,7 +214,7 @@ def _step(
         model = PLRC(replace(config, arch="tiny", queue_size=1)).eval()  # of which nothing but the steps is used
     for encoder, network in ((model.query_encoder, student), (model.key_encoder, teacher)):
         encoder.backbone = network.backbone
-        encoder.projector = nn.Sequential(*(network.heads[n] for n in network.heads if n == "projector"))
+        encoder.projector = nn.Sequential(*(network.heads[name] for name in _head(network)))
     queue = _queue(student)
     model.queue = nn.Buffer((torch.zeros(0, config.dim) if queue is None else queue).to(student.device))
     draws = model.draw(
@@ -268,11 +275,9 @@ def _queue(network: DenseEncoder) -> Tensor | None:
 
 def _chosen(query: Loss, image: NamedImage, seen: Step, crop: Crop, where: str) -> int:
     """Which of the n points of view 1 is looked at."""
-    if not query.points:
-        return int(seen.own.argsort(stable=True)[len(seen.own) // 2])
     if len(query.points) > 1:
         raise ValueError("one point is looked at: give --point once")
-    wanted = crop.to_view(points_in_frame(query.points, image))
+    wanted = crop.to_view(points_in_frame(query.points, image)) if query.points else torch.tensor([[0.5, 0.5]])
     if not ((wanted >= 0) & (wanted <= 1)).all():
         raise ValueError(f"{image.name}: the point {query.points[0]} lies outside view 1 of {where}: give one inside")
     return int((seen.points[0] - wanted).square().sum(dim=1).argmin())
@@ -288,16 +293,21 @@ def _rows(seen: Step, config: Config, epoch: float) -> list[dict[str, Any]]:
     tasks = {
         "image": "to find the image's other view among {of} keys",
         "point": "to tell a point of its region from {negatives} others",
-        "affinity": "to repeat the teacher, itself as unsure as among {teacher:.1f} of {of} points",
+        "affinity": "to repeat the teacher, itself as unsure as among {teacher} of {of} points",
     }
     rows = []
     for name, value in ((name, seen.losses[name]) for name in _TERMS if name in seen.losses):
         chance = math.log(among[name])
-        task = tasks[name].format(of=among[name], negatives=negatives, teacher=math.exp(entropy))
-        meaning = f"as unsure as among {math.exp(value):.1f}" if value <= chance else "surer of what is wrong"
+        task = tasks[name].format(of=among[name], negatives=negatives, teacher=_choices(entropy))
+        meaning = f"as unsure as among {_choices(value)}" if value <= chance else "surer of what is wrong"
         numbers = {"value": round(value, 4), "chance": round(chance, 4), "weight": weights[name]}
         rows.append({"loss": name, **numbers, "task": task, "meaning": meaning})
     return rows
+
+
+def _choices(nats: float) -> str:
+    """Among how many equal choices one is as unsure."""
+    return f"{math.exp(nats):.{1 if nats < math.log(100) else 0}f}"
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -308,7 +318,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 def _lacks(student: DenseEncoder, teacher: DenseEncoder, rows: list[dict[str, Any]], others: list[str]) -> list[str]:
     """What the checkpoint does not have, and what is shown in its place."""
     said = {
-        f"no projector in it: points are of the backbone's {student.last}": "projector" not in student.heads,
+        f"no projector in it: points are of the backbone's {student.last}": not _head(student),
         "no momentum encoder in it: the network is its own teacher": student is teacher,
         "no queue in it: the image loss is not known": rows[0]["loss"] != "image",
         "no other images in the batch (--others): all negatives are of this one": not others,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from plrc.analysis.features import load_encoder
 from plrc.checkpoint import save_checkpoint
 from plrc.config import load_config
 from plrc.data.loader import TwoViews, collate
@@ -127,18 +128,22 @@ def test_the_nearest_point_is_looked_at_and_nothing_is_encoded_for_it(trained, m
         loss([IMAGE], [run], seed=SEED, step=STEP, points=[bad])
 
 
-def test_what_a_checkpoint_lacks_is_said():
+def test_what_a_checkpoint_lacks_is_said(tmp_path):
     shipped = draw(Loss(images=("sample:china",), others=("sample:flower",)))
     assert [row["loss"] for row in shipped.rows] == ["point", "affinity"]
-    assert shipped.lines[-3:] == [
-        "no projector in it: points are of the backbone's c3",
+    assert shipped.lines[3:] == [
         "no momentum encoder in it: the network is its own teacher",
         "no queue in it: the image loss is not known",
     ]
     assert (shipped.query.step, shipped.query.regions, shipped.query.size.width) == (36, "superpixels:8", 64)
-    untrained = loss([IMAGE], ["random:tiny"], size=64, step=0)
+    untrained = loss([IMAGE], ["random:tiny"], OTHERS, size=64, step=0)
     assert untrained.query.regions == "grid:4"
-    assert not any("projector" in line for line in untrained.lines)
+    alone = untrained.lines[3:]
+    bare = load_encoder("random:tiny").backbone
+    torch.save(bare.state_dict(), tmp_path / "bare.pth")
+    lacking = loss([IMAGE], [str(tmp_path / "bare.pth")], OTHERS, size=64, step=0)
+    assert lacking.lines[3:] == ["no projector in it: points are of the backbone's c3", *alone]
+    assert alone == shipped.lines[3:]
 
 
 def test_what_cannot_be_answered_is_said(trained):
