@@ -5,23 +5,29 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import re
 import threading
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import matplotlib.style
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.colors import Colormap, to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from plrc.files import written_whole
 
+logger = logging.getLogger(__name__)
 Limits = tuple[float, float]
 
 # Dashes are in widths of their line; [] is a solid line. What colours tell, lines and shapes tell too.
@@ -71,12 +77,23 @@ _STYLE: dict[str, Any] = {
     "figure.constrained_layout.h_pad": 0.035, "figure.constrained_layout.w_pad": 0.035,
     "figure.constrained_layout.hspace": 0.0, "figure.constrained_layout.wspace": 0.0,
 }  # fmt: skip
+_SCRIPTS = (  # fonts of Chinese, Japanese and Korean, of Linux, Windows and macOS
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei", "Microsoft YaHei",
+    "Yu Gothic", "Malgun Gothic", "PingFang SC", "Hiragino Sans", "Arial Unicode MS",
+)  # fmt: skip
 _LOCK = threading.RLock()  # matplotlib's settings are those of the whole process
+
+
+@cache
+def _fonts() -> list[str]:
+    """matplotlib's own, and for letters that it lacks those that are installed."""
+    there = {font.name for font in font_manager.fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in _SCRIPTS if name in there)]
 
 
 @contextmanager
 def _style() -> Iterator[None]:
-    with _LOCK, matplotlib.style.context(["default", _STYLE]):
+    with _LOCK, matplotlib.style.context(["default", _STYLE, {"font.family": _fonts()}]):
         yield
 
 
@@ -170,5 +187,10 @@ def save(figure: Figure, file: str | Path, dpi: int = 150) -> None:
     no_dates: dict[str, dict[str, Any]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
     if file.suffix not in no_dates:
         raise ValueError(f"a figure can be a .png, .pdf or .svg file, not {file.name}")
-    with written_whole(file) as unfinished:
+    with written_whole(file) as unfinished, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         figure.savefig(unfinished, format=file.suffix[1:], dpi=dpi, metadata=no_dates[file.suffix])
+    lacking = dict.fromkeys(re.findall(r"Glyph (\d+) .*?missing", " ".join(str(one.message) for one in told)))
+    if lacking:
+        some = " ".join(chr(int(letter)) for letter in [*lacking][:5])
+        logger.warning("%s: letters that no font here has are boxes (%s): install Noto Sans CJK, say", file, some)

@@ -348,11 +348,15 @@ def fill(backbone: Backbone, tensors: Mapping[str, Tensor], file: str) -> None:
         elif wanted[name].is_floating_point() and not (tensor.is_floating_point() and tensor.isfinite().all()):
             faults.append(f"{name} has values that are no finite floating-point numbers")
     if faults:
+        stem = next(iter(wanted))
         shown = ", ".join(faults[:_SHOWN]) + (f" ({len(faults)} faults in all)" if len(faults) > _SHOWN else "")
-        raise CheckpointError(
-            f"{file} looks like a {backbone.name}, but not a whole one: {shown}; take another checkpoint or save it "
-            f"anew; {ANOTHER}"
-        )
+        what = f"looks like a {backbone.name}, but not a whole one: {shown}; take another checkpoint or save it anew"
+        if stem in state and state[stem].ndim == 4 and state[stem].shape[1:] != wanted[stem].shape[1:]:
+            theirs, ours = ("{1} × {2} pixels and {0} channels".format(*of[stem].shape[1:]) for of in (state, wanted))
+            what = f"is a {backbone.name} for other images: its first convolution sees {theirs}, and here {ours}"
+        elif f"{stem.removesuffix('.weight')}.0.weight" in state:
+            what = f"is a {backbone.name} with several first convolutions, perhaps timm:{backbone.name}d@{file}"
+        raise CheckpointError(f"{file} {what}; {ANOTHER}")
     named.load_state_dict({name: _copy(tensor) for name, tensor in state.items()}, assign=True)
     backbone.eval()
 

@@ -99,3 +99,15 @@ def test_a_failed_save_leaves_the_old_file_and_an_unknown_suffix_is_refused(
         with pytest.raises((OSError, ValueError), match=error):
             figures.save(Figure(), tmp_path / name)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a.png", b"old")]
+
+
+def test_letters_that_no_font_has_are_told_in_a_sentence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    figure = Figure()
+    figure.text(0.5, 0.5, "cell \ufdd0")  # no letter, nor will it ever be one
+    figures.save(figure, tmp_path / "a.png")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'a.png'}: letters that no font here has are boxes (\ufdd0): install Noto Sans CJK, say"
+    ]
+    assert not recwarn.list, "matplotlib's own, one a letter"

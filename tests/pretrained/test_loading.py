@@ -186,6 +186,29 @@ def test_a_file_of_timms_says_which_model_it_is(convnext, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("stem", "why"),
+    [
+        (
+            nn.Conv2d(3, 64, 3, bias=False),
+            "for other images: its first convolution sees 3 × 3 pixels and 3 channels, and here 7",
+        ),
+        (
+            nn.Conv2d(1, 64, 7, bias=False),
+            "for other images: its first convolution sees 7 × 7 pixels and 1 channels, and here",
+        ),
+        (nn.Sequential(nn.Conv2d(3, 64, 3, bias=False)), "with several first convolutions, perhaps timm:resnet18d@"),
+    ],
+)
+def test_another_stem_is_told(stem, why, tmp_path):
+    """Networks for CIFAR's images, for grey ones, and ResNet-D."""
+    network = resnet18()
+    network.conv1 = stem
+    torch.save(network.state_dict(), tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=f"other.pth is a resnet18 {why}"):
+        load(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize(
     ("arch", "wrap"),
     [
         ("vit_small_patch14_dinov2", lambda state: state),
