@@ -163,6 +163,33 @@
     return { fill, point };
   };
 
+  // ---- Zooming
+
+  /** The wheel and two fingers zoom: move(factor, place, moved), true if it did; one pointer moves what is seen while
+   * pans(event). Returns the pointers that are down, number → place. */
+  const zoomed = (element, move, pans) => {
+    const fingers = new Map(), on = (name, answer) => element.addEventListener(name, answer, { passive: false });
+    on("touchstart", (event) => event.touches.length > 1 && event.preventDefault()); // else the browser zooms the page
+    on("pointerdown", (event) => fingers.set(event.pointerId, placeIn(element, event)));
+    on("pointermove", (event) => {
+      const before = fingers.get(event.pointerId), now = placeIn(element, event);
+      if (!before) return;
+      if (!event.buttons) return fingers.delete(event.pointerId); // it was let go elsewhere
+      fingers.set(event.pointerId, now);
+      const moved = now.map((v, k) => v - before[k]);
+      const other = [...fingers].find(([id]) => id !== event.pointerId)?.[1];
+      if (!other) return pans(event) && move(1, now, moved);
+      const far = (place) => Math.max(1, Math.hypot(place[0] - other[0], place[1] - other[1]));
+      move(far(now) / far(before), now.map((v, k) => (v + other[k]) / 2), moved.map((v) => v / 2));
+    });
+    for (const name of ["pointerup", "pointercancel"]) on(name, (event) => fingers.delete(event.pointerId));
+    on("wheel", (event) => { // where it changes nothing it scrolls the page
+      const factor = Math.exp(-event.deltaY / (event.ctrlKey ? 100 : 400)); // Ctrl: a touchpad's pinch, in small steps
+      if (move(factor, placeIn(element, event), [0, 0])) event.preventDefault();
+    });
+    return fingers;
+  };
+
   // ---- Keys and points
 
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -192,6 +219,6 @@
 
   plrc.common = {
     make, write, framed, watch, sized, placeIn, stroke, polyline, outline, loader, clamp, minus, numbers, colourAt,
-    colourBar, ARROWS, nearest, towards,
+    colourBar, zoomed, ARROWS, nearest, towards,
   };
 })();

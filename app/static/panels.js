@@ -1,6 +1,6 @@
 // Maps over an image, side by side: plrc.panels(element, emit) → {show(scene), take(packed)}. A click on any panel asks
 // about a place; what a click would answer follows the pointer in all panels, drawn by this page alone, once it has the
-// feature maps. Also the viewer of the notebooks' widget.
+// feature maps. All panels are zoomed and moved together. Also the viewer of the notebooks' widget.
 //
 // scene, or null for none:
 //   image: {src, width, height, name}
@@ -17,7 +17,7 @@
 // Or {lacks}: keys of feature maps that the page does not have.
 // Rows and columns are counted from 0, as in the arrays that are exported.
 (() => {
-  const { make, write, framed, loader, clamp, numbers, colourBar, ARROWS } = plrc.common;
+  const { make, write, framed, loader, clamp, numbers, colourBar, zoomed, ARROWS } = plrc.common;
   const { live } = plrc;
   const HELD = 6; // feature maps that the page keeps
   const STEP = 1 / 16; // of the crosshair, where no map has cells
@@ -27,7 +27,7 @@
   const USE =
     "Click, or move with the arrow keys and press Enter, to ask what is like this place. " +
     "With Shift, or the minus key: what is unlike it. Backspace removes the last point, Escape all. " +
-    "A point can be dragged; a click on one of several removes it.";
+    "A point can be dragged; a click on one of several removes it. The wheel and plus zoom in, 0 shows the whole.";
 
   /** Row and column of the cell that holds [x, y]; null beyond the map. x = 1 belongs to the last column. */
   const cellAt = ({ h, w, extent }, [x, y]) => {
@@ -94,8 +94,10 @@
     const held = new Map(), opened = new Map(); // by key: packed maps, and the scene's as they are asked
     let scene = null, hover = null; // hover: the place under the pointer
     let awaited = null, dragged = null; // points that were asked about and are not answered yet; {index, moved}
+    let from = [0, 0], panned = false; // where the pointer was pressed; the panels were moved since
     let overRing = false, less = false, previewed = false; // the pointer is on a point; a click would ask for the unlike; other maps are shown than the scene's
     let cross = [0.5, 0.5], keys = false; // the keyboard's place, and whether it is in use
+    let zoom = 1, corner = [0, 0]; // what of the enlarged image lies left of and above a panel, in panels' sides
     let how = ""; // a click forgets the points before it, adds one, or adds a negative one: "", "+" or "-"
 
     // ---- What is under the pointer or the crosshair: its cell in every panel, and the cell's value
@@ -209,6 +211,24 @@
 
     const lacks = () => panels.flatMap(({ spec }) => (spec.key && !held.has(spec.key) ? [spec.key] : []));
 
+    // ---- Zooming
+
+    const look = (next, at) => {
+      [zoom, corner] = [next, at.map((v) => clamp(v, 0, next - 1))];
+      grid.style.setProperty("--zoom", zoom);
+      ["--left", "--top"].forEach((name, k) => grid.style.setProperty(name, -corner[k]));
+      grid.classList.toggle("zoomed", zoom > 1);
+      whole.disabled = zoom === 1;
+    };
+
+    /** Enlarges; what lies under a place of a panel stays there, or moves along. Whether it did. */
+    const enlarge = (surface, factor, place, moved) => {
+      const next = clamp(zoom * factor, 1, 16), sides = [surface.clientWidth, surface.clientHeight];
+      if (next === zoom && (zoom === 1 || !moved.some(Boolean))) return false;
+      look(next, corner.map((v, k) => ((v + (place[k] - moved[k]) / sides[k]) * next) / zoom - place[k] / sides[k]));
+      return true;
+    };
+
     // ---- Pointer and keyboard
 
     /** Asks the server; what this page knows by itself is seen at once. */
@@ -221,8 +241,8 @@
     const ask = (at, negative) => askAll(asked(at, negative));
     const undo = () => askAll(points().slice(0, -1)), clear = () => askAll([]);
 
-    const placeOf = ({ surface }, event) => {
-      const { left, top, width, height } = surface.getBoundingClientRect();
+    const placeOf = ({ layer }, event) => {
+      const { left, top, width, height } = layer.getBoundingClientRect();
       return [clamp((event.clientX - left) / width), clamp((event.clientY - top) / height)];
     };
 
@@ -231,6 +251,7 @@
     const click = (panel, event, negative) => {
       const taken = dragged;
       dragged = null;
+      if (!taken && panned) return;
       if (taken?.moved) return; // it was dragged here
       if (taken && !negative) { // one of several goes
         const rest = points().filter((_, i) => i !== taken.index);
@@ -249,6 +270,7 @@
         if (right) cross = [stepped(cross[0], right, w, extent[0]), cross[1]];
         else cross = [cross[0], stepped(cross[1], down, h, extent[1])];
         [hover, keys, less] = [null, true, false];
+        look(zoom, corner.map((v, k) => clamp(v, zoom * cross[k] - 0.95, zoom * cross[k] - 0.05))); // it stays in sight
         point();
         say(panel);
         follows();
@@ -256,6 +278,11 @@
         ask(cross, event.key === "-" || event.shiftKey || event.altKey);
       } else if (event.key === "Backspace") undo();
       else if (event.key === "Escape") clear();
+      else if (event.key === "0") look(1, [0, 0]);
+      else if (event.key === "+") {
+        const next = clamp(1.5 * zoom, 1, 16);
+        look(next, cross.map((v) => v * next - 0.5));
+      }
       else return;
       event.preventDefault();
       event.stopPropagation();
@@ -265,7 +292,14 @@
       const on = (name, answer) => panel.surface.addEventListener(name, answer);
       on("pointerdown", (event) => {
         const ring = event.button === 0 && event.target.closest(".plrc-point");
-        dragged = ring ? { index: ring.index, moved: false, from: [event.clientX, event.clientY] } : null;
+        from = [event.clientX, event.clientY];
+        panned = false;
+        dragged = ring ? { index: ring.index, moved: false } : null;
+        if (event.button === 1 && zoom > 1) event.preventDefault(); // else the browser scrolls
+      });
+      zoomed(panel.surface, (...how) => enlarge(panel.surface, ...how), (event) => {
+        panned ||= zoom > 1 && !dragged && Math.hypot(event.clientX - from[0], event.clientY - from[1]) >= 4;
+        return panned;
       });
       on("pointermove", (event) => {
         [overRing, less] = [Boolean(event.target.closest?.(".plrc-point")), event.shiftKey || event.altKey];
@@ -293,8 +327,7 @@
 
     /** A point goes with the pointer, and the maps with it. */
     const drag = (panel, event) => {
-      const [x, y] = dragged.from;
-      if (!dragged.moved && Math.hypot(event.clientX - x, event.clientY - y) < 4) return;
+      if (!dragged.moved && Math.hypot(event.clientX - from[0], event.clientY - from[1]) < 4) return;
       if (!dragged.moved) panel.surface.setPointerCapture(event.pointerId);
       dragged.moved = true;
       const [u, v] = placeOf(panel, event).map((share) => +share.toFixed(5));
@@ -311,11 +344,12 @@
     const addPanel = () => {
       const figure = make(grid, "figure", "plrc-panel");
       const surface = make(figure, "div", "plrc-canvas", { tabIndex: 0, role: "application" });
-      const [image, map] = ["", "plrc-map"].map((name) => make(surface, "canvas", name));
-      const [here, points, cross] = ["cell", "points", "cross"].map((name) => make(surface, "div", `plrc-${name}`));
+      const layer = make(surface, "div", "plrc-layer");
+      const [image, map] = ["", "plrc-map"].map((name) => make(layer, "canvas", name));
+      const [here, points, cross] = ["cell", "points", "cross"].map((name) => make(layer, "div", `plrc-${name}`));
       const words = make(figure, "figcaption"), bar = colourBar(figure), reading = make(figure, "div", "plrc-reading");
       const [title, caption] = ["title", "caption"].map((name) => make(words, "div", `plrc-${name}`));
-      panels.push({ figure, surface, image, map, here, points, cross, bar, reading, title, caption });
+      panels.push({ figure, surface, layer, image, map, here, points, cross, bar, reading, title, caption });
       listen(panels.at(-1));
     };
 
@@ -354,6 +388,7 @@
 
     /** All at once, when the image is there: until then the last scene stays. */
     const change = (next, [image]) => {
+      if (scene?.image.src !== next.image.src) look(1, [0, 0]);
       [scene, awaited, previewed] = [next, null, false];
       while (panels.length < scene.panels.length) addPanel();
       for (const { figure } of panels.splice(scene.panels.length)) figure.remove();
@@ -382,6 +417,8 @@
     }
     make(bar, "button", "", { type: "button", textContent: "Undo", onclick: undo });
     make(bar, "button", "", { type: "button", textContent: "Clear", onclick: clear });
+    const whole = make(bar, "button", "", { type: "button", textContent: "Whole image", disabled: true });
+    Object.assign(whole, { title: "The wheel, or two fingers, enlarge; 0 goes back.", onclick: () => look(1, [0, 0]) });
     const followed = make(bar, "label", "", { title: "Maps show what a click would answer." });
     const follow = make(followed, "input", "", { type: "checkbox", checked: true, onchange: follows });
     followed.append("Follow the pointer");

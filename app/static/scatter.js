@@ -10,13 +10,14 @@
 //   key        two scenes of one key are the same; may be missing
 // emit gets {indices} when samples were marked.
 (() => {
-  const { make, write, framed, watch, sized, placeIn, stroke, polyline, outline, loader, clamp, ARROWS, nearest,
-          towards } = plrc.common;
+  const { make, write, framed, watch, sized, placeIn, stroke, polyline, outline, loader, clamp, zoomed, ARROWS,
+          nearest, towards } = plrc.common;
   const REACH = 10; // CSS pixels from the pointer to a dot that it means
   const STILL = 4; // a pointer that moved less has clicked
   const MOST = 12; // images in the strip
   const WIDE = 150, CARD = 148; // the longer side of an image in the strip, of the crop in the card
   const FRAME = 9; // a sample smaller than so many pixels gets its dot's mark in an image, not a frame
+  const CROPS = 3; // so far enlarged, dots are seen as what they are of
   const LIGHT = "#f0f0f0"; // on a dark page, of the category that is nearly black
 
   const drawDot = (context, { colour, shape }, place, radius, edge, width) => {
@@ -68,18 +69,21 @@
 
     const recolour = () => {
       if (!scene) return;
-      const { categories, markers, other } = plrc.look, n = categories.length, most = n * markers.length;
+      const { categories, markers, other, most } = plrc.look, n = categories.length;
       const of = grouping ? grouping.of : scene.samples.image.map(() => 0), names = grouping ? grouping.names : [""];
       const { backgroundColor: paper, color: ink } = getComputedStyle(root);
       const dark = (paper.match(/[\d.]+/g) || [765]).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) < 384;
-      const styles = names.slice(0, most).map((_, i) => {
+      const sizes = new Map(counted(of)), told = [...sizes.keys()].slice(0, most).sort((i, j) => i - j); // the largest
+      const styles = told.map((_, i) => {
         const light = dark && i % n === n - 1, edge = light ? "black" : "white"; // edge: in images
-        if (names.length > most && i === most - 1) return { colour: other, shape: "o", edge }; // all the rest
         return { colour: light ? LIGHT : categories[i % n], shape: markers[Math.floor(i / n)], edge };
       });
-      const marks = of.map((category) => Math.min(category, most - 1)), sizes = new Map(counted(of));
+      const rest = sizes.size - told.length, places = new Map(told.map((category, i) => [category, i]));
+      if (rest) styles.push({ colour: other, shape: "o", edge: "white" });
+      const marks = of.map((category) => places.get(category) ?? told.length);
       look = {
-        styles, paper, ink,
+        styles, paper, ink, rest,
+        names: [...told.map((category) => names[category]), `${rest} others`],
         of: marks,
         shown: marks.map((mark) => !only.size || only.has(mark)),
         order: [...of.keys()].sort((i, j) => sizes.get(of[j]) - sizes.get(of[i]) || i - j), // the rarer, the further up
@@ -96,17 +100,16 @@
       legend.hidden = !grouping;
       if (!grouping) return;
       make(legend, "div", "title", { textContent: grouping.name });
-      const sizes = new Map(counted(look.of)), marks = look.styles.length, others = grouping.names.length - marks + 1;
+      const sizes = new Map(counted(look.of));
       look.styles.forEach((style, i) => {
         const button = make(legend, "button", "", { type: "button", ariaPressed: String(only.has(i)) });
         drawDot(sized(make(button, "canvas"), 14, 14), style, [7, 7], 4.5, look.paper, 0.6);
-        const name = others > 1 && i === marks - 1 ? `${others} others` : grouping.names[i];
-        make(button, "span", "name", { textContent: name, title: name });
+        make(button, "span", "name", { textContent: look.names[i], title: look.names[i] });
         make(button, "span", "number", { textContent: sizes.get(i) || 0 });
         button.onclick = () => (only.delete(i) || only.add(i), recolour());
       });
       const hint = (textContent) => make(legend, "div", "hint", { textContent });
-      if (others > 1) hint(`${marks - 1} of ${grouping.names.length} have their own mark; the others share one.`);
+      if (look.rest) hint("The largest have a mark of their own.");
       hint(only.size ? "Click again to show all." : "Click to show only one.");
       legend.scrollTop = scroll;
       if (focus >= 0) legend.children[focus]?.focus();
@@ -214,18 +217,23 @@
     strip.onpointerleave = () => hover(-1);
     strip.onclick = (event) => sampleAt(event) >= 0 && toggle(sampleAt(event));
 
+    /** A square around a sample: 1.5 times as large, or a third of the image, as a cell alone says little. */
+    const around = (sample) => {
+      const [x0, y0, x1, y1] = scene.samples.box[sample], { width: w, height: h } = bitmaps[imageOf(sample)];
+      const square = Math.max(Math.max(w, h) / 3, 1.5 * (x1 - x0) * w, 1.5 * (y1 - y0) * h);
+      const part = (low, high, whole) => {
+        const side = Math.min(1, square / whole), start = clamp((low + high - side) / 2, 0, 1 - side);
+        return [start, start + side];
+      };
+      const [[u0, u1], [v0, v1]] = [part(x0, x1, w), part(y0, y1, h)];
+      return [u0, v0, u1, v1];
+    };
+
     /** Beside a hovered dot: where it comes from. */
     const drawCard = () => {
       card.style.display = under && hovered >= 0 ? "block" : "none";
       if (!under || hovered < 0) return;
-      const k = imageOf(hovered), [x0, y0, x1, y1] = scene.samples.box[hovered], { width: w, height: h } = bitmaps[k];
-      // A square around the sample: 1.5 times as large, or a third of the image, as a cell alone says little.
-      const square = Math.max(Math.max(w, h) / 3, 1.5 * (x1 - x0) * w, 1.5 * (y1 - y0) * h);
-      const around = (low, high, whole) => {
-        const side = Math.min(1, square / whole), start = clamp((low + high - side) / 2, 0, 1 - side);
-        return [start, start + side];
-      };
-      const [[u0, u1], [v0, v1]] = [around(x0, x1, w), around(y0, y1, h)];
+      const k = imageOf(hovered), [u0, v0, u1, v1] = around(hovered), { width: w, height: h } = bitmaps[k];
       card.replaceChildren();
       const wide = Math.round(CARD * Math.min(1, ((u1 - u0) * w) / ((v1 - v0) * h)));
       drawPart(make(card, "canvas"), k, wide, [u0, v0, u1, v1])(hovered, 1);
@@ -247,7 +255,7 @@
       make(figure, "figcaption", "caption", { textContent: caption });
       over.ariaLabel = `${name}: ${count(coordinates.length, scene.kind)} as dots. ${caption}. Arrow keys go to the ` +
         "next dot, Enter marks it, Escape clears, plus and minus zoom.";
-      const [[x0, x1], [y0, y1]] = spans(coordinates), fingers = new Map(); // pointers that are down → where
+      const [[x0, x1], [y0, y1]] = spans(coordinates);
       let width = 0, height = 0, at = []; // each dot's place
       let zoom = 1, shift = [0, 0], lasso = null, held = false; // held: the space bar
       let sprites = [], radius = 0, half = 0; // of each style its dot and its marked dot, drawn once; half their side
@@ -269,8 +277,26 @@
         }));
         const context = sized(base, width, height);
         for (const i of look.order) stamp(context, i, 0, look.shown[i] ? 1 : 0.07);
+        if (zoom >= CROPS) drawCrops(context);
         sized(over, width, height);
         drawMarks();
+      };
+
+      /** In place of dots what they are of, where they do not cover one another. */
+      const drawCrops = (context) => {
+        const side = clamp(14 * zoom, 40, 84), placed = [];
+        for (const i of [...look.order].reverse()) { // the rarer first
+          const [x, y] = at[i], seen = look.shown[i] && x > 0 && y > 0 && x < width && y < height;
+          if (!seen || placed.some(([u, v]) => Math.abs(u - x) < side && Math.abs(v - y) < side)) continue;
+          placed.push(at[i]);
+          const bitmap = bitmaps[imageOf(i)], [u0, v0, u1, v1] = around(i);
+          const [w, h] = [(u1 - u0) * bitmap.width, (v1 - v0) * bitmap.height], scale = side / Math.max(w, h);
+          const box = [x - (scale * w) / 2, y - (scale * h) / 2, scale * w, scale * h];
+          context.drawImage(bitmap, u0 * bitmap.width, v0 * bitmap.height, w, h, ...box);
+          context.beginPath();
+          context.rect(...box);
+          stroke(context, [look.paper, 4], [look.styles[look.of[i]].colour, 2.5]);
+        }
       };
 
       const stamp = (context, i, which, alpha) => {
@@ -303,33 +329,28 @@
 
       const found = (event) => nearest(at, placeIn(over, event), REACH, (i) => look.shown[i]);
 
-      /** Enlarges by a factor; what lies under a place stays there, or moves along. */
+      /** Enlarges by a factor; what lies under a place stays there, or moves along. Whether it did. */
       const enlarge = (factor, place, moved = [0, 0]) => {
         const next = clamp(zoom * factor, 1, 40), middle = [width / 2, height / 2];
+        if (next === zoom && !moved.some(Boolean)) return false;
         const kept = middle.map((m, k) => place[k] - m - (next / zoom) * (place[k] - m - shift[k]) + moved[k]);
         [shift, zoom] = [next === 1 ? [0, 0] : kept, next];
         draw();
+        return true;
       };
+      const fingers = zoomed(over, enlarge, (event) => held || event.buttons === 4);
 
       const on = (name, answer) => over.addEventListener(name, answer, { passive: false });
       on("pointerdown", (event) => {
-        if (event.button) return;
-        over.focus({ preventScroll: true });
         over.setPointerCapture(event.pointerId);
-        fingers.set(event.pointerId, placeIn(over, event));
+        if (event.button) return event.preventDefault();
+        over.focus({ preventScroll: true });
         lasso = fingers.size === 1 && !held ? [placeIn(over, event)] : null; // a second finger: no lasso, but a zoom
         if (event.pointerType !== "mouse") hover(found(event), plane);
       });
       on("pointermove", (event) => {
-        const now = placeIn(over, event), before = fingers.get(event.pointerId);
-        if (!before) return hover(found(event), plane);
-        fingers.set(event.pointerId, now);
-        const moved = [now[0] - before[0], now[1] - before[1]];
-        const other = [...fingers].find(([id]) => id !== event.pointerId)?.[1];
-        if (other) {
-          const far = ([x, y]) => Math.max(1, Math.hypot(x - other[0], y - other[1]));
-          enlarge(far(now) / far(before), now.map((v, k) => (v + other[k]) / 2), moved.map((v) => v / 2));
-        } else if (held) enlarge(1, now, moved);
+        const now = placeIn(over, event);
+        if (!fingers.has(event.pointerId)) hover(found(event), plane);
         else if (lasso && (lasso.length > 1 || Math.hypot(now[0] - lasso[0][0], now[1] - lasso[0][1]) >= STILL)) {
           lasso.push(now);
           hover(-1);
@@ -338,7 +359,6 @@
       });
       on("pointerup", (event) => {
         const line = lasso || [], dot = found(event);
-        fingers.delete(event.pointerId);
         lasso = null;
         mark();
         if (line.length === 1 && dot >= 0) toggle(dot);
@@ -346,15 +366,10 @@
         const within = at.flatMap((place, i) => (look.shown[i] && inside(place, line) ? [i] : []));
         select(event.shiftKey ? [...selected, ...within] : within);
       });
-      on("pointercancel", (event) => (fingers.delete(event.pointerId), (lasso = null), mark()));
+      on("pointercancel", () => ((lasso = null), mark()));
       // A finger leaves as soon as it is lifted; what it has touched is to be seen until it touches elsewhere.
       on("pointerleave", (event) => event.pointerType === "mouse" && hover(-1));
       on("blur", () => ((held = false), hover(-1)));
-      on("wheel", (event) => { // alone it scrolls the page; with Ctrl, which a pinch on a touchpad sends too, it zooms
-        if (!event.ctrlKey) return;
-        event.preventDefault();
-        enlarge(Math.exp(-event.deltaY / 200), placeIn(over, event));
-      });
       on("keydown", (event) => {
         const shown = (i) => look.shown[i], arrow = ARROWS[event.key], middle = [width / 2, height / 2];
         const factor = { "+": 1.5, "-": 1 / 1.5, 0: 0 }[event.key];

@@ -32,7 +32,8 @@ def embedding(
     """Dots in a plane, or in one plane for each of several networks, with a key of the categories.
 
     Both directions have one unit; there are no numbers on the axes, for they would mean nothing. The first eight
-    categories (sorted) have eight colours, the next eight another mark, and so on; after 48 they are grey.
+    categories (sorted) have eight colours, the next eight another mark. Of more than 16 the largest have, and the rest
+    is grey.
 
     coordinates: ``(n, 2)`` of t-SNE, PCA, …; or heading → ``(n, 2)``, of the same n samples. labels: n categories.
     thumbnails: n images, drawn in place of their dots where they do not cover one another. explained: heading ("" of a
@@ -83,13 +84,12 @@ def _groups(labels: Sequence[str | int] | Values | None, count: int) -> list[Gro
     looks = [{"color": colour, "marker": marker} for marker in LOOK["markers"] for colour in CATEGORIES]
     if labels is None:
         return [("", np.arange(count), looks[0])]
-    known, places = np.unique(np.asarray(labels), return_inverse=True)
-    groups = [
-        (str(name), np.flatnonzero(places == i), look) for i, (name, look) in enumerate(zip(known, looks, strict=False))
-    ]
-    if len(known) > len(looks):
+    known, places, sizes = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
+    told = np.sort(np.argsort(-sizes, kind="stable")[: LOOK["most"]])
+    groups = [(str(known[k]), np.flatnonzero(places == k), look) for k, look in zip(told, looks, strict=False)]
+    if len(known) > len(told):
         other = {"color": OTHER, "marker": LOOK["markers"][0]}
-        groups.append((f"{len(known) - len(looks)} others", np.flatnonzero(places >= len(looks)), other))
+        groups.append((f"{len(known) - len(told)} others", np.flatnonzero(~np.isin(places, told)), other))
     return groups
 
 

@@ -37,6 +37,7 @@ LOOK: dict[str, Any] = {
     "categories": ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c6d31", "#1a1a1a"],
     "markers": ["o", "^", "s", "D", "v", "P"],
     "other": "#949494",  # what has no category, baselines
+    "most": 16,  # categories that are told apart; of more the largest, and the rest has the colour of "other"
     # Region r has colour r mod 16. Found by search (ours): the least distance of two colours is largest over normal
     # sight and three colour blindnesses, and regions beside each other in a grid of 2 … 5 columns differ most.
     "regions": [

@@ -102,6 +102,10 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
         del samples, features  # the next network's are to come
     assert first is not None
     n, labels, of = len(query.images), first.labels, query.of
+    told = labels if labels is not None and len(set(labels)) < len(first) else None
+    coloured = ""
+    if told is None and clusters:  # of the first network: a figure has one key
+        told, coloured = next(iter(clusters.values())), f"clusters by {next(iter(clusters))}"
     what = f"regions ({query.regions})" if of == "regions" else of
     where = f" of {n} image{'s' * (n > 1)}" * (of != "images")
     return EmbeddingDrawing(
@@ -111,11 +115,11 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
         draw=partial(
             figures.embedding,
             planes,
-            labels if labels is not None and len(set(labels)) < len(first) else None,
+            told,
             thumbnails=seen.thumbnails or None,
             explained=shares or None,
             captions=captions,
-            note=note_of(method, f"{len(first)} {what}{where}", made_of(made, query, n)),
+            note=note_of(method, f"{len(first)} {what}{where}", coloured, made_of(made, query, n)),
         ),
         lines=aligned(numbers),
         rows=_rows(query.images, first, {name: arrays[f"{name} coordinates"] for name in networks}),

@@ -183,6 +183,45 @@ def test_a_tap_asks_and_its_value_stays(bare):
     assert viewer.texts(".plrc-reading")[1] == "−1.00 at row 0, column 0"
 
 
+def test_the_wheel_zooms_all_panels_at_the_pointer_and_a_drag_moves_them_without_asking(bare):
+    viewer = bare("panels", scene(panel(8, 8), panel(4, 4), points=[point(0.5, 0.5)]))
+    mouse, whole = viewer.page.mouse, viewer.page.get_by_role("button", name="Whole image")
+    rings = viewer.page.locator(".plrc-point").all()
+
+    def place(number: int) -> tuple[float, float]:
+        """Of the ring, in its panel."""
+        at, ring = box(viewer, number), rings[number].bounding_box()
+        shares = (ring["x"] + ring["width"] / 2 - at["x"]) / at["width"], (ring["y"] + 7 - at["y"]) / at["height"]
+        return shares[0], shares[1]
+
+    assert whole.is_disabled()
+    hover(viewer, 1, 0.7, 0.7)
+    reading = viewer.texts(".plrc-reading")
+    mouse.wheel(0, -400 * np.log(2))  # twice as large
+    viewer.settle()
+    assert rings[0].bounding_box()["width"] == 14, "marks are as large as before"
+    assert [place(number) for number in range(3)] == [pytest.approx((0.3, 0.3), abs=0.02)] * 3
+    mouse.move(0, 0)
+    hover(viewer, 1, 0.7, 0.7)
+    assert viewer.texts(".plrc-reading") == reading, "what is under the pointer stays there"
+    mouse.down()
+    hover(viewer, 1, 0.8, 0.9)
+    mouse.up()
+    viewer.settle()
+    assert [place(number) for number in range(3)] == [pytest.approx((0.4, 0.5), abs=0.02)] * 3
+    assert viewer.told() == []
+    at = box(viewer, 2)  # a click means what is seen under it: the ring, and a quarter of 60 pixels more
+    (asked,) = click(viewer, 2, 0.4 * at["width"] + 30, 0.5 * at["height"])
+    assert asked == point(pytest.approx(0.5 + 15 / at["width"], abs=0.01), pytest.approx(0.5, abs=0.01))
+    mouse.wheel(0, 9999)
+    viewer.settle()
+    assert whole.is_disabled(), "the whole image is the least"
+    viewer.page.keyboard.press("+")
+    assert not whole.is_disabled()
+    viewer.page.keyboard.press("0")
+    assert whole.is_disabled()
+
+
 def test_the_keyboard_does_all_that_a_pointer_does(bare):
     viewer = bare("panels", scene(panel(4, 8), panel(5, 5, extent=1.3), points=[point(0.1, 0.1)]))
     press = viewer.page.keyboard.press

@@ -12,9 +12,10 @@ import gradio as gr
 import numpy as np
 import pytest
 from gradio.context import LocalContext
+from PIL import Image
 
 from app.embedding import EmbeddingTab
-from app.scenes import scatter_scene
+from app.scenes import data_uri, scatter_scene
 from app.workbench import Workbench
 from plrc.queries import Embedding
 from plrc.views import Session, draw, open_image
@@ -228,12 +229,14 @@ def test_the_legend_shows_one_category_and_another_grouping_keeps_the_marks(bare
     assert ringed(viewer, 2, 1)
 
 
-def test_more_categories_than_marks_share_one_and_the_legend_says_so(bare):
-    viewer = bare("scatter", scene(120, categories=60))
-    assert viewer.page.locator(".legend button").count() == 48
-    assert viewer.texts(".legend .name")[-1] == "13 others"
-    assert "47 of 60 have their own mark" in viewer.texts(".legend")[0]
-    viewer.show(scene(96, categories=48))
+def test_of_many_categories_the_largest_have_a_mark_and_the_legend_says_so(bare):
+    shown = scene(60, categories=40)
+    shown["groupings"][0]["of"] = [(i + 20) % 40 for i in range(60)]  # c20 … c39 twice
+    viewer = bare("scatter", shown)
+    assert viewer.texts(".legend .name") == [*(f"c{k}" for k in range(20, 36)), "24 others"]
+    assert viewer.texts(".legend .number") == [*["2"] * 16, "28"]
+    assert "The largest have a mark of their own." in viewer.texts(".legend")[0]
+    viewer.show(scene(96, categories=16))
     assert "others" not in viewer.texts(".legend")[0]
 
 
@@ -253,13 +256,31 @@ def test_zoom_keeps_what_is_under_the_pointer(bare):
     viewer = bare("scatter", scene())
     x, y = dot(viewer, 2)
     viewer.page.mouse.move(x, y)
-    viewer.page.keyboard.down("Control")
     viewer.page.mouse.wheel(0, -300)
-    viewer.page.keyboard.up("Control")
     viewer.settle()
     assert dot(viewer, 2) == pytest.approx((x, y), abs=4)  # the pointer's place is in whole pixels
     far = np.hypot(*np.subtract(dot(viewer, 3), dot(viewer, 2)))
     assert far > 1.5 * np.hypot(*np.subtract(dot(viewer, 3, 1), dot(viewer, 2, 1)))  # the other plane is as it was
+
+
+def test_enlarged_dots_are_seen_as_what_they_are_of(bare):
+    shown = scene()
+    for image in shown["images"]:
+        image["src"] = data_uri(Image.new("RGB", (90, 60), (0, 255, 0)), "png")
+    viewer = bare("scatter", shown)
+    x, y = dot(viewer, 2)
+    at = viewer.page.locator("canvas:has(+ canvas)").first.bounding_box()
+
+    def colour() -> list[int]:
+        viewer.settle()
+        pixels = viewer.pixels("canvas:has(+ canvas)")
+        return [int(v) for v in pixels[int(y - at["y"]) + 10, int(x - at["x"])]]
+
+    before = colour()
+    viewer.page.mouse.move(x, y)
+    viewer.page.mouse.wheel(0, -400 * np.log(4))
+    viewer.page.mouse.move(0, 0)
+    assert before != [0, 255, 0] == colour()
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -296,3 +296,10 @@ def test_the_foot_says_how_the_colours_were_made(draw, how):
     assert any(text.startswith(f"{TINY}, c2 ") for text in one)
     many = said(draw([f"scenes#{i}" for i in range(6)], [TINY], size=64))
     assert f"scene 0, scene 1, scene 2 and 3 more · {how} · layer projector, input's short side 64" in many
+
+
+def test_without_classes_the_figure_has_the_colours_of_the_clusters():
+    drawing = embedding(["sample:china"], ["random:tiny"], size=64, method="pca", clusters=3)
+    sizes = np.bincount(drawing.clusters["random:tiny"])
+    assert {f"{k} {size}" for k, size in enumerate(sizes)} <= said(drawing)
+    assert any("clusters by random:tiny" in text for text in said(drawing))
