@@ -63,11 +63,11 @@ class EmbeddingTab(Tab):
         with self._lock:
             found = self._kept.get(query)
         if found is None:
-            flag = self._going[_page()] = threading.Event()
+            flag = self._going[page_of_event()] = threading.Event()
             try:
                 found = self.bench.draw(query, _progress(flag))
             finally:
-                self._going.pop(_page(), None)
+                self._going.pop(page_of_event(), None)
             with self._lock:
                 self._kept[query] = found
         return [found]
@@ -80,12 +80,12 @@ class EmbeddingTab(Tab):
         return [showing(scene=scatter_scene(drawing, self.bench.session)), lines(drawing)]
 
     def _stop(self) -> None:
-        if flag := self._going.get(_page()):
+        if flag := self._going.get(page_of_event()):
             flag.set()
         gr.Info("Stopped." if flag else "Nothing is being drawn.")
 
 
-def _page() -> str:
+def page_of_event() -> str:
     """The page that the event came from: each user stops what is theirs. The same for all that come from none."""
     return str(getattr(LocalContext.request.get(None), "session_hash", ""))
 

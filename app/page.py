@@ -18,11 +18,12 @@ from .affinity import AffinityTab
 from .correspondence import CorrespondenceTab
 from .embedding import EmbeddingTab
 from .loss import LossTab
+from .retrieval import RetrievalTab
 from .run import RunTab
 from .tab import QUIET, Tab, said
 from .workbench import Workbench
 
-_TABS: tuple[type[Tab], ...] = (AffinityTab, LossTab, CorrespondenceTab, EmbeddingTab, RunTab)
+_TABS: tuple[type[Tab], ...] = (AffinityTab, LossTab, CorrespondenceTab, EmbeddingTab, RetrievalTab, RunTab)
 _TITLE = "# PLRC workbench"
 # The link is put into the address bar, from where it can be copied even if the clipboard is not to be had.
 _COPY = """(query) => {

@@ -36,6 +36,7 @@ from plrc.views.affinity import AffinityDrawing
 from plrc.views.correspondence import CorrespondenceDrawing, Found, Pair, numbers
 from plrc.views.embedding import EmbeddingDrawing
 from plrc.views.images import points_in_frame, region_raster
+from plrc.views.retrieval import RetrievalDrawing
 from plrc.views.session import heading
 
 STATIC = Path(__file__).parent / "static"
@@ -48,7 +49,7 @@ _LARGE, _SMALL, _MANY = 320, 192, 80  # longer side of a thumbnail, pixels; of o
 _HOW = "Drag a line around dots, or click one, to see where they are; with Shift, more are added."
 
 
-def script(viewers: Iterable[str] = ("panels", "matches", "scatter", "loss")) -> str:
+def script(viewers: Iterable[str] = ("panels", "matches", "scatter", "loss", "answers")) -> str:
     """The script of these viewers, with the table of colours and marks that figures are drawn with."""
     look = LOOK | {"sequential": _steps(SEQUENTIAL), "diverging": _steps(DIVERGING), "signed": SIGNED}
     texts = [(STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ("common", "live", *viewers)]
@@ -95,6 +96,21 @@ def affinity_scene(drawings: Sequence[AffinityDrawing]) -> dict[str, Any]:
     points = [{"x": x, "y": y, "negative": negative} for asked, negative in signed for x, y in asked.tolist()]
     live = {"temperature": query.temperature, "limits": [-1, 1] if full and not softmax else None}
     return {"panels": panels, "points": points, "live": live}
+
+
+def answers_scene(drawing: RetrievalDrawing) -> dict[str, Any]:
+    """The scene of ``answers.js``, but for the image: the first question's answers by all networks."""
+    query: Any = drawing.query
+    first = {name: of[0] for name, of in drawing.found.items()}
+    networks = []
+    for name, found in first.items():
+        answers = []
+        for a in found.answers:
+            told = {"name": a.name, "spec": a.spec, "cosine": round(a.cosine, 4), "right": a.right}
+            answers.append(image_of(a.small, _LARGE) | told | {"box": _rounded(a.box)})
+        networks.append({"name": name, "caption": found.caption, "box": _rounded(found.box), "answers": answers})
+    points = next(iter(first.values())).question.point
+    return {"of": query.of, "points": _rounded(points), "networks": networks}
 
 
 _QUANTITIES = {False: ["cosine", "positive − negative"], True: [DENSITY, DENSITY]}  # without negative points, with them

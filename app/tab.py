@@ -135,13 +135,7 @@ class Tab:
             following = more.click(lambda now: int(now or 0) + 1, seed, seed, **QUIET)
             following.then(anew, **self._numbered(inputs))
 
-        def act(number: int, latest: dict[str, int], event: dict[str, Any] | None, *values: Any) -> list[Any]:
-            if not event:
-                return self._nothing
-            answer = self.act(event, self.query(values))
-            return answer if "lacks" in event else self._in_turn(number, latest, answer)
-
-        shown.select(said(act), **self._numbered([shown, *inputs]), trigger_mode="multiple")
+        self._answers_to(shown, inputs)
 
     def above(self) -> list[Any]:
         """Lays out what else a view has above its viewer; the last ones of ``outputs``."""
@@ -154,6 +148,17 @@ class Tab:
     def act(self, event: dict[str, Any], query: Any) -> list[Any]:
         """Answers an event of the viewer, with updates of ``outputs``."""
         raise NotImplementedError
+
+    def _answers_to(self, shown: gr.HTML, inputs: Sequence[Any]) -> None:
+        """Lets ``act`` answer the events of a viewer."""
+
+        def act(number: int, latest: dict[str, int], event: dict[str, Any] | None, *values: Any) -> list[Any]:
+            if not event:
+                return self._nothing
+            answer = self.act(event, self.query(values))
+            return answer if "lacks" in event else self._in_turn(number, latest, answer)
+
+        shown.select(said(act), **self._numbered([shown, *inputs]), trigger_mode="multiple")
 
     def drawings(self, query: Any) -> list[Any]:
         """What is exported of a query. Raises a ValueError."""

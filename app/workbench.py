@@ -28,7 +28,7 @@ MOST_IMAGES = 200  # of one query; of a folder so many are listed, evenly spread
 _SIZES = ("64", "112", "224", "320", "448", "640", "896")  # of an input, pixels
 _REGIONS = re.compile(r"objects|grid:[0-9]{1,2}|superpixels:[0-9]{1,3}")
 _GIVEN = dict.fromkeys(
-    ("images", "other", "others", "to", "dataset"), "start the app with --images FOLDER, or upload it"
+    ("images", "other", "others", "to", "dataset", "among"), "start the app with --images FOLDER, or upload it"
 )
 _GIVEN |= {"checkpoints": "start the app with --checkpoint", "runs": "it is not below --runs"}
 

@@ -123,6 +123,28 @@ class Embedding(ImageQuery):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Retrieval(ImageQuery):
+    """Which patches, or images, of a folder are most like a point, a region or an image."""
+
+    among: str = option("", "where to look: a folder, a data set, or scenes:60", path=True)
+    of: str = option(
+        "point",
+        "what the answers are to be like: the patch around the point, the region that holds it, or the whole image",
+        choices=("point", "region", "image"),
+    )
+    points: tuple[Point, ...] = option(
+        (),
+        "a point of the image, 0.4,0.6 (shares of width and height) or 120px,85px; an object's innermost point where "
+        "objects are known, else the centre, if not given. Several: each is a question of its own",
+        each="--point",
+    )
+    regions: str = option("superpixels:16", f"regions, with --of region: {_REGIONS}")
+    answers: int = option(8, "answers by each network, at most one of an image", low=1, high=100)
+    among_most: int = option(20_000, "look in at most so many images, evenly spread", low=1)
+    until: int | None = option(None, "look only in the first so many of those images, as after an interrupt", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Colours(ImageQuery):
     """The first three principal components of every cell as red, green and blue."""
 
@@ -210,6 +232,13 @@ VIEWS.add(
 )
 VIEWS.add("loss", "plrc.views.loss:loss", "what the losses see of an image at a step of training", query=Loss)
 VIEWS.add("embed", "plrc.views.embedding:embedding", "points, regions or images in the plane", query=Embedding)
+VIEWS.add(
+    "retrieve",
+    "plrc.views.retrieval:retrieval",
+    "what in a folder is most like a point, a region or an image",
+    query=Retrieval,
+    ends_early=True,
+)
 VIEWS.add("colours", "plrc.views.embedding:colours", "three principal components as colours", query=Colours)
 VIEWS.add("segments", "plrc.views.embedding:segments", "segments that all images share", query=Segments)
 VIEWS.add(

@@ -7,7 +7,15 @@ at most a page wide (7 inches). ``Figure`` is constructed directly: pyplot would
 
 from matplotlib.figure import Figure
 
-from plrc.figures.affinity import Example, affinity, affinity_sheet, feature_colours, views_and_affinity
+from plrc.figures.affinity import (
+    Example,
+    Retrieved,
+    affinity,
+    affinity_sheet,
+    feature_colours,
+    retrieval,
+    views_and_affinity,
+)
 from plrc.figures.charts import curves, error_types, precision_recall, score_chart, scores_over_epochs
 from plrc.figures.detections import DetectedPicture, detections
 from plrc.figures.loss import LossPicture, loss
@@ -16,7 +24,7 @@ from plrc.figures.scatter import embedding
 from plrc.figures.style import Scale, save, scale_of
 
 __all__ = [
-    "DetectedPicture", "Example", "Figure", "LossPicture", "Scale", "affinity", "affinity_sheet", "correspondence",
-    "curves", "detections", "embedding", "error_types", "feature_colours", "loss", "precision_recall",
-    "region_correspondence", "save", "scale_of", "score_chart", "scores_over_epochs", "views_and_affinity",
+    "DetectedPicture", "Example", "Figure", "LossPicture", "Retrieved", "Scale", "affinity", "affinity_sheet",
+    "correspondence", "curves", "detections", "embedding", "error_types", "feature_colours", "loss", "precision_recall",
+    "region_correspondence", "retrieval", "save", "scale_of", "score_chart", "scores_over_epochs", "views_and_affinity",
 ]  # fmt: skip

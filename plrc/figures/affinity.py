@@ -35,6 +35,49 @@ class _Panel(NamedTuple):
     extent: Extent = WHOLE
     mask: Values | None = None
     prompts: Sequence[Prompt] = ()
+    box: Values | None = None
+    look: str = ""  # of the box, one of LOOK["matches"]
+
+
+class Retrieved(NamedTuple):
+    """What was asked, or an answer: an image ``(H, W, 3)`` uint8 with a box ``(4,)``, x0, y0, x1, y1 of its frame.
+
+    right: whether the answer's label is the question's, None where that is not known. points ``(n, 2)`` and mask
+    ``(h, w)``: of what was asked.
+    """
+
+    pixels: np.ndarray
+    box: np.ndarray | None
+    heading: str = ""
+    caption: str = ""
+    right: bool | None = None
+    points: np.ndarray = np.zeros((0, 2))
+    mask: np.ndarray | None = None
+
+
+@styled
+def retrieval(rows: Sequence[Sequence[Retrieved]], note: str = "") -> Figure:
+    """A row a question and network: what was asked, then the answers, best first, each with its box.
+
+    A box is solid blue where the label is right, dashed orange where it is not, grey where that is not known, white of
+    what was asked. note: at the foot. Raises a ValueError if there is no row.
+    """
+    if not rows:
+        raise ValueError("there is nothing to draw: give a row")
+    across, panels = max(map(len, rows)), list[_Panel | None]()
+    for row in rows:
+        looks = ["", *({True: "right", False: "wrong", None: "unknown"}[one.right] for one in row[1:])]
+        for one, look in zip(row, looks, strict=True):
+            prompts = [(one.points, one.points[:0], "")]
+            how: dict[str, Any] = {"mask": one.mask, "prompts": prompts, "box": one.box, "look": look}
+            panels.append(_Panel(one.pixels, caption=one.caption, **how))
+        panels += [None] * (across - len(row))
+    body, places = _sheet(panels, across, None)
+    for (axes, *_), (first, *_) in zip(places, rows, strict=True):  # over the whole row, in the room of its titles
+        text = fold(first.heading, body.figure.get_figwidth() - 0.1, 7)
+        axes.set_title("\n".join(" " for _ in text.splitlines()))
+        axes.annotate(text, (0, 1), (0, 3), "axes fraction", "offset points", fontsize=7).set_in_layout(False)
+    return grid.finish(body, note)
 
 
 @styled
@@ -165,6 +208,12 @@ def _draw(axes: Axes, panel: _Panel, scale: Scale | None) -> None:
     grid.show(axes, values, aspect(panel.pixels), label, panel.extent, scale)
     if panel.mask is not None:
         grid.outline(axes, panel.mask)
+    if panel.box is not None:
+        x0, y0, x1, y1 = as_array(panel.box).tolist()
+        how: dict[str, Any] = line(LOOK["matches"][panel.look]) if panel.look else {"color": "white"}
+        box = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, lw=1.2, clip_on=False, zorder=5, **how)
+        box.set_path_effects(halo(2.4, "white" if panel.look else "black"))
+        axes.add_patch(box).set_label("box")
     for wanted, unwanted, number in panel.prompts:
         mark(axes, wanted, number)
         mark(axes, unwanted, number, negative=True)

@@ -148,13 +148,19 @@ def _in_folder(path: str, most: int | None) -> list[str]:
     for i in spread(len(listed), most):
         try:
             listed.load(i, (1, 1))  # of a JPEG an eighth, which tells as much and is soon done
-            found.append(f"{path}#{i}" if numbered else str(Path(path) / listed.name(i)))
+            found.append(spec_of(path, listed, i))
         except UndecodableImage as error:
             broken.append(str(error))
     if not found:
         raise ValueError(f"{path}: none of {len(broken)} images can be decoded, among them {broken[0]}")
     warn_left_out(logging.getLogger(__name__), Path(path), "images that cannot be decoded", broken)
     return found
+
+
+def spec_of(path: str, source: Source, i: int) -> str:
+    """What ``open_image`` calls an image of the data set, or plain folder, that lies at a path."""
+    numbered = getattr(source, "has_objects", False) or _SCENES.fullmatch(path)
+    return f"{path}#{i}" if numbered else str(Path(path) / source.name(i))
 
 
 def spread(n: int, most: int | None) -> list[int]:

@@ -81,11 +81,19 @@ class Session:
         """``plrc.views.images.open_image``, of an image that may have been opened before."""
         return self._once(self._things, ("image", spec, stamp(Path(spec))), partial(open_image, spec))
 
-    def maps(self, network: DenseEncoder, images: Iterable[Image.Image], query: ImageQuery) -> Iterator[FeatureMap]:
-        """``network.batch`` with the query's layer, size and finer, of images that may have been encoded before."""
+    def maps(
+        self, network: DenseEncoder, images: Iterable[Image.Image], query: ImageQuery, keep: bool = True
+    ) -> Iterator[FeatureMap]:
+        """``network.batch`` with the query's layer, size and finer, of images that may have been encoded before.
+
+        keep: else the maps of very many images would drive out all others.
+        """
         how = query.layer, self.size(query).sides, query.finer
-        if not self.megabytes:
-            yield from network.batch(images, *how)
+        if not (keep and self.megabytes):
+            for image in images:
+                with self._busy:
+                    fmap = network.features(image, *how)
+                yield fmap
             return
         origin = network.origin
         for image in images:

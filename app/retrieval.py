@@ -1,0 +1,119 @@
+"""The view *Retrieval*: click a place, see what in a folder is most like it, by up to three networks side by side."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import gradio as gr
+
+from plrc.options import Point
+from plrc.queries import Retrieval
+from plrc.views import Progress
+from plrc.views.retrieval import NothingIndexed
+
+from .embedding import page_of_event
+from .scenes import answers_scene, image_of
+from .tab import QUIET, Tab, lines, showing, viewer
+
+_AT_ONCE = 100  # images that a click may index; more of them by the button alone
+_MISSING = "{} is not indexed yet by these networks, at this layer and size: press Index."
+
+
+class RetrievalTab(Tab):
+    name, title, kind = "retrieve", "Retrieval", Retrieval
+    start: ClassVar = {"among": "scenes:60"}
+    fixed: ClassVar = {"most": None, "until": None}
+    words: ClassVar = {
+        "of": {"label": "What is asked about", "info": "The patch around the point, its region, or the whole image."},
+        "regions": {"info": "Of the image that is asked about."},
+        "answers": {"info": "By each network, at most one of an image."},
+    }
+
+    def build(self) -> None:
+        self._going: dict[str, threading.Event] = {}  # the page that waits → what ends its indexing
+        if self.bench.folders:
+            self.first = replace(self.first, among=str(self.bench.folders[0]))
+        sets = [*((folder.name, str(folder)) for folder in self.bench.folders), ("60 drawn scenes", "scenes:60")]
+        with gr.Row():
+            with gr.Column(min_width=200):
+                self.image_chooser()
+            with gr.Column(min_width=200):
+                self.control("among", choices=sets, label="Look in", info="Indexed once for each network, then kept.")
+                with gr.Row():
+                    index = gr.Button("Index", size="sm", min_width=60, elem_id="retrieve-index")
+                    stop = gr.Button("Stop", size="sm", min_width=60, elem_id="retrieve-stop")
+            with gr.Column(scale=2, min_width=320):
+                self.control("checkpoints")
+        shown = viewer("answers", "retrieve-viewer")
+        numbers = gr.HTML(elem_id="retrieve-numbers", apply_default_css=False)
+        with gr.Row():
+            for name in ("of", "regions", "answers", "size"):
+                with gr.Column(min_width=160):
+                    self.control(name)
+        self.outputs = [shown, numbers, self.control("points", visible="hidden"), self.controls["images"]]
+        self.rest()
+        inputs = list(self.controls.values())
+        self._redraws([name for name in self.controls if name not in ("images", "points")], self.show)
+        anew = self._redraws(["images"], lambda query: self.show(replace(query, points=())))
+        self.uploaded.success(anew, **self._numbered(inputs))
+        waiting: dict[str, Any] = {"show_progress_on": shown, "api_visibility": "private", "concurrency_limit": 1}
+        index.click(self.answering(self._index), inputs, self.outputs, **waiting)
+        stop.click(self._stop, None, None, **QUIET)
+        self._answers_to(shown, inputs)
+
+    def read(self, asked: Mapping[str, list[str]]) -> Any:
+        query = super().read(asked)
+        return replace(query, among=query.among or self.first.among)
+
+    def drawings(self, query: Retrieval) -> list[Any]:
+        return [self._draw(query)]
+
+    def show(self, query: Retrieval, still: bool = True, progress: Progress | None = None) -> list[Any]:
+        """Answers from what is indexed; of a small folder the index is made."""
+        if not query.images or not query.checkpoints or not query.among:
+            return [showing(scene=None), "", "", gr.skip()]
+        image = self.bench.session.image(query.images[0])
+        parts = {"still": {"image": image_of(image.image) | {"name": image.name}}} if still else {}
+        listed, spec = self.bench.choices("images"), query.images[0]
+        own = [] if any(spec == value for _, value in listed) else [(image.name, spec)]
+        chosen = gr.Dropdown(choices=[*own, *listed], value=spec)
+        try:
+            drawing = self._draw(query, progress)
+        except NothingIndexed:
+            scene = {"of": query.of, "points": [], "networks": [], "note": _MISSING.format(query.among)}
+            return [showing(scene=scene, **parts), "", " ".join(map(str, query.points)), chosen]
+        asked = next(iter(drawing.found.values()))[0].question.point.tolist()
+        points = " ".join(str(Point(x, y)) for x, y in asked)
+        until = drawing.query.until
+        note = f"{until} images are indexed so far, spread over the folder: Index goes on." if until else ""
+        return [showing(scene=answers_scene(drawing) | {"note": note}, **parts), lines(drawing), points, chosen]
+
+    def act(self, event: dict[str, Any], query: Retrieval) -> list[Any]:
+        """Another point of the image, or an answer that is asked about in turn."""
+        other = event.get("image")
+        query = replace(query, points=(Point(*event["point"]),), images=(other,) if other else query.images)
+        return self.show(query, still=bool(other))
+
+    def _draw(self, query: Retrieval, progress: Progress | None = None) -> Any:
+        return self.bench.draw(query, progress or (lambda what, done, total: total > _AT_ONCE))
+
+    def _index(self, query: Retrieval) -> list[Any]:
+        flag, bar = threading.Event(), gr.Progress()
+        self._going[page_of_event()] = flag
+
+        def told(what: str, done: int, total: int) -> bool:
+            bar((done, total), desc=what, unit="")
+            return flag.is_set()
+
+        try:
+            return self.show(query, progress=told)
+        finally:
+            self._going.pop(page_of_event(), None)
+
+    def _stop(self) -> None:
+        if flag := self._going.get(page_of_event()):
+            flag.set()
+        gr.Info("Stopped: answers come from what is indexed so far." if flag else "Nothing is being indexed.")
