@@ -36,6 +36,7 @@ def place(tmp_path, monkeypatch):
     """A working folder with pictures, one of which lies on its side, and a data set with masks."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("plrc.cli._EVERY", 1e9)  # on a busy machine, too
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.with_name(f"{tmp_path.name}-cache")))
     save_photos(tmp_path / "photos")
     save_masked(tmp_path / "data")
     return tmp_path
@@ -88,6 +89,7 @@ DRAWN = [
     ("embed scenes:2 --of points --method pca --per-image 9", NETWORK, 18),
     ("colours photos --keep-basis basis.npz", NETWORK, 3),
     ("segments data --clusters 3", BOTH, 6),
+    ("retrieve photos/a.png --among data --answers 2", BOTH, 4),
 ]
 
 
@@ -167,6 +169,7 @@ FAILURES = [
     ("embed photos --clusters -1", r"--clusters must be at least 0, not -1"),
     ("run photos", r"photos/log.jsonl cannot be read \(No such file .*: name a run folder"),
     ("correspond scenes#1 --regions knots", r"--regions 'knots' is not known: write grid:N, superpixels:K, masks"),
+    ("retrieve photos/a.png", "say where to look: --among with a folder"),
     ("embed photos/a.png --of images", r"t-SNE needs 4 features or more, not 1"),
     ("colours photos --basis gone.npz", r"there is no PCA basis gone\.npz"),
     ("affinity photos --checkpoint gone.pth", r"no file or folder gone\.pth: give a checkpoint"),

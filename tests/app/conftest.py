@@ -33,6 +33,7 @@ class Server:
         self._url, self._answers = f"http://127.0.0.1:{port}/", False
         command = [sys.executable, "-m", "app", "--port", str(port), *arguments]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
+        environment["XDG_CACHE_HOME"] = str(folder / "cache")
         environment["http_proxy"] = "http://127.0.0.1:9"  # as on most clusters: the app goes past it to itself
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)

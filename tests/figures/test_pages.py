@@ -56,6 +56,13 @@ OF_IMAGES: dict[str, Callable[[np.ndarray], Figure]] = {
         [image, NORMAL, picture(160, 128), image], {"segments": (5 * values(4, 6, 8)).astype(int)},
         captions={"segments": [f"purity 0.{i}" for i in range(4)]}, note=NOTE,
     ),
+    "retrieval": lambda image: figures.retrieval(
+        [
+            [figures.Retrieved(image, BOX[0], f"{name} · {NOTE}", points=values(1, 2))]
+            + [figures.Retrieved(image, BOX[0], "", "0.987", right) for right in (True, False, None)] * n
+            for name, n in zip(NAMES, (1, 3, 2), strict=False)
+        ], NOTE,
+    ),
     "views": lambda image: figures.views_and_affinity(
         [example(BOXES)._replace(image=image, maps=dict.fromkeys(("of the untrained", "trained"), values(3, 4)))] * 2
     ),
