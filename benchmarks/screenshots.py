@@ -61,6 +61,12 @@ def embedding(page: Page) -> None:
     page.mouse.up()
 
 
+def retrieval(page: Page) -> None:
+    page.goto(f"{URL}?view=retrieve&images=scenes%2335&among=scenes:60&size=128&{SHOWN}")
+    page.locator("#retrieve-viewer .answer").nth(15).wait_for(timeout=120_000)
+    page.wait_for_timeout(1000)
+
+
 def training(page: Page) -> None:
     page.goto(f"{URL}?view=run&runs=runs/demo")
     page.wait_for_selector("#run-images img")
@@ -78,7 +84,7 @@ def main() -> None:
                 time.sleep(0.5)
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-            for view in (affinity, loss, correspondence, embedding, training):
+            for view in (affinity, loss, correspondence, embedding, retrieval, training):
                 for width in (1280, 390):
                     page = browser.new_page(viewport={"width": width, "height": 900})
                     view(page)
