@@ -24,7 +24,6 @@ _MISSING = "{} is not indexed yet by these networks, at this layer and size: pre
 
 class RetrievalTab(Tab):
     name, title, kind = "retrieve", "Retrieval", Retrieval
-    start: ClassVar = {"among": "scenes:60"}
     fixed: ClassVar = {"most": None, "until": None}
     words: ClassVar = {
         "of": {"label": "What is asked about", "info": "The patch around the point, its region, or the whole image."},
@@ -32,10 +31,11 @@ class RetrievalTab(Tab):
         "answers": {"info": "By each network, at most one of an image."},
     }
 
+    def begin(self) -> Mapping[str, Any]:
+        return {"among": str(self.bench.folders[0]) if self.bench.folders else "scenes:60"}
+
     def build(self) -> None:
         self._going: dict[str, threading.Event] = {}  # the page that waits → what ends its indexing
-        if self.bench.folders:
-            self.first = replace(self.first, among=str(self.bench.folders[0]))
         sets = [*((folder.name, str(folder)) for folder in self.bench.folders), ("60 drawn scenes", "scenes:60")]
         with gr.Row():
             with gr.Column(min_width=200):

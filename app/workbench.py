@@ -136,7 +136,7 @@ class Workbench:
             *getattr(query, "others", ()),
             *filter(None, [getattr(query, "dataset", "")]),
         ]
-        several = sum(Path(spec).is_dir() or spec.partition(":")[0] == "scenes" for spec in specs)
+        several = sum(Path(spec).is_dir() or ("#" not in spec and spec.split(":")[0] == "scenes") for spec in specs)
         if len(specs) + several * ((getattr(query, "most", None) or MOST_IMAGES + 1) - 1) > MOST_IMAGES:
             raise ValueError(f"{MOST_IMAGES} images are looked at here at most: give most, or use plrc in the shell")
 

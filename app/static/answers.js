@@ -54,7 +54,7 @@
       const known = right === null ? "" : right ? ", right" : ", wrong";
       const button = make(parent, "button", "answer", { type: "button", title: name });
       button.ariaLabel = `${name}, cosine ${told}${known}: ask about it`;
-      const picture = make(make(button, "div", "frame"), "div", "picture");
+      const picture = make(button, "div", "picture");
       Object.assign(picture.style, { width: percent(Math.min(1, width / height)), aspectRatio: `${width} / ${height}` });
       make(picture, "img", "", { src, alt: "" });
       lay(picture, box, LOOKS[right]);
