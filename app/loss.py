@@ -24,7 +24,7 @@ from plrc.views.loss import LossDrawing
 from .scenes import data_uri, image_of
 from .tab import Tab, lines, showing
 
-_BATCH = 8  # images at first
+_BATCH = 5  # images at first
 
 
 class LossTab(Tab):
@@ -47,7 +47,8 @@ class LossTab(Tab):
     }
 
     def begin(self) -> Mapping[str, Any]:
-        return {"checkpoints": self.bench.shown[-1:], "others": self.bench.images[1:_BATCH]}
+        named = [name for name in self.bench.shown if not name.startswith("random:")] or self.bench.shown
+        return {"checkpoints": named[:1], "others": self.bench.images[1:_BATCH]}
 
     def show(self, query: Loss) -> list[Any]:
         if not query.images or not query.checkpoints:
@@ -81,11 +82,11 @@ def scene(drawing: LossDrawing) -> dict[str, str]:
             "grey: not in both views, not used",
         ),
         (
-            second.format(2) + ", compared with the ringed point",
+            second.format(2) + " and the ringed point",
             _alike(picture),
             "● positives: its region · ■ negatives",
         ),
-        ("positives and negatives", _spread(picture), "cosine with the ringed point; |: their mean"),
+        ("positives and negatives", _spread(picture), "cosine with the ringed point, and means"),
         *(
             (f"{name}’s affinity", _affinity(picture, of), _bar(picture.density))
             for name, of in picture.densities.items()

@@ -47,10 +47,11 @@ _WORDS: dict[str, dict[str, Any]] = {
 # Requests are numbered in the page, as its values are read: in what order they arrive, or are answered, tells nothing.
 _NUMBERED = "(_, ...values) => [(plrc.asked = (plrc.asked || 0) + 1), ...values]"
 # `scene` is what changes with each click, `still` the image, which is large and changes seldom, `live` the feature maps
-# that the viewer has asked for.
+# that the viewer has asked for. A view that is opened while its answer is under way has none of them yet.
 _ON_LOAD = """
 const view = plrc.%s(element.querySelector(".plrc-root"), (event) => { props.value = event; trigger("select"); });
-const show = () => { const s = JSON.parse(props.scene); view.show(s && {...s, ...JSON.parse(props.still)}); };
+const read = (text) => JSON.parse(text ?? "null");
+const show = () => { const s = read(props.scene); view.show(s && {...s, ...read(props.still)}); };
 show();
 watch(["scene", "still"], show);
 watch(["live"], () => view.take?.(JSON.parse(props.live)));
@@ -187,7 +188,7 @@ class Tab:
             component = gr.Dropdown([*none, *choices], value=value, allow_custom_value=free, **(several | how))
         elif kind in (int, float) and not (low is None or high is None or high > 100 or optional):
             component = gr.Slider(low, high, value, step=step, **how)
-        elif kind in (int, float):
+        elif kind in (int, float) and not optional:  # which would take 0 for what is not given
             component = gr.Number(value, precision=0 if kind is int else None, minimum=low, maximum=high, **how)
         else:
             component = gr.Checkbox(value, **how) if kind is bool else gr.Textbox(value, **how)

@@ -21,6 +21,17 @@ def rings(page):
     return np.array([float(ring.get_attribute(name)) / 100 for name in ("cx", "cy")])
 
 
+def test_a_step_that_is_not_given_is_none(visit):
+    """Also where the view is chosen by its tab: the checkpoint's own step, not 0."""
+    page = visit()
+    page.locator("#affinity-viewer .plrc-canvas").first.wait_for(timeout=TAKES)
+    page.get_by_role("tab", name="What the loss sees").click()
+    page.locator("#loss-viewer .first").wait_for(timeout=TAKES)
+    page.locator("#loss-link").click()
+    page.wait_for_url(re.compile("view=loss"))
+    assert "step" not in page.url
+
+
 def test_a_click_or_a_key_looks_at_another_point(visit):
     from playwright.sync_api import expect
 
