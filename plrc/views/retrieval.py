@@ -136,7 +136,7 @@ def retrieval(query: Retrieval, session: Session, progress: Progress) -> Retriev
     indexes, searched = look.indexes(numbers, progress)
 
     whole, first = query.of == "image", next(iter(indexes.values()))
-    questions = [q for spec in query.images for q in _questions(query, session.image(spec), first)]
+    questions = [q for spec in query.images for q in _questions(query, session.image(spec), first, source)]
     found: dict[str, list[Found]] = {}
     arrays: dict[str, np.ndarray] = {}
     rows: list[dict[str, Any]] = []
@@ -236,7 +236,7 @@ def _pixels(image: NamedImage) -> int:
 # ------------------------------------------------------------------------------------------------------- the questions
 
 
-def _questions(query: Retrieval, image: NamedImage, index: Index) -> list[Question]:
+def _questions(query: Retrieval, image: NamedImage, index: Index, source: Source) -> list[Question]:
     """Of each point of an image; of the largest object's innermost point, or the centre, where none is given."""
     largest = _largest(image)
     points = points_in_frame(query.points, image)
@@ -244,14 +244,18 @@ def _questions(query: Retrieval, image: NamedImage, index: Index) -> list[Questi
         points = points[:0]
     elif not len(points):
         points = torch.tensor([innermost(image.masks[largest]) if largest >= 0 else (0.5, 0.5)])  # type: ignore[index]
-    kind = "folder" if image.masks is None else "class"
+    kind = "class" if image.masks is not None or getattr(source, "has_objects", False) else "folder"
+    own = np.flatnonzero(index.pixels == _pixels(image))
     if image.masks is not None:
         names = [*(image.classes or []), NO_OBJECT]
         labels = [names[i] for i in (image.objects_at(points) if len(points) else [largest])]
-    else:  # one of the folder itself, under whatever name, or of another one
-        own = np.flatnonzero(index.pixels == _pixels(image))[:1]
-        label = index.names[index.label[own[0]]] if len(own) else Path(image.spec).absolute().parent.name
-        labels = [label] * max(1, len(points))
+    elif len(own):  # one of the images looked in, under whatever name: the whole of it, or the patch around the point
+        patches = own[index.image[own] == index.image[own[0]]][1:]
+        middles = index.box[patches].reshape(-1, 2, 2).mean(axis=1)
+        nearest = [patches[np.abs(middles - p).sum(axis=1).argmin()] for p in points.numpy()]
+        labels = [index.names[index.label[row]] for row in nearest or own[:1]]
+    else:
+        labels = [Path(image.spec).absolute().parent.name] * max(1, len(points))
     told = [label if label in index.names and len(index.names) > 1 else None for label in labels]
     if query.of == "image":
         return [Question(image, points, None, told[0], kind)]

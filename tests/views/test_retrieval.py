@@ -98,6 +98,17 @@ def test_a_label_is_the_class_at_the_middle_of_a_patch(folder):
     assert "same class" in drawing.lines[0]
 
 
+def test_a_file_of_the_data_set_has_the_label_of_the_patch_around_the_point(folder, masked):
+    """Its objects are known there, though the file alone does not tell them."""
+    inside, outside = (1 / 3, 0.5), (0.95, 0.05)
+    of_set, of_file = (retrieve([spec], [TINY], masked, points=[inside, outside], size=64) for spec in (
+        f"{masked}#0", masked / "images" / "p0.png"
+    ))  # fmt: skip
+    assert [line.split("  ")[1] for line in of_file.lines] == [line.split("  ")[1] for line in of_set.lines]
+    assert [row["same"] for row in of_file.rows] == [row["same"] for row in of_set.rows]
+    assert "same class" in of_file.lines[0]
+
+
 def test_an_index_that_was_interrupted_answers_and_goes_on(folder, tmp_path):
     spec, how = str(folder / "a" / "2.png"), {"size": 64, "points": [(0.3, 0.6)]}
     with pytest.raises(NothingIndexed, match="is not indexed yet"):
