@@ -38,6 +38,7 @@ CSS = """
   max-width: 1920px !important; overflow: clip !important; --block-info-text-color: var(--body-text-color);
   --block-title-text-color: var(--body-text-color); --block-label-text-color: var(--body-text-color);
   --body-text-color-subdued: var(--body-text-color); --accordion-text-color: var(--body-text-color);
+  --button-primary-background-fill: #c2410c; --button-primary-background-fill-hover: #9a3412;
 }
 .gradio-container .prose h1 { margin: 0 !important; font-size: 20px !important; }
 .gradio-container button[role="tab"].selected { color: var(--body-text-color) !important; }

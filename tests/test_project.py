@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONDA_NAMES = {"torch": "pytorch", "playwright": "playwright-python"}
 # What a conda environment has and pyproject.toml does not ask for: the interpreter and its installer
 CONDA_ONLY = {"python", "pip"}
+PIP_ONLY = "axe-playwright-python>=0.1.4"
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +75,15 @@ def test_conda_and_pip_ask_for_the_same(project: dict[str, Any], environment: di
     conda = conda_requirements(environment)
     python = str(conda["python"]).removeprefix("==").removesuffix(".*")
     pip = pip_requirements(project, python)
+    asked = Requirement(PIP_ONLY)
+    assert pip.pop(asked.name) == asked.specifier
     assert {name: versions for name, versions in conda.items() if name not in CONDA_ONLY} == pip
     assert SpecifierSet(project["requires-python"]).contains(f"{python}.0")
 
 
 def test_conda_installs_the_package_itself(environment: dict[str, Any]) -> None:
     pip_lines = [line["pip"] for line in environment["dependencies"] if isinstance(line, dict)]
-    assert pip_lines == [["-e ."]]
+    assert pip_lines == [[PIP_ONLY, "-e ."]]
 
 
 def test_this_environment_meets_the_core_requirements(project: dict[str, Any]) -> None:
