@@ -15,7 +15,7 @@ def test_axe_finds_nothing(visit, theme):
     page.locator("#affinity-viewer .plrc-map").nth(1).wait_for(timeout=TAKES)
     found = {}
     for tab in page.get_by_role("tab").all():
-        tab.click()
+        tab.click(timeout=TAKES)
         page.wait_for_timeout(500)  # the look that a tab has when it is chosen comes slowly
         told = axe.run(page, options={"runOnly": {"type": "tag", "values": LEVELS}}).response["violations"]
         found[tab.inner_text()] = [(one["id"], node["target"]) for one in told for node in one["nodes"]]
