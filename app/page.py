@@ -16,14 +16,17 @@ from plrc.queries import VIEWS
 
 from .affinity import AffinityTab
 from .correspondence import CorrespondenceTab
+from .detections import DetectionsTab
 from .embedding import EmbeddingTab
 from .loss import LossTab
 from .retrieval import RetrievalTab
 from .run import RunTab
+from .sheets import ColoursTab, ScoresTab, SegmentsTab
 from .tab import QUIET, Tab, said
 from .workbench import Workbench
 
 _TABS: tuple[type[Tab], ...] = (AffinityTab, LossTab, CorrespondenceTab, EmbeddingTab, RetrievalTab, RunTab)
+_TABS += (ColoursTab, SegmentsTab, ScoresTab, DetectionsTab)
 _TITLE = "# PLRC workbench"
 # The link is put into the address bar, from where it can be copied even if the clipboard is not to be had.
 _COPY = """(query) => {
@@ -42,7 +45,7 @@ CSS = """
 }
 .gradio-container .prose h1 { margin: 0 !important; font-size: 20px !important; }
 .gradio-container button[role="tab"].selected { color: var(--body-text-color) !important; }
-.dark #run-curves img { filter: invert(0.93) hue-rotate(180deg); } /* a white page would glare */
+.dark #run-curves img, .dark .plrc-chart { filter: invert(0.93) hue-rotate(180deg); } /* a white page would glare */
 .dark #run-images img { filter: brightness(0.8); }
 .gradio-container :has(.plrc-asks) { overflow: visible !important; } /* so that they stay in reach, see viewers.css */
 footer { display: none !important; }

@@ -14,8 +14,8 @@ from plrc.queries import Retrieval
 from plrc.views import Progress
 from plrc.views.retrieval import NothingIndexed
 
-from .embedding import page_of_event
 from .scenes import answers_scene, image_of
+from .slow import page_of_event
 from .tab import QUIET, Tab, lines, showing, viewer
 
 _AT_ONCE = 100  # images that a click may index; more of them by the button alone

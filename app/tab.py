@@ -193,7 +193,7 @@ class Tab:
         else:
             component = gr.Checkbox(value, **how) if kind is bool else gr.Textbox(value, **how)
         self.controls[name] = component
-        if name in ("checkpoints", "runs"):  # what has come since the start
+        if name in ("checkpoints", "runs", "detectors"):  # what has come since the start
             component.focus(lambda: gr.Dropdown(choices=self.bench.choices(name)), None, component, **QUIET)
         return component
 

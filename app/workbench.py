@@ -8,7 +8,9 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,11 @@ MOST = 3  # checkpoints or runs side by side
 MOST_IMAGES = 200  # of one query; of a folder so many are listed, evenly spread, and any other can be named in a link
 _SIZES = ("64", "112", "224", "320", "448", "640", "896")  # of an input, pixels
 _REGIONS = re.compile(r"objects|grid:[0-9]{1,2}|superpixels:[0-9]{1,3}")
+_RUNS = ("runs", "detectors")
 _GIVEN = dict.fromkeys(
     ("images", "other", "others", "to", "dataset", "among"), "start the app with --images FOLDER, or upload it"
 )
-_GIVEN |= {"checkpoints": "start the app with --checkpoint", "runs": "it is not below --runs"}
+_GIVEN |= {"checkpoints": "start the app with --checkpoint"} | dict.fromkeys(_RUNS, "it is not below --runs")
 
 
 class Workbench:
@@ -69,10 +72,20 @@ class Workbench:
         self._long = {name: spec for spec, name in self._short.items()}
         self.shown = [*(self._untrained[:1] if len(checkpoints) < 2 else ()), *self._named][:MOST]
 
-    def runs(self) -> list[str]:
+    def runs(self, *where: str) -> list[str]:
         """The runs that there are now, the newest first."""
-        logs = sorted(self._runs.glob("*/log.jsonl"), key=lambda log: log.stat().st_mtime, reverse=True)
+        found = chain(*(self._runs.glob(place) for place in where or ("*/log.jsonl",)))
+        logs = sorted(found, key=lambda log: log.stat().st_mtime, reverse=True)
         return [str(log.parent) for log in logs]
+
+    def detectors(self) -> list[str]:
+        """The runs of ``plrc detect train`` that there are now, the newest first."""
+        found = []
+        for run in self.runs("*/log.jsonl", "*/seed_*/log.jsonl"):
+            with suppress(OSError, UnicodeDecodeError):
+                if re.search("^neck:", Path(run, "config.yaml").read_text(encoding="utf-8"), re.MULTILINE):
+                    found.append(run)
+        return found
 
     def checkpoints(self) -> list[str]:
         """Those that there are now: of each run its momentum encoder too, and what it was during training."""
@@ -98,14 +111,20 @@ class Workbench:
         networks = list(self.session.networks(Query(checkpoints=tuple(checkpoints))).values()) if checkpoints else []
         return [name for name in networks[0].layers if all(name in n.layers for n in networks)] if networks else []
 
+    def sets(self) -> list[tuple[str, str]]:
+        """What stands for several images: label, name."""
+        return [("drawn scenes, objects known", "scenes"), *((str(folder), str(folder)) for folder in self.folders)]
+
     def choices(self, field: str) -> list[Any]:
         """What a list in the page offers for a field of a query; nothing where any value may be given."""
         if field == "regions":
             return ["objects", *region_examples()]
         if field in ("images", "other", "others"):
             return [(_label(spec), spec) for spec in self.images]
-        if field in ("runs", "checkpoints"):
+        if field in ("checkpoints", *_RUNS):
             return list(getattr(self, field)())
+        if field == "dataset":
+            return [("60 drawn scenes", "scenes:60@1"), *self.sets()[1:]]
         fixed: dict[str, Sequence[str]] = {"size": _SIZES, "device": self.devices}
         return self.layers(self.shown) if field == "layer" else list(fixed.get(field, ()))
 
@@ -118,7 +137,7 @@ class Workbench:
         """Raise a ValueError if a query names what this server does not offer; a path in an unknown field, too."""
         for field in dataclasses.fields(query):
             value = getattr(query, field.name)
-            named, listed = [value] if isinstance(value, str) else value, field.name in ("checkpoints", "runs")
+            named, listed = [value] if isinstance(value, str) else value, field.name in ("checkpoints", *_RUNS)
             if field.name == "regions" and value and not _REGIONS.fullmatch(value):
                 raise ValueError(f"regions are grid:2 … grid:16, superpixels:16 or objects here, not {value}")
             if not field.metadata["path"] or not value:

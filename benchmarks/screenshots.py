@@ -73,6 +73,22 @@ def training(page: Page) -> None:
     page.wait_for_timeout(1500)
 
 
+def colours(page: Page) -> None:
+    images = "images=sample:china&images=sample:flower&images=scenes%2312&images=scenes%233"
+    page.goto(f"{URL}?view=colours&{images}&size=224&{SHOWN}")
+    page.wait_for_selector("#colours-sheet img")
+
+
+def scores(page: Page) -> None:
+    page.goto(f"{URL}?view=score&dataset=scenes:60@1&most=24&size=224&{SHOWN}")
+    page.wait_for_selector("#score-sheet img", timeout=300_000)
+
+
+def epochs(page: Page) -> None:
+    page.goto(f"{URL}?view=score&dataset=scenes:60@1&most=24&epochs=true&checkpoints=runs/demo")
+    page.wait_for_selector("#score-sheet img", timeout=600_000)
+
+
 def main() -> None:
     server = subprocess.Popen([sys.executable, "-m", "plrc", "app", f"--port={PORT}"])
     try:
@@ -84,7 +100,8 @@ def main() -> None:
                 time.sleep(0.5)
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-            for view in (affinity, loss, correspondence, embedding, retrieval, training):
+            views = (affinity, loss, correspondence, embedding, retrieval, training, colours, scores, epochs)
+            for view in views:
                 for width in (1280, 390):
                     page = browser.new_page(viewport={"width": width, "height": 900})
                     view(page)

@@ -175,6 +175,22 @@ class Scores(Query):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Detections(Options):
+    """What detectors find in images, beside what is there."""
+
+    images: tuple[str, ...] = option((), f"{_IMAGES}; at most twelve are drawn", positional=True, path=True)
+    detectors: tuple[str, ...] = option(
+        (),
+        "a run of plrc detect train, its checkpoint, or a fine-tuned Detectron2 file; repeat it to compare",
+        each="--detector",
+        path=True,
+    )
+    most: int | None = option(None, "at most so many images of a folder or data set, evenly spread", low=1)
+    least: float = option(0.5, "confidence from which on a detection is drawn", low=0, high=1)
+    device: str = option("cpu", "cpu, cuda, cuda:1 …")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run(Options):
     """The curves of one pre-training or fine-tuning run, or of several, as far as they are."""
 
@@ -244,6 +260,7 @@ VIEWS.add("segments", "plrc.views.embedding:segments", "segments that all images
 VIEWS.add(
     "score", "plrc.views.score:scores", "numbers on a data set, checkpoints in columns", query=Scores, ends_early=True
 )
+VIEWS.add("detections", "plrc.detection.look:look", "what detectors find in images", query=Detections)
 VIEWS.add("run", "plrc.views.run:run", "the curves of a training run, as far as it is", query=Run)
 
 

@@ -115,7 +115,7 @@ def words_of(field, kind):
     """A value that is not the default, as it is typed, for each kind of field."""
     member = next(iter(typing.get_args(kind)), kind) if typing.get_origin(kind) else kind
     choices = list(field.metadata["choices"])
-    values = {str: (choices or ["x"])[-1], int: "3", float: "0.5", Point: "0.25,0.5", Size: "80x64"}
+    values = {str: (choices or ["x"])[-1], int: "3", float: "0.25", Point: "0.25,0.5", Size: "80x64"}
     name = name_of(field)
     return [name] if kind is bool else [values[member]] if field.metadata["positional"] else [name, values[member]]
 

@@ -113,7 +113,7 @@ def detections(
         unused.set_axis_off()
     written, kinds = [], {"right", "false", "object"}
     for picture, axes in zip(pictures, grid.flat, strict=False):
-        shown, kind_of, missed = _judge(picture, least, most)
+        shown, kind_of, missed = judge(picture, least, most)
         show_picture(axes, picture.image)
         said = [picture.name, _line(picture, kind_of), _hidden(picture, shown)]
         axes.set_xlabel("\n".join(fold(line, width) for line in said if line), color=GREY)
@@ -150,7 +150,7 @@ def detections(
     return figure
 
 
-def _judge(picture: DetectedPicture, least: float, most: int) -> tuple[np.ndarray, list[str], np.ndarray]:
+def judge(picture: DetectedPicture, least: float, most: int) -> tuple[np.ndarray, list[str], np.ndarray]:
     """Match what is drawn to the objects, the highest score first; each object is found once.
 
     Returns:

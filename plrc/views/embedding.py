@@ -21,6 +21,7 @@ from plrc.analysis.features import FeatureMap
 from plrc.analysis.scores import result
 from plrc.analysis.scores.table import aligned
 from plrc.files import written_whole
+from plrc.geometry import cell_centres, cell_of
 from plrc.queries import Colours, Embedding, ImageQuery, Segments
 from plrc.views import Drawing, Progress, few, note_of
 from plrc.views.images import NamedImage, mask_files, region_raster, spread
@@ -217,15 +218,31 @@ def _rows(images: tuple[str, ...], samples: Samples, planes: Mapping[str, np.nda
 
 # ------------------------------------------------------------------------------------------------ colours and segments
 
+
+@dataclass(eq=False, kw_only=True)
+class SheetDrawing(Drawing):
+    """``shown``: the images on the sheet. ``columns``: heading → the map of each, RGB ``(h, w, 3)`` in [0, 1] or
+    numbers of segments ``(h, w)``; ``extents``: how far each reaches, and ``captions``: what stands under the heading.
+    """
+
+    shown: list[NamedImage]
+    columns: dict[str, list[np.ndarray]]
+    extents: dict[str, list[Any]]
+    captions: dict[str, str]
+
+
 _Look = tuple[list[np.ndarray], list[dict[str, float]], dict[str, np.ndarray], str, str]
 """A network's maps to draw; of each what the table says; further arrays; a caption; the number beside the figure."""
 
 
-def colours(query: Colours, session: Session, progress: Progress) -> Drawing:
+def colours(query: Colours, session: Session, progress: Progress) -> SheetDrawing:
     """The first three principal components of all cells of all images as red, green and blue.
 
     The number beside it: the share of the variance that the three explain, in the images they were made from. The table
     has the mean colour of each image. With a ``basis`` colours mean the same as in the images of ``keep_basis``.
+
+    A network's basis is shared by all images. Features of two networks lie in different spaces and can share none: the
+    further networks' components have the order and the signs with which their colours are most like the first one's.
     """
     if (query.basis or query.keep_basis) and len(query.checkpoints) > 1:
         raise ValueError("a basis belongs to one network: name one checkpoint with --basis or --keep-basis")
@@ -241,12 +258,20 @@ def colours(query: Colours, session: Session, progress: Progress) -> Drawing:
             "take that checkpoint, or make a basis of this one with --keep-basis"
         )
 
+    first: list[np.ndarray] = []  # maps of the first network
+
     def look(name: str, fmaps: list[FeatureMap]) -> _Look:
         basis = stored or analysis.pca_basis(fmaps, k=3, origin=name, network=known_as[name])
         if query.keep_basis:
             with written_whole(Path(query.keep_basis)) as file:
                 analysis.save_basis(basis, file)
         maps = [analysis.to_rgb(fmap, basis) for fmap in fmaps]
+        if first:
+            order, signs = _as_in(first, maps, mirrored=True)
+            basis = replace(basis, components=basis.components[order] * signs[:, None].astype(np.float32))
+            maps = [np.where(signs < 0, 255 - values[..., order], values[..., order]) for values in maps]
+        else:
+            first.extend(maps)
         means = [(values.mean(axis=(0, 1)) / 255).round(4).tolist() for values in maps]
         rows = [dict(zip(("red", "green", "blue"), mean, strict=True)) for mean in means]
         share, of = basis.explained.sum(), f" of the images of {query.basis}" if stored else ""
@@ -261,17 +286,24 @@ def colours(query: Colours, session: Session, progress: Progress) -> Drawing:
     return replace(drawing, query=replace(query, keep_basis=None))
 
 
-def segments(query: Segments, session: Session, progress: Progress) -> Drawing:
+def segments(query: Segments, session: Session, progress: Progress) -> SheetDrawing:
     """Segments that all images share, by k-means of their cells; one colour a segment.
 
     The number beside it: the *cohesion*, the mean cosine of a cell with its segment's centroid. The table has the share
-    of each segment in each image's cells.
+    of each segment in each image's cells. The further networks' segments have the numbers, and so the colours, of those
+    of the first network that they are most like, cell by cell.
     """
     k = query.clusters
+    first: list[np.ndarray] = []  # maps of the first network
 
     def look(name: str, fmaps: list[FeatureMap]) -> _Look:
         centroids, cohesion = analysis.kmeans(fmaps, k, query.seed)
         maps = [analysis.assign(fmap, centroids) for fmap in fmaps]
+        if first:
+            order, _ = _as_in(first, [np.eye(k)[cells] for cells in maps])
+            centroids, maps = centroids[order], [np.argsort(order)[cells] for cells in maps]
+        else:
+            first.extend(np.eye(k)[cells] for cells in maps)
         shares = [np.bincount(cells.ravel(), minlength=k) / cells.size for cells in maps]
         rows = [{f"segment {i}": round(float(share), 4) for i, share in enumerate(own)} for own in shares]
         number = result("cohesion", cohesion, f"{k} segments")
@@ -280,9 +312,27 @@ def segments(query: Segments, session: Session, progress: Progress) -> Drawing:
     return _sheet(query, session, progress, f"k-means of all cells, {k} segments, seed {query.seed}", look)
 
 
+def _as_in(first: list[np.ndarray], maps: list[np.ndarray], mirrored: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Which channel of maps ``(h, w, k)`` is most like each of the first network's, and the sign of their correlation.
+
+    Each is taken once; the sum of the correlations over all cells of all images is the largest, or that of their sizes,
+    if a channel may be mirrored.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    theirs = np.vstack([values.reshape(-1, values.shape[2]) for values in maps]).astype(np.float64)
+    cells = zip(first, (cell_centres(*values.shape[:2]) for values in maps), strict=True)
+    ours = np.vstack([of[cell_of(at, *of.shape[:2])].reshape(-1, of.shape[2]) for of, at in cells]).astype(np.float64)
+    k = ours.shape[1]
+    with np.errstate(invalid="ignore"):  # of a channel that is the same everywhere
+        alike = np.nan_to_num(np.corrcoef(ours, theirs, rowvar=False)[:k, k:])
+    _, order = linear_sum_assignment(-np.abs(alike) if mirrored else -alike)
+    return order, np.where(alike[np.arange(k), order] < 0, -1, 1)
+
+
 def _sheet(
     query: ImageQuery, session: Session, progress: Progress, how: str, look: Callable[[str, list[FeatureMap]], _Look]
-) -> Drawing:
+) -> SheetDrawing:
     """Images beside what each network makes of all of them."""
     networks = session.networks(query)
     inputs, n = inputs_of(networks, query), len(query.images)
@@ -326,12 +376,16 @@ def _sheet(
         pixels = [image.pixels for image in shown]
         return figures.feature_colours(pixels, columns, captions=captions, extents=extents, note=note)
 
-    return Drawing(
+    return SheetDrawing(
         query=query,
         inputs=inputs,
         arrays=arrays,
         draw=draw,
         lines=aligned(numbers),
         rows=rows,
+        shown=shown,
+        columns=columns,
+        extents=extents,
+        captions=captions,
         part=f"{len(chosen)} of {n} images" if len(chosen) < n else "",
     )

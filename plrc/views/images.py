@@ -19,7 +19,7 @@ from torch import Tensor
 
 from plrc.data.annotated import open_annotated
 from plrc.data.images import printable
-from plrc.data.sources import ImageFiles, ImageFolder, Source, UndecodableImage, decode, warn_left_out
+from plrc.data.sources import Annotation, ImageFiles, ImageFolder, Source, UndecodableImage, decode, warn_left_out
 from plrc.geometry import cell_of
 from plrc.options import Point
 from plrc.regions import open_regions, raster_of
@@ -40,6 +40,7 @@ class NamedImage:
     Attributes:
         spec: what it was named by. name: short, for headings and tables. image: upright RGB.
         masks: ``(n, H, W)`` bool, its objects, and classes: their n names; where they are known.
+        annotation: what is known of its objects, boxes without masks too.
         sha256: of the pixels. inputs: what a recipe notes of it: name → SHA-256, of the objects too.
     """
 
@@ -48,6 +49,7 @@ class NamedImage:
     image: Image.Image
     masks: np.ndarray | None = None
     classes: list[str] | None = None
+    annotation: Annotation | None = None
 
     @property
     def pixels(self) -> np.ndarray:
@@ -89,8 +91,10 @@ def open_image(spec: str) -> NamedImage:
                 raise ValueError(f"{spec}: there are the images {path}#0 … {path}#{len(source) - 1}")
             name = f"scene {i}" if _SCENES.fullmatch(path) else Path(source.name(i)).stem
             known = source.annotation(i)
-            objects = (known.masks, known.classes) if known is not None and known.masks is not None else ()
-            return NamedImage(spec, printable(name), source.load(i), *objects)
+            masks, classes = (
+                (known.masks, known.classes) if known is not None and known.masks is not None else (None, None)
+            )
+            return NamedImage(spec, printable(name), source.load(i), masks, classes, known)
         if spec in SAMPLES:
             file = _sample(spec)
         elif not file.is_file():

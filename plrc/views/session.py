@@ -58,12 +58,12 @@ class Session:
         """
         if not query.checkpoints:
             raise ValueError("name a checkpoint: a file, a run folder, torchvision:resnet50 or random:resnet50")
-        _check_device(query.device)
+        check_device(query.device)
         named: dict[str, DenseEncoder] = {}
         for checkpoint in query.checkpoints:
             key = (checkpoint, stamp(checkpoint_file(checkpoint)), query.device, query.branch)
             make = partial(load_encoder, checkpoint, query.device, query.branch)
-            encoder = self._once(self._networks, key, make)
+            encoder = self.once(key, make, network=True)
             encoder.stride(query.layer)  # before any image is encoded
             name = first = " ".join(filter(None, (encoder.origin.name, query.branch)))
             number = 1
@@ -79,7 +79,7 @@ class Session:
 
     def image(self, spec: str) -> NamedImage:
         """``plrc.views.images.open_image``, of an image that may have been opened before."""
-        return self._once(self._things, ("image", spec, stamp(Path(spec))), partial(open_image, spec))
+        return self.once(("image", spec, stamp(Path(spec))), partial(open_image, spec))
 
     def maps(
         self, network: DenseEncoder, images: Iterable[Image.Image], query: ImageQuery, keep: bool = True
@@ -106,7 +106,7 @@ class Session:
             pixels = hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
             weights = origin.sha256 or (origin.name, origin.arch, origin.note)
             key = ("map", weights, origin.branch, str(network.device), pixels, query.layer or network.default, *how[1:])
-            yield self._once(self._things, key, make)
+            yield self.once(key, make)
 
     def seen(
         self, name: str, network: DenseEncoder, query: ImageQuery, progress: Callable[[str, int, int], Any]
@@ -123,11 +123,12 @@ class Session:
             yield waiting.popleft(), fmap
             progress(f"images, {name}", done, len(query.images))
 
-    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """What ``make`` gives, which tells its ``nbytes``, and may have given before; it must not ask the session."""
-        return self._once(self._things, key, make)
+    def once(self, key: Hashable, make: Callable[[], Any], network: bool = False) -> Any:
+        """What ``make`` gives, and may have given before; it must not ask the session.
 
-    def _once(self, cache: LRUCache[Hashable, Any], key: Hashable, make: Callable[[], Any]) -> Any:
+        It is a network, or else tells its ``nbytes``.
+        """
+        cache = self._networks if network else self._things
         with self._lock:
             if key in cache:
                 return cache[key]
@@ -141,8 +142,8 @@ class Session:
         return made
 
 
-def _weights(network: DenseEncoder) -> float:
-    parts = (network.backbone, network.heads)
+def _weights(network: Any) -> float:
+    parts = (network.detector,) if hasattr(network, "detector") else (network.backbone, network.heads)
     return min(sum(w.nbytes for part in parts for w in part.parameters()), _NETWORKS / 3)
 
 
@@ -162,7 +163,7 @@ def stamp(file: Path) -> tuple[int, int] | None:
     return None
 
 
-def _check_device(name: str) -> None:
+def check_device(name: str) -> None:
     try:
         torch.ones(1, device=name).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # AssertionError: torch without CUDA

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from plrc.analysis.embedding import gather, label_purity, load_basis, neighbours_kept, to_rgb
+from plrc.analysis.embedding import gather, kmeans, label_purity, load_basis, neighbours_kept, pca_basis, to_rgb
 from plrc.analysis.features import load_encoder
 from plrc.views import Session, session
 from plrc.views.images import NamedImage, open_image
@@ -272,6 +273,39 @@ def test_segments():
         assert shares == pytest.approx([(labels == k).mean() for k in range(3)], abs=1e-4)
     assert drawing.lines == [f"{TINY}  cohesion {np.mean(cohesion):.3f} (3 segments)"]
     assert all(np.array_equal(drawing.arrays[name], again.arrays[name]) for name in drawing.arrays)
+
+
+def test_the_colours_of_another_network_are_matched_with_the_first_ones(monkeypatch):
+    """Here that "other" network is the same one, with components and segments in another order and mirrored."""
+    basis_of, centroids_of, made = pca_basis, kmeans, []
+
+    def other_basis(*what, **how):
+        basis = basis_of(*what, **how)
+        made.append(basis)
+        turned, flip = np.array([2, 0, 1]), np.array([-1, 1, -1], dtype=np.float32)
+        if len(made) == 1:
+            return basis
+        low, high = np.sort([flip * basis.low[turned], flip * basis.high[turned]], axis=0)
+        return replace(basis, components=basis.components[turned] * flip[:, None], low=low, high=high)
+
+    def other_centroids(*what, **how):
+        found, cohesion = centroids_of(*what, **how)
+        made.append(found)
+        return (found if len(made) == 1 else found[[2, 3, 1, 0]]), cohesion
+
+    monkeypatch.setattr("plrc.analysis.embedding.pca_basis", other_basis)
+    monkeypatch.setattr("plrc.analysis.embedding.kmeans", other_centroids)
+    names = [TINY, f"{TINY}@0"]  # the same one
+    drawing = colours(TWO, names, size=64)
+    np.testing.assert_allclose(*(drawing.arrays[f"{name} components"] for name in names))
+    for i in range(2):
+        first, second = (drawing.arrays[f"{name} {i}"].astype(int) for name in names)
+        assert np.abs(first - second).max() <= 1, "but for rounding"
+        assert np.array_equal(drawing.columns[names[0]][i] * 255, first)
+    made.clear()
+    drawing = segments(TWO, names, 4, size=64)
+    for part in ("centroids", "0", "1"):
+        assert np.array_equal(*(drawing.arrays[f"{name} {part}"] for name in names))
 
 
 @pytest.mark.parametrize("draw", [colours, segments])
