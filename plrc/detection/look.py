@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 
 MOST = 20  # detections of an image that are drawn, those of the highest confidence
 _ON_A_SHEET = 12  # images of all detectors together
+_SIDE = 1024  # pixels of the longer side of a picture
 
 
 @dataclass(eq=False, kw_only=True)
 class DetectionsDrawing(Drawing):
-    """``pictures``: a detector's name → what it finds in each image, in the order of the query's."""
+    """``pictures``: a detector's name → what it finds in each image, in the order of the query's, at 1024 pixels."""
 
     pictures: dict[str, list[DetectedPicture]]
 
@@ -68,7 +69,10 @@ def look(query: Detections, session: Session, progress: Progress) -> DetectionsD
             at = ("found", inputs[path], query.device, image.sha256)
             found = session.once(at, partial(_detect, loaded, image))
             boxes, scores, numbers = found[:, :4], found[:, 4], found[:, 5].astype(int)
-            known, size = image.annotation, np.tile(image.image.size, 2)
+            known, small = image.annotation, image.image.copy()
+            small.thumbnail((_SIDE, _SIDE))
+            size = np.tile(small.size, 2)
+            ratio = size / np.tile(image.image.size, 2)
             passed = [] if known is None else sorted(known.crowd | known.difficult)
             inputs |= image.inputs
             if known is not None and known.masks is None:
@@ -76,7 +80,7 @@ def look(query: Detections, session: Session, progress: Progress) -> DetectionsD
                 inputs[f"{spec} (objects)"] = hashlib.sha256(objects).hexdigest()
             there = np.zeros((0, 4)) if known is None else known.boxes * size
             picture = DetectedPicture(
-                image.pixels, image.name, boxes, scores, [labels[k] for k in numbers], there,
+                np.asarray(small), image.name, boxes * ratio, scores, [labels[k] for k in numbers], there,
                 [] if known is None else known.classes, uncounted=np.isin(np.arange(len(there)), passed),
             )  # fmt: skip
             pictures[name].append(picture)
@@ -134,9 +138,8 @@ def _named(detectors: Sequence[str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for path in detectors:
         file = Path(path).absolute()
-        name = first = file.stem if file.is_file() and file.parent.name != "checkpoints" else (
-            file.parent.parent.name if file.is_file() else file.name
-        )  # fmt: skip
+        run = file.parent.parent if file.parent.name == "checkpoints" else file
+        name = first = run.stem if run.is_file() else run.name
         number = 1
         while name in named:
             name, number = f"{first} ({number + 1})", number + 1

@@ -202,7 +202,7 @@ def _from_epoch(folder: Path, epoch: int, branch: str | None) -> Pretrained:
         raise CheckpointError(f"{file} does not tell how its run began: name one of its epochs")
     with torch.random.fork_rng(devices=[]):  # both branches begin as this one
         start = _from_seed(f"{folder.absolute().name}/untrained", config["arch"], str(config["seed"]), config["dim"])
-    return start.told(run={"config": config, "epoch": 0})
+    return replace(start, dense=found.dense).told(run={"config": config, "epoch": 0})
 
 
 def _from_file(file: Path, branch: str | None, arch: str | None = None) -> Pretrained:

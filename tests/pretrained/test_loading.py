@@ -321,6 +321,7 @@ def test_the_epochs_that_a_run_has_stored_by_their_numbers(tmp_path, monkeypatch
         assert torch.equal(tensor, begun[f"projector.{name}"])
     named = [network.origin.name for network in (start, last, key)]
     assert named == ["mine/untrained", "mine/epoch_0010", "mine/epoch_0002 key"]
+    assert start.dense == last.dense == "projector", "all by the same head"
     assert [network.origin.run["epoch"] for network in (start, last, key)] == [0, 10, 2]
     assert not torch.equal(next(last.backbone.parameters()), next(key.backbone.parameters()))
     assert checkpoint_file("mine@2@key") == checkpoint_file("mine@0") == Path("mine/checkpoints/epoch_0002.pt")
