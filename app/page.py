@@ -49,6 +49,7 @@ CSS = """
 .dark #run-images img { filter: brightness(0.8); }
 .gradio-container :has(.plrc-asks) { overflow: visible !important; } /* so that they stay in reach, see viewers.css */
 footer { display: none !important; }
+[id$="-thumbnails"] .grid-container { grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)) !important; }
 .plrc-lines { margin: 0; font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 """
 

@@ -58,7 +58,8 @@ class RetrievalTab(Tab):
         inputs = list(self.controls.values())
         self._redraws([name for name in self.controls if name not in ("images", "points")], self.show)
         anew = self._redraws(["images"], lambda query: self.show(replace(query, points=())))
-        self.uploaded.success(anew, **self._numbered(inputs))
+        for event in self.given:
+            event.success(anew, **self._numbered(inputs))
         waiting: dict[str, Any] = {"show_progress_on": shown, "api_visibility": "private", "concurrency_limit": 1}
         index.click(self.answering(self._index), inputs, self.outputs, **waiting)
         stop.click(self._stop, None, None, **QUIET)

@@ -131,7 +131,8 @@ class Tab:
         inputs, forgotten = list(self.controls.values()), dict.fromkeys(points, ())
         self._redraws([name for name in self.controls if name not in (*self.anew, *points)], self.show)
         anew = self._redraws(self.anew, lambda query: self.show(replace(query, **forgotten)))
-        self.uploaded.success(anew, **self._numbered(inputs))
+        for event in self.given:
+            event.success(anew, **self._numbered(inputs))
         if seed := self.controls.get("seed"):
             following = more.click(lambda now: int(now or 0) + 1, seed, seed, **QUIET)
             following.then(anew, **self._numbered(inputs))
@@ -198,7 +199,7 @@ class Tab:
         return component
 
     def image_chooser(self) -> None:
-        """One image: of a list, or one's own."""
+        """One image: of a list, of thumbnails, or one's own. ``given``: the events of the last two."""
         info = "Choose, or type a name such as scenes#57."
         chooser = self.control("images", multiselect=False, label="Image", info=info)
         button = gr.UploadButton("Upload an image", size="sm", file_types=["image"], type="filepath")
@@ -211,7 +212,24 @@ class Tab:
             own = (f"{Path(file).name} (uploaded)", file)
             return gr.Dropdown(choices=[own, *self.bench.choices("images")], value=file)
 
-        self.uploaded = button.upload(accept, button, chooser, show_progress="hidden", api_visibility="private")
+        with gr.Accordion("Thumbnails", open=False, elem_id=f"{self.name}-shelf") as shelf:
+            search = gr.Textbox("", label="Search", placeholder="part of a name", elem_id=f"{self.name}-search")
+            how: dict[str, Any] = {"allow_preview": False, "object_fit": "cover", "height": 300, "buttons": []}
+            gallery = gr.Gallery(show_label=False, elem_id=f"{self.name}-thumbnails", **how)
+        there = gr.State([])
+
+        def look(text: str) -> tuple[list[tuple[Any, str]], list[str]]:
+            found = self.bench.thumbnails(text)
+            return [(small, Path(label).name) for small, label, _ in found], [spec for *_, spec in found]
+
+        def pick(specs: list[str], at: gr.SelectData) -> str:
+            return specs[at.index]
+
+        gr.on([shelf.expand, search.change], look, search, [gallery, there], trigger_mode="always_last", **QUIET)
+        self.given = [
+            button.upload(accept, button, chooser, show_progress="hidden", api_visibility="private"),
+            gallery.select(pick, there, chooser, **QUIET),
+        ]
 
     def rest(self) -> None:
         """All fields that have no control yet, in a part that is closed."""

@@ -10,23 +10,28 @@ import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import ImageOps
 
-from plrc.data.images import LONGEST
+from plrc.data.images import LONGEST, UndecodableImage, decode
 from plrc.options import Options
 from plrc.pretrained.loading import SHIPPED, run_checkpoint, split_branch, stored_epochs
 from plrc.queries import Query
 from plrc.registry import region_examples
 from plrc.views import Drawing, NamedImage, Progress, Session, draw, list_images
-from plrc.views.images import SAMPLES, file_of
+from plrc.views.images import SAMPLES, file_of, open_image
+from plrc.views.session import stamp
 
 EXAMPLES = ("scenes#12", "scenes#3", "scenes#7", "scenes#21", *SAMPLES)
 MOST = 3  # checkpoints or runs side by side
 MOST_IMAGES = 200  # of one query; of a folder so many are listed, evenly spread, and any other can be named in a link
+_THUMBNAIL, _THUMBNAILS = (128, 96), 60  # pixels; of a page
 _SIZES = ("64", "112", "224", "320", "448", "640", "896")  # of an input, pixels
 _REGIONS = re.compile(r"objects|grid:[0-9]{1,2}|superpixels:[0-9]{1,3}")
 _RUNS = ("runs", "detectors")
@@ -127,6 +132,22 @@ class Workbench:
             return [("60 drawn scenes", "scenes:60@1"), *self.sets()[1:]]
         fixed: dict[str, Sequence[str]] = {"size": _SIZES, "device": self.devices}
         return self.layers(self.shown) if field == "layer" else list(fixed.get(field, ()))
+
+    def thumbnails(self, text: str) -> list[tuple[np.ndarray, str, str]]:
+        """Small image ``(96, 128, 3)``, label and name of each that is listed and whose label has this text, a page of
+        them; not of those that are gone or cannot be decoded."""
+
+        def small(spec: str) -> np.ndarray:
+            image = decode(Path(spec), _THUMBNAIL) if Path(spec).is_file() else open_image(spec).image
+            return np.asarray(ImageOps.fit(image, _THUMBNAIL))
+
+        found = list[tuple[np.ndarray, str, str]]()
+        for label, spec in self.choices("images"):
+            if text.lower() in label.lower() and len(found) < _THUMBNAILS:
+                with suppress(ValueError, OSError, UndecodableImage):
+                    key = "thumbnail", spec, stamp(Path(spec))
+                    found.append((self.session.once(key, partial(small, spec)), label, spec))
+        return found
 
     def draw(self, query: Options, progress: Progress | None = None) -> Any:
         """``plrc.views.draw`` of what is offered. Raises a ValueError."""

@@ -523,3 +523,28 @@ def test_what_cannot_be_served_is_told_in_a_sentence(tmp_path, monkeypatch, caps
     assert told in said
     assert said.startswith("plrc app: ")
     assert said.count("\n") == 1
+
+
+def test_a_thumbnail_chooses_an_image(visit):
+    page = visit(f"?view=affinity&images=sample:china&{BOTH}")
+    ready(page)
+    before = page.evaluate(STATE)
+    page.locator("#affinity-shelf").get_by_text("Thumbnails").click()
+    small = page.locator("#affinity-thumbnails button img")
+    small.nth(3).wait_for(timeout=TAKES)
+    page.locator("#affinity-search").get_by_role("textbox").fill("SCENE 2")
+    page.wait_for_function("document.querySelectorAll('#affinity-thumbnails button img').length === 1", timeout=TAKES)
+    small.click()
+    page.wait_for_function(f"(before) => {STATE}[0] !== before[0]", arg=before, timeout=TAKES)
+    assert page.locator("#affinity-images input").input_value().startswith("scene 21")
+    assert page.locator(PANELS).count() == 3
+
+
+def test_thumbnails_are_of_what_is_listed_and_can_be_decoded(tmp_path):
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (300, 40), "red").save(tmp_path / name)
+    bench = Workbench(("random:tiny",), [tmp_path])
+    (tmp_path / "b.png").write_bytes(b"no image")
+    found = bench.thumbnails(".PNG")
+    assert [(small.shape, name) for small, _, name in found] == [((96, 128, 3), str(tmp_path / "a.png"))]
+    assert [name for *_, name in bench.thumbnails("china")] == ["sample:china"]
