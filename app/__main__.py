@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), LOCAL, "localhost")))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # a service manager's way to end it: nothing is left either
     try:
-        if o.host not in (LOCAL, "localhost") and not o.auth:
+        if not _alone(o) and not o.auth:
             raise ValueError(f"--host {o.host} lets others in: give a name and a password with --auth NAME:PASSWORD")
         _serve(o, place)
     except (ValueError, OSError) as error:
@@ -46,7 +46,8 @@ def _serve(o: argparse.Namespace, place: Path) -> None:
     from .scenes import script, style
     from .workbench import Workbench
 
-    built = page.build(Workbench(o.checkpoints, o.images, o.runs, o.cache, place)).queue(default_concurrency_limit=4)
+    bench = Workbench(o.checkpoints, o.images, o.runs, o.cache, place)
+    built = page.build(bench, _alone(o) and not o.auth).queue(default_concurrency_limit=4)
     print(f"PLRC workbench: http://{o.host}:{o.port}/ (Ctrl-C ends it)", flush=True)
     built.launch(
         server_name=o.host,
@@ -59,6 +60,10 @@ def _serve(o: argparse.Namespace, place: Path) -> None:
         show_error=False,
         quiet=True,
     )
+
+
+def _alone(o: argparse.Namespace) -> bool:
+    return o.host in (LOCAL, "localhost")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

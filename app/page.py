@@ -22,7 +22,7 @@ from .loss import LossTab
 from .retrieval import RetrievalTab
 from .run import RunTab
 from .sheets import ColoursTab, ScoresTab, SegmentsTab
-from .tab import QUIET, Tab, said
+from .tab import IMAGES, QUIET, Tab, said
 from .workbench import Workbench
 
 _TABS: tuple[type[Tab], ...] = (AffinityTab, LossTab, CorrespondenceTab, EmbeddingTab, RetrievalTab, RunTab)
@@ -54,8 +54,8 @@ footer { display: none !important; }
 """
 
 
-def build(bench: Workbench) -> gr.Blocks:
-    """The whole page."""
+def build(bench: Workbench, alone: bool = False) -> gr.Blocks:
+    """The whole page. alone: for who runs the server, and may name any file of this machine."""
     with gr.Blocks(title="PLRC workbench", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.Markdown(_TITLE)
         tabs: dict[str, Tab] = {}
@@ -66,6 +66,8 @@ def build(bench: Workbench) -> gr.Blocks:
                     tabs[kind.name] = kind(bench)
                     _share(tabs[kind.name])
         _open_link(page, views, tabs, items)
+        if alone:
+            _add(bench, tabs)
 
         def offered() -> dict[str, list[str]]:
             """The checkpoints and images of this server."""
@@ -121,6 +123,25 @@ def _share(tab: Tab) -> None:
 
     make.click(tab.answering(write), inputs, files, api_visibility="private")
     copy.click(tell, inputs, [address, link], **QUIET).then(None, address, link, js=_COPY)
+
+
+def _add(bench: Workbench, tabs: Mapping[str, Tab]) -> None:
+    """A field for a folder or a checkpoint that is to be offered, too."""
+    with gr.Accordion("Add a folder of images, a run or a checkpoint", open=False, elem_id="add"):
+        path = gr.Textbox(label="Path", info="Of this machine; Enter adds it.", elem_id="add-path")
+        told = gr.Markdown(elem_id="add-told")
+    controls = [(name, component) for tab in tabs.values() for name, component in tab.controls.items()]
+    lists = {component: name for name, component in controls if name in (*IMAGES, "dataset", "among")}
+
+    @said
+    def add(named: str) -> list[Any]:
+        what, sets, images = bench.add(named), bench.choices("dataset"), bench.choices("images")
+        of = dict.fromkeys(IMAGES, images) | {"dataset": sets, "among": sets}
+        several = [*bench.sets(), *images]
+        now = [several if name == "images" and one.multiselect else of[name] for one, name in lists.items()]
+        return [what, "", *(gr.Dropdown(choices=choices) for choices in now)]
+
+    path.submit(add, path, [told, path, *lists], **QUIET)
 
 
 def _open_link(page: gr.Blocks, views: gr.Tabs, tabs: Mapping[str, Tab], items: Mapping[str, gr.Tab]) -> None:

@@ -26,7 +26,7 @@ from .workbench import MOST, Workbench
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 _STEP = 0.05  # of a slider of shares
-_IMAGES = ("images", "other", "others")  # fields whose values have short names
+IMAGES = ("images", "other", "others")  # fields whose values have short names
 _WORDS: dict[str, dict[str, Any]] = {
     "checkpoints": {
         "info": f"Up to {MOST}, side by side. @key is the momentum encoder, random: an untrained network.",
@@ -302,7 +302,7 @@ class Tab:
             kind, optional = self._types[name]
             if self._holds_points(name):
                 said[name] = (value or "").split()
-            elif name in _IMAGES and value:
+            elif name in IMAGES and value:
                 said[name] = self._named(value, self.bench.long)
             elif value in ("", None):
                 said[name] = None if optional else () if typing.get_origin(kind) is tuple else value
@@ -330,7 +330,7 @@ class Tab:
             value = getattr(query, name)
             several = isinstance(value, tuple) and not isinstance(value, Point | Size)
             said[name] = list(map(str, value)) if several else str(value)
-            said[name] = self._named(said[name], self.bench.short) if name in _IMAGES else said[name]
+            said[name] = self._named(said[name], self.bench.short) if name in IMAGES else said[name]
         return urlencode({name: value for name, value in said.items() if name not in self.fixed}, doseq=True)
 
     def read(self, asked: Mapping[str, list[str]]) -> Any:
@@ -343,7 +343,7 @@ class Tab:
             if name in self.fixed:
                 raise ValueError(f"the link's {name} cannot be given in the page: use the command line")
             said[name] = asked[name] if typing.get_origin(self._types[name][0]) is tuple else asked[name][-1]
-            said[name] = self._named(said[name], self.bench.long) if name in _IMAGES else said[name]
+            said[name] = self._named(said[name], self.bench.long) if name in IMAGES else said[name]
         if not said:
             return self.first
         images = {"images": self.first.images} if "images" in self._fields else {}  # of which the query has no default

@@ -71,11 +71,28 @@ class Workbench:
         self._named = list(checkpoints) or [SHIPPED, *saved[:1]]
         networks = self.session.networks(Query(checkpoints=tuple(self._named)))  # said now, not at the first click
         self._untrained = list(dict.fromkeys(f"random:{network.origin.arch}" for network in networks.values()))
-        self.images = [*(spec for folder in folders for spec in list_images([str(folder)], MOST_IMAGES)), *EXAMPLES]
-        labels = [_label(spec) for spec in self.images if spec not in EXAMPLES]
-        self._short = {s: n for s, n in zip(self.images, labels, strict=False) if labels.count(n) == 1}
-        self._long = {name: spec for spec, name in self._short.items()}
+        self._list([spec for folder in folders for spec in list_images([str(folder)], MOST_IMAGES)])
         self.shown = [*(self._untrained[:1] if len(checkpoints) < 2 else ()), *self._named][:MOST]
+
+    def _list(self, images: list[str]) -> None:
+        labels = [_label(spec) for spec in images]
+        self._short = {s: n for s, n in zip(images, labels, strict=True) if labels.count(n) == 1}
+        self._long = {name: spec for spec, name in self._short.items()}
+        self.images = [*images, *EXAMPLES]
+
+    def add(self, path: str) -> str:
+        """Offer a folder of images, or a checkpoint, from now on; what it is. Raises a ValueError if it is neither."""
+        place = Path(path.strip()).expanduser()
+        if not path.strip() or not place.exists():
+            raise ValueError(f"there is no file or folder {path}: give a folder of images, a run or a checkpoint")
+        if place.is_file() or (place / "checkpoints").is_dir():
+            (network,) = self.session.networks(Query(checkpoints=(str(place),))).values()
+            self._named.append(str(place))
+            return f"{place}: {network.origin.format}, {network.origin.arch}; under Checkpoints from now on"
+        new = list_images([str(place)], MOST_IMAGES)
+        self.folders.append(place.resolve())
+        self._list(list(dict.fromkeys([*new, *(spec for spec in self.images if spec not in EXAMPLES)])))
+        return f"{place}: {len(new)} images, first in the lists from now on"
 
     def runs(self, *where: str) -> list[str]:
         """The runs that there are now, the newest first."""

@@ -27,12 +27,14 @@ from app import __main__ as program
 from app.affinity import AffinityTab
 from app.correspondence import CorrespondenceTab
 from app.embedding import EmbeddingTab
-from app.page import endpoint
+from app.page import build, endpoint
 from app.workbench import Workbench
 from plrc.checkpoint import save_checkpoint
 from plrc.config import load_config
 from plrc.model import PLRC
 from plrc.options import option
+from plrc.pretrained import load
+from plrc.pretrained.export import export
 from plrc.queries import VIEWS, Affinity
 from plrc.views import draw, replay
 
@@ -477,6 +479,7 @@ def test_checkpoints_and_runs_that_come_later_are_offered(tmp_path):
     bench = Workbench(["random:tiny"], runs=tmp_path)
     assert bench.runs() == []
     (tmp_path / "new").mkdir()
+    (tmp_path / "empty").mkdir()
     (tmp_path / "new" / "log.jsonl").write_text("")
     assert bench.runs() == [str(tmp_path / "new")]
 
@@ -548,3 +551,25 @@ def test_thumbnails_are_of_what_is_listed_and_can_be_decoded(tmp_path):
     found = bench.thumbnails(".PNG")
     assert [(small.shape, name) for small, _, name in found] == [((96, 128, 3), str(tmp_path / "a.png"))]
     assert [name for *_, name in bench.thumbnails("china")] == ["sample:china"]
+
+
+def test_a_folder_and_a_checkpoint_are_added_from_the_page_by_who_runs_the_server_alone(tmp_path):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "empty").mkdir()
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "new" / "a.png")
+    bench = Workbench(("random:tiny",), runs=tmp_path / "none")
+    query = Affinity(images=(str(tmp_path / "new" / "a.png"),), checkpoints=("random:tiny",))
+    with pytest.raises(ValueError, match="is not offered here"):
+        bench.check(query)
+    assert "1 images, first in the lists" in bench.add(f" {tmp_path / 'new'} ")
+    bench.check(query)
+    assert bench.images[0] == query.images[0]
+    assert [name for *_, name in bench.thumbnails("a.png")] == [query.images[0]]
+    export(load("random:tiny"), "safetensors", tmp_path / "b.safetensors")
+    assert "torchvision's names, tiny; under Checkpoints" in bench.add(str(tmp_path / "b.safetensors"))
+    assert str(tmp_path / "b.safetensors") in bench.checkpoints()
+    for wrong, why in (("", "there is no file"), ("/no/such", "there is no file"), (str(tmp_path / "empty"), "image")):
+        with pytest.raises(ValueError, match=why):
+            bench.add(wrong)
+    has = [[block.elem_id for block in build(bench, alone).blocks.values()].count("add") for alone in (True, False)]
+    assert has == [1, 0], "others may not name files of this machine"
