@@ -6,12 +6,15 @@ from a fresh clone, without ``runs/``, so that what is kept is what others will 
 
 from __future__ import annotations
 
+import base64
+import io
 import sys
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -39,12 +42,18 @@ def execute(file: Path) -> NotebookNode:
 
 def clean(notebook: NotebookNode) -> NotebookNode:
     """Without the versions of the machine's tools, and without views of widgets, whose kernel is gone: a viewer that
-    finds such a view shows an error in place of the picture beside it."""
+    finds such a view shows an error in place of the picture beside it. Pictures are packed as tightly as PNG allows."""
     notebook.metadata.pop("widgets", None)
     notebook.metadata.language_info = {"name": "python"}
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            output.get("data", {}).pop(WIDGET, None)
+            data = output.get("data", {})
+            data.pop(WIDGET, None)
+            if "image/png" in data:
+                packed = io.BytesIO()
+                with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as picture:
+                    picture.convert("RGB").save(packed, "png", optimize=True)
+                data["image/png"] = base64.b64encode(packed.getvalue()).decode()
     return notebook
 
 
