@@ -242,7 +242,9 @@ def _classes(path: str, source: Any) -> tuple[tuple[str, ...], set[str], bool]:
         known = [source.annotation(i) for i in range(len(source))]
         used, has_masks = {n for one in known for n in one.classes}, all(one.masks is not None for one in known)
     else:
-        raise ValueError(f"{path} holds images {layout_of(source)}, without boxes: give {_ACCEPTED}")
+        splits = [str(file.parent) for file in sorted(Path(path).glob("*/_annotations.coco.json"))]  # Roboflow's
+        wanted = f"one of its splits: {', '.join(splits)}" if splits else _ACCEPTED
+        raise ValueError(f"{path} holds images {layout_of(source)}, without boxes: give {wanted}")
     return tuple(sorted(used)), used, has_masks
 
 

@@ -231,7 +231,10 @@ def test_what_is_no_data_for_a_detector_is_named(tmp_path):
     for name in ("x/a.jpg", "y/b.jpg"):
         picture(tmp_path / "folders" / name)
     twice = ({"id": 3, "name": "bee"}, {"id": 4, "name": "bee"})
+    picture(tmp_path / "roboflow" / "train" / "a.jpg")
+    (tmp_path / "roboflow" / "train" / "_annotations.coco.json").write_text("{}")
     wrong = {
+        str(tmp_path / "roboflow"): r"without boxes: give one of its splits: .*roboflow.train$",
         str(tmp_path / "folders"): "folders holds images in class folders, without boxes: give PASCAL VOC",
         str(tmp_path / "folders/x"): "x holds images of which nothing is known, without boxes",
         voc_set(tmp_path / "empty", {"a": ""}): "no image has an object",
