@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import chain
 from typing import Any
+from urllib.parse import urlsplit
 
 import gradio as gr
 
@@ -125,6 +126,11 @@ def _share(tab: Tab) -> None:
     copy.click(tell, inputs, [address, link], **QUIET).then(None, address, link, js=_COPY)
 
 
+def from_here(headers: Mapping[str, str]) -> bool:
+    """Whether a request was sent to this machine by its own name: a foreign site may have its name lead here."""
+    return urlsplit(f"//{headers.get('host', '')}").hostname in ("127.0.0.1", "localhost")
+
+
 def _add(bench: Workbench, tabs: Mapping[str, Tab]) -> None:
     """A field for a folder or a checkpoint that is to be offered, too."""
     with gr.Accordion("Add a folder of images, a run or a checkpoint", open=False, elem_id="add"):
@@ -134,7 +140,9 @@ def _add(bench: Workbench, tabs: Mapping[str, Tab]) -> None:
     lists = {component: name for name, component in controls if name in (*IMAGES, "dataset", "among")}
 
     @said
-    def add(named: str) -> list[Any]:
+    def add(named: str, request: gr.Request) -> list[Any]:
+        if not from_here(request.headers):
+            raise ValueError("files can be added on the page of 127.0.0.1 or localhost only: open that one")
         what, sets, images = bench.add(named), bench.choices("dataset"), bench.choices("images")
         of = dict.fromkeys(IMAGES, images) | {"dataset": sets, "among": sets}
         several = [*bench.sets(), *images]

@@ -90,7 +90,7 @@ class Workbench:
             self._named.append(str(place))
             return f"{place}: {network.origin.format}, {network.origin.arch}; under Checkpoints from now on"
         new = list_images([str(place)], MOST_IMAGES)
-        self.folders.append(place.resolve())
+        self.folders = list(dict.fromkeys([*self.folders, place.resolve()]))
         self._list(list(dict.fromkeys([*new, *(spec for spec in self.images if spec not in EXAMPLES)])))
         return f"{place}: {len(new)} images, first in the lists from now on"
 

@@ -27,7 +27,7 @@ from app import __main__ as program
 from app.affinity import AffinityTab
 from app.correspondence import CorrespondenceTab
 from app.embedding import EmbeddingTab
-from app.page import build, endpoint
+from app.page import build, endpoint, from_here
 from app.workbench import Workbench
 from plrc.checkpoint import save_checkpoint
 from plrc.config import load_config
@@ -573,3 +573,10 @@ def test_a_folder_and_a_checkpoint_are_added_from_the_page_by_who_runs_the_serve
             bench.add(wrong)
     has = [[block.elem_id for block in build(bench, alone).blocks.values()].count("add") for alone in (True, False)]
     assert has == [1, 0], "others may not name files of this machine"
+
+
+def test_files_are_added_only_by_a_page_that_was_opened_by_this_machine_s_own_name():
+    """Else any site could, by a name that it lets lead to 127.0.0.1."""
+    names = ("127.0.0.1:7860", "localhost", "evil.example:7860", "127.0.0.1.evil.example", "localhost@evil.example", "")
+    assert [from_here({"host": name}) for name in names] == [True, True, False, False, False, False]
+    assert not from_here({})
