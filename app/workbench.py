@@ -89,6 +89,8 @@ class Workbench:
             (network,) = self.session.networks(Query(checkpoints=(str(place),))).values()
             self._named.append(str(place))
             return f"{place}: {network.origin.format}, {network.origin.arch}; under Checkpoints from now on"
+        if not place.is_dir():
+            raise ValueError(f"{place} is neither a file nor a folder: give a folder of images, a run or a checkpoint")
         new = list_images([str(place)], MOST_IMAGES)
         self.folders = list(dict.fromkeys([*self.folders, place.resolve()]))
         self._list(list(dict.fromkeys([*new, *(spec for spec in self.images if spec not in EXAMPLES)])))

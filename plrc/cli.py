@@ -6,6 +6,7 @@ Needs no display. torch is imported by the commands alone: ``--help`` and a typi
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ from typing import Any
 
 from plrc import config
 from plrc.detection import config as detection
+from plrc.files import printable
 from plrc.options import Parser, add_arguments, read_arguments
 from plrc.queries import CHECKPOINT, VIEWS, Check, Query
 from plrc.registry import Registry, did_you_mean
@@ -56,6 +58,9 @@ _SMALLER = {"train": "--batch-size", "detect": "--batch-size, or smaller images 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 for bad input, with one sentence on stderr that says what is wrong and the remedy."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # of a terminal that knows neither é nor …
+            stream.reconfigure(errors="backslashreplace")
     parser = build_parser(sys.argv[1:] if arguments is None else arguments)
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command != "app":  # which reads its own
@@ -239,7 +244,7 @@ def _sentence(error: Exception) -> str:
     message = str(error).strip()
     if "Traceback" in message:
         message = message.splitlines()[-1].removeprefix("ValueError: ")
-    return " ".join(message.split())
+    return printable(" ".join(message.split()))
 
 
 @contextmanager

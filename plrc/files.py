@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +38,13 @@ def written_whole(file: Path, durable: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # usually it is gone
             unfinished.unlink()
+
+
+def printable(name: str) -> str:
+    """The name with escapes for bytes that are not UTF-8, which a log cannot encode, and for what would steer the
+    terminal: controls, line ends, changes of the direction of writing."""
+    name = name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]", lambda c: ascii(c[0])[1:-1], name)
 
 
 def cache_folder(name: str) -> Path:

@@ -206,7 +206,7 @@ class VOC(BoxFiles):
         base, file = Path(root), Path(root, "ImageSets", "Main", f"{split}.txt")
         shown, noted = _voc_folders(base)
         jpeg = {os.path.splitext(name)[0]: (shown / name).relative_to(base) for name in images_in(shown, deep=True)}
-        files = [f for f in noted.rglob("*.xml") if not f.name.startswith(".")]
+        files = [f for f in noted.rglob("*.xml") if not f.name.startswith(".") and f.is_file()]
         xml = {f.relative_to(noted).with_suffix("").as_posix(): f for f in files}
         if split is not None and not file.is_file():
             there = ", ".join(sorted(f.stem for f in file.parent.glob("*.txt"))) or "none"
@@ -256,7 +256,9 @@ def open_voc(path: Path) -> Source | None:
         return VOC(path.parents[2], path.stem)
     shown, noted = _voc_folders(path)
     xml = (
-        next((file for file in noted.rglob("*.xml") if not file.name.startswith(".")), None) if shown.is_dir() else None
+        next((file for file in noted.rglob("*.xml") if not file.name.startswith(".") and file.is_file()), None)
+        if shown.is_dir()
+        else None
     )
     # Beside photos lie XML files of other kinds, too.
     return VOC(path) if xml and (noted.name == "Annotations" or b"<annotation" in xml.read_bytes()) else None

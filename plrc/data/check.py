@@ -74,6 +74,7 @@ def findings(source: Source) -> Iterator[Finding]:
                 source.annotation(i)
         except UndecodableImage as error:
             yield "cannot be decoded", name, error.reason
+            continue
         except ValueError as error:
             yield REFUSED, name, str(error)
         if isinstance(source, ImageFiles):

@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
+from plrc.files import printable
+
 # What a file may hold, whatever its suffix (ImageNet has a PNG named .JPEG), and the suffixes by which it is found.
 # Not everything that Pillow knows: it would start Ghostscript for an EPS.
 FORMATS = {
@@ -49,11 +51,6 @@ class UndecodableImage(Exception):
 
     def __str__(self) -> str:
         return f"{printable(self.name)}: {self.reason}"
-
-
-def printable(name: str) -> str:
-    """The name with bytes that are not UTF-8 written as escapes: a log cannot encode them."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def as_image(image: Any) -> Image.Image:
@@ -157,7 +154,7 @@ def opened(file: File, name: str = "") -> Iterator[Image.Image]:
     named = isinstance(file, str | bytes | os.PathLike)
     name = name or (os.fsdecode(file) if named else "image")  # type: ignore[arg-type]
     try:
-        with open(file, "rb") if named else nullcontext(file) as stream:  # type: ignore[arg-type]
+        with open(file, "rb", opener=_at_once) if named else nullcontext(file) as stream:  # type: ignore[arg-type]
             if stream.seek(0, os.SEEK_END) == 0:  # type: ignore[union-attr]
                 raise UndecodableImage(name, "the file is empty")
             yield Image.open(stream, formats=tuple(FORMATS))
@@ -169,6 +166,11 @@ def opened(file: File, name: str = "") -> Iterator[Image.Image]:
     except Exception as error:  # decoders raise almost anything: SyntaxError, struct.error, zlib.error, IndexError, ...
         said = getattr(error, "strerror", None) or " ".join(str(error).split()).rstrip(".") or "its pixels are damaged"
         raise UndecodableImage(name, f"it cannot be decoded ({said})") from error
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Opens a named pipe too without waiting for who writes into it; it is no image."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 # A photo with an EXIF orientation has two frames, that of the stored pixels and the upright one. Which of the two an

@@ -245,4 +245,5 @@ def warn_left_out(logger: logging.Logger, where: Path, what: str, items: Sequenc
     """One line that names what a reader leaves out; none if there is nothing."""
     if items:
         more = f" and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
-        logger.warning("%s: left out %d %s: %s%s", where, len(items), what, ", ".join(items[:_NAMED]), more)
+        named = printable(", ".join(items[:_NAMED]))
+        logger.warning("%s: left out %d %s: %s%s", printable(str(where)), len(items), what, named, more)

@@ -35,6 +35,8 @@ def read(file: Path) -> Any:
     object of any other class comes as a dictionary of its entries and attributes (a configuration, for instance).
     Raises a CheckpointError if the file cannot be opened, is damaged or of another kind.
     """
+    if file.exists() and not file.is_file():  # a named pipe would be waited for
+        raise CheckpointError(f"{file} is no file: name one, or the folder of a run")
     try:
         with file.open("rb") as stream:
             head = stream.read(40)
@@ -80,15 +82,27 @@ class Skipped:
         return OrderedDict()
 
 
+class _Array(np.ndarray):
+    """An array that gets its shape with its values: a pickle of some bytes may ask for one of terabytes."""
+
+    def __new__(cls, *_: Any, **__: Any) -> _Array:
+        return super().__new__(cls, 0, "b")
+
+
+def _scalar(kind: np.dtype, content: bytes) -> Any:
+    return _SCALAR(kind, content)  # without a content NumPy would make room of any size
+
+
+_SCALAR = np.float64(0).__reduce__()[0]
 _HARMLESS: dict[str, Any] = {
     "collections.OrderedDict": OrderedDict,
     # Bytes that Python 3 writes for Python 2 are latin1.
     **dict.fromkeys(("_codecs.encode", "builtins.bytes"), lambda text="", *_: text.encode("latin1")),
-    "numpy.ndarray": np.ndarray,
+    "numpy.ndarray": _Array,
     "numpy.dtype": np.dtype,
     **{f"numpy.dtypes.{type(np.dtype(code)).__name__}": type(np.dtype(code)) for code in np.typecodes["All"]},
-    **{f"numpy.{core}.multiarray._reconstruct": np.empty(0).__reduce__()[0] for core in ("core", "_core")},
-    **{f"numpy.{core}.multiarray.scalar": np.float64(0).__reduce__()[0] for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray._reconstruct": _Array for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
     **{f"numpy.{core}.numeric._frombuffer": np.empty(1).__reduce_ex__(5)[0] for core in ("core", "_core")},
 }
 
@@ -122,7 +136,15 @@ class _ArrayUnpickler(pickle._Unpickler):
             raise pickle.UnpicklingError("a class or function cannot be changed")
         super().load_build()  # type: ignore[misc]
 
-    dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}  # type: ignore[dict-item] # noqa: RUF012
+    def load_bytearray8(self) -> None:  # it would make room for as much as the file says
+        length = int.from_bytes(self.read(8), "little")  # type: ignore[attr-defined]
+        self.append(bytearray(self.read(length)))  # type: ignore[attr-defined]
+
+    dispatch = {  # noqa: RUF012
+        **pickle._Unpickler.dispatch,  # type: ignore[dict-item]
+        pickle.BUILD[0]: load_build,
+        pickle.BYTEARRAY8[0]: load_bytearray8,
+    }
 
 
 def _state_dict(module: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -142,7 +164,8 @@ def _plain(value: Any, seen: dict[int, Any]) -> Any:
         return array.item() if isinstance(value, np.generic) else torch.from_numpy(array)
     if isinstance(value, Tensor):
         has_values = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
-        return value.detach() if has_values else None
+        # A number that stands for a trillion of them, by a stride of 0, is no weight.
+        return value.detach() if has_values and value.nbytes <= value.untyped_storage().nbytes() else None
     if isinstance(value, bool | int | float | str):
         return value
     if id(value) in seen:
