@@ -140,11 +140,8 @@ class _ArrayUnpickler(pickle._Unpickler):
         length = int.from_bytes(self.read(8), "little")  # type: ignore[attr-defined]
         self.append(bytearray(self.read(length)))  # type: ignore[attr-defined]
 
-    dispatch = {  # noqa: RUF012
-        **pickle._Unpickler.dispatch,  # type: ignore[dict-item]
-        pickle.BUILD[0]: load_build,
-        pickle.BYTEARRAY8[0]: load_bytearray8,
-    }
+    _own: Any = {pickle.BUILD[0]: load_build, pickle.BYTEARRAY8[0]: load_bytearray8}  # noqa: RUF012
+    dispatch = {**pickle._Unpickler.dispatch, **_own}  # noqa: RUF012
 
 
 def _state_dict(module: dict[str, Any], prefix: str = "") -> dict[str, Any]:
