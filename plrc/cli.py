@@ -23,7 +23,7 @@ from plrc import config
 from plrc.detection import config as detection
 from plrc.files import printable
 from plrc.options import Parser, add_arguments, read_arguments
-from plrc.queries import CHECKPOINT, VIEWS, Check, Query
+from plrc.queries import CHECKPOINT, VIEWS, Check, Query, Shard
 from plrc.registry import Registry, did_you_mean
 
 Handler = Callable[[argparse.Namespace], int | None]
@@ -38,6 +38,7 @@ _train = {"kind": config.Config, "presets": config.PRESETS, "preset": "imagenet"
 _tune = {"kind": detection.FinetuneConfig, "presets": detection.PRESETS, "preset": "voc-c4-24k"}
 _help = "what is wrong with a data set or a folder of images, without training"
 JOBS.add("check", "plrc.data.check:check", _help, kind=Check)
+JOBS.add("shard", "plrc.data.shards:write_shards", "write a folder of images as tar shards", kind=Shard)
 JOBS.add("train", "plrc.train:pretrain", f"pre-train on unlabelled images{_RANKS} train …", **_train)
 _help = f"fine-tune a detector, and evaluate it{_RANKS} detect train …"
 JOBS.add("detect train", "plrc.detection.train:finetune", _help, **_tune)

@@ -74,7 +74,8 @@ class Config(RunOptions):
     # data
     data: str = option(
         "",
-        "folder of images (its train/ if there is one), or scenes:N for N embedded demo scenes",
+        "folder of images (its train/ if there is one); tar shards, 'DIR/{000000..000146}.tar' or a folder of them, "
+        "also at https://, s3://, …; or scenes:N for N embedded demo scenes",
         path=True,
         resumable=True,
     )

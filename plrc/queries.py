@@ -265,6 +265,15 @@ VIEWS.add("run", "plrc.views.run:run", "the curves of a training run, as far as 
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shard(Options):
+    """``plrc shard``: a folder of images as tar shards."""
+
+    data: str = option("", "folder of images", path=True, positional=True)
+    out: str = option("", "folder to write the shards to", path=True, positional=True)
+    shard_mb: float = option(128.0, "size of a shard", unit="MB", above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Check(Options):
     """``plrc check``: what is wrong with data, without training."""
 

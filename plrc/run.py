@@ -32,6 +32,7 @@ from tqdm import tqdm
 
 from plrc.checkpoint import FORMAT, load_checkpoint, newest_whole
 from plrc.config import RunOptions
+from plrc.data.shards import Shards
 from plrc.data.sources import ImageFolder, Source, open_source
 from plrc.distributed import World, all_gather_objects, all_mean, any_rank, broadcast_object, from_main, rank
 from plrc.files import written_whole
@@ -64,12 +65,17 @@ def open_source_once(data: str) -> Source:
     """The source, listed by rank 0 alone: a million files are asked of the disk once, and all ranks see the same."""
     if not data:
         raise ValueError("--data is missing: name a folder of images, or scenes:1000 for the embedded demo scenes")
-    return from_main(lambda: open_source(data))
+    source = from_main(lambda: open_source(data))
+    # An index that does not stand beside its shards is each machine's own.
+    return open_source(data) if isinstance(source, Shards) and not source.index.file.is_file() else source
 
 
 def fingerprint(source: Source) -> str:
-    """A hash of the images' names, in order, that tells one list of images from another."""
-    names = source.names if isinstance(source, ImageFolder) else f"{type(source).__name__} {len(source)}".encode()
+    """A hash of the images' names, in order (of shards: of theirs and their sizes), that tells one list of images from
+    another."""
+    if isinstance(source, ImageFolder | Shards):
+        return hashlib.sha1(source.names).hexdigest()
+    names = f"{type(source).__name__} {len(source)}".encode()
     return hashlib.sha1(names).hexdigest()
 
 

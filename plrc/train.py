@@ -41,7 +41,7 @@ def pretrain(config: Config) -> int:
         of_run.enter_context(run.held(config.out))
         first_step = run.restore(run.resume(config, here, images, config.data), model, optimizer)
 
-        order = Order(len(source), config, here.rank, here.size, first_step)
+        order = Order(len(source), config, here.rank, here.size, first_step, getattr(source, "counts", None))
         per_epoch = order.steps_per_epoch
         steps = per_epoch * config.epochs
         _check_sizes(config, here, len(source), per_epoch)

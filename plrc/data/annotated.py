@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from plrc.data import images
+from plrc.data.shards import is_shards
 from plrc.data.sources import Annotation, ImageFiles, ImageFolder, Source, images_in, open_source, read_json
 from plrc.registry import LAYOUTS
 
@@ -24,10 +25,10 @@ def open_annotated(path: str) -> Source:
     """The data set that a path names, recognised by its contents: the first of ``plrc.registry.LAYOUTS`` that fits.
 
     The path is a folder; the file of one split of several, such as PASCAL VOC's ``ImageSets/Main/<split>.txt`` or
-    COCO's ``annotations/instances_<split>.json``; or "scenes:N", see ``plrc.data.sources.open_source``. Raises a
+    COCO's ``annotations/instances_<split>.json``; or scenes or shards, see ``plrc.data.sources.open_source``. Raises a
     FileNotFoundError if there is no such path, a ValueError if nothing known is in it, or it is malformed.
     """
-    if path.split(":")[0].split("@")[0] == "scenes":
+    if path.split(":")[0].split("@")[0] == "scenes" or is_shards(path):
         return open_source(path)
     root = Path(path).expanduser()
     if not root.exists():

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from plrc.config import Config
 from plrc.data.photometric import Photometric, apply, normalise
+from plrc.data.shards import Shards
 from plrc.data.sources import Source, first_decodable
 from plrc.data.views import ViewParameters, ViewSampler, cut, pixels_needed
 from plrc.geometry import Crop
 from plrc.regions import RegionMaps, raster_of, view_regions
 
+MIXED = 16  # shards whose images are shuffled together
 _PATIENCE = 600  # seconds for a batch of a loading process, as ranks wait for each other: then it hangs
 
 
@@ -91,6 +93,12 @@ class TwoViews(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self._source)
 
+    def __getitems__(self, items: list[tuple[int, int]]) -> list[Batch]:
+        """The samples of a batch; what can be asked of a server at once is."""
+        if isinstance(self._source, Shards):
+            self._source.prefetch([wanted for _, wanted in items])
+        return [self[item] for item in items]
+
     def __getitem__(self, item: tuple[int, int]) -> Batch:
         epoch, wanted = item
 
@@ -128,12 +136,20 @@ def collate(samples: list[Batch]) -> Batch:
 class Order(Sampler[list[tuple[int, int]]]):
     """Which images this rank loads in each step from ``first_step`` on: lists of (epoch, index).
 
-    The images of an epoch are a permutation that is a pure function of (seed, epoch); the last ones that do not fill a
-    global batch are left out. Rank r takes the r-th share of each global batch.
+    The images of an epoch are a permutation that is a pure function of (seed, epoch), see ``order_of``; the last ones
+    that do not fill a global batch are left out. Rank r takes the r-th share of each global batch.
     """
 
-    def __init__(self, images: int, config: Config, rank: int, ranks: int, first_step: int = 0) -> None:
-        self._images, self._seed, self._batch = images, config.seed, config.batch_size
+    def __init__(
+        self,
+        images: int,
+        config: Config,
+        rank: int,
+        ranks: int,
+        first_step: int = 0,
+        shards: np.ndarray | None = None,
+    ) -> None:
+        self._images, self._shards, self._seed, self._batch = images, shards, config.seed, config.batch_size
         share = config.batch_size // ranks
         self._share = slice(rank * share, (rank + 1) * share)
         self.steps_per_epoch = images // config.batch_size
@@ -143,13 +159,45 @@ class Order(Sampler[list[tuple[int, int]]]):
         return len(self._steps)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        permutation, of_epoch = np.empty(0, dtype=np.int64), -1
+        order, of_epoch = order_of(0, None, 0, 0), -1
         for step in self._steps:
             epoch, batch = divmod(step, self.steps_per_epoch)
             if epoch != of_epoch:
-                permutation = np.random.default_rng((self._seed, epoch, 0, 1)).permutation(self._images)
-                of_epoch = epoch
-            yield [(epoch, int(i)) for i in permutation[batch * self._batch :][self._share]]
+                order, of_epoch = order_of(self._images, self._shards, self._seed, epoch), epoch
+            first = batch * self._batch
+            yield [(epoch, int(i)) for i in order(first + self._share.start, first + self._share.stop)]
+
+
+def order_of(images: int, shards: np.ndarray | None, seed: int, epoch: int) -> Callable[[int, int], np.ndarray]:
+    """The order of an epoch's images: a function of two places that gives the images from the first up to the second.
+
+    Of shards, which have ``shards`` (S,) images each, the order is a permutation of the shards, and one of the images
+    within each ``MIXED`` shards that so follow one another. It takes memory for those alone, whatever comes before.
+    """
+    rng = np.random.default_rng((seed, epoch, 0, 1))
+    if shards is None:
+        permutation = rng.permutation(images)
+        return lambda begin, end: permutation[begin:end]
+    order = rng.permutation(len(shards))
+    counts, first = shards[order], (shards.cumsum() - shards)[order]
+    ends = np.append(counts.cumsum()[MIXED - 1 :: MIXED], images)  # of the groups; perhaps an empty one is the last
+
+    @lru_cache(maxsize=2)
+    def group(g: int) -> np.ndarray:
+        own = slice(g * MIXED, (g + 1) * MIXED)
+        listed = [np.arange(start, start + n) for start, n in zip(first[own], counts[own], strict=True)]
+        return np.random.default_rng((seed, epoch, g, 2)).permutation(np.concatenate(listed))
+
+    def places(begin: int, end: int) -> np.ndarray:
+        found = list[np.ndarray]()
+        while begin < end:
+            g = int(np.searchsorted(ends, begin, "right"))
+            start = int(ends[g - 1]) if g else 0
+            found.append(group(g)[begin - start : end - start])
+            begin += len(found[-1])
+        return np.concatenate(found)
+
+    return places
 
 
 def make_loader(

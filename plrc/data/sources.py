@@ -200,8 +200,8 @@ def open_source(data: str) -> Source:
     """The source that the command line's ``--data`` names.
 
     "scenes", "scenes:N" or "scenes:N@SEED": N embedded synthetic scenes (1000 and seed 0 unless told). Anything else
-    is a folder ("./scenes" for one of that name); how many of its files are left out is logged. Raises a ValueError if
-    it is malformed, and what ``ImageFolder`` raises.
+    is a folder ("./scenes" for one of that name); how many of its files are left out is logged; or tar shards, see
+    ``plrc.data.shards``. Raises a ValueError if it is malformed, and what ``ImageFolder`` and ``Shards`` raise.
     """
     if scenes := re.fullmatch(r"scenes(?::(0*[1-9][0-9]*)(?:@([0-9]+))?)?", data):
         from plrc.data.scenes import Scenes  # only here: scenes are a source themselves, and import this module
@@ -210,6 +210,10 @@ def open_source(data: str) -> Source:
     if re.match(r"scenes[:@]", data):
         forms = "'scenes', 'scenes:N' or 'scenes:N@SEED' with whole numbers N >= 1 and SEED >= 0"
         raise ValueError(f"{data!r} names no scenes: write {forms}")
+    from plrc.data.shards import Shards, is_shards  # likewise
+
+    if is_shards(data):
+        return Shards(data)
     folder = ImageFolder(data)
     if others := folder.left_out:
         what = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in others.most_common(_NAMED))

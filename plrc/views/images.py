@@ -19,6 +19,7 @@ from torch import Tensor
 
 from plrc.data.annotated import open_annotated
 from plrc.data.images import printable
+from plrc.data.shards import Shards, is_shards
 from plrc.data.sources import Annotation, ImageFiles, ImageFolder, Source, UndecodableImage, decode, warn_left_out
 from plrc.geometry import cell_of
 from plrc.options import Point
@@ -135,7 +136,7 @@ def list_images(specs: Sequence[str], most: int | None = None) -> list[str]:
         if _SCENES.fullmatch(spec):
             found += [f"{spec}#{i}" for i in spread(len(_data_set(spec)), most)]
         else:
-            found += _in_folder(spec, most) if Path(spec).is_dir() else [spec]
+            found += _in_folder(spec, most) if Path(spec).is_dir() or is_shards(spec) else [spec]
     if not found:
         raise ValueError(f"there is no image to look at: {_MAY_BE_GIVEN}")
     return found
@@ -144,7 +145,7 @@ def list_images(specs: Sequence[str], most: int | None = None) -> list[str]:
 def _in_folder(path: str, most: int | None) -> list[str]:
     try:
         source = _data_set(path)
-        numbered = getattr(source, "has_objects", False)
+        numbered = getattr(source, "has_objects", isinstance(source, Shards))
         listed = source if numbered else ImageFolder(path)
     except OSError as error:
         raise ValueError(str(error)) from error
@@ -163,7 +164,7 @@ def _in_folder(path: str, most: int | None) -> list[str]:
 
 def spec_of(path: str, source: Source, i: int) -> str:
     """What ``open_image`` calls an image of the data set, or plain folder, that lies at a path."""
-    numbered = getattr(source, "has_objects", False) or _SCENES.fullmatch(path)
+    numbered = getattr(source, "has_objects", isinstance(source, Shards)) or _SCENES.fullmatch(path)
     return f"{path}#{i}" if numbered else str(Path(path) / source.name(i))
 
 
