@@ -151,8 +151,10 @@ class Options:
             ValueError: an unknown field (the nearest name is suggested), a value of the wrong type or out of range.
         """
         known = [field.name for field in dataclasses.fields(cls)]
+        if not isinstance(values, Mapping):
+            raise ValueError(f"{where} should be a table of fields, not {_shown(values)!r}")
         if strange := [name for name in values if name not in known]:
-            raise ValueError(f"{where} has an unknown field {strange[0]!r}{did_you_mean(strange[0], known)}")
+            raise ValueError(f"{where} has an unknown field {strange[0]!r}{did_you_mean(str(strange[0]), known)}")
         return cls(**values)
 
 
@@ -270,7 +272,7 @@ def _reader(member: Any) -> Any:
     def read(text: str) -> Any:
         try:
             return _single(text, member)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise argparse.ArgumentTypeError(f"{text!r} is not {_EXPECTED[member]}") from error
 
     return read
@@ -294,7 +296,7 @@ def _converted(field: dataclasses.Field[Any], value: Any, kind: Any) -> Any:
         members = tuple(_single(m, member) for m in members)
         if count in (None, len(members)):
             return members if several else members[0]
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         pass
     expected = _EXPECTED.get(kind, "a table of numbers")
     if several:
@@ -378,10 +380,10 @@ def _shown(value: Any) -> str:
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(file.expanduser().read_text())
+        values = yaml.safe_load(file.expanduser().read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(f"cannot read {file}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{file} should hold one field a line (epochs: 100)")

@@ -215,7 +215,7 @@ class VOC(BoxFiles):
         if split is None:
             wanted = sorted({*xml, *jpeg})
         else:
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
+            lines = file.read_text("utf-8-sig", "surrogateescape").splitlines()  # as names of files are read
             wanted = [_voc_name(line.strip(), xml) for line in lines if line.strip()]
         ids = [i for i in dict.fromkeys(wanted) if i in jpeg and i in xml]
         super().__init__(base, [jpeg[i].as_posix() for i in ids])
@@ -297,7 +297,7 @@ def _read_voc(file: Path, empty: list[str]) -> tuple[tuple[int, int] | None, np.
                 objects.append((name, (item.findtext("difficult") or "0").strip() == "1"))
             else:
                 empty.append(f"{file.stem} ({name} at {x0:g}, {y0:g})")
-    except (ElementTree.ParseError, ValueError, OverflowError) as error:
+    except (ElementTree.ParseError, ValueError, OverflowError, LookupError) as error:  # of an encoding that is none
         raise ValueError(f"{file} is no PASCAL VOC annotation ({error}): correct it or take it off the list") from error
     return (width, height) if width and height else None, np.array(boxes, dtype=np.float64).reshape(-1, 4), objects
 

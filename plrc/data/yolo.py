@@ -62,7 +62,7 @@ def _labels_of(folder: Path) -> Path:
 def _table(file: Path) -> dict[str, Any]:
     try:
         table = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{file} is no YAML ({' '.join(str(error).split())}): correct it") from error
     if not isinstance(table, dict) or not isinstance(table.get("names"), list | dict):
         raise ValueError(f"{file} has no table 'names' of its classes: write it")
@@ -83,13 +83,16 @@ def _names(folder: Path) -> dict[int, str] | None:
         return None
     names = _table(file)["names"]
     pairs = enumerate(names) if isinstance(names, list) else names.items()
-    return {int(number): str(name) for number, name in pairs}
+    try:
+        return {int(number): str(name) for number, name in pairs}
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{file}: its names are numbered by something else ({error}): write 0: ant, 1: bee") from error
 
 
 def _read(file: Path, names: dict[int, str] | None, empty: list[str]) -> tuple[list[str], np.ndarray]:
     """Classes, and boxes ``(n, 4)`` in the image frame, x0, y0, x1, y1; those without area go to ``empty``."""
     classes, boxes = list[str](), list[list[float]]()
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(file.read_text("utf-8-sig", "replace").splitlines(), start=1):
         try:
             fields = np.array(line.split(), dtype=np.float64)
         except ValueError:

@@ -135,10 +135,11 @@ def read_recipe(file: Path) -> dict[str, Any]:
         recipe: Any = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"the recipe {file} cannot be read: {error.strerror}") from error
-    except ValueError:
+    except (ValueError, RecursionError):
         recipe = None
     version = recipe.get("version") if isinstance(recipe, dict) and recipe.get("format") == FORMAT else None
-    if version is None or (version == VERSION and {"view", "query", "inputs", "arrays", "lines", "torch"} - {*recipe}):
+    parts = {"view": str, "query": dict, "inputs": dict, "arrays": dict, "lines": list, "torch": str}
+    if version is None or (version == VERSION and not all(isinstance(recipe.get(p), parts[p]) for p in parts)):
         raise ValueError(
             f"{file} is no recipe, or no whole one: 'plrc affinity' and the other views write one beside each figure"
         )
