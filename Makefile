@@ -21,10 +21,8 @@ help:
 	@echo
 	@echo 'The first run makes $(VENV) with $(PYTHON) (another one: make PYTHON=python3.12 ...).'
 
-# On CPUs with AMX half precision is faster.
 demo: $(VENV)/.installed-core
-	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node=2 train_ddp.py --preset demo --out runs/demo --resume auto \
-		--precision $(shell grep -qw amx_bf16 /proc/cpuinfo 2>/dev/null && echo bf16 || echo fp32)
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node=2 train_ddp.py --preset demo --out runs/demo --resume auto
 
 app: $(VENV)/.installed-app
 	$(BIN)/python -m plrc app $(ARGS)

@@ -110,7 +110,7 @@ def train(arguments: argparse.Namespace, variant: str, seed: int) -> None:
         f"--seed={seed}",
         f"--out={out}",
     ]
-    flags += ["--resume=auto", "--picture-every=0", "--log-every=50", "--keep-every=1000"]
+    flags += ["--resume=auto", "--precision=fp32", "--picture-every=0", "--log-every=50", "--keep-every=1000"]
     out.mkdir(parents=True, exist_ok=True)
     (out / "base.yaml").write_text(yaml.safe_dump(BASE))
     with (out / "output.txt").open("w") as stream:

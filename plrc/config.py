@@ -33,7 +33,7 @@ class RunOptions(Options):
         resumable=True,
     )
     precision: str = option(
-        "auto", "auto: bf16 autocast on GPUs that have it, else fp32", choices=("auto", "bf16", "fp32")
+        "auto", "auto: bf16 autocast on GPUs, and CPUs with AMX, else fp32", choices=("auto", "bf16", "fp32")
     )
     seed: int = option(0, "seed of everything random")
     log_every: int = option(10, "interval between lines of log.jsonl", unit="steps", low=1, resumable=True)
@@ -143,6 +143,11 @@ class Config(RunOptions):
     optimizer: str = option("sgd", "optimiser", choices=("sgd", "adamw"), source=RELEASED)
     sgd_momentum: float = option(0.9, "momentum of SGD", source=RELEASED)
     weight_decay: float = option(1e-4, "weight decay, on all parameters", source=RELEASED)
+    compile: str = option(
+        "auto",
+        "torch.compile of the encoders' training; auto: in bf16, in runs of 10,000 steps or more (docs/performance.md)",
+        choices=("auto", "on", "off"),
+    )
     seed: int = option(0, "seed of everything random: weights, order, crops, colours, points")
 
     # the run

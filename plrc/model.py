@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +50,7 @@ class PLRC(nn.Module):
         self.queue_position = nn.Buffer(torch.zeros((), dtype=torch.long))
         self._average = get_ema_multi_avg_fn(config.key_momentum)
         self._new_keys: list[Tensor] = []
+        self._compiled: dict[nn.Module, Callable[[Tensor], Tensor]] = {}
 
     def forward(
         self,
@@ -114,6 +115,14 @@ class PLRC(nn.Module):
         z2 = self._in_groups(self.query_encoder, views[1])
         return [there, direction(z2, k1, k2, points2, points1, draws.lotteries[1])]
 
+    def compile_encoders(self) -> None:
+        """From now on a step runs the encoders as ``torch.compile`` makes them, for its one shape.
+
+        The modules stay as they are: names in checkpoints, and looking at images of any size.
+        """
+        encoders = (self.query_encoder, self.key_encoder)
+        self._compiled = {encoder: torch.compile(encoder.forward, dynamic=False) for encoder in encoders}
+
     def draw(
         self,
         images: int,
@@ -167,6 +176,7 @@ class PLRC(nn.Module):
 
     def _in_groups(self, encoder: nn.Module, images: Tensor) -> Tensor:
         """Encode with BatchNorm statistics of each of ``bn_groups`` equal parts apart: each is a forward of its own."""
+        encode = self._compiled.get(encoder, encoder)
         if self.bn_groups == 1:
-            return encoder(images)
-        return torch.cat([encoder(group) for group in images.chunk(self.bn_groups)])
+            return encode(images)
+        return torch.cat([encode(group) for group in images.chunk(self.bn_groups)])

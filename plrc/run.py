@@ -210,9 +210,28 @@ def data_parallel(model: nn.Module, here: World) -> nn.Module:
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """The context that ``--precision`` asks for."""
-    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    enabled = precision == "bf16" or (precision == "auto" and has_bf16)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=in_bf16(precision, device))
+
+
+def in_bf16(precision: str, device: torch.device) -> bool:
+    """Whether ``--precision`` means bf16; ``auto`` does where the hardware multiplies matrices in it.
+
+    On a CPU that is AMX: by AVX-512's instructions alone bf16 is slower than fp32 (docs/performance.md).
+    """
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+
+
+def cannot_compile(device: torch.device) -> str:
+    """Why ``torch.compile`` does not work here, on one line: tried on a small function; nothing if it does."""
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
+    except Exception as error:  # a missing compiler, header or Triton, each in its own way
+        return str(error).strip().partition("\n")[0] or type(error).__name__
+    return ""
 
 
 def generator(*key: int) -> torch.Generator:

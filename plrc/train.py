@@ -20,6 +20,8 @@ from plrc.regions import open_regions
 from plrc.run import EXIT_DONE, EXIT_PREEMPTED, RunLog
 from plrc.schedules import cosine_learning_rate, teacher_temperature
 
+COMPILING_PAYS = 10_000  # steps from which ``--compile auto`` compiles; as config.py says (docs/performance.md)
+
 
 def pretrain(config: Config) -> int:
     """Pre-train as configured; the exit status for this process.
@@ -72,6 +74,12 @@ def pretrain(config: Config) -> int:
                 log.say(_opening(config, here, model, len(source), steps, first_step))
                 if config.weights["image"] and config.queue_size >= len(source):
                     log.say(_long_queue(config.queue_size, len(source)))
+            long = steps >= COMPILING_PAYS and run.in_bf16(config.precision, here.device)
+            if config.compile == "on" or (config.compile == "auto" and long):
+                if not (obstacle := run.cannot_compile(here.device)):
+                    model.compile_encoders()
+                elif log:
+                    log.say(f"note: the encoders are not compiled, torch.compile does not work here: {obstacle}")
             model.train()
             progress = run.Steps(config, here, log, len(source))
             for step in range(first_step, steps):

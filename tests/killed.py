@@ -26,6 +26,7 @@ from plrc.config import load_config
 
 SMALL = {"data": "scenes:16", "image_size": 32, "batch_size": 4, "epochs": 2, "queue_size": 16, "negatives": 16}
 SMALL |= {"points_per_region": 2, "regions": "grid:2", "log_every": 1, "save_every": 1, "picture_every": 0}
+SMALL |= {"precision": "fp32"}
 
 
 def die(*_: object) -> None:

@@ -42,6 +42,7 @@ SMALL = {
     "log_every": 1,
     "save_every": 1,
     "picture_every": 0,
+    "precision": "fp32",
 }
 STEPS = 6
 LONG = 8  # epochs of the runs that are hit from outside
@@ -198,6 +199,55 @@ def test_accumulated_parts_see_the_same_images_and_do_one_step(uninterrupted, tm
     assert ours["model"]["queue_position"] == theirs["model"]["queue_position"] == STEPS * 8
     assert len(read_log(tmp_path)) == STEPS
     assert losses(tmp_path)[0][1] == pytest.approx(losses(uninterrupted)[0][1], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("given", "pays_from", "compiled"),
+    [
+        ({"compile": "on"}, STEPS + 1, 2),
+        ({}, STEPS, 0),  # in fp32
+        ({"precision": "bf16"}, STEPS + 1, 0),
+        ({"precision": "bf16"}, STEPS, 2),
+        ({"precision": "bf16", "compile": "off"}, STEPS, 0),
+    ],
+)
+def test_encoders_are_compiled_where_it_pays_and_names_stay(
+    given, pays_from, compiled, uninterrupted, tmp_path, silent, monkeypatch
+):
+    """By torch's tracing alone: its compiler would take a minute, and round otherwise."""
+    compiling, calls = torch.compile, []
+
+    def traced(function, **how):
+        run_traced = compiling(function, backend="eager", **how)
+        return lambda x: calls.append(function) or run_traced(x)
+
+    monkeypatch.setattr(torch, "compile", traced)
+    monkeypatch.setattr(run, "cannot_compile", lambda device: "")
+    monkeypatch.setattr(train, "COMPILING_PAYS", pays_from)
+    assert train.pretrain(small_config(tmp_path, **given)) == train.EXIT_DONE
+    assert len(set(calls)) == compiled
+    assert list(state(tmp_path)["model"]) == list(state(uninterrupted)["model"])
+    if "precision" not in given:
+        assert losses(tmp_path) == losses(uninterrupted)
+
+
+def test_a_machine_that_cannot_compile_says_so_and_goes_on(uninterrupted, tmp_path, silent, monkeypatch, capsys):
+    def fails(*_, **__):
+        raise RuntimeError("no C++ compiler found\nmore of it")
+
+    monkeypatch.setattr(torch, "compile", fails)
+    assert train.pretrain(small_config(tmp_path, compile="on")) == train.EXIT_DONE
+    assert "not compiled, torch.compile does not work here: no C++ compiler found\n" in capsys.readouterr().err
+    assert losses(tmp_path) == losses(uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("asked", "amx", "enabled"), [("auto", True, True), ("auto", False, False), ("fp32", True, False)]
+)
+def test_bf16_is_taken_where_the_hardware_has_it(asked, amx, enabled, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    with run.autocast(asked, torch.device("cpu")):
+        assert torch.is_autocast_enabled("cpu") == enabled
 
 
 def test_killed_in_the_middle_two_ranks_resume_to_the_same_losses(two_ranks, tmp_path):

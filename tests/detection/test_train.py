@@ -41,6 +41,7 @@ SMALL = {
     "test_short_side": 48,
     "roi_per_image": 16,
     "iterations": STEPS,
+    "precision": "fp32",
     "milestones": (3,),
     "warmup": 2,
     "batch_size": 2,
