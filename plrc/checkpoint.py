@@ -16,6 +16,7 @@ import re
 import shutil
 import sys
 import zipfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,37 @@ def save_checkpoint(file: Path, content: dict[str, Any], also: Path | None = Non
                 os.link(unfinished, also)  # one copy on disk: a later last.pt replaces the name, not the data
             except OSError:  # a file system without hard links
                 shutil.copyfile(unfinished, also)
+
+
+class Writer:
+    """Writes checkpoints beside the training, one at a time: ``save`` returns as soon as the state is copied.
+
+    A context manager, whose end waits for the last one. What goes wrong is raised by the next ``save``, or at the end.
+    """
+
+    def __init__(self) -> None:
+        self._pool, self._last = ThreadPoolExecutor(1), Future[None]()
+        self._last.set_result(None)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown()
+        self._last.result()
+
+    def save(self, file: Path, content: dict[str, Any], **how: Any) -> None:
+        """As ``save_checkpoint``, of the content as it is now."""
+        self._last.result()
+        self._last = self._pool.submit(save_checkpoint, file, _copied(content), **how)
+
+
+def _copied(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _copied(value) for key, value in content.items()}
+    if isinstance(content, torch.Tensor):
+        return content.detach().to("cpu", copy=True)
+    return content
 
 
 def damage(file: Path) -> str:

@@ -54,7 +54,10 @@ JOBS.add(
     "write a detector or a backbone for Detectron2, or a detector back",
     kind=detection.DetectConvert,
 )
-_SMALLER = {"train": "--batch-size", "detect": "--batch-size, or smaller images with --short-sides or --short-side"}
+_SMALLER = {
+    "train": "--batch-size, or more parts of it with --accumulate",
+    "detect": "--batch-size, or smaller images with --short-sides or --short-side",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

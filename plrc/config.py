@@ -39,6 +39,14 @@ class RunOptions(Options):
     log_every: int = option(10, "interval between lines of log.jsonl", unit="steps", low=1, resumable=True)
     save_every: int = option(500, "interval between writes of checkpoints/last.pt", unit="steps", low=1, resumable=True)
 
+    timeout: float = option(
+        10,
+        "how long a rank waits for another, which may be listing millions of files, or for its loading processes",
+        unit="minutes",
+        above=0,
+        resumable=True,
+    )
+
     def repeatable(self) -> dict[str, Any]:
         """What ``config.yaml`` holds: all but ``resume``, which belongs to this start, not to the run."""
         return {name: value for name, value in self.to_dict().items() if name != "resume"}

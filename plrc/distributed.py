@@ -34,10 +34,10 @@ class World:
 
 
 @contextmanager
-def world(timeout: timedelta = timedelta(minutes=10)) -> Iterator[World]:
+def world(minutes: float = 10) -> Iterator[World]:
     """Join the process group that torchrun's environment describes; one process without torchrun is a world of its own.
 
-    Tensors on GPUs travel by nccl, those on CPU by gloo. ``timeout`` bounds how long a rank waits for one that hangs.
+    Tensors on GPUs travel by nccl, those on CPU by gloo. ``minutes`` bound how long a rank waits for one that hangs.
     """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if "RANK" not in os.environ and (tasks := int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))) > 1:
@@ -55,6 +55,7 @@ def world(timeout: timedelta = timedelta(minutes=10)) -> Iterator[World]:
             )
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
+    timeout = timedelta(minutes=minutes)
     if size > 1:
         store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
         if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
@@ -138,11 +139,21 @@ def all_mean(x: Tensor) -> Tensor:
 
 def any_rank(flag: bool) -> bool:
     """Whether the flag is set on any rank. Travels by gloo, so that no GPU has to be waited for."""
+    return ask_ranks(flag)()
+
+
+def ask_ranks(flag: bool) -> Callable[[], bool]:
+    """``any_rank`` whose answer is waited for when it is called for; every rank calls for it."""
     if world_size() == 1:
-        return flag
+        return lambda: flag
     votes = torch.tensor(int(flag))
-    dist.all_reduce(votes, op=dist.ReduceOp.MAX)
-    return bool(votes)
+    work = dist.all_reduce(votes, op=dist.ReduceOp.MAX, async_op=True)
+
+    def answer() -> bool:
+        work.wait()
+        return bool(votes)
+
+    return answer
 
 
 def sent_to(x: Tensor, device: torch.device) -> Tensor:
@@ -174,24 +185,27 @@ class BatchShuffle:
         self._incoming = sent_to(senders.argsort(stable=True), device)
         self._received = torch.bincount(senders, minlength=size).tolist()
 
-    def scatter(self, x: Tensor) -> Tensor:
-        """``(n, …)`` of this rank → ``(n, …)`` drawn from all ranks."""
-        arrived = _all_to_all(x[self._outgoing], self._sent, self._received)
-        shuffled = torch.empty_like(arrived)
-        shuffled[self._incoming] = arrived
-        return shuffled
+    def scatter(self, x: Tensor) -> Callable[[], Tensor]:
+        """``(n, …)`` of this rank → ``(n, …)`` drawn from all ranks, on their way until they are called for."""
+        return _all_to_all(x[self._outgoing], self._sent, self._received, self._incoming)
 
     def restore(self, x: Tensor) -> Tensor:
         """Results ``(n, …)`` for the scattered samples → ``(n, …)`` for this rank's own, in their order."""
-        returned = _all_to_all(x[self._incoming], self._received, self._sent)
-        restored = torch.empty_like(returned)
-        restored[self._outgoing] = returned
-        return restored
+        return _all_to_all(x[self._incoming], self._received, self._sent, self._outgoing)()
 
 
-def _all_to_all(x: Tensor, sent: list[int], received: list[int]) -> Tensor:
-    if world_size() == 1:
-        return x
-    out = x.new_empty((sum(received), *x.shape[1:]))
-    dist.all_to_all_single(out, x.contiguous(), output_split_sizes=received, input_split_sizes=sent)
-    return out
+def _all_to_all(x: Tensor, sent: list[int], received: list[int], places: Tensor) -> Callable[[], Tensor]:
+    """What arrives, in order of senders, put into its places."""
+    arrived, work = x, None
+    if world_size() > 1:
+        arrived, x = x.new_empty((sum(received), *x.shape[1:])), x.contiguous()
+        work = dist.all_to_all_single(arrived, x, received, sent, async_op=True)
+
+    def answer() -> Tensor:
+        if work is not None:
+            work.wait()
+        placed = torch.empty_like(arrived)
+        placed[places] = arrived
+        return placed
+
+    return answer

@@ -43,7 +43,7 @@ def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: C
     """
     torch.manual_seed(config.seed)
     heading = _OF.replace("training ", "training\N{NO-BREAK SPACE}")  # folded before that, over a narrow image too
-    before = descriptors.network(f"before {heading}", PLRC(config).query_encoder)
+    before = descriptors.network(f"before {heading}", PLRC(config).query_encoder.to(model.queue.device))
     after = descriptors.network(f"after {heading}", model.query_encoder)
     side, stride = scale = _scale(model, config)
     dataset, networks = TwoViews(source, regions, config), (before, after)

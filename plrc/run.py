@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -34,7 +34,17 @@ from plrc.checkpoint import FORMAT, load_checkpoint, newest_whole
 from plrc.config import RunOptions
 from plrc.data.shards import Shards
 from plrc.data.sources import ImageFolder, Source, open_source
-from plrc.distributed import World, all_gather_objects, all_mean, any_rank, broadcast_object, from_main, rank
+from plrc.distributed import (
+    World,
+    all_gather_objects,
+    all_mean,
+    any_rank,
+    ask_ranks,
+    broadcast_object,
+    from_main,
+    rank,
+    world_size,
+)
 from plrc.files import written_whole
 
 if TYPE_CHECKING:
@@ -178,6 +188,17 @@ class Stop:
     """Whether a signal has asked this process to stop."""
 
     requested = False
+    _asked: Callable[[], bool] | None = None
+
+    def agreed(self) -> bool:
+        """Whether any rank was asked to stop, the same on every rank; called once a step.
+
+        Of several ranks the answer is that of the step before, so that no rank waits for another's host.
+        """
+        if world_size() == 1:
+            return self.requested
+        asked, self._asked = self._asked, ask_ranks(self.requested)
+        return asked is not None and asked()
 
 
 @contextmanager
@@ -192,6 +213,8 @@ def stop_signals() -> Iterator[Stop]:
     previous = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
+        if stop._asked:
+            stop._asked()  # no rank leaves while another still waits for its word
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -296,7 +319,7 @@ class Steps:
         self._count += self._config.batch_size
         self._undecodable.update(undecodable)
         if step % self._config.log_every == 0 or last:
-            values = {name: float(all_mean(loss)) for name, loss in losses.items()}
+            values = dict(zip(losses, all_mean(torch.stack(list(losses.values()))).tolist(), strict=True))
             check_finite(values, step)
             self._check_undecodable()
             elapsed = time.perf_counter() - self._start

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from plrc import report, run
-from plrc.checkpoint import save_checkpoint
+from plrc.checkpoint import Writer
 from plrc.config import Config
 from plrc.data.loader import Batch, Order, TwoViews, make_loader
-from plrc.distributed import World, any_rank, world
+from plrc.distributed import World, world
 from plrc.model import PLRC
 from plrc.regions import open_regions
 from plrc.run import EXIT_DONE, EXIT_PREEMPTED, RunLog
@@ -29,7 +29,7 @@ def pretrain(config: Config) -> int:
     Raises:
         ValueError, OSError: bad input, in one sentence that names what is wrong and the remedy.
     """
-    with ExitStack() as of_run, world() as here, run.stop_signals() as stop:
+    with ExitStack() as of_run, world(config.timeout) as here, run.stop_signals() as stop:
         run.check_agreement(config, here)
         torch.manual_seed(config.seed)
         torch.backends.cudnn.benchmark = True  # all batches have one shape
@@ -48,7 +48,8 @@ def pretrain(config: Config) -> int:
         steps = per_epoch * config.epochs
         _check_sizes(config, here, len(source), per_epoch)
         parallel = run.data_parallel(model, here)
-        loader = iter(make_loader(dataset, order, run.loading_processes(config.workers), here.device))
+        workers = run.loading_processes(config.workers)
+        loader = iter(make_loader(dataset, order, workers, here.device, timeout=config.timeout))
         out = Path(config.out)
 
         def save(done: int) -> None:
@@ -65,10 +66,11 @@ def pretrain(config: Config) -> int:
                 "optimizer": optimizer.state_dict(),
             }
             folder = out / "checkpoints"
-            save_checkpoint(folder / "last.pt", content, also=folder / f"epoch_{epoch:04d}.pt" if keep else None)
+            writer.save(folder / "last.pt", content, also=folder / f"epoch_{epoch:04d}.pt" if keep else None)
 
         with ExitStack() as stack:
             log = stack.enter_context(RunLog(out, steps, first_step)) if here.is_main else None
+            writer = stack.enter_context(Writer())
             if log:
                 log.keep_config(config)
                 log.say(_opening(config, here, model, len(source), steps, first_step))
@@ -91,16 +93,18 @@ def pretrain(config: Config) -> int:
                 done = step + 1
                 progress.done(done, done / per_epoch, rate, losses, batch.undecodable, last=done == steps)
 
-                stopping = any_rank(stop.requested)
+                stopping = stop.agreed()
                 if stopping or done % config.save_every == 0 or done % per_epoch == 0 or done == steps:
                     run.check_state(model, optimizer, done)
                     if here.is_main:
                         save(done)
                 if config.picture_every and done % config.picture_every == 0 and log:
-                    try:  # drawing never ends a training
+                    try:  # drawing never ends a training, and its shapes are not worth a search for algorithms
+                        torch.backends.cudnn.benchmark = False
                         log.picture("affinity", report.affinity_over_training(model, source, config, out, done), done)
                     except Exception as error:
                         log.say(f"no picture of step {done}: {error}")
+                    torch.backends.cudnn.benchmark = True
                     model.train()
                 if stopping and done < steps:
                     if log:
@@ -109,6 +113,7 @@ def pretrain(config: Config) -> int:
         of_report = of_run.pop_all()
     with of_report:
         if here.is_main:  # the other ranks need not wait for it
+            torch.backends.cudnn.benchmark = False
             try:
                 print("\n".join(report.before_and_after(model, source, regions, config, out)), flush=True)
             except Exception as error:

@@ -6,11 +6,13 @@ import os
 import pickle
 import random
 import resource
+import threading
 import zipfile
 
 import pytest
 import torch
 
+from plrc import checkpoint
 from plrc.checkpoint import load_checkpoint, newest_whole, save_checkpoint
 
 CONTENT = {
@@ -112,6 +114,39 @@ def test_a_full_disk_is_one_sentence_and_the_old_file_stays(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 3
+
+
+def test_what_is_written_beside_the_training_is_the_state_at_that_moment(tmp_path, monkeypatch):
+    started, go = threading.Event(), threading.Event()
+
+    def slowly(file, content, **how):
+        started.set()
+        assert go.wait(10)
+        save_checkpoint(file, content, **how)
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", slowly)
+    weight, moment = torch.arange(4.0), torch.zeros(4)
+    state = {**CONTENT, "model": {"w": weight}, "optimizer": {"state": {0: {"exp_avg": moment}}, "param_groups": []}}
+    with checkpoint.Writer() as writer:
+        writer.save(tmp_path / "last.pt", state)
+        started.wait(10)
+        weight.zero_()
+        moment.fill_(7)
+        assert not (tmp_path / "last.pt").exists()
+        go.set()
+    found = load_checkpoint(tmp_path / "last.pt")
+    assert found["model"]["w"].tolist() == [0, 1, 2, 3]
+    assert found["optimizer"]["state"][0]["exp_avg"].tolist() == [0] * 4
+
+
+def test_a_write_that_failed_is_told_by_the_next_one_and_at_the_end(tmp_path):
+    (tmp_path / "file").touch()
+    writer = checkpoint.Writer()
+    writer.save(tmp_path / "file" / "last.pt", CONTENT)
+    with pytest.raises(OSError, match="file"):
+        writer.save(tmp_path / "last.pt", CONTENT)
+    with pytest.raises(OSError, match="file"), writer:
+        pass
 
 
 def test_one_flipped_bit_never_changes_what_is_read(tmp_path):

@@ -18,6 +18,7 @@ from plrc import distributed
 from plrc.config import load_config
 from plrc.distributed import BatchShuffle
 from plrc.model import PLRC
+from plrc.run import Stop
 
 BATCH, REGIONS, POINTS = 8, 4, 3  # of the global batch
 RANKS = 2
@@ -76,7 +77,7 @@ def shuffle_check(rank: int, ranks: int) -> dict[str, Tensor]:
     """What each rank got in a shuffle of 6 samples a rank named by their owner and place, and what came back."""
     mine = torch.arange(6) + 6 * rank
     shuffle = BatchShuffle(6, torch.Generator().manual_seed(3), torch.device("cpu"))
-    scattered = shuffle.scatter(mine)
+    scattered = shuffle.scatter(mine)()
     return {
         "scattered": distributed.all_gather(scattered),
         "restored": distributed.all_gather(shuffle.restore(scattered)),
@@ -92,7 +93,15 @@ def one_rank(rank: int, port: int, folder: str) -> None:
     with distributed.world() as here:
         results = {mode: losses_and_gradients(mode, rank, RANKS) for mode in (FROZEN, GROUPS)}
         results["shuffle"] = shuffle_check(rank, RANKS)
+        shuffle = BatchShuffle(2, torch.Generator(), here.device)
+        with torch.autocast("cpu", torch.bfloat16):
+            results["travelling"] = PLRC._shuffled(None, torch.ones(1, 2, 3, 4, 4), shuffle)()
         results["any"] = torch.tensor([distributed.any_rank(here.rank == 1), distributed.any_rank(False)])
+        stop = Stop()
+        results["stop"] = torch.tensor([stop.agreed()])  # nobody asks
+        stop.requested = here.rank == 1
+        results["stop"] = torch.tensor([results["stop"], stop.agreed(), stop.agreed()])
+        stop._asked()
         results["objects"] = [*distributed.all_gather_objects(here.rank), distributed.broadcast_object(here.rank)]
     torch.save(results, Path(folder) / f"{rank}.pt")
 
@@ -139,6 +148,8 @@ def test_shuffled_samples_come_back_in_order(two_ranks):
 def test_flags_and_objects_reach_every_rank(two_ranks):
     for results in two_ranks:
         assert results["any"].tolist() == [True, False]
+        assert results["travelling"].dtype == torch.bfloat16, "half the bytes"
+        assert results["stop"].tolist() == [False, False, True], "a step after it was asked for, on every rank"
         assert results["objects"] == [0, 1, 0]
 
 

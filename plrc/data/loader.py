@@ -31,7 +31,6 @@ from plrc.geometry import Crop
 from plrc.regions import RegionMaps, raster_of, view_regions
 
 MIXED = 16  # shards whose images are shuffled together
-_PATIENCE = 600  # seconds for a batch of a loading process, as ranks wait for each other: then it hangs
 
 
 @dataclass
@@ -206,8 +205,12 @@ def make_loader(
     workers: int,
     device: torch.device,
     collate: Callable[[list[Any]], Any] = collate,
+    timeout: float = 10,
 ) -> DataLoader[Any]:
-    """Batches of this rank in order, prepared by ``workers`` processes (none: in this one)."""
+    """Batches of this rank in order, prepared by ``workers`` processes (none: in this one).
+
+    A process that takes longer than ``timeout`` minutes for a batch hangs.
+    """
     return DataLoader(
         dataset,
         batch_sampler=order,
@@ -215,7 +218,9 @@ def make_loader(
         collate_fn=collate,
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if workers else None,
-        timeout=_PATIENCE if workers else 0,
+        timeout=timeout * 60 if workers else 0,
+        # Forked, they share the list of names; Python 3.14's own choice would copy it into each.
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         worker_init_fn=start_worker if workers else None,
     )
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from plrc import run
-from plrc.checkpoint import DETECTOR, save_checkpoint
+from plrc.checkpoint import DETECTOR, Writer
 from plrc.data.loader import make_loader
 from plrc.detection.config import FinetuneConfig
 from plrc.detection.data import DetectionData, Sample, Samples, TrainingSampler
@@ -39,7 +39,7 @@ def finetune(config: FinetuneConfig) -> int:
     Raises:
         ValueError, OSError: bad input, in one sentence that names what is wrong and the remedy.
     """
-    with world() as here, run.stop_signals() as stop:
+    with world(config.timeout) as here, run.stop_signals() as stop:
         if config.seeds == 1:
             with run.held(config.out):
                 return _finetune(config, here, stop)
@@ -105,7 +105,7 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
     batches = TrainingSampler(trainable, data.landscape(), config.batch_size, to_come, config.seed, here)
     # Of a finished run nothing more is loaded.
     workers = 0 if precise else run.loading_processes(config.workers)
-    loader = iter(make_loader(samples, batches, workers, here.device, list))
+    loader = iter(make_loader(samples, batches, workers, here.device, list, config.timeout))
     if here.size > 1 and here.device.type == "cuda":  # the parameters stay the same objects
         nn.SyncBatchNorm.convert_sync_batchnorm(detector)
     parallel = run.data_parallel(detector, here)
@@ -126,10 +126,11 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
             "model": detector.state_dict(),
             "optimizer": optimizer.state_dict(),
         }
-        save_checkpoint(last, content, kind=DETECTOR)
+        writer.save(last, content, kind=DETECTOR)
 
     with ExitStack() as stack:
         log = stack.enter_context(RunLog(out, steps, first_step)) if here.is_main else None
+        writer = stack.enter_context(Writer())
         if log:
             log.keep_config(config)
             ranks = f"{here.size} rank{'s' if here.size > 1 else ''} on {here.device.type}"
@@ -155,7 +156,7 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
             epoch = done * config.batch_size / len(trainable)
             progress.done(done, epoch, rate, losses, undecodable, last=done == steps)
 
-            stopping = any_rank(stop.requested)
+            stopping = stop.agreed()
             if stopping or done % config.save_every == 0 or done == steps:
                 share_statistics(detector)
                 run.check_state(detector, optimizer, done)
