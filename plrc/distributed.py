@@ -157,8 +157,9 @@ def ask_ranks(flag: bool) -> Callable[[], bool]:
 
 
 def sent_to(x: Tensor, device: torch.device) -> Tensor:
-    """A CPU tensor on the device. Nothing waits: from memory that is not pinned, a copy to a GPU stops all its work."""
-    return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
+    """A tensor on the device. Nothing waits: from memory that is not pinned, a copy to a GPU stops all its work."""
+    pinned = x.pin_memory() if device.type == "cuda" and not x.is_cuda else x
+    return pinned.to(device, non_blocking=True)
 
 
 class BatchShuffle:

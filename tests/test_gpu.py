@@ -9,23 +9,31 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import plrc.model
 from plrc import distributed
+from plrc.analysis import features
 from plrc.config import load_config
 from plrc.data import loader, photometric
 from plrc.data.sources import open_source
+from plrc.detection import train as detection
+from plrc.detection.config import PRESETS, FinetuneConfig
+from plrc.detection.data import DetectionData, Samples
+from plrc.detection.detector import Architecture, Detector
 from plrc.distributed import World
 from plrc.model import PLRC
+from plrc.options import load
 from plrc.regions import GridRegions
 from plrc.train import make_optimizer, train_step
 
@@ -47,6 +55,20 @@ class Copies(TorchDispatchMode):
         return result
 
 
+def allow_sent(copies: Copies, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``sent_to`` copies, which nothing waits for, is not listed."""
+    sent_to = distributed.sent_to
+
+    def sent(x: Tensor, device: torch.device) -> Tensor:
+        before = len(copies.found)
+        result = sent_to(x, device)
+        del copies.found[before:]
+        return result
+
+    for module in (distributed, plrc.model, photometric, features):
+        monkeypatch.setattr(module, "sent_to", sent)
+
+
 def copies_of_a_step(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[str]:
     """Those of a whole step: colours, forward, backward, optimiser, momentum, queue."""
     small = {"image_size": 32, "batch_size": 4, "queue_size": 16, "negatives": 24, "bn_groups": 1}
@@ -55,17 +77,8 @@ def copies_of_a_step(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[s
     batch = loader.collate([dataset[0, i] for i in range(4)]).to(GPU)
     model = PLRC(config).to(GPU)
     optimizer = make_optimizer(model, config)
-    copies, sent_to = Copies(), distributed.sent_to
-
-    def sent(x: Tensor, device: torch.device) -> Tensor:
-        """Which is what may be copied."""
-        before = len(copies.found)
-        result = sent_to(x, device)
-        del copies.found[before:]
-        return result
-
-    for module in (distributed, plrc.model, photometric):
-        monkeypatch.setattr(module, "sent_to", sent, raising=False)
+    copies = Copies()
+    allow_sent(copies, monkeypatch)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows only real devices
     with copies:
         losses = train_step(model, model, optimizer, batch, config, 0, 10, World(0, 1, GPU))
@@ -76,6 +89,66 @@ def copies_of_a_step(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[s
 @pytest.mark.parametrize("settings", [{}, {"symmetric": True, "optimizer": "sgd"}, {"accumulate": 2}], ids=str)
 def test_a_step_copies_nothing_between_devices_and_waits_for_nothing(settings, monkeypatch):
     assert copies_of_a_step(monkeypatch, **settings) == []
+
+
+@pytest.mark.parametrize("how", [{}, {"size": None}, {"layer": "c3", "finer": "shifted"}], ids=str)
+def test_looking_copies_nothing_but_the_picture_and_waits_for_nothing(how, monkeypatch):
+    monkeypatch.setattr(features, "MAX_PIXELS", 224 * 224)  # so that a picture of 320 pixels goes through in tiles
+    encoder, copies = plrc.load_encoder("plrc:tiny"), Copies()
+    for part in (encoder.backbone, encoder.heads):
+        part.to(GPU)
+    encoder.device = GPU
+    allow_sent(copies, monkeypatch)
+    with copies:
+        fmap = encoder.features(Image.new("RGB", (320, 320)), **{"size": 64, **how})
+    assert fmap.features.device == GPU
+    assert copies.found == []
+
+
+class Waits(TorchDispatchMode):
+    """Counts what would wait for a device, by our function or "torchvision", on a CPU, where it can be done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = Counter[str]()
+
+    def count(self) -> None:
+        frame: Any = sys._getframe(2)
+        while not re.search(r"/(plrc|torchvision)/", frame.f_code.co_filename):
+            frame = frame.f_back
+        self.found["torchvision" if "/torchvision/" in frame.f_code.co_filename else frame.f_code.co_name] += 1
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.overloadpacket.__name__
+        chosen = [t for t in tree_leaves(args[1:2]) if isinstance(t, Tensor)] if name.startswith("index") else []
+        if name in ("_local_scalar_dense", "nonzero", "masked_select") or any(t.dtype == torch.bool for t in chosen):
+            self.count()
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_detectors_step_waits_only_where_it_must(monkeypatch):
+    """An R-CNN chooses by what it finds, and how much that is only the device knows: once a choice in code of ours.
+
+    torchvision's suppression, matcher and sampler wait by themselves.
+    """
+    given = {"train": ("scenes:4",), "test": ("scenes:2",), "masks": True, "precision": "fp32", "roi_per_image": 16}
+    config = load(FinetuneConfig, PRESETS, "small", None, given)
+    data = DetectionData(config.train)
+    samples = Samples(data, (64,), 96, 0, masks=True)
+    detector = Detector(Architecture(arch="tiny", neck="fpn", classes=data.classes, masks=True))
+    optimizer, batch, waits = detection.make_optimizer(detector, config), [samples[0, i] for i in range(2)], Waits()
+    as_list = Tensor.tolist
+    monkeypatch.setattr(Tensor, "tolist", lambda x: waits.count() or as_list(x))
+    with waits:
+        detection.train_step(detector, optimizer, batch, config, 0, World(0, 1, torch.device("cpu")))
+    images = len(batch)
+    del waits.found["torchvision"]
+    assert waits.found == {
+        "where": 3 + 3 * images,  # anchors and objects among them; proposals, regions; objects of all and of an image
+        "propose": 1,  # whether all are finite
+        "pool": 2,  # how many regions each level has; of boxes and of masks
+        "forward": images,  # targets, which are on the CPU still
+    }
 
 
 def test_the_script_for_a_machine_with_a_gpu_runs_on_a_cpu_and_goes_on_with_what_is_not_done(tmp_path):

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from plrc.data.images import LONGEST, as_image
 from plrc.data.photometric import normalise
+from plrc.distributed import sent_to
 from plrc.geometry import cell_centres, cell_of, sample
 from plrc.pretrained import Pretrained, load
 
@@ -223,7 +224,7 @@ class DenseEncoder:
 
     @torch.no_grad()
     def _encode(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        x = normalise(images.to(self.device)).contiguous(memory_format=torch.channels_last)
+        x = normalise(sent_to(images, self.device)).contiguous(memory_format=torch.channels_last)
         last = max((name if name in self.backbone.layers else self.last for name in layers), key=self.layers.index)
         maps = self.backbone.maps(x, until=last)
         return {n: (self.heads[n](maps[last]) if n in self.heads else maps[n]).float() for n in layers}
@@ -239,8 +240,8 @@ class DenseEncoder:
         for dy, dx in product((-reach, reach), repeat=2):
             moved = padded[:, :, reach + dy : reach + dy + height, reach + dx : reach + dx + width]
             maps = self.encode(moved, [layer])[layer]
-            there = centres - torch.tensor([dx / (w * stride), dy / (h * stride)])
-            total = sample(maps, there.to(maps)[None].expand(len(maps), -1, -1)) + total
+            there = sent_to(centres - torch.tensor([dx / (w * stride), dy / (h * stride)]), maps.device)
+            total = sample(maps, there[None].expand(len(maps), -1, -1)) + total
         return (total / 4).transpose(1, 2).unflatten(2, (h * 2, w * 2))
 
 

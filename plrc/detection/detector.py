@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -173,9 +174,10 @@ class Detector(nn.Module):
             return self._detect(features, proposals, sizes)
         if targets is None or len(targets) != len(images):
             raise ValueError(f"training needs targets, one for each of {len(images)} images: pass them, or call eval()")
-        targets = [target.to(self.mean.device) for target in targets]
+        # Before they are sent: no device is asked, and none waits.
         if not all((target.boxes[:, 2:] > target.boxes[:, :2]).all() for target in targets):
             raise ValueError("a target has a box without area, which nothing can match: leave it out")
+        targets = [target.to(self.mean.device) for target in targets]
         classes = len(self.architecture.classes)
         losses: dict[str, Tensor] = self.rpn.losses(prediction, targets)
         regions = stages.sample_regions(proposals, targets, classes, self.architecture.roi_per_image)
@@ -184,11 +186,13 @@ class Detector(nn.Module):
         losses |= stages.box_losses(logits, deltas, regions, targets)
         if self.architecture.masks:
             # Without any object the mask head runs on nothing: other ranks wait for its gradients and normalisation.
-            objects = [region.chosen(region.labels < classes) for region in regions]
+            found = [stages.where(region.labels < classes) for region in regions]
+            objects = [region.chosen(places) for region, places in zip(regions, found, strict=True)]
             if self.neck:
                 mask_logits = self.mask_logits(features, [region.boxes for region in objects])
             else:
-                mask_logits = self.mask_predictor(maps[torch.cat([region.labels < classes for region in regions])])
+                first = (0, *accumulate(len(region.labels) for region in regions))
+                mask_logits = self.mask_predictor(maps[torch.cat([i + n for i, n in zip(found, first, strict=False)])])
             losses["mask"] = stages.mask_loss(mask_logits, objects, targets)
         return losses
 
@@ -201,7 +205,9 @@ class Detector(nn.Module):
         height, width = (-(-max(image.shape[i] for image in images) // divisor) * divisor for i in (1, 2))
         batch = self.mean.new_zeros(len(images), 3, height, width)
         for image, frame in zip(images, batch, strict=True):
-            frame[:, : image.shape[1], : image.shape[2]] = (image.to(self.mean.device) - self.mean) / self.std
+            frame[:, : image.shape[1], : image.shape[2]] = (
+                image.to(self.mean.device, non_blocking=True) - self.mean
+            ) / self.std
         maps = self.backbone.maps(batch, until=self.layers[-1])
         levels = {layer: maps[layer] for layer in self.layers}
         return list((self.neck(levels) if self.neck else levels).values())

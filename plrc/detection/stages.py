@@ -94,6 +94,19 @@ def match(matcher: Matcher, objects: Tensor, boxes: Tensor) -> Tensor:
     return matcher(box_iou(objects, boxes))
 
 
+def where(mask: Tensor) -> Tensor:
+    """The places ``(n,)`` at which a mask of any shape, flattened, is true.
+
+    A device is waited for once then, not each time that something is chosen by the mask.
+    """
+    return mask.flatten().nonzero()[:, 0]
+
+
+def objects_of(target: Target, matches: Tensor) -> Tensor:
+    """Boxes ``(n, 4)`` of the objects that ``match`` gave; zeros where it gave none."""
+    return F.pad(target.boxes, (0, 0, 0, 1))[matches.clamp(min=-1)]
+
+
 class RegionProposalNetwork(nn.Module):
     """Objectness and box of every anchor, the best of which are proposals.
 
@@ -140,14 +153,15 @@ class RegionProposalNetwork(nn.Module):
             logits.append(best)
             level.append(torch.full_like(index[0], i))
         levels, proposals = torch.cat(level), []
-        for box, logit, size in zip(torch.cat(boxes, 1), torch.cat(logits, 1), sizes, strict=True):
-            valid = box.isfinite().all(1) & logit.isfinite()
-            if self.training and not valid.all():
-                raise ValueError("the region proposals are not finite, training has diverged: lower the learning rate")
+        every, logit_of = torch.cat(boxes, 1), torch.cat(logits, 1)
+        finite = every.isfinite().all(2) & logit_of.isfinite()
+        if self.training and not finite.all():
+            raise ValueError("the region proposals are not finite, training has diverged: lower the learning rate")
+        for box, logit, valid, size in zip(every, logit_of, finite, sizes, strict=True):
             box = clip_boxes_to_image(box, size)
-            valid &= (box[:, 2:] > box[:, :2]).all(1)
-            box, logit = box[valid], logit[valid]
-            keep = batched_nms(box, logit, levels[valid], PROPOSAL_NMS_IOU)[:after]
+            chosen = where(valid & (box[:, 2:] > box[:, :2]).all(1))
+            box, logit = box[chosen], logit[chosen]
+            keep = batched_nms(box, logit, levels[chosen], PROPOSAL_NMS_IOU)[:after]
             proposals.append((box[keep], logit[keep]))
         return proposals
 
@@ -162,14 +176,13 @@ class RegionProposalNetwork(nn.Module):
         # The sampler's code: 1 an object, 0 background, −1 neither.
         picked, rest = self.sampler([torch.where(of_image >= 0, 1, of_image + 1) for of_image in matches])
         positive, negative = torch.stack(picked).bool(), torch.stack(rest).bool()
-        sampled = positive | negative
-        wanted = [
-            self.coder.encode_single(target.boxes[of_image[mask]], anchors[mask])
-            for target, of_image, mask in zip(targets, matches, positive, strict=True)
-        ]
+        sampled, found = where(positive | negative), where(positive)  # of all images' anchors, one after the other
+        objects = torch.stack([objects_of(target, of_image) for target, of_image in zip(targets, matches, strict=True)])
+        wanted = self.coder.encode_single(objects.flatten(0, 1)[found], anchors[found % len(anchors)])
         count = ANCHORS * len(targets)
-        objectness = F.binary_cross_entropy_with_logits(logits[sampled], positive[sampled].float(), reduction="sum")
-        box = F.l1_loss(deltas[positive], torch.cat(wanted), reduction="sum")
+        is_object = positive.flatten()[sampled].float()
+        objectness = F.binary_cross_entropy_with_logits(logits.flatten()[sampled], is_object, reduction="sum")
+        box = F.l1_loss(deltas.flatten(0, 1)[found], wanted, reduction="sum")
         return {"rpn_objectness": objectness / count, "rpn_box": box / count}
 
 
@@ -188,12 +201,13 @@ def pool(features: Sequence[Tensor], strides: Sequence[int], boxes: Sequence[Ten
     index = torch.cat([box.new_full((len(box), 1), i) for i, box in enumerate(boxes)])
     regions = torch.cat((index, torch.cat(list(boxes))), dim=1)
     level = region_levels(regions[:, 1:], strides)
-    found = [(level == i).nonzero()[:, 0] for i in range(len(strides))]
+    counts = torch.stack([(level == i).sum() for i in range(len(strides))]).tolist()
+    order = level.argsort(stable=True)
     parts = [  # in float32: coordinates in half precision would be wrong by pixels
         roi_align(feature.float(), regions[of_level], size, 1 / stride, sampling_ratio=0, aligned=True)
-        for feature, stride, of_level in zip(features, strides, found, strict=False)
+        for feature, stride, of_level in zip(features, strides, order.split(counts), strict=False)
     ]
-    return torch.cat(parts)[torch.cat(found).argsort()].to(features[0].dtype)
+    return torch.cat(parts)[order.argsort()].to(features[0].dtype)
 
 
 def region_levels(boxes: Tensor, strides: Sequence[int]) -> Tensor:
@@ -237,7 +251,7 @@ def sample_regions(boxes: Sequence[Tensor], targets: Sequence[Target], classes: 
         of_region = match(matcher, target.boxes, candidates)
         labels = F.pad(target.labels, (0, 1), value=classes)[of_region]  # of −1 the last, the background
         (positive,), (negative,) = sampler([(labels < classes).long()])
-        chosen = torch.cat((positive.nonzero()[:, 0], negative.nonzero()[:, 0]))
+        chosen = where(torch.stack((positive, negative))) % len(candidates)  # objects first
         sampled.append(Regions(candidates, labels, of_region.clamp(min=0)).chosen(chosen))
     return sampled
 
@@ -251,8 +265,8 @@ def box_losses(
     """
     classes = logits.shape[1] - 1
     boxes, labels = (torch.cat(part) for part in list(zip(*regions, strict=True))[:2])
-    found = (labels < classes).nonzero()[:, 0]
-    wanted = torch.cat([t.boxes[r.objects[r.labels < classes]] for r, t in zip(regions, targets, strict=True)])
+    found = where(labels < classes)
+    wanted = torch.cat([objects_of(t, r.objects) for r, t in zip(regions, targets, strict=True)])[found]
     predicted = deltas.float().view(len(deltas), classes, 4)[found, labels[found]]
     box = F.l1_loss(predicted, CODER.encode_single(wanted, boxes[found]), reduction="sum")
     count = max(len(labels), 1)  # no proposal at all is rare, but not an error
