@@ -17,6 +17,7 @@ import time
 import torch
 
 from plrc.config import load_config
+from plrc.data.kept import KeptRegions
 from plrc.data.loader import TwoViews, collate
 from plrc.data.sources import open_source
 from plrc.regions import open_regions
@@ -24,21 +25,25 @@ from plrc.regions import open_regions
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", help="a folder of images, or scenes:N")
+    parser.add_argument("data", help="a folder of images, shards, or scenes:N")
     parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument(
+        "--regions", default="grid:4", help="those that are kept are read back: the first pass makes them"
+    )
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     config = load_config(given={"data": arguments.data, "image_size": arguments.image_size})
     source = open_source(arguments.data)
-    dataset = TwoViews(source, open_regions(config.regions, os.path.abspath(arguments.data)), config)
+    regions = KeptRegions(open_regions(arguments.regions, os.path.abspath(arguments.data)), source, arguments.data)
+    dataset = TwoViews(source, regions, config)
     count = min(arguments.images, len(source))
 
     loading, colouring = [], []
     for epoch in range(arguments.repeats + 1):
         start = time.perf_counter()
-        batch = collate([dataset[epoch, i] for i in range(count)])
+        batch = collate(dataset.__getitems__([(epoch, i) for i in range(count)]))
         loaded = time.perf_counter()
         batch.coloured()
         loading.append(count / (loaded - start))

@@ -23,7 +23,7 @@ from plrc import config
 from plrc.detection import config as detection
 from plrc.files import printable
 from plrc.options import Parser, add_arguments, read_arguments
-from plrc.queries import CHECKPOINT, VIEWS, Check, Query, Shard
+from plrc.queries import CHECKPOINT, VIEWS, Check, Query, Regions, Shard
 from plrc.registry import Registry, did_you_mean
 
 Handler = Callable[[argparse.Namespace], int | None]
@@ -39,6 +39,8 @@ _tune = {"kind": detection.FinetuneConfig, "presets": detection.PRESETS, "preset
 _help = "what is wrong with a data set or a folder of images, without training"
 JOBS.add("check", "plrc.data.check:check", _help, kind=Check)
 JOBS.add("shard", "plrc.data.shards:write_shards", "write a folder of images as tar shards", kind=Shard)
+_help = "compute superpixels before a training asks for them, on all cores"
+JOBS.add("regions", "plrc.data.precompute:compute_regions", _help, kind=Regions)
 JOBS.add("train", "plrc.train:pretrain", f"pre-train on unlabelled images{_RANKS} train …", **_train)
 _help = f"fine-tune a detector, and evaluate it{_RANKS} detect train …"
 JOBS.add("detect train", "plrc.detection.train:finetune", _help, **_tune)

@@ -274,6 +274,15 @@ class Shard(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Regions(Options):
+    """``plrc regions``: region maps that take time, computed before a training asks for them."""
+
+    data: str = option("", "folder of images, or shards", path=True, positional=True)
+    regions: str = option("superpixels:8", "as of plrc train")
+    workers: int = option(-1, "processes; -1: one a core; 0: this one", low=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Check(Options):
     """``plrc check``: what is wrong with data, without training."""
 

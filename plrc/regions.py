@@ -9,7 +9,6 @@ A region source is a class like those below, registered by one line in ``plrc.re
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +18,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from plrc.files import cache_folder, written_whole
 from plrc.geometry import Crop, cell_centres, cell_of
 from plrc.registry import REGIONS, region_specs
 
@@ -37,8 +35,9 @@ class RegionMaps(Protocol):
     """Anything that gives an image's regions.
 
     A registered source is a class, made from what stands behind the colon of ``--regions`` and from what the images
-    come from (an absolute path, or anything else that names them for a cache). It raises a ValueError for an argument
-    that it does not understand.
+    come from (an absolute path, or anything else that names them). It raises a ValueError for an argument that it does
+    not understand. If it is slow, it has ``settings``, a text with all that its maps depend on but the images: then
+    they are kept (``plrc.data.kept``).
     """
 
     def raster(self, name: str, load: LoadImage) -> Tensor:
@@ -63,41 +62,26 @@ class GridRegions:
 
 
 class SuperpixelRegions:
-    """k superpixels an image (fewer if it has not so many pixels), computed once and kept as PNG files.
+    """k superpixels an image (fewer if it has not so many pixels), kept by ``plrc.data.kept``.
 
     Scikit-image's SLIC cuts an image into many small pieces; of neighbours, those that are most alike in colour and
     place are merged until k are left (Ward's criterion). SLIC asked for k itself gives a third fewer, and they follow
     objects less well.
-
-    A file is found again by the source, the image's name and the settings, and is written whole or not at all, so that
-    several workers and ranks can share the folder.
     """
 
-    def __init__(self, k: int | str, source: str) -> None:
+    def __init__(self, k: int | str, source: str = "") -> None:
         self._k = _whole_number("superpixels", k)
         _check_count(f"superpixels:{k}", self._k)
-        self._source, self._cache = source, cache_folder("regions")
+        self.settings = f"merged {self._k} {_PIECES} {_PLACE} {SUPERPIXEL_SIDE}"
 
     def raster(self, name: str, load: LoadImage) -> Tensor:
-        key = hashlib.sha1(
-            f"merged {self._k} {_PIECES} {_PLACE} {SUPERPIXEL_SIDE} {self._source} {name}".encode(
-                errors="surrogateescape"
-            )
-        ).hexdigest()
-        file = self._cache / key[:2] / f"{key}.png"
-        if file.exists():
-            with Image.open(file) as stored:
-                return torch.from_numpy(np.array(stored)).long()
         from skimage.segmentation import slic  # takes a second to import
 
         small = load((SUPERPIXEL_SIDE, SUPERPIXEL_SIDE))  # not the decoded crop: regions must not depend on it
         small.thumbnail((SUPERPIXEL_SIDE, SUPERPIXEL_SIDE), Image.Resampling.BILINEAR)
         pixels = np.array(small)
         pieces = _dense(slic(pixels, n_segments=_PIECES, compactness=20, start_label=0))
-        labels = _merged(pixels, pieces, self._k)
-        with written_whole(file) as unfinished:
-            Image.fromarray(labels.astype(np.uint8)).save(unfinished, format="PNG", optimize=True)
-        return torch.from_numpy(labels).long()
+        return torch.from_numpy(_merged(pixels, pieces, self._k)).long()
 
 
 class MaskRegions:
@@ -155,7 +139,7 @@ def open_regions(spec: str, source: str, others: Sequence[str] = ()) -> RegionMa
     """The region source that ``--regions`` names: ``NAME:ARGUMENT``, with a name of ``plrc.registry.REGIONS``.
 
     Args:
-        source: what the images come from (an absolute path), part of a cached superpixel file's key.
+        source: what the images come from (an absolute path).
         others: further specifications that the caller knows, for the error.
 
     Raises:

@@ -18,12 +18,13 @@ from plrc.analysis.affinity import affinity
 from plrc.analysis.features import FeatureMap, as_tensor, input_size
 from plrc.analysis.scores.table import aligned
 from plrc.config import Config
+from plrc.data.kept import KeptRegions
 from plrc.data.loader import Batch, TwoViews, view_sampler
 from plrc.data.photometric import apply
 from plrc.data.sources import Source, first_decodable
 from plrc.geometry import Crop, cell_centres
 from plrc.model import PLRC
-from plrc.regions import RegionMaps, sample_points
+from plrc.regions import sample_points
 from plrc.registry import SCORES
 from plrc.run import losses_of, read_log
 
@@ -34,7 +35,7 @@ _TOO_EASY = 0.6  # where chance is right so often, there is nothing to find
 _OF = "(projector, training images)"  # what is looked at, and on what
 
 
-def before_and_after(model: PLRC, source: Source, regions: RegionMaps, config: Config, out: Path) -> list[str]:
+def before_and_after(model: PLRC, source: Source, regions: KeptRegions, config: Config, out: Path) -> list[str]:
     """Draw ``figures/before_after.png`` into the run folder and say in three lines what was learnt.
 
     The measures are those of docs/results.md, taken on the query encoder's projected map z and on training images: they

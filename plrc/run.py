@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import resource
@@ -32,8 +31,9 @@ from tqdm import tqdm
 
 from plrc.checkpoint import FORMAT, load_checkpoint, newest_whole
 from plrc.config import RunOptions
+from plrc.data.loader import cores
 from plrc.data.shards import Shards
-from plrc.data.sources import ImageFolder, Source, open_source
+from plrc.data.sources import Source, open_source
 from plrc.distributed import (
     World,
     all_gather_objects,
@@ -80,21 +80,11 @@ def open_source_once(data: str) -> Source:
     return open_source(data) if isinstance(source, Shards) and not source.index.file.is_file() else source
 
 
-def fingerprint(source: Source) -> str:
-    """A hash of the images' names, in order (of shards: of theirs and their sizes), that tells one list of images from
-    another."""
-    if isinstance(source, ImageFolder | Shards):
-        return hashlib.sha1(source.names).hexdigest()
-    names = f"{type(source).__name__} {len(source)}".encode()
-    return hashlib.sha1(names).hexdigest()
-
-
 def loading_processes(workers: int) -> int:
     """``--workers``; for -1 this rank's share of the machine's cores, at most 8."""
     if workers >= 0:
         return workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    return max(1, min(8, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from plrc import report, run
 from plrc.checkpoint import Writer
 from plrc.config import Config
+from plrc.data.kept import KeptRegions
 from plrc.data.loader import Batch, Order, TwoViews, make_loader
+from plrc.data.sources import fingerprint
 from plrc.distributed import World, world
 from plrc.model import PLRC
 from plrc.regions import open_regions
@@ -35,11 +37,12 @@ def pretrain(config: Config) -> int:
         torch.backends.cudnn.benchmark = True  # all batches have one shape
 
         source = run.open_source_once(config.data)
-        regions = open_regions(config.regions, os.path.abspath(config.data))
+        maps = open_regions(config.regions, os.path.abspath(config.data))
+        regions = KeptRegions(maps, source, config.data)
         dataset = TwoViews(source, regions, config)
         model = PLRC(config).to(here.device).to(memory_format=torch.channels_last)
         optimizer = make_optimizer(model, config)
-        images = run.fingerprint(source)
+        images = fingerprint(source)
         of_run.enter_context(run.held(config.out))
         first_step = run.restore(run.resume(config, here, images, config.data), model, optimizer)
 
@@ -73,6 +76,9 @@ def pretrain(config: Config) -> int:
             writer = stack.enter_context(Writer())
             if log:
                 log.keep_config(config)
+                if missing := regions.missing():
+                    how = f"plrc regions {config.data} --regions {config.regions}"
+                    log.say(f"note: regions of {missing} images are computed on the way; on all cores before: {how}")
                 log.say(_opening(config, here, model, len(source), steps, first_step))
                 if config.weights["image"] and config.queue_size >= len(source):
                     log.say(_long_queue(config.queue_size, len(source)))

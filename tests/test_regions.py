@@ -28,11 +28,6 @@ from plrc.regions import (
 UNLIKELY = 1e-3  # p below which a drawing is called uneven; the seeds are fixed
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
-
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -155,7 +150,7 @@ def test_points_are_spread_evenly_over_the_region():
 
 
 def test_superpixels_follow_the_picture(tmp_path: Path):
-    raster = SuperpixelRegions(16, "source").raster("a.jpg", lambda at_least: picture())
+    raster = SuperpixelRegions(16).raster("a.jpg", lambda at_least: picture())
     assert raster.dtype == torch.int64
     assert 4 <= len(raster.unique()) <= MAX_REGIONS
     assert raster.unique().tolist() == list(range(int(raster.max()) + 1))
@@ -172,31 +167,15 @@ def test_superpixels_are_as_many_as_asked_each_in_one_piece(k: int):
     noise = np.random.default_rng(0).normal(0, 12, (120, 160, 3))
     soft = np.asarray(Image.fromarray(blobs).resize((160, 120), Image.Resampling.BICUBIC))
     image = Image.fromarray((soft + noise).clip(0, 255).astype(np.uint8))
-    raster = SuperpixelRegions(k, "source").raster("a.jpg", lambda at_least: image)
+    raster = SuperpixelRegions(k).raster("a.jpg", lambda at_least: image)
     assert raster.unique().tolist() == list(range(k))
     assert [label(raster.numpy() == region)[1] for region in range(k)] == [1] * k
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (300, 4)])
 def test_small_and_narrow_images_have_superpixels(size: tuple[int, int]):
-    raster = SuperpixelRegions(16, "source").raster("a.jpg", lambda at_least: picture(*size))
+    raster = SuperpixelRegions(16).raster("a.jpg", lambda at_least: picture(*size))
     assert len(raster.unique()) == int(raster.max()) + 1 <= 16
-
-
-def test_superpixels_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    first = SuperpixelRegions(16, "source").raster("a.jpg", lambda at_least: picture())
-
-    def fails(*args, **kwargs):
-        raise AssertionError("computed again")
-
-    monkeypatch.setattr("skimage.segmentation.slic", fails)
-    again = SuperpixelRegions(16, "source")
-    assert torch.equal(again.raster("a.jpg", no_picture), first)
-    with pytest.raises(AssertionError, match="computed again"):
-        again.raster("b.jpg", lambda at_least: picture())
-    for other in (SuperpixelRegions(17, "source"), SuperpixelRegions(16, "other source")):
-        with pytest.raises(AssertionError, match="computed again"):
-            other.raster("a.jpg", lambda at_least: picture())
 
 
 def test_superpixels_do_not_depend_on_the_resolution_that_training_decodes(tmp_path: Path):
@@ -207,14 +186,8 @@ def test_superpixels_do_not_depend_on_the_resolution_that_training_decodes(tmp_p
         asked.append(at_least)
         return picture(960, 640)
 
-    SuperpixelRegions(16, "source").raster("a.jpg", load)
+    SuperpixelRegions(16).raster("a.jpg", load)
     assert asked == [(regions.SUPERPIXEL_SIDE, regions.SUPERPIXEL_SIDE)]
-
-
-def test_names_that_are_not_text_have_superpixels_too(tmp_path: Path):
-    name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
-    SuperpixelRegions(4, "source").raster(name, lambda at_least: picture())
-    assert len(list(tmp_path.rglob("*.png"))) == 1
 
 
 # --------------------------------------------------------------------------------------------------------------- masks

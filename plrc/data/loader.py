@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from plrc.config import Config
+from plrc.data.kept import KeptRegions
 from plrc.data.photometric import Photometric, apply, normalise
 from plrc.data.shards import Shards
 from plrc.data.sources import Source, first_decodable
 from plrc.data.views import ViewParameters, ViewSampler, cut, pixels_needed
 from plrc.geometry import Crop
-from plrc.regions import RegionMaps, raster_of, view_regions
+from plrc.regions import RegionMaps, view_regions
 
 MIXED = 16  # shards whose images are shuffled together
 
@@ -84,8 +85,9 @@ def view_sampler(config: Config) -> ViewSampler:
 class TwoViews(Dataset[Batch]):
     """Two views of each image of a source. Items are asked for as (epoch, index) and come as batches of one."""
 
-    def __init__(self, source: Source, regions: RegionMaps, config: Config) -> None:
-        self._source, self._regions = source, regions
+    def __init__(self, source: Source, regions: RegionMaps | KeptRegions, config: Config) -> None:
+        self._source = source
+        self._regions = regions if isinstance(regions, KeptRegions) else KeptRegions(regions, source)
         self._side, self._seed = config.image_size, config.seed
         self._sampler = view_sampler(config)
 
@@ -107,7 +109,7 @@ class TwoViews(Dataset[Batch]):
             return parameters, self._source.load(index, pixels_needed(parameters.crops, self._side))
 
         (parameters, image), index, undecodable = first_decodable(self._source, wanted, decode)
-        raster = raster_of(self._regions, self._source.name(index), partial(self._source.load, index))
+        raster = self._regions.raster(index)
         crops = parameters.crops
         return Batch(
             views=cut(image, crops, self._side).permute(0, 3, 1, 2)[:, None],
@@ -199,9 +201,14 @@ def order_of(images: int, shards: np.ndarray | None, seed: int, epoch: int) -> C
     return places
 
 
+def cores() -> int:
+    """Cores of the machine that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def make_loader(
     dataset: Dataset[Any],
-    order: Iterable[list[tuple[int, int]]],
+    order: Iterable[list[Any]],
     workers: int,
     device: torch.device,
     collate: Callable[[list[Any]], Any] = collate,

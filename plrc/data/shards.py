@@ -83,6 +83,11 @@ class Shards:
         """The shard and the member, such as "000003.tar/000003210.jpg"."""
         return self._member(i)[0]
 
+    def stamp(self, i: int) -> str:
+        """What tells whether an image is still the same."""
+        shard, _, begin, _ = self._span(i)
+        return f"{self.index.names[shard]} {self.index.sizes[shard]} {begin}"
+
     def size(self, i: int) -> tuple[int, int]:
         name, data = self._member(i)
         with opened(io.BytesIO(data), name) as image:

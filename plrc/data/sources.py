@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -51,7 +52,7 @@ class Source(Protocol):
 
     There may be besides: ``label(i)``, the image's class; ``keypoints(i)``, ``(K, 2)`` in the image frame, not a number
     where a point is not seen, and ``group(i)``: the images of one group show one kind of object, with K points each,
-    and lie one after another.
+    and lie one after another; ``stamp(i)``, which changes when an image does.
     """
 
     def __len__(self) -> int: ...
@@ -94,6 +95,11 @@ class ImageFiles:
     def path(self, i: int) -> Path:
         """The image's file."""
         return self.root / self.name(i)
+
+    def stamp(self, i: int) -> str:
+        """What tells whether an image is still the same."""
+        about = self.path(i).stat()
+        return f"{self.name(i)} {about.st_size} {about.st_mtime_ns}"
 
     def size(self, i: int) -> tuple[int, int]:  # from the file's header
         with opened(self.path(i), self.name(i)) as image:
@@ -219,6 +225,13 @@ def open_source(data: str) -> Source:
         what = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in others.most_common(_NAMED))
         logger.warning("%s: left out %d files that are no images by their names: %s", data, others.total(), what)
     return folder
+
+
+def fingerprint(source: Source) -> str:
+    """A hash of the images' names, in order (of shards: of theirs and their sizes), that tells one list of images from
+    another."""
+    names: bytes = getattr(source, "names", f"{type(source).__name__} {len(source)}".encode())
+    return hashlib.sha1(names).hexdigest()
 
 
 def first_decodable(source: Sized, wanted: int, attempt: Callable[[int], T]) -> tuple[T, int, list[str]]:

@@ -199,7 +199,6 @@ def region_raster(image: NamedImage, regions: str) -> Tensor:
     such mask, or the objects are not known.
     """
     if regions != "objects":
-        # Superpixels are kept for these very pixels.
         maps = open_regions(regions, image.sha256, ("objects",))
         name = _mask_name(image.spec, regions) if regions.startswith("masks:") else image.name
         return raster_of(maps, name, lambda at_least: image.image.copy())
