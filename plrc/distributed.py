@@ -7,6 +7,7 @@ pytest, on a laptop and under torchrun.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,16 +36,14 @@ class World:
 
 @contextmanager
 def world(minutes: float = 10) -> Iterator[World]:
-    """Join the process group that torchrun's environment describes; one process without torchrun is a world of its own.
+    """Join the process group that the environment of torchrun, or of a task of Slurm's srun, describes; one process
+    without either is a world of its own.
 
     Tensors on GPUs travel by nccl, those on CPU by gloo. ``minutes`` bound how long a rank waits for one that hangs.
     """
+    if "RANK" not in os.environ:
+        os.environ.update(_ranks_of_slurm())
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if "RANK" not in os.environ and (tasks := int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))) > 1:
-        raise ValueError(
-            f"Slurm started {tasks} tasks, which would each train alone: start one a node (--ntasks-per-node=1), and "
-            "its processes by torchrun"
-        )
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device("cpu")
     if torch.cuda.is_available():
@@ -68,6 +67,32 @@ def world(minutes: float = 10) -> Iterator[World]:
     yield World(rank, size, device)
     if dist.is_initialized():
         dist.destroy_process_group()  # not after an error: it would wait for peers that wait for this rank
+
+
+def _ranks_of_slurm() -> dict[str, str]:
+    """What torchrun would say to this process, if it is one of several tasks that srun has started; nothing if not.
+
+    Raises:
+        ValueError: the job has several tasks, and this process is none of them: it would train alone.
+    """
+    slurm = {name.removeprefix("SLURM_"): value for name, value in os.environ.items() if name.startswith("SLURM_")}
+    tasks = int(slurm.get("STEP_NUM_TASKS", 0))
+    if not tasks and (meant := int(slurm.get("NTASKS", 1))) > 1:
+        raise ValueError(
+            f"Slurm has {meant} tasks for this job, but started this process by itself: start it by srun, or by "
+            "torchrun; one that is to train alone by srun --ntasks=1"
+        )
+    if tasks <= 1:
+        return {}
+    local = slurm["LOCALID"] if torch.cuda.device_count() != 1 else "0"  # --gpus-per-task shows each its own
+    # The first of "node[003-006,9],other".
+    listed = slurm.get("STEP_NODELIST") or slurm["JOB_NODELIST"]
+    first = re.sub(r"\[(\w+)[^\]]*\]", r"\1", re.split(r",(?![^\[]*\])", listed)[0])
+    port = 20000 + (int(slurm.get("JOB_ID", 0)) + int(slurm.get("STEP_ID", 0))) % 10000
+    place = {"MASTER_ADDR": first, "MASTER_PORT": str(port)} | {
+        name: os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT") if name in os.environ
+    }
+    return {"RANK": slurm["PROCID"], "WORLD_SIZE": str(tasks), "LOCAL_RANK": local, **place}
 
 
 def world_size() -> int:

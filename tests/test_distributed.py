@@ -163,11 +163,35 @@ def test_one_process_needs_no_group():
         assert (here.rank, here.size, here.is_main) == (0, 1, True)
 
 
-def test_tasks_of_slurm_that_know_of_no_ranks_are_refused(monkeypatch):
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
+def test_a_process_that_slurm_started_beside_its_tasks_is_refused(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "8")
     monkeypatch.delenv("RANK", raising=False)
     with (
-        pytest.raises(ValueError, match=r"8 tasks, which would each train alone: start one a node"),
+        pytest.raises(ValueError, match=r"8 tasks for this job, but started this process by itself"),
         distributed.world(),
     ):
         pass
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")  # srun --ntasks=1
+    with distributed.world() as here:
+        assert here.size == 1
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("gpu[003-006,010],other", "gpu003"),
+        ("a-1,b[1-2]", "a-1"),
+        ("n7", "n7"),
+        ("rack[2,4]n[08-09],x", "rack2n08"),
+        ("node[5]", "node5"),
+    ],
+)
+def test_a_task_of_slurm_takes_its_rank(nodes, first, monkeypatch):
+    for name, value in {"STEP_NUM_TASKS": "8", "NTASKS": "8", "PROCID": "5", "LOCALID": "1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("SLURM_JOB_NODELIST", nodes)
+    monkeypatch.setenv("SLURM_JOB_ID", "1234567")
+    expected = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": first, "MASTER_PORT": "24567"}
+    assert distributed._ranks_of_slurm() == expected
+    monkeypatch.setenv("MASTER_PORT", "29400")
+    assert distributed._ranks_of_slurm() == {**expected, "MASTER_PORT": "29400"}

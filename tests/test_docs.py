@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from app import __main__ as app
@@ -17,6 +19,7 @@ from plrc import cli, config
 from plrc.checkpoint import save_checkpoint
 from plrc.model import PLRC
 from plrc.options import read_arguments
+from plrc.run import EXIT_PREEMPTED
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))]
@@ -70,6 +73,22 @@ def test_scripts_of_the_docs_are_there(words):
         assert place.with_suffix(".py").is_file() or (place / "__main__.py").is_file()
     else:
         assert (ROOT / words[1]).is_file()
+
+
+def test_the_examples_for_clusters_start_a_training():
+    script, *kinds = (
+        (ROOT / "docs/slurm.sh").read_text(),
+        *yaml.safe_load_all((ROOT / "docs/kubernetes.yaml").read_text()),
+    )
+    assert [of["kind"] for of in kinds] == ["Service", "Job"]
+    in_pod = kinds[1]["spec"]["template"]["spec"]["containers"][0]["command"]
+    in_job = shlex.split(script.replace("\\\n", " ").partition("train_ddp.py ")[2].partition("\n")[0])
+    for flags in (in_pod[in_pod.index("train") + 1 :], in_job):
+        options = read_arguments(cli.build_parser().parse_args(["train", *flags]), config.Config, config.PRESETS)
+        assert options.resume == "auto"
+    assert not options.batch_size % 32
+    assert subprocess.run(["bash", "-n", ROOT / "docs/slurm.sh"], check=False).returncode == 0
+    assert f"-eq {EXIT_PREEMPTED} ]" in script
 
 
 @pytest.mark.parametrize("words", [w for _, w in ALL if w[0] == "make"], ids=" ".join)

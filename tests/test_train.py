@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -289,6 +290,58 @@ def test_two_nodes_compute_what_two_ranks_of_one_do(two_ranks, tmp_path):
     for code, output in [finish(node) for node in nodes]:
         assert code == 0, output
     assert losses(tmp_path) == losses(two_ranks)
+
+
+NOTED = """
+import json, os, sys
+from plrc import report, train
+step_of, report.before_and_after = train.train_step, lambda *_: []
+
+def noted(*arguments):
+    batch, step = arguments[3], arguments[5]
+    with open(os.environ["NOTED"], "a") as file:
+        print(json.dumps([step, int(os.environ.get("RANK", 0)), batch.indices.tolist()]), file=file)
+    return step_of(*arguments)
+
+train.train_step = noted
+import train_ddp
+sys.exit(train_ddp.main())
+"""
+
+
+def test_tasks_of_slurm_are_ranks_and_one_process_goes_on_with_their_global_batches(tmp_path, monkeypatch):
+    """Two tasks, pre-empted; their job starts again with one."""
+    (tmp_path / "noted.py").write_text(NOTED)
+    monkeypatch.setenv("NOTED", str(tmp_path / "noted.jsonl"))
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+    of_slurm = {"STEP_NUM_TASKS": "2", "NTASKS": "2", "JOB_NODELIST": "127.0.0.[1-2]", "JOB_ID": "7"}
+    given, out = flags(tmp_path / "out", epochs=LONG, resume="auto"), tmp_path / "out"
+    tasks = []
+    for number in range(2):
+        for name, value in {**of_slurm, "PROCID": str(number), "LOCALID": str(number)}.items():
+            monkeypatch.setenv(f"SLURM_{name}", value)
+        tasks.append(start([str(tmp_path / "noted.py")], given))
+    wait_for_step(out, 3, tasks[0])
+    for task in tasks:
+        task.send_signal(signal.SIGTERM)
+    for code, output in [finish(task) for task in tasks]:
+        assert code == train.EXIT_PREEMPTED, output
+    done = state(out)["step"]
+    assert 3 <= done < LONG * 3, "the signal came too late to show anything"
+    for name in (*of_slurm, "PROCID", "LOCALID"):
+        monkeypatch.delenv(f"SLURM_{name}")
+    code, output = finish(start([str(tmp_path / "noted.py")], given))
+    assert code == 0, output
+    assert "was written by 2 ranks, now there are 1" in output
+    found: dict[int, list[int]] = {}
+    for step, _, indices in sorted(map(json.loads, (tmp_path / "noted.jsonl").read_text().splitlines())):
+        found.setdefault(step, []).extend(indices)
+    alone = loader.Order(24, small_config(out, epochs=LONG), 0, 1)
+    assert [found[step] for step in range(LONG * 3)] == [[i for _, i in batch] for batch in alone]
 
 
 def test_ranks_that_disagree_stop_with_the_field(tmp_path):
