@@ -5,7 +5,7 @@
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=8           # a task is a rank
 #SBATCH --gpus-per-node=8
-#SBATCH --cpus-per-task=12            # the loading processes' cores
+#SBATCH --cpus-per-task=12            # for its loading processes, see docs/scaling.md
 #SBATCH --time=24:00:00
 #SBATCH --signal=TERM@180             # three minutes before the end every rank is told to save
 #SBATCH --requeue
