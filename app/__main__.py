@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ def _serve(o: argparse.Namespace, place: Path) -> None:
     from .workbench import Workbench
 
     bench = Workbench(o.checkpoints, o.images, o.runs, o.cache, place)
+    # What the page opens with is encoded, and what that needs imported, before anyone waits for it.
+    threading.Thread(target=bench.prepare, daemon=True).start()
     built = page.build(bench, _alone(o) and not o.auth).queue(default_concurrency_limit=4)
     print(f"PLRC workbench: http://{o.host}:{o.port}/ (Ctrl-C ends it)", flush=True)
     built.launch(

@@ -157,10 +157,14 @@ class Tab:
         def act(number: int, latest: dict[str, int], event: dict[str, Any] | None, *values: Any) -> list[Any]:
             if not event:
                 return self._nothing
-            answer = self.act(event, self.query(values))
+            try:
+                answer = self.act(event, self.query(values))
+            except ValueError as error:
+                answer = [gr.skip(), lines([f"This cannot be shown: {error}"]), *self._nothing[2:]]
             return answer if "lacks" in event else self._in_turn(number, latest, answer)
 
-        shown.select(said(act), **self._numbered([shown, *inputs]), trigger_mode="multiple")
+        # Past the queue, which takes longer than the answer; an error that is raised there is not shown.
+        shown.select(act, **self._numbered([shown, *inputs]) | {"queue": False}, trigger_mode="multiple")
 
     def drawings(self, query: Any) -> list[Any]:
         """What is exported of a query. Raises a ValueError."""

@@ -22,7 +22,7 @@ from PIL import ImageOps
 from plrc.data.images import LONGEST, UndecodableImage, decode
 from plrc.options import Options
 from plrc.pretrained.loading import SHIPPED, run_checkpoint, split_branch, stored_epochs
-from plrc.queries import Query
+from plrc.queries import Affinity, Query
 from plrc.registry import region_examples
 from plrc.views import Drawing, NamedImage, Progress, Session, draw, list_images
 from plrc.views.images import SAMPLES, file_of, open_image
@@ -79,6 +79,11 @@ class Workbench:
         self._short = {s: n for s, n in zip(images, labels, strict=True) if labels.count(n) == 1}
         self._long = {name: spec for spec, name in self._short.items()}
         self.images = [*images, *EXAMPLES]
+
+    def prepare(self) -> None:
+        """Encode what the page opens with."""
+        with suppress(ValueError):  # said where it is seen
+            self.draw(Affinity(images=tuple(self.images[:1]), checkpoints=tuple(self.shown)))
 
     def add(self, path: str) -> str:
         """Offer a folder of images, or a checkpoint, from now on; what it is. Raises a ValueError if it is neither."""
