@@ -371,13 +371,13 @@ def test_an_answer_that_comes_late_is_dropped(visit):
         else:
             route.continue_()
 
-    page.route("**/queue/join*", hold)
+    page.route("**/run/predict*", hold)
     surface = page.locator(PANELS).first
     surface.click(position={"x": 10, "y": 10})
     answered(page, lambda: surface.click(position={"x": 100, "y": 100}))
     assert len(held) == 1
     before = page.evaluate(STATE)
-    with page.expect_response("**/queue/join*"):
+    with page.expect_response("**/run/predict*"):
         held[0].continue_()
     page.get_by_label("Difference").check()  # an event after it, which is answered after it
     ready(page, 4)
@@ -386,6 +386,17 @@ def test_an_answer_that_comes_late_is_dropped(visit):
 
 
 # ---- Without a browser
+
+
+def test_what_a_click_cannot_show_is_said_below_the_viewer(tmp_path):
+    with gr.Blocks() as page:
+        tab = AffinityTab(Workbench(CHECKPOINTS, runs=tmp_path, megabytes=1))
+    (asked,) = [f for f in page.fns.values() if f.targets == [(tab.outputs[0]._id, "select")]]
+    event = {"points": [{"x": 2, "y": 0.5, "negative": False}]}
+    viewer, numbers, *rest = asked.fn(1, {"number": 0}, event, *tab.values(tab.first))
+    assert "This cannot be shown" in numbers
+    assert len(rest) == len(tab.outputs) - 2
+    assert all(one == gr.skip() for one in (viewer, *rest))
 
 
 @pytest.fixture(scope="module")
