@@ -50,13 +50,14 @@ def _serve(o: argparse.Namespace, place: Path) -> None:
     bench = Workbench(o.checkpoints, o.images, o.runs, o.cache, place)
     # What the page opens with is encoded, and what that needs imported, before anyone waits for it.
     threading.Thread(target=bench.prepare, daemon=True).start()
-    built = page.build(bench, _alone(o) and not o.auth).queue(default_concurrency_limit=4)
+    alone = _alone(o) and not o.auth
+    built = page.build(bench, alone).queue(default_concurrency_limit=4)
     print(f"PLRC workbench: http://{o.host}:{o.port}/ (Ctrl-C ends it)", flush=True)
     built.launch(
         server_name=o.host,
         server_port=o.port,
         auth=tuple(o.auth.split(":", 1)) if o.auth else None,
-        max_file_size="50mb",
+        max_file_size="4gb" if alone else "50mb",  # a checkpoint, or an image
         head=f"<style>\n{style()}</style>\n<script>\n{script()}</script>\n",  # in the page itself: nothing is fetched
         css=page.CSS,
         theme=gr.themes.Default(font="system-ui", font_mono="monospace"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import inspect
 import typing
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -134,15 +136,21 @@ def from_here(headers: Mapping[str, str]) -> bool:
 def _add(bench: Workbench, tabs: Mapping[str, Tab]) -> None:
     """A field for a folder or a checkpoint that is to be offered, too."""
     with gr.Accordion("Add a folder of images, a run or a checkpoint", open=False, elem_id="add"):
-        path = gr.Textbox(label="Path", info="Of this machine; Enter adds it.", elem_id="add-path")
+        info = "Of this machine; Enter adds it. A checkpoint, like an image, can also be dropped anywhere on the page."
+        path = gr.Textbox(label="Path", info=info, elem_id="add-path")
         told = gr.Markdown(elem_id="add-told")
+    with gr.Column(visible="hidden", elem_id="add-file"):
+        file = gr.UploadButton("Upload a checkpoint")
     controls = [(name, component) for tab in tabs.values() for name, component in tab.controls.items()]
     lists = {component: name for name, component in controls if name in (*IMAGES, "dataset", "among")}
 
-    @said
-    def add(named: str, request: gr.Request) -> list[Any]:
+    def check(request: gr.Request) -> None:
         if not from_here(request.headers):
             raise ValueError("files can be added on the page of 127.0.0.1 or localhost only: open that one")
+
+    @said
+    def add(named: str, request: gr.Request) -> list[Any]:
+        check(request)
         what, sets, images = bench.add(named), bench.choices("dataset"), bench.choices("images")
         of = dict.fromkeys(IMAGES, images) | {"dataset": sets, "among": sets}
         several = [*bench.sets(), *images]
@@ -150,6 +158,19 @@ def _add(bench: Workbench, tabs: Mapping[str, Tab]) -> None:
         return [what, "", *(gr.Dropdown(choices=choices) for choices in now)]
 
     path.submit(add, path, [told, path, *lists], **QUIET)
+
+    @said
+    def take(dropped: str | None, request: gr.Request) -> None:
+        check(request)
+        if not dropped:
+            return
+        name = Path(dropped).name  # not where it lies on the server
+        try:
+            gr.Info(html.escape(bench.add(dropped).replace(dropped, name)), title="Added")
+        except ValueError as error:
+            raise ValueError(str(error).replace(dropped, name)) from error
+
+    file.upload(take, file, None, **QUIET)
 
 
 def _open_link(page: gr.Blocks, views: gr.Tabs, tabs: Mapping[str, Tab], items: Mapping[str, gr.Tab]) -> None:

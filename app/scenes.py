@@ -49,7 +49,7 @@ _LARGE, _SMALL, _MANY = 320, 192, 80  # longer side of a thumbnail, pixels; of o
 _HOW = "Drag a line around dots, or click one, to see where they are; with Shift, more are added."
 
 
-def script(viewers: Iterable[str] = ("panels", "matches", "scatter", "loss", "answers")) -> str:
+def script(viewers: Iterable[str] = ("panels", "matches", "scatter", "loss", "answers", "drop")) -> str:
     """The script of these viewers, with the table of colours and marks that figures are drawn with."""
     look = LOOK | {"sequential": _steps(SEQUENTIAL), "diverging": _steps(DIVERGING), "signed": SIGNED}
     texts = [(STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ("common", "live", *viewers)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import inspect
 import json
@@ -383,6 +384,36 @@ def test_an_answer_that_comes_late_is_dropped(visit):
     ready(page, 4)
     assert page.evaluate(STATE)[0] == before[0]
     assert page.evaluate(STATE)[1] == str(int(before[1]) + 1)
+
+
+def test_what_is_dropped_on_the_page_is_shown_or_offered(visit, tmp_path):
+    page = visit(f"?images=scenes%2312&{BOTH}")
+    ready(page)
+    page.evaluate("addEventListener('dragover', () => (window.over = document.body.className))")
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "mine.png")
+    export(load("random:tiny"), "safetensors", tmp_path / "mine.safetensors")
+    (tmp_path / "mine.txt").write_text("no checkpoint")
+
+    def drop(name, kind):
+        content = base64.b64encode((tmp_path / name).read_bytes()).decode()
+        made = """([content, name, type]) => {
+          const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0)), dropped = new DataTransfer();
+          dropped.items.add(new File([bytes], name, { type }));
+          return dropped;
+        }"""
+        dropped = page.evaluate_handle(made, [content, name, kind])
+        for event in ("dragover", "drop"):
+            page.dispatch_event("body", event, {"dataTransfer": dropped})
+
+    answered(page, lambda: drop("mine.png", "image/png"))
+    assert page.locator("#affinity-images input").input_value() == "mine.png (uploaded)"
+    assert "plrc-over" in page.evaluate("window.over")
+    assert "plrc-over" not in page.evaluate("document.body.className")
+    drop("mine.safetensors", "")
+    toast(page, "mine.safetensors: torchvision's names, tiny; under Checkpoints from now on")
+    drop("mine.txt", "text/plain")
+    toast(page, "mine.txt is no checkpoint")
+    assert "/mine.txt" not in page.content()
 
 
 # ---- Without a browser
