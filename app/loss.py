@@ -135,7 +135,7 @@ def _view(picture: LossPicture, v: int) -> str:
     regions, both = enlarge(picture.regions[v].astype(int), 1, 1), np.unique(picture.region)
     colours = np.where(np.isin(regions, both)[..., None], region_colours(regions), UNMATCHED)
     tint = (region_tint(regions, colours) * 255).round().astype(np.uint8)
-    fills = list(map(to_hex, region_colours(picture.region)))
+    fills = [LOOK["regions"][r % len(LOOK["regions"])] for r in picture.region.tolist()]
     dots = "".join(
         f'<circle cx="{x:.2f}" cy="{y:.2f}" r="1.4" fill="{fill}" stroke="#000" stroke-width="0.35"/>'
         for (x, y), fill in zip(100 * picture.points[v], fills, strict=True)

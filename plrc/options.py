@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import os
 import re
 import types
@@ -123,12 +124,15 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+_hints = functools.cache(typing.get_type_hints)  # a click makes a dozen options
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Base of all options. Making one raises a ValueError that names the flag, what is wrong, and what may be given."""
 
     def __post_init__(self) -> None:
-        kinds = typing.get_type_hints(type(self))
+        kinds = _hints(type(self))
         for field in dataclasses.fields(self):
             value = _converted(field, getattr(self, field.name), kinds[field.name])
             object.__setattr__(self, field.name, value)
@@ -209,7 +213,7 @@ def add_arguments(
         )
         from_file = "a YAML file of fields, such as a run's config.yaml"
         parser.add_argument("--config", type=Path, metavar="FILE", help=from_file)
-    kinds = typing.get_type_hints(kind)
+    kinds = _hints(kind)
     for field in dataclasses.fields(kind):
         type_, about = kind_of(kinds[field.name])[0], field.metadata
         default = values.get(field.name, _default(field))
