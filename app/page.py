@@ -51,7 +51,7 @@ CSS = """
 .dark #run-curves img, .dark .plrc-chart { filter: invert(0.93) hue-rotate(180deg); } /* a white page would glare */
 .dark #run-images img { filter: brightness(0.8); }
 .gradio-container :has(.plrc-asks) { overflow: visible !important; } /* so that they stay in reach, see viewers.css */
-footer { display: none !important; }
+footer, #add-file { display: none !important; } /* the latter takes what is dropped, see drop.js */
 [id$="-thumbnails"] .grid-container { grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)) !important; }
 .plrc-lines { margin: 0; font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 """
@@ -139,7 +139,7 @@ def _add(bench: Workbench, tabs: Mapping[str, Tab]) -> None:
         info = "Of this machine; Enter adds it. A checkpoint, like an image, can also be dropped anywhere on the page."
         path = gr.Textbox(label="Path", info=info, elem_id="add-path")
         told = gr.Markdown(elem_id="add-told")
-    with gr.Column(visible="hidden", elem_id="add-file"):
+    with gr.Column(elem_id="add-file"):
         file = gr.UploadButton("Upload a checkpoint")
     controls = [(name, component) for tab in tabs.values() for name, component in tab.controls.items()]
     lists = {component: name for name, component in controls if name in (*IMAGES, "dataset", "among")}

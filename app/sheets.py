@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import io
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -46,10 +47,14 @@ p { margin: 0 0 10px; }
 class ColoursTab(SheetTab):
     name, title, style = "colours", "Colours", _SHEET
     kind: ClassVar[type[Options]] = Colours
-    start: ClassVar = {"images": ("scenes#12", "scenes#3", "sample:china", "sample:flower"), "most": 12}
+    start: ClassVar = {"images": ("sample:china", "sample:flower", "scenes#12", "scenes#3"), "most": 12}
     fixed: ClassVar = {"basis": None, "keep_basis": None}
     top: ClassVar = {"images": 1, "checkpoints": 2}
     words: ClassVar = {"images": {"info": "Several share the meaning of colours."}, "most": {"info": "Of a folder."}}
+
+    def begin(self) -> Mapping[str, Any]:
+        own = {"images": tuple(self.bench.images[:4])} if self.bench.folders else {}
+        return self.start | own
 
     def shown(self, drawing: SheetDrawing) -> str:
         n = len(drawing.columns)

@@ -17,7 +17,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -124,7 +124,7 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-_hints = functools.cache(typing.get_type_hints)  # a click makes a dozen options
+_hints: Callable[[type], dict[str, Any]] = functools.cache(typing.get_type_hints)  # a click makes a dozen options
 
 
 @dataclass(frozen=True, kw_only=True)
