@@ -198,15 +198,12 @@ def _open_link(page: gr.Blocks, views: gr.Tabs, tabs: Mapping[str, Tab], items: 
     @said
     def show(request: gr.Request, *latest: dict[str, int]) -> list[Any]:
         """Draws from the link itself: the page's components may not have its values yet. Nothing, if the user has."""
-        try:
-            tab, query = asked(request)
-        except ValueError:  # told by ``restore``, which goes on at the same time
-            return only("", outputs, [])
+        tab, query = asked(request)
         updates = tab.show(query)
         return only("" if any(of["number"] for of in latest) else tab.name, outputs, updates)
 
-    page.load(restore, None, [views, opened, *chain(*inputs.values())], **QUIET)
-    page.load(show, [tab.latest for tab in tabs.values()], list(chain(*outputs.values())), **QUIET)
+    restored = page.load(restore, None, [views, opened, *chain(*inputs.values())], **QUIET)
+    restored.success(show, [tab.latest for tab in tabs.values()], list(chain(*outputs.values())), **QUIET)
     for name, tab in tabs.items():
         handler = said(partial(_at_first_sight, tab))
         items[name].select(handler, [opened, *inputs[name]], [opened, *outputs[name]], **QUIET)
