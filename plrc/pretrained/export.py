@@ -71,7 +71,7 @@ def export(pretrained: Pretrained, to: str, file: Path) -> list[str]:
         written += len(head)
         about = {"format": "pt", "arch": origin.arch, "origin": what, "sha256": origin.sha256}
         about["run"] = json.dumps(origin.run) if origin.run else ""
-        stream.write(safetensors.torch.save(tensors, metadata={key: value for key, value in about.items() if value}))
+        stream.write(_ordered(safetensors.torch.save(tensors, {key: value for key, value in about.items() if value})))
     else:
         torch.save(tensors, stream)
     try:
@@ -85,6 +85,15 @@ def export(pretrained: Pretrained, to: str, file: Path) -> list[str]:
     if pretrained.heads and not ours:
         lines.append(f"left out: {', '.join(pretrained.heads)}; only the backbone is exported")
     return lines + _how_to_load(to, origin.arch, file)
+
+
+def _ordered(file: bytes) -> bytes:
+    """A safetensors file with its metadata in order, which it has at random: the same export is the same file."""
+    length = int.from_bytes(file[:8], "little")
+    header = json.loads(file[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+    return len(text).to_bytes(8, "little") + text + file[8 + length :]
 
 
 class _ArrayPickler(pickle.Pickler):

@@ -95,6 +95,10 @@ def test_safetensors_file_says_what_it_holds(arch, tmp_path):
         assert_same(there, net.backbone.state_dict() | head)
         origin = f"{arch} of demo/last (PLRC run, query)"
         assert stored.metadata() == {"format": "pt", "arch": arch, "origin": origin, "sha256": "0" * 64}
+    files = [tmp_path / f"{i}.safetensors" for i in range(8)]
+    for file in files:
+        export(net, "safetensors", file)
+    assert len({file.read_bytes() for file in files}) == 1, "the metadata are in order"
     again, cells = load(tmp_path / "out.safetensors"), torch.rand(1, net.backbone.width, 2, 2)
     assert (again.origin.arch, again.origin.format, again.dense) == (arch, "PLRC export", "projector")
     assert torch.equal(again.heads["projector"](cells), net.heads["projector"](cells))
