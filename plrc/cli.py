@@ -249,7 +249,7 @@ def _sentence(error: Exception) -> str:
     # A loader process hands its error on with a traceback before it; its last line is the sentence.
     message = str(error).strip()
     if "Traceback" in message:
-        message = message.splitlines()[-1].removeprefix("ValueError: ")
+        message = re.sub(r"^\w*Error: ", "", message.splitlines()[-1])
     return printable(" ".join(message.split()))
 
 

@@ -23,9 +23,11 @@ from PIL import Image
 from plrc import report, run, train
 from plrc.config import Config, load_config
 from plrc.data import loader
+from plrc.data.shards import write_shards
 from plrc.data.sources import open_source
 from plrc.distributed import World
 from plrc.model import PLRC
+from plrc.queries import Shard
 from plrc.regions import GridRegions
 from plrc.run import read_log
 
@@ -310,7 +312,13 @@ sys.exit(train_ddp.main())
 
 
 def test_tasks_of_slurm_are_ranks_and_one_process_goes_on_with_their_global_batches(tmp_path, monkeypatch):
-    """Two tasks, pre-empted; their job starts again with one."""
+    """Two tasks on shards, pre-empted; their job starts again with one."""
+    (tmp_path / "images").mkdir()
+    for i in range(24):
+        Image.effect_noise((48, 48), 90).convert("RGB").save(tmp_path / "images" / f"{i:02d}.png")
+    write_shards(Shard(data=str(tmp_path / "images"), out=str(tmp_path / "shards"), shard_mb=0.03))
+    counts = open_source(str(tmp_path / "shards")).counts
+    assert len(counts) > 3
     (tmp_path / "noted.py").write_text(NOTED)
     monkeypatch.setenv("NOTED", str(tmp_path / "noted.jsonl"))
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
@@ -319,7 +327,8 @@ def test_tasks_of_slurm_are_ranks_and_one_process_goes_on_with_their_global_batc
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
     of_slurm = {"STEP_NUM_TASKS": "2", "NTASKS": "2", "JOB_NODELIST": "127.0.0.[1-2]", "JOB_ID": "7"}
-    given, out = flags(tmp_path / "out", epochs=LONG, resume="auto"), tmp_path / "out"
+    out, data = tmp_path / "out", str(tmp_path / "shards")
+    given = flags(out, data=data, epochs=LONG, resume="auto")
     tasks = []
     for number in range(2):
         for name, value in {**of_slurm, "PROCID": str(number), "LOCALID": str(number)}.items():
@@ -340,7 +349,7 @@ def test_tasks_of_slurm_are_ranks_and_one_process_goes_on_with_their_global_batc
     found: dict[int, list[int]] = {}
     for step, _, indices in sorted(map(json.loads, (tmp_path / "noted.jsonl").read_text().splitlines())):
         found.setdefault(step, []).extend(indices)
-    alone = loader.Order(24, small_config(out, epochs=LONG), 0, 1)
+    alone = loader.Order(24, small_config(out, epochs=LONG), 0, 1, shards=counts)
     assert [found[step] for step in range(LONG * 3)] == [[i for _, i in batch] for batch in alone]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -92,11 +93,19 @@ def test_an_image_that_changed_and_a_damaged_map_are_computed_again(folder):
     assert torch.equal(kept_of(folder).raster(1), computed(folder)[1])
 
 
+def slow_fstat(handle: int, fstat=os.fstat) -> os.stat_result:
+    """Gives other processes time to come between."""
+    found = fstat(handle)
+    time.sleep(0.01)
+    return found
+
+
 def test_processes_that_add_at_once_do_not_write_over_one_another(folder):
     children = []
     for first in range(3):
         if not (child := os.fork()):
             kept = kept_of(folder)
+            os.fstat = slow_fstat
             for i in [*range(first * 4, N), *range(first * 4)]:
                 kept.raster(i)
             os._exit(0)

@@ -8,9 +8,11 @@ import os
 import re
 import tarfile
 import threading
+import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -298,6 +300,9 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
     whole = False
     asked: ClassVar[list[str]] = []
     failing: ClassVar = Counter[str]()
+    at_once: ClassVar[list[int]] = []  # how many others are answered, at each
+    lock = threading.Lock()
+    now = 0
 
     def do_GET(self):
         file = Path(self.translate_path(self.path))
@@ -308,6 +313,12 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
         if not file.is_file() or not wanted or self.whole:
             return super().do_GET()
         self.asked.append(f"{self.path} {wanted[0]}")
+        with self.lock:
+            Ranges.now += 1
+            self.at_once.append(Ranges.now)
+        time.sleep(0.01)
+        with self.lock:
+            Ranges.now -= 1
         data = file.read_bytes()[int(wanted[1]) : int(wanted[2]) + 1]
         self.send_response(206)
         self.send_header("Content-Length", str(len(data)))
@@ -321,7 +332,7 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(sharded):
-    Ranges.whole, Ranges.asked, Ranges.failing = False, [], Counter()
+    Ranges.whole, Ranges.asked, Ranges.at_once, Ranges.failing = False, [], [], Counter()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(sharded))) as httpd:
         thread = threading.Thread(target=httpd.serve_forever)
         thread.start()
@@ -334,7 +345,7 @@ def test_shards_of_a_web_server_give_the_batches_of_the_disk_in_worker_processes
     sharded, server, tmp_path, monkeypatch
 ):
     pytest.importorskip("aiohttp")
-    monkeypatch.setattr(shards.time, "sleep", lambda _: None)
+    monkeypatch.setattr(shards, "time", SimpleNamespace(sleep=lambda _: None))
     local, remote = open_source(str(sharded)), open_source_once(f"{server}/")
     assert len(remote) == N
     assert remote.names == open_source(f"{server}/{{000000..{len(local.counts) - 1:06d}}}.tar").names == local.names
@@ -349,6 +360,7 @@ def test_shards_of_a_web_server_give_the_batches_of_the_disk_in_worker_processes
             assert torch.equal(one.views, other.views)
             assert torch.equal(one.indices, other.indices)
     assert len(Ranges.asked) == 2 * N, "one request an image"
+    assert max(Ranges.at_once) > 2, "those of a batch together"
     Ranges.whole = True
     with pytest.raises(ValueError, match=r"000000\.tar: its server sends the whole file where a part is asked for"):
         remote.load(0)
