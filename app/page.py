@@ -25,7 +25,7 @@ from .loss import LossTab
 from .retrieval import RetrievalTab
 from .run import RunTab
 from .sheets import ColoursTab, ScoresTab, SegmentsTab
-from .tab import IMAGES, QUIET, Tab, said
+from .tab import IMAGES, PROMPT, QUIET, Tab, said
 from .workbench import Workbench
 
 _TABS: tuple[type[Tab], ...] = (AffinityTab, LossTab, CorrespondenceTab, EmbeddingTab, RetrievalTab, RunTab)
@@ -190,20 +190,25 @@ def _open_link(page: gr.Blocks, views: gr.Tabs, tabs: Mapping[str, Tab], items: 
             raise ValueError(f"the link's view={view} is none of {', '.join(tabs)}")
         return tabs[view], tabs[view].read(said)
 
-    @said
     def restore(request: gr.Request) -> list[Any]:
-        tab, query = asked(request)
+        try:
+            tab, query = asked(request)
+        except ValueError:  # which ``show`` tells
+            return [gr.skip(), [next(iter(tabs))], *only("", inputs, [])]
         return [gr.Tabs(selected=tab.name), [tab.name], *only(tab.name, inputs, tab.values(query))]
 
-    @said
     def show(request: gr.Request, *latest: dict[str, int]) -> list[Any]:
         """Draws from the link itself: the page's components may not have its values yet. Nothing, if the user has."""
-        tab, query = asked(request)
-        updates = tab.show(query)
+        tab = next(iter(tabs.values()))
+        try:
+            tab, query = asked(request)
+            updates = tab.show(query)
+        except ValueError as error:
+            updates = tab.fault(error)
         return only("" if any(of["number"] for of in latest) else tab.name, outputs, updates)
 
-    restored = page.load(restore, None, [views, opened, *chain(*inputs.values())], **QUIET)
-    restored.success(show, [tab.latest for tab in tabs.values()], list(chain(*outputs.values())), **QUIET)
+    restored = page.load(restore, None, [views, opened, *chain(*inputs.values())], **PROMPT)
+    restored.then(show, [tab.latest for tab in tabs.values()], list(chain(*outputs.values())), **PROMPT)
     for name, tab in tabs.items():
         handler = said(partial(_at_first_sight, tab))
         items[name].select(handler, [opened, *inputs[name]], [opened, *outputs[name]], **QUIET)

@@ -25,6 +25,8 @@ from plrc.views import Drawing
 from .workbench import MOST, Workbench
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+# Past the queue, which takes longer than most answers; Gradio shows no error that is raised there.
+PROMPT: dict[str, Any] = QUIET | {"queue": False}
 _STEP = 0.05  # of a slider of shares
 IMAGES = ("images", "other", "others")  # fields whose values have short names
 _WORDS: dict[str, dict[str, Any]] = {
@@ -160,11 +162,10 @@ class Tab:
             try:
                 answer = self.act(event, self.query(values))
             except ValueError as error:
-                answer = [gr.skip(), lines([f"This cannot be shown: {error}"]), *self._nothing[2:]]
+                answer = self.fault(error)
             return answer if "lacks" in event else self._in_turn(number, latest, answer)
 
-        # Past the queue, which takes longer than the answer; an error that is raised there is not shown.
-        shown.select(act, **self._numbered([shown, *inputs]) | {"queue": False}, trigger_mode="multiple")
+        shown.select(act, **self._numbered([shown, *inputs]) | PROMPT, trigger_mode="multiple")
 
     def drawings(self, query: Any) -> list[Any]:
         """What is exported of a query. Raises a ValueError."""
@@ -256,6 +257,10 @@ class Tab:
             return self._nothing
         latest["number"] = number
         return answer
+
+    def fault(self, error: ValueError) -> list[Any]:
+        """What is seen of a query that cannot be shown, where Gradio would not tell of an error."""
+        return [gr.skip(), lines([f"This cannot be shown: {error}"]), *self._nothing[2:]]
 
     @property
     def _nothing(self) -> list[Any]:
