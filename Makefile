@@ -16,7 +16,7 @@ help:
 	@echo 'make lab     the notebooks in JupyterLab'
 	@echo 'make test    run the tests'
 	@echo 'make lint    ruff, mypy and the import rule'
-	@echo 'make bench   what a training step and loading cost here (benchmarks/)'
+	@echo 'make bench   what a step, its losses, loading and looking cost here (about 6 minutes), and bench.json'
 	@echo 'make clean   remove $(VENV), caches and build output; runs/ stays'
 	@echo
 	@echo 'The first run makes $(VENV) with $(PYTHON) (another one: make PYTHON=python3.12 ...).'
@@ -40,8 +40,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/step_cost.py
-	$(BIN)/python benchmarks/loading.py scenes:200
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -13,11 +13,11 @@ gpus=$($PYTHON -c 'import torch; print(torch.cuda.device_count())')
 ranks=$((gpus > 1 ? 2 : 1))
 if ((gpus)); then
     device=cuda small="--arch resnet18 --image-size 128 --batch-size 64 --data scenes:512" boxes=""
-    costs=("--arch resnet50 --image-size 224 --batch-size 64" "--arch resnet18 --image-size 112 --batch-size 256")
+    costs="--shape resnet50,224,64 --shape resnet18,112,256 --repeats 3"
     real="--arch resnet18 --image-size 128 --batch-size 256 --epochs 20"
 else
     device=cpu small="--arch tiny --image-size 32 --batch-size 8 --data scenes:48" boxes="--short-sides 64 --test-short-side 64"
-    costs=("--arch tiny --image-size 32 --batch-size 8 --repeats 1")
+    costs="--shape tiny,32,8 --repeats 1 --modes fp32"
     real="--arch tiny --image-size 32 --batch-size 32 --epochs 1"
 fi
 train="$PYTHON -m torch.distributed.run --standalone --nproc_per_node=$ranks train_ddp.py --preset demo"
@@ -63,7 +63,7 @@ part look "object AUC" $PYTHON -m plrc affinity scenes:4 --checkpoint "$out/run"
 part export "tensors of" $PYTHON -m plrc export "$out/run" --to safetensors --out "$out/run.safetensors"
 part detector "COCO, boxes +[0-9]" $PYTHON -m plrc detect train --preset small --train scenes:16 --test scenes:4@1 --weights "$out/run" \
     $boxes --iterations 20 --precise-bn 2 --out "$out/detector" --resume auto
-for i in "${!costs[@]}"; do part "cost$i" "step / floor|waits" $PYTHON benchmarks/step_cost.py ${costs[i]}; done
+part cost "step / floor" $PYTHON -m benchmarks step $costs --out "$out/cost.json"
 part real "images/s|object AUC" for_the_rest
 
 echo

@@ -165,9 +165,9 @@ def test_the_script_for_a_machine_with_a_gpu_runs_on_a_cpu_and_goes_on_with_what
     rows = {line.split()[0]: line for line in run.stdout.splitlines() if re.match(r"\w+ +\d+ s  ", line)}
     assert run.returncode == 0, run.stdout
     assert {name: "ok" in row for name, row in rows.items()} == {
-        "pretrain": True, "look": True, "export": False, "detector": True, "cost0": True, "real": True,
+        "pretrain": True, "look": True, "export": False, "detector": True, "cost": True, "real": True,
     }  # fmt: skip
     assert "object AUC" in rows["look"]
-    assert "step / floor" in rows["cost0"]
+    assert "step / floor" in rows["cost"]
     assert "done before" in rows["export"]
     assert "82 tensors of it" in rows["export"]
