@@ -13,7 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-LOCAL = "127.0.0.1"
+from starlette.middleware import Middleware
+
+from .guard import LOCAL, Guard
+
+SESSIONS = 100  # pages, or calls of programs, whose state is kept: about a megabyte each
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,11 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ |= {"GRADIO_TEMP_DIR": str(place), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
     for name in ("no_proxy", "NO_PROXY"):  # Gradio asks its own server whether it is there: not by way of a proxy
-        os.environ[name] = ",".join(filter(None, (os.environ.get(name), LOCAL, "localhost")))
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), *LOCAL)))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # a service manager's way to end it: nothing is left either
     try:
-        if not _alone(o) and not o.auth:
+        if o.host not in LOCAL and not o.auth:
             raise ValueError(f"--host {o.host} lets others in: give a name and a password with --auth NAME:PASSWORD")
+        if o.auth and not all(o.auth.partition(":")):
+            raise ValueError("--auth is a name and a password, NAME:PASSWORD")
         _serve(o, place)
     except (ValueError, OSError) as error:
         taken = "; choose another --port" * isinstance(error, OSError)
@@ -50,24 +56,24 @@ def _serve(o: argparse.Namespace, place: Path) -> None:
     bench = Workbench(o.checkpoints, o.images, o.runs, o.cache, place)
     # What the page opens with is encoded, and what that needs imported, before anyone waits for it.
     threading.Thread(target=bench.prepare, daemon=True).start()
-    alone = _alone(o) and not o.auth
+    alone = o.host in LOCAL and not o.auth and not o.root_path
+    megabytes = 4000 if alone else 50  # a checkpoint, or an image
     built = page.build(bench, alone).queue(default_concurrency_limit=4)
     print(f"PLRC workbench: http://{o.host}:{o.port}/ (Ctrl-C ends it)", flush=True)
     built.launch(
         server_name=o.host,
         server_port=o.port,
         auth=tuple(o.auth.split(":", 1)) if o.auth else None,
-        max_file_size="4gb" if alone else "50mb",  # a checkpoint, or an image
+        root_path=o.root_path,
+        app_kwargs={"middleware": [Middleware(Guard, alone=alone, place=place, megabytes=megabytes)]},
+        max_file_size=f"{megabytes}mb",
+        state_session_capacity=SESSIONS,
         head=f"<style>\n{style()}</style>\n<script>\n{script()}</script>\n",  # in the page itself: nothing is fetched
         css=page.CSS,
         theme=gr.themes.Default(font="system-ui", font_mono="monospace"),
         show_error=False,
         quiet=True,
     )
-
-
-def _alone(o: argparse.Namespace) -> bool:
-    return o.host in (LOCAL, "localhost")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -80,9 +86,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--images", type=Path, metavar="DIR", help="a folder whose images may be shown", **several)
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders lie [runs]")
     parser.add_argument("--cache", type=float, default=1024, metavar="MB", help="megabytes of feature maps kept [1024]")
-    parser.add_argument("--host", default=LOCAL, help=f"address to listen on [{LOCAL}, this machine alone]")
+    parser.add_argument("--host", default=LOCAL[0], help=f"address to listen on [{LOCAL[0]}, this machine alone]")
     parser.add_argument("--port", type=int, default=7860, help="[7860]")
     parser.add_argument("--auth", metavar="NAME:PASSWORD", help="needed to let others in")
+    parser.add_argument("--root-path", default="", metavar="/PATH", help="where a proxy has it, if not at its root")
     return parser.parse_args(arguments)
 
 

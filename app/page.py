@@ -10,7 +10,6 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import gradio as gr
 
@@ -128,11 +127,6 @@ def _share(tab: Tab) -> None:
     copy.click(tell, inputs, [address, link], **QUIET).then(None, address, link, js=_COPY)
 
 
-def from_here(headers: Mapping[str, str]) -> bool:
-    """Whether a request was sent to this machine by its own name: a foreign site may have its name lead here."""
-    return urlsplit(f"//{headers.get('host', '')}").hostname in ("127.0.0.1", "localhost")
-
-
 def _add(bench: Workbench, tabs: Mapping[str, Tab]) -> None:
     """A field for a folder or a checkpoint that is to be offered, too."""
     with gr.Accordion("Add a folder of images, a run or a checkpoint", open=False, elem_id="add"):
@@ -144,13 +138,8 @@ def _add(bench: Workbench, tabs: Mapping[str, Tab]) -> None:
     controls = [(name, component) for tab in tabs.values() for name, component in tab.controls.items()]
     lists = {component: name for name, component in controls if name in (*IMAGES, "dataset", "among")}
 
-    def check(request: gr.Request) -> None:
-        if not from_here(request.headers):
-            raise ValueError("files can be added on the page of 127.0.0.1 or localhost only: open that one")
-
     @said
-    def add(named: str, request: gr.Request) -> list[Any]:
-        check(request)
+    def add(named: str) -> list[Any]:
         what, sets, images = bench.add(named), bench.choices("dataset"), bench.choices("images")
         of = dict.fromkeys(IMAGES, images) | {"dataset": sets, "among": sets}
         several = [*bench.sets(), *images]
@@ -160,8 +149,7 @@ def _add(bench: Workbench, tabs: Mapping[str, Tab]) -> None:
     path.submit(add, path, [told, path, *lists], **QUIET)
 
     @said
-    def take(dropped: str | None, request: gr.Request) -> None:
-        check(request)
+    def take(dropped: str | None) -> None:
         if not dropped:
             return
         name = Path(dropped).name  # not where it lies on the server
