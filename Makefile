@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo app lab test lint bench clean
+.PHONY: help demo app lab test test-lowest test-wheel lint bench clean
 
 help:
 	@echo 'make demo    pre-train on the embedded scenes with 2 processes on the CPU (about 5 minutes), result in runs/demo;'
@@ -15,6 +15,8 @@ help:
 	@echo 'make app     look inside checkpoints in a browser (http://127.0.0.1:7860/); make app ARGS="--images photos"'
 	@echo 'make lab     the notebooks in JupyterLab'
 	@echo 'make test    run the tests'
+	@echo 'make test-lowest  the same with the lowest supported version of each requirement, in $(VENV)-lowest'
+	@echo 'make test-wheel   build wheel and sdist, install each into an empty environment, use it from elsewhere'
 	@echo 'make lint    ruff, mypy and the import rule'
 	@echo 'make bench   what a step, its losses, loading and looking cost here (about 6 minutes), and bench.json'
 	@echo 'make clean   remove $(VENV), caches and build output; runs/ stays'
@@ -33,6 +35,12 @@ lab: $(VENV)/.installed-notebooks
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
 
+test-lowest: $(VENV)-lowest/.installed
+	$(VENV)-lowest/bin/python -m pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)
+
+test-wheel: $(VENV)/.installed-dev
+	$(BIN)/python tests/installed.py $(ARGS)
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,7 +51,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-lowest build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- set-up ---------------------------------------------------------------------------------------------------------
@@ -62,6 +70,16 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/pip
 	@echo 'Installing into $(VENV), with the tools for development (the first time takes minutes: torch is large)'
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed-core $(VENV)/.installed-app $(VENV)/.installed-notebooks
+
+# Of each requirement the newest patch of its lowest release; the tools for development are as they come.
+LOWEST = import re; text = open("pyproject.toml").read().split("dev = [")[0].split("dependencies = [", 1)[1]; \
+	print(*("{}=={}.*".format(*of) for of in re.findall(r"\"([\w-]+)>=([\d.]+)", text)), sep="\n")
+
+$(VENV)-lowest/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -c '$(LOWEST)' > $(VENV)-lowest/lowest.txt
+	$(VENV)-lowest/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(VENV)-lowest/lowest.txt --editable '.[dev]'
+	@touch $@
 
 # pip is the last thing that venv writes: an interrupted set-up is made again.
 $(BIN)/pip:

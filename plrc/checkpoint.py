@@ -43,7 +43,11 @@ def save_checkpoint(file: Path, content: dict[str, Any], also: Path | None = Non
                 torch.save({"format": kind, "version": VERSION, **content}, stream)
         except RuntimeError as error:  # torch's own words for a write that failed
             cause = getattr(error.__context__, "errno", None) or errno.ENOSPC
-            said = f"{os.strerror(cause)}; the checkpoint before it is whole: make room, go on with --resume auto"
+            free = shutil.disk_usage(file.parent).free
+            room = f"it takes {_bytes(content):,} bytes, {free:,} are free here"
+            said = (
+                f"{os.strerror(cause)}, {room}; the checkpoint before it is whole: make room, go on with --resume auto"
+            )
             raise OSError(cause, said) from error
         if also is not None:
             also.unlink(missing_ok=True)
@@ -51,6 +55,14 @@ def save_checkpoint(file: Path, content: dict[str, Any], also: Path | None = Non
                 os.link(unfinished, also)  # one copy on disk: a later last.pt replaces the name, not the data
             except OSError:  # a file system without hard links
                 shutil.copyfile(unfinished, also)
+
+
+def _bytes(content: Any) -> int:
+    """Of all tensors in it."""
+    if isinstance(content, torch.Tensor):
+        return content.nbytes
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    return sum(map(_bytes, parts))
 
 
 class Writer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
+_LOST = "[Tt]imed out|[Cc]onnection (closed|reset)|Broken pipe"  # what gloo says of a rank that does not answer
+_GRACE = 2  # seconds in which all ranks that still run have found out
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ def world(minutes: float = 10) -> Iterator[World]:
     """Join the process group that the environment of torchrun, or of a task of Slurm's srun, describes; one process
     without either is a world of its own.
 
-    Tensors on GPUs travel by nccl, those on CPU by gloo. ``minutes`` bound how long a rank waits for one that hangs.
+    Tensors on GPUs travel by nccl, those on CPU by gloo. ``minutes`` bound how long a rank waits for one that hangs:
+    then a ValueError names it (of gloo; nccl ends the process by itself).
     """
     if "RANK" not in os.environ:
         os.environ.update(_ranks_of_slurm())
@@ -64,9 +68,29 @@ def world(minutes: float = 10) -> Iterator[World]:
             store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
-    yield World(rank, size, device)
+    try:
+        yield World(rank, size, device)
+    except RuntimeError as error:
+        if size == 1 or not re.search(_LOST, str(error)):
+            raise
+        raise ValueError(
+            f"{_silent(store, rank, size)} did not answer within --timeout {minutes:g} minutes, or ended: see what it "
+            "said last, and go on with --resume auto"
+        ) from error
     if dist.is_initialized():
         dist.destroy_process_group()  # not after an error: it would wait for peers that wait for this rank
+
+
+def _silent(store: dist.Store, rank: int, size: int) -> str:
+    """The ranks that do not say that they wait."""
+    try:
+        store.set_timeout(timedelta(seconds=_GRACE))
+        store.set(f"rank {rank} waits", "")
+        time.sleep(_GRACE)
+        named = [f"rank {r}" for r in range(size) if not store.check([f"rank {r} waits"])]
+    except RuntimeError:  # the store went with the rank that held it
+        named = ["rank 0"]
+    return ", ".join(named) or "another rank"
 
 
 def _ranks_of_slurm() -> dict[str, str]:

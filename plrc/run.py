@@ -276,7 +276,8 @@ def check_finite(losses: Mapping[str, float], step: int) -> None:
     """Raise a ValueError that names the losses which are infinite or not a number."""
     if broken := {name: value for name, value in losses.items() if not np.isfinite(value)}:
         said = " and ".join(f"the {name} loss is {value}" for name, value in broken.items())
-        raise ValueError(f"{said} at step {step}: lower --lr; the last checkpoint is untouched")
+        again = "the same command with --resume auto --log-every 1 comes to the first such step again"
+        raise ValueError(f"{said} at step {step}: lower --lr; the last checkpoint is untouched, {again}")
 
 
 class Steps:

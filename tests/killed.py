@@ -1,8 +1,9 @@
-"""A run that is killed again and again, and the run that never was: ``python tests/killed.py OUT KILLS SEED``.
+"""A run that is killed again and again, and the run that never was: ``python tests/killed.py OUT KILLS SEED RANKS``.
 
-Each start goes on with ``--resume auto`` and dies by SIGKILL: after a random time, before a random one of its file
-operations (open, rename, link, remove), or with half a checkpoint written. Prints how often it died of what, and
-whether both runs' losses are the same. Every start is a fork of this process, which never trains itself.
+Each start goes on with ``--resume auto`` and one of its ranks, any of them, dies by SIGKILL: after a random time, at
+a random one of its file operations (open, rename, link, remove), or with half a checkpoint written; then the others are
+killed too, as torchrun does. Prints how often it died of what, and whether both runs' losses are the same. Every start
+is a fork of this process, which never trains itself.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import random
 import signal
+import socket
 import sys
 import time
 from collections import Counter
@@ -62,24 +64,38 @@ def within_checkpoint(number: int) -> None:
     torch.save = half
 
 
-def start(out: Path, fault: Callable[[], None] | None, seconds: float | None) -> int:
-    """One start in a process of its own; its exit status, negative if it was killed."""
-    if not (child := os.fork()):
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-        report.before_and_after = lambda *_: []
-        if fault:
-            fault()
-        os._exit(train.pretrain(load_config("demo", None, {**SMALL, "out": str(out), "resume": "auto"})))
+def start(out: Path, ranks: int, victim: int, fault: Callable[[], None] | None, seconds: float | None) -> int:
+    """One start in processes of its own; their exit status, negative if one was killed."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": str(ranks)}
+    children = list[int]()
+    for rank in range(ranks):
+        if not (child := os.fork()):
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+            os.environ |= {**place, "RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}
+            report.before_and_after = lambda *_: []
+            if fault and rank == victim:
+                fault()
+            os._exit(train.pretrain(load_config("demo", None, {**SMALL, "out": str(out), "resume": "auto"})))
+        children.append(child)
     if seconds is not None:
         time.sleep(seconds)
-        os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.kill(children[victim], signal.SIGKILL)
+    worst = 0
+    while children:
+        child, status = os.waitpid(-1, 0)
+        children.remove(child)
+        worst = worst or os.waitstatus_to_exitcode(status)
+        for other in children if worst else ():  # as torchrun ends them
+            os.kill(other, signal.SIGKILL)
+    return worst
 
 
-def main(folder: Path, kills: int, seed: int) -> None:
+def main(folder: Path, kills: int, seed: int, ranks: int) -> None:
     rng, died, runs = random.Random(seed), Counter[str](), 0
     began = time.monotonic()
-    assert start(folder / "whole", None, None) == 0
+    assert start(folder / "whole", ranks, 0, None, None) == 0
     whole = time.monotonic() - began
     expected = [{**line, **dict.fromkeys(UNEVEN)} for line in run.read_log(folder / "whole")]
     while sum(died.values()) < kills:
@@ -92,11 +108,12 @@ def main(folder: Path, kills: int, seed: int) -> None:
                 fault = lambda: before_file_operation(out, rng.randrange(40))  # noqa: B023, E731
             elif kind == "half a checkpoint":
                 fault = lambda: within_checkpoint(rng.randrange(4))  # noqa: E731
-            status = start(out, fault, rng.uniform(0, whole) if kind == "time" else None)
+            status = start(out, ranks, rng.randrange(ranks), fault, rng.uniform(0, whole) if kind == "time" else None)
             rng.random()
-            assert status in (0, -signal.SIGKILL), f"{kind}: the start ended with {status}"
+            lost = ranks > 1 and status == 1  # a rank that lost its peer may be seen to end first
+            assert status in (0, -signal.SIGKILL) or lost, f"{kind}: the start ended with {status}"
             died[kind] += status != 0
-        assert start(out, None, None) == 0
+        assert start(out, ranks, 0, None, None) == 0
         found = [{**line, **dict.fromkeys(UNEVEN)} for line in run.read_log(out)]
         assert found == expected, f"other losses in {out}"
         left = [str(file) for file in out.rglob(".*.tmp")]
@@ -108,4 +125,4 @@ UNEVEN = ("images_per_second", "data_wait", "memory_mib")  # of a line of the lo
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

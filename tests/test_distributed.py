@@ -195,3 +195,10 @@ def test_a_task_of_slurm_takes_its_rank(nodes, first, monkeypatch):
     assert distributed._ranks_of_slurm() == expected
     monkeypatch.setenv("MASTER_PORT", "29400")
     assert distributed._ranks_of_slurm() == {**expected, "MASTER_PORT": "29400"}
+
+
+def test_a_rank_that_does_not_answer_is_named(monkeypatch):
+    monkeypatch.setattr("plrc.distributed._GRACE", 0.01)
+    store = torch.distributed.HashStore()
+    store.set("rank 2 waits", "")
+    assert distributed._silent(store, 0, 4) == "rank 1, rank 3"

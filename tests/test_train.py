@@ -439,6 +439,18 @@ def test_a_state_that_is_not_finite_is_named_and_not_saved(name, tmp_path, monke
     assert state(tmp_path)["step"] == 2
 
 
+def test_a_loss_that_is_not_finite_comes_again_in_the_same_step(tmp_path, silent):
+    def stopped_at(**how):
+        with pytest.raises(ValueError, match="lower --lr; the last checkpoint is untouched, the same command") as told:
+            train.pretrain(small_config(tmp_path, data="scenes:48", lr=1e30, save_every=10**6, **how))
+        return int(re.search(r"at step (\d+)", str(told.value))[1])
+
+    seen = stopped_at(log_every=5)
+    first = stopped_at(log_every=1, resume="auto")
+    assert first < seen
+    assert stopped_at(log_every=1, resume="auto") == first
+
+
 def test_drawing_never_ends_a_training_nor_changes_it(uninterrupted, tmp_path, monkeypatch, capsys):
     def fails(network, *_):
         network.query_encoder.eval()

