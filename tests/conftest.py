@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +17,21 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores already
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 # On busy cores OpenMP threads that spin while they wait make t-SNE several times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+LOCAL = ("localhost", "127.", "::1", socket.gethostname())
+
+
+def ask_nobody_else(event: str, arguments: tuple[object, ...]) -> None:
+    """No test, and nothing that a test calls, asks another machine: an audit hook."""
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        address = arguments[1] if event == "socket.connect" else arguments
+        host = address[0] if isinstance(address, tuple) else None
+        if isinstance(host, str) and host and not host.startswith(LOCAL):
+            raise OSError(f"tests ask no other machine, not {host}")
+
+
+sys.addaudithook(ask_nobody_else)
 
 
 @pytest.fixture

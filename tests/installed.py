@@ -45,7 +45,7 @@ def main(place: Path, borrowed: bool) -> None:
             ours = sysconfig.get_path("purelib")
             site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=place).strip())
             (site / "borrowed.pth").write_text(f"{ours}\n")
-        how = ["--no-deps", "--no-build-isolation"] if borrowed else []
+        how = ["--no-deps"] if borrowed else []
         run(python, "-m", "pip", "install", "--quiet", *how, f"{file}[app]" if not borrowed else file, cwd=place)
         elsewhere = place / f"from-{part}"
         elsewhere.mkdir()

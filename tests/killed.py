@@ -101,7 +101,7 @@ def main(folder: Path, kills: int, seed: int, ranks: int) -> None:
     while sum(died.values()) < kills:
         runs += 1
         out = folder / f"killed-{runs}"
-        for _ in range(6):  # then it may end
+        for _ in range(min(6, kills)):  # then it may end
             kind = rng.choice(("time", "file operation", "half a checkpoint"))
             fault: Callable[[], None] | None = None
             if kind == "file operation":

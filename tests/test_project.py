@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 from importlib.metadata import version
@@ -127,6 +128,16 @@ def test_importing_the_package_is_light() -> None:
     command = f"import sys, plrc; print(*[name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
+
+
+def test_no_import_asks_another_machine_and_no_test() -> None:
+    with pytest.raises(OSError, match=r"not 192\.0\.2\.1"):
+        socket.create_connection(("192.0.2.1", 9), timeout=1)
+    parts = "plrc, plrc.train, plrc.views, plrc.figures, plrc.detection.train, plrc.pretrained, app.page"
+    command = (
+        f"import sys, tests.conftest; sys.addaudithook(lambda e, _: e != 'socket.connect' or 1 / 0); import {parts}"
+    )
+    subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
 
 
 def project_files() -> list[Path]:

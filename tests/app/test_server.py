@@ -107,25 +107,6 @@ def test_what_another_site_sends_is_refused(server):
     assert [ask("/", host=name)[0] for name in (*names, own, "localhost:1")] == [403] * 4 + [200] * 2
 
 
-def test_what_is_too_large_is_refused_and_leaves_nothing(server):
-    def upload(megabytes: int) -> int:
-        files = {"files": ("a.png", bytes(megabytes * 2**20))}
-        return httpx.post(f"{server.url}{API}upload", files=files, timeout=120).status_code
-
-    def kept() -> int:
-        return sum(file.stat().st_size for file in server.folder.glob("plrc-app-*/**/*") if file.is_file())
-
-    before, memory = kept(), server.memory()
-    assert upload(51) == upload(80) == 413
-    assert kept() == before
-    large = b'{"data": ["' + bytes(60 * 2**20) + b'"]}'
-    assert httpx.post(f"{server.url}{API}call/affinity", content=large, timeout=120).status_code == 413
-    chunks = (bytes(2**20) for _ in range(80))  # of a length that nobody told
-    assert httpx.post(f"{server.url}{API}queue/join", content=chunks, timeout=120).status_code == 413
-    assert upload(1) == 200
-    assert server.memory() - memory < 200
-
-
 def handles(server: Any) -> tuple[int, int]:
     process = psutil.Process(server.process.pid)
     return process.num_fds(), process.num_threads()
@@ -173,7 +154,7 @@ def test_many_requests_and_clients_that_vanish_leave_nothing_behind(server):
     assert asyncio.run(flood(1))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def proxied(serve):
     """A server with a password below ``/plrc`` of a proxy, and that proxy's address."""
     server = serve("--checkpoint=plrc:tiny", "--auth=me:se:cret", "--root-path=/plrc")
@@ -236,3 +217,25 @@ def test_a_password_and_a_place_below_a_proxy(proxied):
         sent = client.post(f"{url}{API}upload", files={"files": ("a.png", b"x")}).json()[0]
         assert client.get(f"{url}{API}file={sent}").content == b"x"
     assert ask(f"/{API}file={sent}")[0] == 401, "what one has sent is not another's"
+
+
+def test_what_is_too_large_is_refused_and_leaves_nothing(proxied):
+    server, _ = proxied
+    with httpx.Client(base_url=server.url, timeout=120) as client:
+        client.post("login", data={"username": "me", "password": "se:cret"})
+
+        def upload(megabytes: int) -> int:
+            return client.post(f"{API}upload", files={"files": ("a.png", bytes(megabytes * 2**20))}).status_code
+
+        def kept() -> int:
+            return sum(file.stat().st_size for file in server.folder.glob("plrc-app-*/**/*") if file.is_file())
+
+        before, memory = kept(), server.memory()
+        assert upload(51) == upload(80) == 413
+        assert kept() == before
+        large = b'{"data": ["' + bytes(60 * 2**20) + b'"]}'
+        assert client.post(f"{API}call/affinity", content=large).status_code == 413
+        chunks = (bytes(2**20) for _ in range(80))  # of a length that nobody told
+        assert client.post(f"{API}queue/join", content=chunks).status_code == 413
+        assert upload(1) == 200
+        assert server.memory() - memory < 200
