@@ -9,8 +9,11 @@ A term is a function of a ``Direction``, registered by one line in ``plrc.regist
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +26,7 @@ from plrc.geometry import sample
 # Stands for "not among the negatives" in a logsumexp. Finite, because the gradient of logsumexp over nothing but
 # minus infinities is not a number; far below every logit (|cosine / temperature| < 1000 for any sane temperature).
 ABSENT = -1e9
+_SCORES = 2**25, 2**19  # of points with points of other images at a time: 128 MiB on a GPU, 2 MiB in a core's cache
 
 
 def image_contrast(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
@@ -39,9 +43,9 @@ def image_contrast(query: Tensor, key: Tensor, queue: Tensor, temperature: float
     """
     with torch.autocast(query.device.type, enabled=False):
         query, key, queue = query.float(), key.detach().float(), queue.detach().float()
-        positive = (query * key).sum(dim=1, keepdim=True)
-        logits = torch.cat((positive, query @ queue.T), dim=1) / temperature
-        return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+        query = query / temperature
+        negatives = _LogSumExp.apply(query[None], queue, queue.new_zeros(1, 1, len(queue)))[0]
+        return F.softplus(negatives - (query * key).sum(dim=1)).mean()
 
 
 def point_contrast(
@@ -113,15 +117,43 @@ def pair_losses(
         absent = same_region | ~valid.view(b, 1, 1, r, 1)
         within = scores.masked_fill(absent, ABSENT).flatten(3).logsumexp(dim=3)  # (B, R, P)
 
-        # (B, RP, M) with M fixed; masked by addition within the product, as masking it would be one more such tensor.
         own = others_image.view(1, -1) == first_image + torch.arange(b, device=points.device).view(-1, 1)
         penalty = torch.where(own | (others_image < 0), ABSENT, 0.0).view(b, 1, -1)
-        others = others.detach().float().T.expand(b, d, -1)
-        across = torch.baddbmm(penalty, query, others).logsumexp(dim=2).view(b, r, p)
+        across = _LogSumExp.apply(query, others.detach().float(), penalty).view(b, r, p)
 
         negatives = torch.logaddexp(within, across)
         positives = torch.diagonal(scores, dim1=1, dim2=3)  # (B, P, P, R): points of one region in both views
         return F.softplus(negatives.transpose(1, 2)[:, :, None] - positives)
+
+
+class _LogSumExp(torch.autograd.Function):
+    """``logsumexp_m(q · o_m + penalty_m)`` of queries ``(B, N, D)``, others ``(M, D)`` and a penalty ``(B, 1, M)``.
+
+    The others take no gradient, so that of a query is known with the value: the softmax's mean of the others. Both are
+    computed a part at a time, while its scores lie in the cache: nothing of size B · N · M is kept for the way back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, others: Tensor, penalty: Tensor) -> Tensor:
+        (b, n, _), m = query.shape, len(others)
+        value, mean = query.new_full((b, n), -math.inf), torch.zeros_like(query)
+        part = _SCORES[query.device.type == "cpu"]
+        images, rows = max(1, part // max(1, n * m)), max(1, part // max(1, m))
+        for i, j in product(range(0, b, images), range(0, n, rows) if m else ()):
+            here = slice(i, i + images), slice(j, j + rows)
+            keys = others.expand(len(query[here]), -1, -1)
+            scores = torch.baddbmm(penalty[here[0]], query[here], keys.transpose(1, 2))
+            top = scores.amax(dim=2, keepdim=True)
+            total = scores.sub_(top).exp_().sum(dim=2, keepdim=True)
+            value[here] = (total.log() + top)[..., 0]
+            mean[here] = torch.bmm(scores, keys) / total
+        ctx.save_for_backward(mean)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (mean,) = ctx.saved_tensors
+        return gradient[..., None] * mean, None, None
 
 
 def affinity_distillation(

@@ -171,6 +171,22 @@ def a_direction(points: int, negatives: int = 64) -> Direction:
     return Direction(query_map, key_map, None, here, there, valid, torch.zeros(1, 5), lottery, config, TEACHER)
 
 
+@pytest.mark.parametrize("scores", [1, 20, 40])  # less than a row of each, some rows of an image, some images
+def test_parts_make_no_difference(scores, monkeypatch):
+    case, (query, key), queue = drawn(), unit(2, 4, 5, seed=1), unit(11, 5, seed=2)
+    case.points.requires_grad_()
+    query.requires_grad_()
+
+    def values():
+        found = [case.contrast(), image_contrast(query, key, queue, TEMPERATURE)]
+        return [*found, *torch.autograd.grad(sum(found), (case.points, query))]
+
+    whole = values()
+    monkeypatch.setattr(losses, "_SCORES", (scores, scores))
+    for one, other in zip(values(), whole, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_region_contrast_is_that_of_the_points_of_a_region_pooled():
     step = a_direction(points=3)
     points, keys = (F.normalize(p.mean(dim=2, keepdim=True), dim=-1) for p in (step.points, step.key_points))
