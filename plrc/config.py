@@ -219,7 +219,7 @@ _DEMO: dict[str, Any] = {
     "key_momentum": 0.99,
     "bn_groups": 2,
     "negatives": 512,
-    "epochs": 40,
+    "epochs": 36,
     "teacher_warmup": 12.0,
     "batch_size": 32,
     "optimizer": "adamw",  # SGD had learnt less after as many steps (docs/results.md)
