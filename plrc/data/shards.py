@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 INDEX = "index.npy"  # beside the shards, see Index.write
 _BLOCK = tarfile.BLOCKSIZE
 _TRIES = 5  # of a read from a server, with pauses of 1, 2, 4 and 8 seconds
+_MISSING = "copy it again, or name the shards that are there"
 _KEPT = 64  # shards whose images' places a process keeps
 
 
@@ -61,7 +62,7 @@ class Shards:
 
     def __init__(self, data: str) -> None:
         self.base, listed = _listed(os.path.expanduser(data))
-        self.index = _index(self.base, listed)
+        self.index = _index(self.base, listed, everything=not data.endswith(".tar"))
         self._ends = self.counts.cumsum()
         self._places = dict[int, np.ndarray]()
         self._held = dict[int, tuple[str, bytes] | UndecodableImage]()
@@ -284,8 +285,8 @@ class Index:
             return np.fromfile(stream, np.uint32, int(self.counts[shard]))
 
 
-def _index(base: str, names: list[str] | None) -> Index:
-    """The index of these shards; made if there is none that knows them all."""
+def _index(base: str, names: list[str] | None, everything: bool) -> Index:
+    """The index of these shards; made if there is none that knows them all. Of everything in a folder none may lack."""
     remote, beside = "://" in base, Path(base, INDEX)
     sizes = [] if remote else [_size(f"{base}/{name}") for name in names or ()]
     if remote:
@@ -298,6 +299,8 @@ def _index(base: str, names: list[str] | None) -> Index:
             beside.unlink(missing_ok=True)
     if beside.is_file():
         whole = Index.read(beside)
+        if everything and names and (missing := sorted(set(whole.names) - set(names))):
+            raise FileNotFoundError(f"{base}/{missing[0]} is missing: {_MISSING}")
         if found := whole if names is None else whole.of(names):
             for name, size, known in zip(found.names, sizes, found.sizes, strict=False):
                 if size != known:
@@ -325,7 +328,7 @@ def _size(file: str) -> int:
     try:
         return os.path.getsize(file)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{file} is missing: copy it again, or name the shards that are there") from error
+        raise FileNotFoundError(f"{file} is missing: {_MISSING}") from error
 
 
 def _scanned(address: str) -> tuple[int, np.ndarray]:

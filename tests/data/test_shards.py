@@ -177,6 +177,8 @@ def test_a_shard_that_is_missing_or_cut_off_is_named(sharded):
     third.unlink()
     source = open_source(f"{sharded}/*.tar")
     assert len(source.counts) == len(list(sharded.glob("*.tar"))), "what is named is what is there"
+    with pytest.raises(FileNotFoundError, match=r"000002\.tar is missing: copy it again, or name"):
+        open_source(str(sharded))
     with pytest.raises(FileNotFoundError, match=r"000002\.tar is missing: copy it again"):
         open_source(f"{sharded}/{{000000..000002}}.tar")
     (sharded / "index.npy").write_bytes((sharded / "index.npy").read_bytes()[:-4])
