@@ -18,6 +18,7 @@ from plrc.analysis.scores import best_iou, point_auc, result
 from plrc.analysis.scores.table import aligned
 from plrc.queries import Affinity
 from plrc.views import Drawing, Progress, few, note_of
+from plrc.views.embedding import NO_OBJECT
 from plrc.views.images import NamedImage, innermost, points_in_frame, spread
 from plrc.views.session import Session, check_cells, heading, inputs_of, made_of
 
@@ -65,7 +66,7 @@ def affinity(query: Affinity, session: Session, progress: Progress) -> AffinityD
     difference has a row of its own. A softmax is over the cells of all images that are asked the same; it is drawn,
     kept and subtracted as its *density* (``plrc.analysis.density``), 1 where it is even.
 
-    Numbers: *AUC*, where the point's object is known: the chance that affinity ranks a pixel of the object above one
+    Numbers: *AUC*, where the point's object is known (the smallest one there): the chance that affinity ranks a pixel of the object above one
     outside it at the same distance from the point (0.5: by chance); *IoU*, the overlap of the object with the cells
     above the best threshold; *half*: the share of the image above the middle of the map's range, or the smallest that
     holds half of a softmax.
@@ -145,23 +146,23 @@ def affinity(query: Affinity, session: Session, progress: Progress) -> AffinityD
     )
 
 
-def _questions(query: Affinity, image: NamedImage, one: bool) -> list[tuple[Tensor, Tensor, Tensor | None]]:
-    """Positive and negative points of each map, and the mask of the object that is meant, see ``objects_at``.
+def _questions(query: Affinity, image: NamedImage, one: bool) -> list[tuple[Tensor, Tensor, Tensor | None, str]]:
+    """Positive and negative points of each map, and the mask and class of the object at the first one, by
+    ``objects_at``.
 
-    Where no point is given the largest object is meant.
+    Where no point is given, it is the innermost one of the largest object; the object is found by the same rule.
     """
     positive, negative = points_in_frame(query.points, image), points_in_frame(query.negatives, image)
-    masks, largest = image.masks, None
+    masks = image.masks
     if not len(positive):
-        positive = torch.tensor([(0.5, 0.5)])
-        if masks is not None and masks.any():
-            largest = int(masks.sum(axis=(1, 2)).argmax())
-            positive = torch.tensor([innermost(masks[largest])])
+        largest = None if masks is None or not masks.any() else masks[masks.sum(axis=(1, 2)).argmax()]
+        positive = torch.tensor([(0.5, 0.5) if largest is None else innermost(largest)])
     found = []
     for points in [positive] if one else positive[:, None]:
-        meant = image.objects_at(points[:1])[0] if largest is None else largest
+        (meant,) = image.objects_at(points[:1])
         mask = None if masks is None or meant < 0 else torch.from_numpy(masks[meant].copy())
-        found.append((points, negative, mask))
+        thing = "" if masks is None else [*(image.classes or []), NO_OBJECT][meant]
+        found.append((points, negative, mask, thing))
     return found
 
 
@@ -169,15 +170,16 @@ def _answers(
     name: str,
     images: Sequence[NamedImage],
     fmaps: Sequence[FeatureMap],
-    question: tuple[Tensor, Tensor, Tensor | None],
+    question: tuple[Tensor, Tensor, Tensor | None, str],
     temperature: float | None,
 ) -> Iterator[AffinityMap]:
     """The maps of some images: which cells are like points of the first of them."""
-    positive, negative, mask = question
+    positive, negative, mask, thing = question
     maps = prompt(fmaps[0], positive, negative, to=fmaps, temperature=temperature)
     maps = maps if temperature is None else density(maps)
     for i, (image, values, fmap) in enumerate(zip(images, maps, fmaps, strict=True)):
         row = _row(name, image, positive if i == 0 else positive[:0], values, _half(values, temperature is not None))
+        row["object"] = thing if i == 0 else ""
         if mask is not None and i == 0:
             auc = point_auc(values.cpu(), fmap.extent, mask, positive[0])
             row["AUC"] = "" if math.isnan(auc) else round(auc, 4)  # the object may fill the image
@@ -200,7 +202,7 @@ def _difference(title: str, first: AffinityMap, last: AffinityMap) -> AffinityMa
 def _row(network: str, image: NamedImage, points: Tensor, values: Tensor, half: float | str) -> dict[str, Any]:
     row = {"image": image.spec, "point": " ".join(f"{x:.3f},{y:.3f}" for x, y in points.tolist()), "network": network}
     span = {"lowest": round(float(values.min()), 4), "highest": round(float(values.max()), 4)}
-    return row | span | {"half": half, "AUC": "", "IoU": ""}
+    return row | span | {"half": half, "object": "", "AUC": "", "IoU": ""}
 
 
 def _half(values: Tensor, softmax: bool) -> float:
@@ -215,7 +217,11 @@ def _numbers(rows: Rows, quantity: str, softmax: bool) -> list[str]:
     """The numbers of a network over all its maps; images are what is drawn at random, not the points in them."""
     known = sum(row["AUC"] != "" for row in rows)
     of = f"{known} of {len(rows)} maps" * (known < len(rows))
-    auc = [result("object AUC", _aucs(rows), "distance-matched", 0.5, of)] if known else []
+    things = {row["object"] for row in rows if row["AUC"] != ""} - {"object"}
+    how = ", ".join([*(things if len(things) == 1 else ()), "distance-matched"])
+    auc = [result("object AUC", _aucs(rows), how, 0.5, of)] if known else []
+    if not known and any(row["object"] == NO_OBJECT for row in rows):
+        auc = ["no object AUC: the point is outside every object"]
     half = f"half of the softmax in {np.mean([row['half'] for row in rows]):.1%} of the image" if softmax else ""
     return [*auc, half or f"{quantity} {_span(rows)}"]
 

@@ -105,10 +105,10 @@ def nested(monkeypatch):
 
 @pytest.mark.parametrize(
     ("points", "thing"),
-    [([], 1), ([[0.32, 0.5]], 0), ([[0.42, 0.4]], 2), ([[0.1, 0.5]], 1), ([[0.99, 0.5]], None)],
+    [([], 0), ([[0.32, 0.5]], 0), ([[0.42, 0.4]], 2), ([[0.1, 0.5]], 1), ([[0.99, 0.5]], None)],
 )
 def test_the_object_that_is_meant(nested, points, thing):
-    """The largest where nobody points, else the smallest one at the point; not the first of the file."""
+    """The smallest one at the point, also at the one that is taken where nobody points; its class is told."""
     drawing = affinity(["p"], [TINY], points, size=64)
     fmap = load_encoder(TINY).features(noise(96, 64), size=64)
     values, point = torch.from_numpy(drawing.arrays[f"{TINY} 0"]), torch.from_numpy(drawing.arrays["positive 0"])
@@ -116,6 +116,10 @@ def test_the_object_that_is_meant(nested, points, thing):
     assert len({round(auc, 4) for auc in aucs}) == 3
     assert point[0].tolist() == pytest.approx((points or [innermost(nested[1])])[0])
     assert drawing.rows[0]["AUC"] == ("" if thing is None else pytest.approx(aucs[thing], abs=1e-4))
+    name = "background" if thing is None else ["frame", "large", "small"][thing]
+    assert drawing.rows[0]["object"] == name
+    told = "the point is outside every object" if thing is None else f"({name}, distance-matched, chance 0.500)"
+    assert told in drawing.lines[0]
 
 
 def test_the_interval_is_over_pictures_not_over_points(masked):
