@@ -33,7 +33,7 @@ from plrc.checkpoint import FORMAT, load_checkpoint, newest_whole
 from plrc.config import RunOptions
 from plrc.data.loader import cores
 from plrc.data.shards import Shards
-from plrc.data.sources import Source, open_source
+from plrc.data.sources import Source, open_source, too_many_undecodable
 from plrc.distributed import (
     World,
     all_gather_objects,
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 EXIT_DONE = 0
 EXIT_PREEMPTED = 75  # stopped by SIGTERM or Ctrl-C with everything saved: start again with --resume auto (EX_TEMPFAIL)
-MOST_UNDECODABLE = 0.01  # share of the images that may be undecodable before the run stops
 
 _NOT_LOSSES = ("step", "epoch", "lr", "images_per_second", "data_wait", "memory_mib")  # of a line of the log
 
@@ -331,11 +330,9 @@ class Steps:
         if rank() == 0:
             for name in sorted(everyone - self._named):
                 print(f"cannot be decoded, its neighbour takes its place: {name}", file=sys.stderr)
-        if len(everyone) > MOST_UNDECODABLE * self._images:
-            raise ValueError(
-                f"{len(everyone)} of {self._images} images cannot be decoded, more than {MOST_UNDECODABLE:.0%}, "
-                f"among them {'; '.join(sorted(everyone)[:3])}: check the disk or the copy of the data"
-            )
+        if too_many := too_many_undecodable(len(everyone), self._images):
+            named = "; ".join(sorted(everyone)[:3])
+            raise ValueError(f"{too_many}, among them {named}: check the disk or the copy of the data")
         self._named = everyone
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from plrc.data.annotated import BoxFiles, layout_of, open_annotated
 from plrc.data.images import LONGEST, UndecodableImage, printable
-from plrc.data.sources import ImageFiles, ImageFolder, Source
+from plrc.data.sources import ImageFiles, ImageFolder, Source, too_many_undecodable
 from plrc.files import written_whole
 from plrc.queries import Check
 
@@ -34,6 +34,8 @@ def check(query: Check) -> int:
             print(f"{path}: {len(source)} images {layout_of(source)}")
             for what, entry, details in findings(source):
                 found[what].append((entry, details))
+            if too_many := too_many_undecodable(len(found.get("cannot be decoded", ())), len(source)):
+                found[REFUSED].append((path, f"training would stop: {too_many}"))
         except (ValueError, OSError) as error:
             print(f"{path}:")
             found[REFUSED].append((path, " ".join(str(error).split())))

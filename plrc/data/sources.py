@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 _NAMED = 10  # items that a warning names before it counts the rest
 _NEIGHBOURS = 100  # that are tried instead of an image that cannot be decoded
+_MOST_UNDECODABLE = 0.01  # share of the images that may be undecodable before a run stops
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,6 +249,13 @@ def first_decodable(source: Sized, wanted: int, attempt: Callable[[int], T]) -> 
         except UndecodableImage as error:
             undecodable.append(str(error))
     raise ValueError(f"{len(undecodable)} files in a row cannot be decoded, among them {'; '.join(undecodable[:3])}")
+
+
+def too_many_undecodable(count: int, images: int) -> str:
+    """Why a training on so many images stops where so many of them cannot be decoded; nothing if it goes on."""
+    if count <= _MOST_UNDECODABLE * images:
+        return ""
+    return f"{count} of {images} images cannot be decoded, more than {_MOST_UNDECODABLE:.0%}"
 
 
 def read_json(file: Path) -> Any:

@@ -35,7 +35,7 @@ def test_a_folder_of_images(tmp_path, capsys):
     (data / "a\udcff.png").write_bytes(b"")
     (data / "b.heic").write_bytes(b"x")
     status, rows = checked(tmp_path / "found.csv", data)
-    assert status == 0
+    assert status == 1
     (why,) = (more for what, entry, more in rows if entry == "cut.png")
     assert why.startswith("it cannot be decoded (")
     assert sorted(rows) == [
@@ -43,6 +43,7 @@ def test_a_folder_of_images(tmp_path, capsys):
         ("cannot be decoded", "cut.png", why),
         ("extreme shape", "slim.png", "3 × 400"),
         ("no image by its name", ".heic", "1 files"),
+        ("refused", str(data), "training would stop: 2 of 7 images cannot be decoded, more than 1%"),
         ("same file", "again.png", "as 1.png"),
     ]
     head, *lines, last = capsys.readouterr().out.splitlines()
