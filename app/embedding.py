@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import gradio as gr
@@ -17,6 +18,10 @@ from .workbench import MOST_IMAGES
 class EmbeddingTab(SlowTab):
     name, title, kind = "embed", "Embedding", Embedding
     start: ClassVar = {"images": ("scenes",), "most": 60, "size": 224, "regions": "objects", "clusters": 8}
+
+    def begin(self) -> Mapping[str, Any]:
+        own = {"images": (str(self.bench.folders[0]),), "regions": "superpixels:8"} if self.bench.folders else {}
+        return self.start | own
 
     def build(self) -> None:
         most = gr.Slider(2, MOST_IMAGES, 60, step=1, label="Number of images", info="Evenly spread.", render=False)

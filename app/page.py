@@ -24,6 +24,7 @@ from .loss import LossTab
 from .retrieval import RetrievalTab
 from .run import RunTab
 from .sheets import ColoursTab, ScoresTab, SegmentsTab
+from .slow import SlowTab
 from .tab import IMAGES, PROMPT, QUIET, Tab, said
 from .workbench import Workbench
 
@@ -51,6 +52,8 @@ CSS = """
 .dark #run-images img { filter: brightness(0.8); }
 .gradio-container :has(.plrc-asks) { overflow: visible !important; } /* so that they stay in reach, see viewers.css */
 footer, #add-file { display: none !important; } /* the latter takes what is dropped, see drop.js */
+.toast-wrap { top: auto !important; bottom: 16px; } /* not over the tabs */
+[id$="-thumbnails"] .caption-label { direction: rtl; } /* of a long name the end */
 [id$="-thumbnails"] .grid-container { grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)) !important; }
 .plrc-lines { margin: 0; font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 """
@@ -199,7 +202,8 @@ def _open_link(page: gr.Blocks, views: gr.Tabs, tabs: Mapping[str, Tab], items: 
     restored.then(show, [tab.latest for tab in tabs.values()], list(chain(*outputs.values())), **PROMPT)
     for name, tab in tabs.items():
         handler = said(partial(_at_first_sight, tab))
-        items[name].select(handler, [opened, *inputs[name]], [opened, *outputs[name]], **QUIET)
+        seen = {"show_progress": "minimal", "show_progress_on": tab.outputs[0]} if isinstance(tab, SlowTab) else {}
+        items[name].select(handler, [opened, *inputs[name]], [opened, *outputs[name]], **QUIET | seen)
 
 
 def _at_first_sight(tab: Tab, opened: list[str], *values: Any) -> list[Any]:

@@ -47,6 +47,7 @@ class RetrievalTab(Tab):
                     stop = gr.Button("Stop", size="sm", min_width=60, elem_id="retrieve-stop")
             with gr.Column(scale=2, min_width=320):
                 self.control("checkpoints")
+        self.shelf()
         shown = viewer("answers", "retrieve-viewer")
         numbers = gr.HTML(elem_id="retrieve-numbers", apply_default_css=False)
         with gr.Row():

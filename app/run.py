@@ -44,13 +44,13 @@ class RunTab(Tab):
         told: dict[str, Any] = {"label": "Affinity maps of step", "visible": False, "elem_id": "run-step"}
         step = gr.Slider(0, 10**9, step=1, **told, render=False)  # its true range comes with a run
         with gr.Row(equal_height=False):
-            with gr.Column(min_width=320):
+            with gr.Column(scale=3, min_width=320):
                 runs = self.control("runs", info=f"Newest first; up to {MOST} in one chart.", max_choices=MOST)
                 numbers = gr.HTML(css_template=_STYLE, elem_id="run-numbers")
                 follow = gr.Checkbox(label="Follow", info="Look every 5 s whether there is more.", elem_id="run-follow")
                 curves = gr.HTML(css_template=_STYLE, elem_id="run-curves")
                 self.control("smooth", smooth.render())
-            with gr.Column(min_width=320):
+            with gr.Column(scale=2, min_width=320):
                 self.control("affinity_at", step.render())
                 few: dict[str, Any] = {"columns": _THUMBNAILS, "height": 150, "allow_preview": False}
                 strip = gr.Gallery(**few, visible=False, label="Steps", elem_id="run-strip")

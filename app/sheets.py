@@ -53,8 +53,7 @@ class ColoursTab(SheetTab):
     words: ClassVar = {"images": {"info": "Several share the meaning of colours."}, "most": {"info": "Of a folder."}}
 
     def begin(self) -> Mapping[str, Any]:
-        own = {"images": tuple(self.bench.images[:4])} if self.bench.folders else {}
-        return self.start | own
+        return self.start | ({"images": self.bench.images[:4]} if self.bench.folders else {})
 
     def shown(self, drawing: SheetDrawing) -> str:
         n = len(drawing.columns)
@@ -127,6 +126,9 @@ class ScoresTab(SheetTab):
       body.append(...[...body.rows].sort((a, b) => (falling ? order(a, b) : order(b, a))));
     });
     """
+
+    def begin(self) -> Mapping[str, Any]:
+        return self.start | ({"dataset": str(self.bench.folders[0])} if self.bench.folders else {})
 
     def shown(self, drawing: ScoreDrawing) -> str:
         """A table, a row a network or baseline, that is sorted by a click on a heading; and the chart."""

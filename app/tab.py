@@ -70,7 +70,7 @@ def said(handler: Callable[..., Any]) -> Callable[..., Any]:
         except ValueError as error:
             text = html.escape(str(error), quote=False).rstrip(".")  # a file may be called <b>
             title = "This cannot be shown"
-            raise gr.Error(f"{text}.", duration=None, title=title, print_exception=False) from error
+            raise gr.Error(f"{text}.", duration=15, title=title, print_exception=False) from error
 
     return wrapped
 
@@ -119,6 +119,7 @@ class Tab:
             for name, scale in self.top.items():
                 with gr.Column(scale=scale, min_width=160 * scale):
                     self.image_chooser() if name == "images" else self.control(name)
+        self.shelf()
         above = self.above()
         shown = viewer(self.viewer, f"{self.name}-viewer")
         numbers = gr.HTML(elem_id=f"{self.name}-numbers", apply_default_css=False)
@@ -204,7 +205,7 @@ class Tab:
         return component
 
     def image_chooser(self) -> None:
-        """One image: of a list, of thumbnails, or one's own. ``given``: the events of the last two."""
+        """One image: of a list, or one's own; ``given``: the event of the latter. ``shelf`` adds thumbnails."""
         info = "Choose, or type a name such as scenes#57."
         chooser = self.control("images", multiselect=False, label="Image", info=info)
         button = gr.UploadButton("Upload an image", size="sm", file_types=["image"], type="filepath")
@@ -217,6 +218,10 @@ class Tab:
             own = (f"{Path(file).name} (uploaded)", file)
             return gr.Dropdown(choices=[own, *self.bench.choices("images")], value=file)
 
+        self.given = [button.upload(accept, button, chooser, show_progress="hidden", api_visibility="private")]
+
+    def shelf(self) -> None:
+        """Thumbnails to choose the image from, as wide as the page."""
         with gr.Accordion("Thumbnails", open=False, elem_id=f"{self.name}-shelf") as shelf:
             search = gr.Textbox("", label="Search", placeholder="part of a name", elem_id=f"{self.name}-search")
             how: dict[str, Any] = {"allow_preview": False, "object_fit": "cover", "height": 300, "buttons": []}
@@ -231,10 +236,7 @@ class Tab:
             return specs[at.index]
 
         gr.on([shelf.expand, search.change], look, search, [gallery, there], trigger_mode="always_last", **QUIET)
-        self.given = [
-            button.upload(accept, button, chooser, show_progress="hidden", api_visibility="private"),
-            gallery.select(pick, there, chooser, **QUIET),
-        ]
+        self.given.append(gallery.select(pick, there, self.controls["images"], **QUIET))
 
     def rest(self) -> None:
         """All fields that have no control yet, in a part that is closed."""

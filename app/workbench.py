@@ -66,7 +66,7 @@ class Workbench:
         self.folders = [folder.resolve() for folder in folders]
         self.uploads = (uploads or Path(tempfile.gettempdir(), "gradio")).resolve()
         self.devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        self._runs = runs
+        self._runs, self._added = runs, list[Path]()
         saved = [run for run in self.runs() if Path(run, "checkpoints", "last.pt").exists()]
         self._named = list(checkpoints) or [SHIPPED, *saved[:1]]
         networks = self.session.networks(Query(checkpoints=tuple(self._named)))  # said now, not at the first click
@@ -93,6 +93,7 @@ class Workbench:
         if place.is_file() or (place / "checkpoints").is_dir():
             (network,) = self.session.networks(Query(checkpoints=(str(place),))).values()
             self._named.append(str(place))
+            self._added.append(place)
             return f"{place}: {network.origin.format}, {network.origin.arch}; under Checkpoints from now on"
         if not place.is_dir():
             raise ValueError(f"{place} is neither a file nor a folder: give a folder of images, a run or a checkpoint")
@@ -103,8 +104,9 @@ class Workbench:
 
     def runs(self, *where: str) -> list[str]:
         """The runs that there are now, the newest first."""
-        found = chain(*(self._runs.glob(place) for place in where or ("*/log.jsonl",)))
-        logs = sorted(found, key=lambda log: log.stat().st_mtime, reverse=True)
+        below = chain(*(self._runs.glob(place) for place in where or ("*/log.jsonl",)))
+        added = [place / "log.jsonl" for place in self._added if (place / "log.jsonl").is_file()]
+        logs = sorted({*below, *added}, key=lambda log: log.stat().st_mtime, reverse=True)
         return [str(log.parent) for log in logs]
 
     def detectors(self) -> list[str]:
@@ -142,7 +144,7 @@ class Workbench:
 
     def sets(self) -> list[tuple[str, str]]:
         """What stands for several images: label, name."""
-        return [("drawn scenes, objects known", "scenes"), *((str(folder), str(folder)) for folder in self.folders)]
+        return [("drawn scenes, objects known", "scenes"), *((folder.name, str(folder)) for folder in self.folders)]
 
     def choices(self, field: str) -> list[Any]:
         """What a list in the page offers for a field of a query; nothing where any value may be given."""

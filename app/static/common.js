@@ -157,7 +157,7 @@
       write(quantity, scale.quantity + factor);
       write(low, short(scale.low));
       write(high, short(scale.high));
-      write(between, at > 0.2 && at < 0.8 ? short(middle) : ""); // else it would meet an end's number
+      write(between, at > 0.28 && at < 0.72 ? short(middle) : ""); // else it would meet an end's number
       between.style.left = `${100 * at}%`;
     };
     return { fill, point };

@@ -140,7 +140,8 @@
     const preview = () => {
       const at = hover || (keys ? cross : null);
       if (dragged || !at || !follow.checked || !points().length) return awaited;
-      const others = asked(at, less);
+      const others = asked(at, less), last = points().at(-1);
+      if (how && Math.hypot(last.x - at[0], last.y - at[1]) < 0.01) return awaited; // it has just been asked
       return overRing || same(others, points()) ? awaited : others;
     };
 

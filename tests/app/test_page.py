@@ -613,6 +613,13 @@ def test_a_folder_and_a_checkpoint_are_added_from_the_page_by_who_runs_the_serve
     export(load("random:tiny"), "safetensors", tmp_path / "b.safetensors")
     assert "torchvision's names, tiny; under Checkpoints" in bench.add(str(tmp_path / "b.safetensors"))
     assert str(tmp_path / "b.safetensors") in bench.checkpoints()
+    config = load_config("demo", given={"queue_size": 8})
+    content = {"step": 1, "epoch": 1.0, "ranks": 1, "config": config.to_dict(), "model": PLRC(config).state_dict()}
+    save_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt", content)
+    (tmp_path / "run" / "log.jsonl").write_text("")
+    assert bench.choices("runs") == []
+    bench.add(str(tmp_path / "run"))
+    assert bench.choices("runs") == [str(tmp_path / "run")]
     for wrong, why in (("", "there is no file"), ("/no/such", "there is no file"), (str(tmp_path / "empty"), "image")):
         with pytest.raises(ValueError, match=why):
             bench.add(wrong)

@@ -1,0 +1,84 @@
+"""Do memory and open files stay level in a long run of the app, and of training?
+
+    python -m benchmarks.soak --minutes 30
+
+Starts ``plrc app`` and asks it without a pause for affinities of ever other scenes, more than its cache holds, each
+from a new client; and, after it, a demo training with two loading processes. Prints memory and open files of each with
+its children, six times over the minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+from gradio_client import Client
+
+PORT = 7896
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    minutes = parser.parse_args().minutes
+    print("| what | minutes | memory, MB | open files | done |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as out:
+        watch("app", ["-m", "plrc", "app", f"--port={PORT}", "--cache=100"], minutes, ask(count()))
+        training = ["train_ddp.py", "--preset=demo", "--data=scenes:4000", "--epochs=10000", "--workers=2"]
+        log = Path(out, "run", "log.jsonl")
+        watch("training", [*training, f"--out={out}/run"], minutes, lambda: steps(log))
+
+
+def watch(what: str, command: list[str], minutes: float, act: Callable[[], int]) -> None:
+    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while act() < 20:  # it has begun
+            time.sleep(1)
+        start = time.monotonic()
+        for part in range(6):
+            while time.monotonic() < start + part * 60 * minutes / 5:
+                act()
+            memory, files = of(process.pid)
+            print(f"| {what} | {part * minutes / 5:.0f} | {memory:.0f} | {files} | {act()} |", flush=True)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def ask(calls: count[int]) -> Callable[[], int]:
+    """Another scene by a new client; gives how many were asked for."""
+
+    def act() -> int:
+        try:
+            client = Client(f"http://127.0.0.1:{PORT}/", verbose=False)
+        except Exception:  # not yet there
+            return 0
+        call = next(calls)
+        client.predict(images=[f"scenes#{call % 1000}"], checkpoints=["plrc:tiny"], size=448, api_name="/affinity")
+        return call + 1
+
+    return act
+
+
+def steps(log: Path) -> int:
+    time.sleep(1)
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def of(pid: int) -> tuple[float, int]:
+    """Megabytes that only a process and its children have, and their open files."""
+    children = [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    own = sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_")) / 1024
+    below = [of(child) for child in children]
+    return own + sum(m for m, _ in below), len(list(Path(f"/proc/{pid}/fd").iterdir())) + sum(f for _, f in below)
+
+
+if __name__ == "__main__":
+    main()
