@@ -66,10 +66,10 @@ def affinity(query: Affinity, session: Session, progress: Progress) -> AffinityD
     difference has a row of its own. A softmax is over the cells of all images that are asked the same; it is drawn,
     kept and subtracted as its *density* (``plrc.analysis.density``), 1 where it is even.
 
-    Numbers: *AUC*, where the point's object is known (the smallest one there): the chance that affinity ranks a pixel of the object above one
-    outside it at the same distance from the point (0.5: by chance); *IoU*, the overlap of the object with the cells
-    above the best threshold; *half*: the share of the image above the middle of the map's range, or the smallest that
-    holds half of a softmax.
+    Numbers: *AUC*, where the point's object is known, the smallest one there: the chance that affinity ranks a pixel of
+    the object above one outside it at the same distance from the point (0.5: by chance); *IoU*, the overlap of the
+    object with the cells above the best threshold; *half*: the share of the image above the middle of the map's range,
+    or the smallest that holds half of a softmax.
     """
     from plrc import figures
     from plrc.figures.style import DENSITY, DENSITY_DIFFERENCE

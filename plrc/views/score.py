@@ -41,6 +41,11 @@ def scores(query: Scores, session: Session, progress: Progress) -> ScoreDrawing:
     """
     if query.epochs:
         query = replace(query, checkpoints=tuple(chain(*map(_epochs_of, query.checkpoints))))
+        if all(split_epoch(split_branch(c)[0])[1] is None for c in query.checkpoints):
+            raise ValueError(
+                f"no stored epochs in {', '.join(query.checkpoints)}: name a run folder (--keep-every stores them), or "
+                "leave out --epochs"
+            )
     networks = session.networks(query)
     source = open_annotated(query.dataset)
 

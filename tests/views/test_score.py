@@ -122,3 +122,5 @@ def test_scores_over_the_epochs_of_a_run(data, tmp_path):
     shutil.rmtree(folder / "checkpoints")
     with pytest.raises(ValueError, match="mine has stored no epochs"):
         scores(data, ["mine"], size=64, epochs=True)
+    with pytest.raises(ValueError, match="no stored epochs in random:tiny: name a run folder"):
+        scores(data, [TINY], size=64, measures=["purity"], epochs=True)
