@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import resource
+import shlex
 import signal
 import socket
 import sys
@@ -137,10 +138,11 @@ def resume(config: RunOptions, here: World, images: str, data: str, kind: str = 
     restarted = any_rank(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0)
     exists = broadcast_object(any(folder.glob("*.pt")))
     file = Path(config.resume)
+    anew = f"remove {config.out} to start anew: rm -rf {shlex.quote(config.out)}"
     if config.resume in ("auto", "never") and not exists:
         return None
     if exists and not restarted and config.resume != "auto" and file.parent.resolve() != folder.resolve():
-        raise ValueError(f"{config.out} already holds a run: go on with --resume auto, or choose another --out")
+        raise ValueError(f"{config.out} already holds a run: go on with --resume auto, choose another --out, or {anew}")
     if config.resume == "auto" or (restarted and exists):
         file = from_main(lambda: newest_whole(folder))
     if broadcast_object(file.is_file()) and not file.is_file():
@@ -153,11 +155,12 @@ def resume(config: RunOptions, here: World, images: str, data: str, kind: str = 
         contradictions.append(f"the images of {data} are not those of the saved run")
     if contradictions:
         raise ValueError(
-            f"cannot resume {file}: {'; '.join(contradictions)}. Leave out what differs, or choose another --out"
+            f"cannot resume {file}: {'; '.join(contradictions)}. "
+            f"Leave out what differs, choose another --out, or {anew}"
         )
     if saved["ranks"] != here.size and here.is_main:
         print(
-            f"{file} was written by {saved['ranks']} ranks, now there are {here.size}: "
+            f"{file} was written by {saved['ranks']} rank{'s' * (saved['ranks'] > 1)}, now there are {here.size}: "
             "training goes on, but not bit for bit (each rank draws its own points)",
             file=sys.stderr,
         )
@@ -311,7 +314,7 @@ class Steps:
         if step % self._config.log_every == 0 or last:
             values = dict(zip(losses, all_mean(torch.stack(list(losses.values()))).tolist(), strict=True))
             check_finite(values, step)
-            self._check_undecodable()
+            self.check_undecodable()
             elapsed = time.perf_counter() - self._start
             pace = {"images_per_second": round(self._count / elapsed, 2), "data_wait": round(self._waited / elapsed, 4)}
             if self._log:
@@ -322,8 +325,8 @@ class Steps:
         if self._log:
             self._log.advance()
 
-    def _check_undecodable(self) -> None:
-        """Name each of them once, on rank 0, and stop every rank when there are too many."""
+    def check_undecodable(self) -> None:
+        """Name each of them once, on rank 0, and stop every rank when there are too many: before anything is saved."""
         if not any_rank(bool(self._undecodable)):
             return
         everyone: set[str] = set().union(*all_gather_objects(self._undecodable))

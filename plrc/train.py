@@ -101,6 +101,7 @@ def pretrain(config: Config) -> int:
 
                 stopping = stop.agreed()
                 if stopping or done % config.save_every == 0 or done % per_epoch == 0 or done == steps:
+                    progress.check_undecodable()
                     run.check_state(model, optimizer, done)
                     if here.is_main:
                         save(done)

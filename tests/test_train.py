@@ -507,14 +507,16 @@ def test_bad_input_is_one_sentence(changes, message, tmp_path):
         train.pretrain(small_config(tmp_path, **changes))
 
 
-def test_too_many_undecodable_files_stop_the_run(tmp_path):
+def test_too_many_undecodable_files_stop_the_run_before_it_is_saved(tmp_path, silent):
     data = tmp_path / "data"
     data.mkdir()
     for i in range(24):
         Image.effect_noise((48, 48), 90).convert("RGB").save(data / f"{i:02d}.png")
     (data / "07.png").write_bytes(b"not a picture")
     with pytest.raises(ValueError, match=r"1 of 24 images cannot be decoded, more than 1%, among them 07\.png"):
-        train.pretrain(small_config(tmp_path / "out", data=str(data)))
+        train.pretrain(small_config(tmp_path / "out", data=str(data), log_every=1000, save_every=1000))
+    (data / "07.png").unlink()
+    assert train.pretrain(small_config(tmp_path / "out", data=str(data))) == train.EXIT_DONE
 
 
 @pytest.mark.parametrize(("queue", "told"), [(48, True), (23, False)])

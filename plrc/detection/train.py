@@ -159,6 +159,7 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
             stopping = stop.agreed()
             if stopping or done % config.save_every == 0 or done == steps:
                 share_statistics(detector)
+                progress.check_undecodable()
                 run.check_state(detector, optimizer, done)
                 if here.is_main:
                     save(done, precise=False)
