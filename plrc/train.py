@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -77,7 +78,7 @@ def pretrain(config: Config) -> int:
             if log:
                 log.keep_config(config)
                 if missing := regions.missing():
-                    how = f"plrc regions {config.data} --regions {config.regions}"
+                    how = shlex.join(("plrc", "regions", config.data, "--regions", config.regions))
                     log.say(f"note: regions of {missing} images are computed on the way; on all cores before: {how}")
                 log.say(_opening(config, here, model, len(source), steps, first_step))
                 if config.weights["image"] and config.queue_size >= len(source):

@@ -43,7 +43,8 @@ class KeptRegions:
         self._maps, self._source, self._handle = maps, source, -1
         self.file: Path | None = None
         if data is not None and (settings := getattr(maps, "settings", None)):
-            where = data if "://" in data else os.path.abspath(data)
+            where = getattr(source, "base", data)  # of shards, however they are named
+            where = where if "://" in where else os.path.abspath(where)
             key = "\0".join((settings, where, fingerprint(source))).encode(errors="surrogateescape")
             self.file = cache_folder("regions") / f"{hashlib.sha1(key).hexdigest()}.rasters"
 

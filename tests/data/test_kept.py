@@ -134,6 +134,9 @@ def test_the_command_computes_what_is_missing_of_folders_and_shards(folder, tmp_
         assert f"{N} images: {left} computed now, " in told
         assert told.count("cannot be decoded: ") == 1
         assert kept_of(data).missing() == 1
+    last = max(file.name for file in (tmp_path / "shards").glob("*.tar"))
+    for named in (f"{{000000..{last[:6]}}}.tar", "*.tar"):
+        assert kept_of(tmp_path / "shards" / named).missing() == 1, "the same shards, named otherwise"
     no_more()
     assert cli.main([*command, "0"]) == 0
     assert "computed now" not in capsys.readouterr().out
@@ -146,10 +149,11 @@ def test_the_command_computes_what_is_missing_of_folders_and_shards(folder, tmp_
 
 def test_training_says_what_is_missing_and_reads_what_is_there(folder, tmp_path, capsys, no_more, monkeypatch):
     monkeypatch.setattr(report, "before_and_after", lambda *_: [])
+    folder = folder.rename(tmp_path / "my data")
     small = {"data": str(folder), "image_size": 32, "batch_size": 4, "epochs": 1, "queue_size": 8, "negatives": 8}
     small |= {"points_per_region": 2, "regions": "superpixels:5", "picture_every": 0, "log_every": 1}
     assert train.pretrain(load_config("demo", None, {**small, "out": str(tmp_path / "a")})) == 0
-    note = f"regions of {N} images are computed on the way; on all cores before: plrc regions {folder} --regions "
+    note = f"regions of {N} images are computed on the way; on all cores before: plrc regions '{folder}' --regions "
     assert f"{note}superpixels:5" in capsys.readouterr().err
     no_more()
     assert train.pretrain(load_config("demo", None, {**small, "out": str(tmp_path / "b")})) == 0
