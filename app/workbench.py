@@ -25,7 +25,7 @@ from plrc.pretrained.loading import SHIPPED, run_checkpoint, split_branch, store
 from plrc.queries import Affinity, Query
 from plrc.registry import region_examples
 from plrc.views import Drawing, NamedImage, Progress, Session, draw, list_images
-from plrc.views.images import SAMPLES, file_of, open_image
+from plrc.views.images import SAMPLES, are_several, file_of, open_image
 from plrc.views.session import stamp
 
 EXAMPLES = ("scenes#12", "scenes#3", "scenes#7", "scenes#21", *SAMPLES)
@@ -202,7 +202,7 @@ class Workbench:
             *getattr(query, "others", ()),
             *filter(None, [getattr(query, "dataset", "")]),
         ]
-        several = sum(Path(spec).is_dir() or ("#" not in spec and spec.split(":")[0] == "scenes") for spec in specs)
+        several = sum(map(are_several, specs))
         if len(specs) + several * ((getattr(query, "most", None) or MOST_IMAGES + 1) - 1) > MOST_IMAGES:
             raise ValueError(f"{MOST_IMAGES} images are looked at here at most: give most, or use plrc in the shell")
 

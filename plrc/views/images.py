@@ -127,19 +127,26 @@ def source_of(spec: str) -> tuple[Source, int]:
 def list_images(specs: Sequence[str], most: int | None = None) -> list[str]:
     """The images that files, folders and data sets name, in order; of each folder at most so many, evenly spread.
 
-    A folder in a layout with masks or boxes (``plrc.data.annotated``) is taken as that data set, so that its objects
-    are known; of any other one the images at any depth, sorted. What cannot be decoded is left out, with a warning.
-    Raises a ValueError if a folder, or all of it, holds no image that can be decoded.
+    A folder in a layout with masks or boxes (``plrc.data.annotated``), or the file of a split, such as COCO's
+    ``instances_val2017.json``, is taken as that data set, so that its objects are known; of any other folder the images
+    at any depth, sorted. What cannot be decoded is left out, with a warning. Raises a ValueError if a folder, or all of
+    it, holds no image that can be decoded.
     """
     found: list[str] = []
     for spec in specs:
         if _SCENES.fullmatch(spec):
             found += [f"{spec}#{i}" for i in spread(len(_data_set(spec)), most)]
         else:
-            found += _in_folder(spec, most) if Path(spec).is_dir() or is_shards(spec) else [spec]
+            found += _in_folder(spec, most) if are_several(spec) else [spec]
     if not found:
         raise ValueError(f"there is no image to look at: {_MAY_BE_GIVEN}")
     return found
+
+
+def are_several(spec: str) -> bool:
+    """Whether it names a data set, a folder or shards, not one image."""
+    split = Path(spec).suffix in (".json", ".txt") and Path(spec).is_file()
+    return bool(_SCENES.fullmatch(spec)) or split or Path(spec).is_dir() or is_shards(spec)
 
 
 def _in_folder(path: str, most: int | None) -> list[str]:

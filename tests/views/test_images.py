@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import numpy as np
@@ -89,6 +90,19 @@ def test_listing(photos, masked):
     assert list_images(["scenes", files[0]], most=3) == ["scenes#0", "scenes#333", "scenes#666", files[0]]
     assert [spread(3, most) for most in (None, 3, 9)] == 3 * [[0, 1, 2]]
     assert spread(10, 4) == [0, 2, 5, 7]
+
+
+def test_a_split_of_two_is_named_by_its_file(tmp_path):
+    for number, split in enumerate(("a", "b")):
+        Image.new("RGB", (20 + number, 9)).save(tmp_path / f"{split}.png")
+        content = {"images": [{"id": 1, "file_name": f"{split}.png"}], "annotations": [], "categories": []}
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        (tmp_path / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="name one, such as"):
+        list_images([str(tmp_path)])
+    file = f"{tmp_path}/annotations/instances_b.json"
+    assert list_images([file]) == [f"{file}#0"]
+    assert open_image(f"{file}#0").image.size == (21, 9)
 
 
 def test_a_picture_of_a_folder_that_is_broken_is_named_and_left_out(photos, masked, caplog):
