@@ -155,5 +155,7 @@ def _losses(out: Path, config: Config) -> str:
     # Until the queue holds real keys, its random ones are easy to tell from an image's own, and the loss says little.
     filled = [line for line in lines if line["step"] * config.batch_size >= config.queue_size]
     first, last = (filled or lines)[0], lines[-1]
+    if first is last:
+        return f"{', '.join(f'{name} {last[name]:.2f}' for name in losses_of(last))} (step {last['step']})"
     changes = [f"{name} {first[name]:.2f} → {last[name]:.2f}" for name in losses_of(first) if name in last]
     return f"{', '.join(changes)} (step {first['step']} → {last['step']})"

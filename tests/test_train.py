@@ -468,6 +468,9 @@ def test_drawing_never_ends_a_training_nor_changes_it(uninterrupted, tmp_path, m
 def test_a_finished_run_can_be_resumed_and_only_reports(uninterrupted, capsys):
     before = (uninterrupted / "log.jsonl").read_text()
     assert report._losses(uninterrupted / "checkpoints", small_config(uninterrupted)) == "none, the log is empty"
+    told = report._losses(uninterrupted, small_config(uninterrupted, queue_size=8 * STEPS))
+    assert told.endswith(f" (step {STEPS})")
+    assert "→" not in told
     assert train.pretrain(small_config(uninterrupted, resume="auto")) == train.EXIT_DONE
     assert (uninterrupted / "log.jsonl").read_text() == before
     assert "view match" in capsys.readouterr().out

@@ -70,8 +70,8 @@ def run(query: Run, session: Session, progress: Progress) -> RunDrawing:
     """The curves of one run or several, as far as they are.
 
     Numbers: how far a run is; the time left, by the speed of its last ten log lines; each loss as the mean of the last
-    ten log lines, and where that mean was lowest; speed, waiting and memory. The table has the losses, a line each. The
-    affinity picture is among the arrays, ``(H, W, 4)`` of 0 … 255.
+    ten log lines, or of a quarter of fewer than 40, and where that mean was lowest; speed, waiting and memory. The
+    table has the losses, a line each. The affinity picture is among the arrays, ``(H, W, 4)`` of 0 … 255.
     """
     if not query.runs:
         raise ValueError("name a run folder, such as runs/demo; 'make demo' trains one")
@@ -214,9 +214,11 @@ def _numbers(record: RunRecord, rows: list[dict[str, Any]]) -> Iterator[tuple[st
         if record.seconds_left is not None:
             yield "time left", f"about {duration(record.seconds_left)}, at the speed of the last {LAST} log lines"
         yield "last line", f"{datetime.fromtimestamp(record.written, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
-    mean = f"mean of {min(LAST, len(curves['step']))} log lines"
+    count = _averaged(curves["step"])
+    mean, of = (f"mean of {count} log lines", "mean ") if count > 1 else ("last log line", "")
     for row in rows:
-        yield f"{row['loss']} loss", f"{row['last']:.3f} ({mean}; lowest {row['lowest']:.3f} at step {row['at step']})"
+        lowest = f"lowest {of}{row['lowest']:.3f} at step {row['at step']}"
+        yield f"{row['loss']} loss", f"{row['last']:.3f} ({mean}; {lowest})"
     for name, what, reduce, said in (
         ("images_per_second", "images/s", np.median, "{:.0f}"),
         ("data_wait", "data wait", np.median, "{:.0%} of the time"),
@@ -231,13 +233,19 @@ def _numbers(record: RunRecord, rows: list[dict[str, Any]]) -> Iterator[tuple[st
 def _rows(name: str, record: RunRecord) -> Iterator[dict[str, Any]]:
     """A line a loss that has a value: the mean of the last log lines, the lowest mean of as many, and where it ends."""
     steps = record.curves["step"]
+    count = _averaged(steps)
     for loss in sorted(losses_of(record.curves), key=lambda loss: loss != "total"):
-        ends = range(min(LAST, len(steps)), len(steps) + 1)
-        means = [_finite(np.mean, record.curves[loss][max(0, i - LAST) : i]) for i in ends]
+        ends = range(count, len(steps) + 1)
+        means = [_finite(np.mean, record.curves[loss][i - count : i]) for i in ends]
         if np.isfinite(means).any():
             best = int(np.nanargmin(means))
             row = {"run": name, "loss": loss, "last": round(means[-1], 4), "lowest": round(means[best], 4)}
             yield row | {"at step": int(steps[ends[best] - 1])}
+
+
+def _averaged(steps: np.ndarray) -> int:
+    """Log lines that a mean is of: of a short run fewer, whose losses still fall fast."""
+    return max(1, min(LAST, len(steps) // 4))
 
 
 def _finite(of: Any, values: np.ndarray) -> float:

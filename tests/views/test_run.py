@@ -62,10 +62,10 @@ def test_a_log_as_it_should_be(run):
         "epoch          2.5 of 10",
         "time left      about 2 min, at the speed of the last 10 log lines",  # 300 steps of 32 images, 64 a second
         "last line      2023-11-14 22:13:20 UTC",
-        "total loss     5.315 (mean of 10 log lines; lowest 5.315 at step 100)",
-        "image loss     4.450 (mean of 10 log lines; lowest 4.450 at step 100)",
-        "point loss     4.000 (mean of 10 log lines; lowest 4.000 at step 100)",
-        "affinity loss  2.000 (mean of 10 log lines; lowest 2.000 at step 100)",
+        "total loss     5.035 (mean of 2 log lines; lowest mean 5.035 at step 100)",
+        "image loss     4.050 (mean of 2 log lines; lowest mean 4.050 at step 100)",
+        "point loss     4.000 (mean of 2 log lines; lowest mean 4.000 at step 20)",
+        "affinity loss  2.000 (mean of 2 log lines; lowest mean 2.000 at step 20)",
         "images/s       64",
         "data wait      25% of the time",
         "memory         200 MiB at most",
@@ -80,7 +80,7 @@ def test_a_finished_run_says_so_and_where_its_losses_were_lowest(run):
     drawn = draw_run([str(run([line(20 * (i + 1), image=float(v)) for i, v in enumerate(image)]))])
     assert drawn.lines[0].split() == ["finished", "400", "steps,", "10", "epochs"]
     (row,) = [row for row in drawn.rows if row["loss"] == "image"]
-    assert row == {"run": "mine", "loss": "image", "last": 5.8, "lowest": 1.0, "at step": 280}
+    assert row == {"run": "mine", "loss": "image", "last": 9.0, "lowest": 1.0, "at step": 180}
     assert drawn.records["mine"].seconds_left == 0
 
 
@@ -142,7 +142,10 @@ def test_losses_that_are_no_numbers_leave_a_gap_and_are_counted(run):
     drawn = draw_run([str(run(lines))])
     assert np.isfinite(drawn.records["mine"].curves["total"]).tolist() == [True, False, False, False, True]
     assert drawn.lines[-1].split("  ")[-1].strip() == "the image loss, in 2 of 5 log lines"
-    assert any(line.startswith("image loss ") and " 4.700 (" in line for line in drawn.lines)
+    assert any(
+        line.startswith("image loss ") and " 4.500 (last log line; lowest 4.500 at step 50)" in line
+        for line in drawn.lines
+    )
     assert drawn.figure.axes
 
 
