@@ -434,7 +434,8 @@ def describe(path_or_name: str | Path, branch: str | None = None) -> list[str]:
     of = f" of {config['epochs']}" if "epochs" in config else ""
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
     weights = loss_tables(config).get("weights")  # a detector's are the name of its backbone's
-    settings = [text.format(**config) for text in _SETTINGS.split(", ") if re.split("[{}]", text)[1] in config]
+    known = _SETTINGS.replace("256", "16") if "iterations" in config else _SETTINGS  # a detector's rate is for 16
+    settings = [text.format(**config) for text in known.split(", ") if re.split("[{}]", text)[1] in config]
     told = {
         "architecture": f"{info.arch}, {parameters / 1e6:.1f} M parameters in the backbone",
         "channels": ", ".join(f"{c} {backbone.channels[c]} at stride {backbone.strides[c]}" for c in backbone.layers),

@@ -602,8 +602,10 @@ def test_a_run_is_described(tmp_path):
     lines = describe(file)
     assert lines[0] == "demo/last: PLRC run, branch query"
     assert by_title(lines).keys().isdisjoint({"epoch", "trained with", "loss weights"})
-    save_checkpoint(file, {**content, "config": config | {"weights": "plrc:tiny"}})  # as a detector's run has it
-    assert "loss weights" not in by_title(describe(file))
+    save_checkpoint(file, {**content, "config": config | {"weights": "plrc:tiny", "iterations": 9}})  # a detector's
+    told = by_title(describe(file))
+    assert "loss weights" not in told
+    assert told["trained with"].endswith("lr 0.25 for a batch of 16")
 
 
 def test_a_foreign_file_and_a_name_are_described(tmp_path):
