@@ -56,6 +56,7 @@ JOBS.add(
     "write a detector or a backbone for Detectron2, or a detector back",
     kind=detection.DetectConvert,
 )
+_ELSEWHERE = {"--learning-rate": "--lr", "--steps": "--iterations"}  # what other programs call an option of ours
 _SMALLER = {
     "train": "--batch-size, or more parts of it with --accumulate",
     "detect": "--batch-size, or smaller images with --short-sides or --short-side",
@@ -70,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser(sys.argv[1:] if arguments is None else arguments)
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command != "app":  # which reads its own
-        near = did_you_mean(rest[0].partition("=")[0], options.parser._option_string_actions)
+        said, known = rest[0].partition("=")[0], options.parser._option_string_actions
+        near = did_you_mean(_ELSEWHERE[said] if _ELSEWHERE.get(said) in known else said, known)
         options.parser.error(f"unrecognized arguments: {' '.join(rest)}{near}")
     options.rest = rest
     name = f"plrc {options.command}" + (f", rank {os.environ['RANK']}" if "RANK" in os.environ else "")

@@ -196,6 +196,8 @@ class Parser(argparse.ArgumentParser):
     """Says of a typing mistake one sentence, not ten lines of what may be written."""
 
     def error(self, message: str) -> NoReturn:
+        if choice := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
+            message += did_you_mean(choice[1], re.findall(r"[^', ]+", choice[2]))
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 

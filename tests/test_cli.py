@@ -212,6 +212,10 @@ def test_bad_input_is_one_sentence(place, capsys, command, message):
         (["affinity", "x", "--most", "2.5"], "--most: '2.5' is not a whole number"),
         (["affinity", "x", "--format", "png,gif"], "'gif' is no format: choose from png,pdf,svg"),
         (["affinity", "x", "--chekpoint", "y"], "arguments: --chekpoint y; did you mean '--checkpoint'?"),
+        (["train", "--learning-rate", "1"], "--learning-rate 1; did you mean '--lr'?"),
+        (["detect", "train", "--steps=9"], "--steps=9; did you mean '--iterations'?"),
+        (["tran"], "; did you mean 'train'?"),
+        (["train", "--preset", "photo"], "; did you mean 'photos'?"),
         (["affinity"], "required: "),
         ([], "required: COMMAND"),
     ],
@@ -223,8 +227,8 @@ def test_typing_mistakes(words, message, capsys):
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
-    command = f"plrc {words[0]}" if words else "plrc"
-    assert said.startswith(f"{command}: ")
+    command = said.partition(": ")[0]
+    assert command.split() == ["plrc", *words][: len(command.split())]
     assert said.endswith(f"; see {command} --help\n")
 
 
