@@ -30,7 +30,7 @@ def main() -> None:
     print("| what | minutes | memory, MB | open files | done |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as out:
         watch("app", ["-m", "plrc", "app", f"--port={PORT}", "--cache=100"], minutes, ask(count()))
-        training = ["train_ddp.py", "--preset=demo", "--data=scenes:4000", "--epochs=10000", "--workers=2"]
+        training = ["train_ddp.py", "--preset=demo", "--epochs=10000", "--compile=off", "--workers=2"]
         log = Path(out, "run", "log.jsonl")
         watch("training", [*training, f"--out={out}/run"], minutes, lambda: steps(log))
 
