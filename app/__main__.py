@@ -6,6 +6,7 @@ import argparse
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -36,10 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"--host {o.host} lets others in: give a name and a password with --auth NAME:PASSWORD")
         if o.auth and not all(o.auth.partition(":")):
             raise ValueError("--auth is a name and a password, NAME:PASSWORD")
+        with socket.socket() as probe:  # Gradio tells it seconds later, and at length
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((LOCAL[0], o.port))
         _serve(o, place)
-    except (ValueError, OSError) as error:
-        taken = "; choose another --port" * isinstance(error, OSError)
-        print(f"plrc app: {error}{taken}", file=sys.stderr)
+    except (ValueError, OSError, OverflowError) as error:
+        taken = f" (port {o.port}): choose another --port" * (not isinstance(error, ValueError))
+        print(f"plrc app: {getattr(error, 'strerror', None) or error}{taken}", file=sys.stderr)
         return 2
     finally:
         shutil.rmtree(place, ignore_errors=True)

@@ -163,7 +163,7 @@ def retrieval(query: Retrieval, session: Session, progress: Progress) -> Retriev
             if question.label is not None:
                 shares.append(float(np.mean(right)))  # type: ignore[arg-type]
                 chances.append(index.chance(index.names.index(question.label), whole, own))
-                caption = f"same {question.kind} {shares[-1]:.2f} (chance {chances[-1]:.2f}), {caption}"
+                caption = f"same {question.kind} {shares[-1]:.2f} (chance {chances[-1]:.3f}), {caption}"
             found.setdefault(name, []).append(Found(question, box, answers, caption))
             told = {"cosine": cosines, "image": index.image[places], "box": index.box[places], "asked": box}
             arrays |= {f"{name} {what} {k}": array for what, array in told.items()}

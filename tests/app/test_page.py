@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import typing
@@ -571,6 +572,17 @@ def test_what_cannot_be_served_is_told_in_a_sentence(tmp_path, monkeypatch, caps
     assert told in said
     assert said.startswith("plrc app: ")
     assert said.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_loaded(monkeypatch, capsys):
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(program.signal, "signal", lambda *_: None)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert program.main([f"--port={port}", "--checkpoint=no such file"]) == 2
+    assert capsys.readouterr().err == f"plrc app: Address already in use (port {port}): choose another --port\n"
+    assert program.main(["--port=99999"]) == 2
+    assert "(port 99999): choose another --port" in capsys.readouterr().err
 
 
 def test_a_thumbnail_chooses_an_image(visit):
