@@ -24,7 +24,6 @@ from .loss import LossTab
 from .retrieval import RetrievalTab
 from .run import RunTab
 from .sheets import ColoursTab, ScoresTab, SegmentsTab
-from .slow import SlowTab
 from .tab import IMAGES, PROMPT, QUIET, Tab, said
 from .workbench import Workbench
 
@@ -202,8 +201,7 @@ def _open_link(page: gr.Blocks, views: gr.Tabs, tabs: Mapping[str, Tab], items: 
     restored.then(show, [tab.latest for tab in tabs.values()], list(chain(*outputs.values())), **PROMPT)
     for name, tab in tabs.items():
         handler = said(partial(_at_first_sight, tab))
-        seen = {"show_progress": "minimal", "show_progress_on": tab.outputs[0]} if isinstance(tab, SlowTab) else {}
-        items[name].select(handler, [opened, *inputs[name]], [opened, *outputs[name]], **QUIET | seen)
+        items[name].select(handler, [opened, *inputs[name]], [opened, *outputs[name]], **QUIET)
 
 
 def _at_first_sight(tab: Tab, opened: list[str], *values: Any) -> list[Any]:

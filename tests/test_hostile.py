@@ -137,7 +137,7 @@ def test_names_are_printed_on_a_terminal_that_knows_ascii_only(hostile, tmp_path
         monkeypatch.setattr(sys, "stdout", said)
         monkeypatch.setattr(sys, "stderr", said)
         with bounded():
-            assert main(words) in (0, 2)
+            assert main(words) in (0, 1, 2)
         said.flush()
         assert re.fullmatch(rb"[ -~\n]+", said.buffer.getvalue()), "nothing steers the terminal"
     assert "latin-" in (tmp_path / "t.csv").read_text(errors="surrogateescape")
