@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 .PHONY: help demo app lab test test-lowest test-wheel lint bench clean
 
 help:
-	@echo 'make demo    pre-train on the embedded scenes with 2 processes on the CPU (3 to 5 minutes), result in runs/demo;'
+	@echo 'make demo    pre-train on the embedded scenes with 2 processes on the CPU (3 to 4 minutes), result in runs/demo;'
 	@echo '             again: goes on where it stopped, or reports the finished run (rm -rf runs/demo: starts anew)'
 	@echo 'make app     look inside checkpoints in a browser (http://127.0.0.1:7860/); make app ARGS="--images photos"'
 	@echo 'make lab     the notebooks in JupyterLab'
