@@ -66,9 +66,9 @@ class Workbench:
         self.folders = [folder.resolve() for folder in folders]
         self.uploads = (uploads or Path(tempfile.gettempdir(), "gradio")).resolve()
         self.devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        self._runs, self._added = runs, list[Path]()
+        self._runs, self._named = runs, list(checkpoints)
         saved = [run for run in self.runs() if Path(run, "checkpoints", "last.pt").exists()]
-        self._named = list(checkpoints) or [SHIPPED, *saved[:1]]
+        self._named = self._named or [SHIPPED, *saved[:1]]
         networks = self.session.networks(Query(checkpoints=tuple(self._named)))  # said now, not at the first click
         self._untrained = list(dict.fromkeys(f"random:{network.origin.arch}" for network in networks.values()))
         self._list([spec for folder in folders for spec in list_images([str(folder)], MOST_IMAGES)])
@@ -93,7 +93,6 @@ class Workbench:
         if place.is_file() or (place / "checkpoints").is_dir():
             (network,) = self.session.networks(Query(checkpoints=(str(place),))).values()
             self._named.append(str(place))
-            self._added.append(place)
             return f"{place}: {network.origin.format}, {network.origin.arch}; under Checkpoints from now on"
         if not place.is_dir():
             raise ValueError(f"{place} is neither a file nor a folder: give a folder of images, a run or a checkpoint")
@@ -105,8 +104,8 @@ class Workbench:
     def runs(self, *where: str) -> list[str]:
         """The runs that there are now, the newest first."""
         below = chain(*(self._runs.glob(place) for place in where or ("*/log.jsonl",)))
-        added = [place / "log.jsonl" for place in self._added if (place / "log.jsonl").is_file()]
-        logs = sorted({*below, *added}, key=lambda log: log.stat().st_mtime, reverse=True)
+        named = filter(Path.is_file, (Path(name, "log.jsonl") for name in self._named))
+        logs = sorted({*below, *named}, key=lambda log: log.stat().st_mtime, reverse=True)
         return [str(log.parent) for log in logs]
 
     def detectors(self) -> list[str]:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+import httpx
 from gradio_client import Client
 
 PORT = 7896
@@ -40,6 +41,8 @@ def watch(what: str, command: list[str], minutes: float, act: Callable[[], int])
     try:
         while act() < 20:  # it has begun
             time.sleep(1)
+            if process.poll() is not None:
+                raise SystemExit(f"{what} has ended by itself: start {' '.join(command)} to see why")
         start = time.monotonic()
         for part in range(6):
             while time.monotonic() < start + part * 60 * minutes / 5:
@@ -57,7 +60,7 @@ def ask(calls: count[int]) -> Callable[[], int]:
     def act() -> int:
         try:
             client = Client(f"http://127.0.0.1:{PORT}/", verbose=False)
-        except Exception:  # not yet there
+        except httpx.TransportError:  # not yet there
             return 0
         call = next(calls)
         client.predict(images=[f"scenes#{call % 1000}"], checkpoints=["plrc:tiny"], size=448, api_name="/affinity")
