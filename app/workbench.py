@@ -23,7 +23,7 @@ from plrc.data.images import LONGEST, UndecodableImage, decode
 from plrc.options import Options
 from plrc.pretrained.loading import SHIPPED, run_checkpoint, split_branch, stored_epochs
 from plrc.queries import Affinity, Query
-from plrc.registry import region_examples
+from plrc.registry import did_you_mean, region_examples
 from plrc.views import Drawing, NamedImage, Progress, Session, draw, list_images
 from plrc.views.images import SAMPLES, are_several, file_of, open_image
 from plrc.views.session import stamp
@@ -195,7 +195,9 @@ class Workbench:
             for name in named:
                 offered = self.choices(field.name) if listed else ()
                 if not ({name, split_branch(name)[0]} & {*offered} if listed else self._may_show(name)):
-                    raise ValueError(f"{name} is not offered here: {_GIVEN[field.name]}")
+                    known = offered or chain(*self.choices("images"), *self.sets())
+                    near = did_you_mean(name, known) or f": {_GIVEN[field.name]}"
+                    raise ValueError(f"{name} is not offered here{near}")
         specs = [
             *getattr(query, "images", ()),
             *getattr(query, "others", ()),
@@ -210,7 +212,9 @@ class Workbench:
         if spec in EXAMPLES or (name or spec).partition(":")[0] == "scenes":
             return True
         file = Path(name if name and not Path(spec).exists() else spec).resolve()
-        return any(folder == file or folder in file.parents for folder in [*self.folders, self.uploads])
+        if self.uploads in file.parents:
+            return file.is_file()  # a message about one that is not there would tell what others have sent
+        return any(folder == file or folder in file.parents for folder in self.folders)
 
     def accept(self, file: Path) -> NamedImage:
         """An image that was uploaded, decoded. Raises a ValueError if it is none, or far too long."""

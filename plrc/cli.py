@@ -21,8 +21,8 @@ from typing import Any
 
 from plrc import config
 from plrc.detection import config as detection
-from plrc.files import printable
-from plrc.options import Parser, add_arguments, read_arguments
+from plrc.files import check_place, printable
+from plrc.options import Parser, add_arguments, leave_to_first_rank, read_arguments
 from plrc.queries import CHECKPOINT, VIEWS, Check, Query, Regions, Shard
 from plrc.registry import Registry, did_you_mean
 
@@ -85,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 141
     except (ValueError, OSError) as error:
+        leave_to_first_rank()
         print(f"{name}: {_sentence(error)}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
@@ -176,19 +177,19 @@ def _formats(text: str) -> list[str]:
 def _view(o: argparse.Namespace) -> None:
     view = VIEWS[o.command]
     query = read_arguments(o, view.traits["query"])
-    from plrc.views import draw
-
     with _place(o) as save, _steps(view.traits.get("ends_early", False)) as (progress, stopped):
+        from plrc.views import draw
+
         save(draw(query, progress=progress))
     if stopped:
         raise KeyboardInterrupt
 
 
 def _replay(o: argparse.Namespace) -> None:
-    from plrc.views import replay
-
     o.out = o.out or o.recipe.with_name(f"{o.recipe.stem}-replayed")
     with _place(o) as save:
+        from plrc.views import replay
+
         drawing, changed = replay(o.recipe)
         save(drawing)
     if changed:
@@ -199,8 +200,6 @@ def _replay(o: argparse.Namespace) -> None:
 @contextmanager
 def _place(o: argparse.Namespace) -> Iterator[Callable[[Any], None]]:
     """Saves a drawing and says so; whether it can be written there is checked before the work."""
-    from plrc.views import check_place
-
     out, ending = o.out, o.out.suffix[1:]
     if ending in FORMATS:  # --out map.pdf
         out = out.with_suffix("")
@@ -232,6 +231,8 @@ def _export(o: argparse.Namespace) -> None:
 def _job(o: argparse.Namespace) -> int:
     job = JOBS[o.command]
     options = read_arguments(o, job.traits["kind"], job.traits.get("presets"))
+    if "RANK" not in os.environ and "SLURM_PROCID" not in os.environ:  # several ranks ask one alone
+        options.check_place()
     done = job.load()(options)
     if isinstance(done, int):
         return done

@@ -7,6 +7,7 @@ text of the paper was not at hand (docs/design.md).
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,19 @@ class RunOptions(Options):
         above=0,
         resumable=True,
     )
+
+    @property
+    def anew(self) -> str:
+        """How to start once more, for messages."""
+        return f"remove {self.out} to start anew: rm -rf {shlex.quote(self.out)}"
+
+    def check_place(self) -> None:
+        folder = Path(self.out) / "checkpoints"
+        goes_on = self.resume == "auto" or Path(self.resume).parent.resolve() == folder.resolve()
+        if not goes_on and any(folder.glob("*.pt")):
+            raise ValueError(
+                f"{self.out} already holds a run: go on with --resume auto, choose another --out, or {self.anew}"
+            )
 
     def repeatable(self) -> dict[str, Any]:
         """What ``config.yaml`` holds: all but ``resume``, which belongs to this start, not to the run."""

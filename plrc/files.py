@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,6 +39,29 @@ def written_whole(file: Path, durable: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # usually it is gone
             unfinished.unlink()
+
+
+@contextmanager
+def written_together(folder: Path) -> Iterator[Path]:
+    """A hidden place for files, which are moved to ``folder`` at the end: none appears before all are whole."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".plrc-", dir=folder) as hidden:
+            yield Path(hidden)
+            for file in sorted(Path(hidden).iterdir()):
+                file.replace(folder / file.name)
+    except OSError as error:
+        where = error.filename2 or folder  # not the hidden one
+        raise ValueError(f"{where} cannot be written ({error.strerror}): name another place with --out") from error
+
+
+def check_place(out: Path) -> None:
+    """Raise a ValueError, before any work is done, if files named after ``out`` cannot be written, or it is taken."""
+    if out.exists():
+        what = "folder" if out.is_dir() else "file"
+        raise ValueError(f"--out {out} is a {what}: give a name for new files, such as {out.parent / 'look'}")
+    with written_together(out.parent):
+        pass
 
 
 def printable(name: str) -> str:

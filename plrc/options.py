@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import os
 import re
+import time
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,8 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 import yaml
 
 from plrc.registry import did_you_mean
+
+_MEANWHILE = 5.0  # seconds in which the first rank says what is wrong
 
 Presets = Mapping[str, Mapping[str, Any]]
 O = TypeVar("O", bound="Options")  # noqa: E741
@@ -138,6 +141,9 @@ class Options:
             object.__setattr__(self, field.name, value)
             _check(field, value)
 
+    def check_place(self) -> None:
+        """Raise a ValueError if what is to be written is there already, or cannot be; before torch is imported."""
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, texts, lists and tables, as YAML and JSON hold them."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
@@ -192,10 +198,21 @@ def kind_of(kind: Any) -> tuple[Any, bool]:
 # ----------------------------------------------------------------------------------------------------- the command line
 
 
+def leave_to_first_rank() -> None:
+    """Waits before an error is told by another rank than the first one of a machine.
+
+    Most errors are those of all ranks: the first one has told it then, and torchrun has ended this one. An error of its
+    own a rank tells later.
+    """
+    if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) != "0":
+        time.sleep(_MEANWHILE)
+
+
 class Parser(argparse.ArgumentParser):
     """Says of a typing mistake one sentence, not ten lines of what may be written."""
 
     def error(self, message: str) -> NoReturn:
+        leave_to_first_rank()
         if choice := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
             message += did_you_mean(choice[1], re.findall(r"[^', ]+", choice[2]))
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")

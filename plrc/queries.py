@@ -7,6 +7,7 @@ widget are made from these fields (``plrc.options``). ``plrc.views.draw(query)``
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from plrc.options import Options, Point, Size, option
 from plrc.registry import LAYOUTS, SCORES, Registry, region_specs
@@ -20,6 +21,7 @@ CHECKPOINT = (
     "plrc:tiny, torchvision:resnet50 or random:resnet50"
 )
 _REGIONS = f"{region_specs('objects')}, the images' own"
+SHARD_INDEX = "index.npy"  # beside the shards that plrc writes
 _LAST_SEED = 2**32 - 1  # of what scikit-learn takes
 
 
@@ -271,6 +273,10 @@ class Shard(Options):
     data: str = option("", "folder of images", path=True, positional=True)
     out: str = option("", "folder to write the shards to", path=True, positional=True)
     shard_mb: float = option(128.0, "size of a shard", unit="MB", above=0)
+
+    def check_place(self) -> None:
+        if (Path(self.out) / SHARD_INDEX).exists():
+            raise ValueError(f"{self.out} holds shards already: choose another folder, or remove this one")
 
 
 @dataclass(frozen=True, kw_only=True)

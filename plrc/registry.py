@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
 from typing import Any
+
+_BESIDE = 10_000  # files that a mistyped one is compared with: a tenth of a second
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,21 @@ class Entry:
         return getattr(import_module(module), name)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name; nothing where no known one is near."""
+def did_you_mean(name: str, known: Iterable[str] = (), file: bool = False) -> str:
+    """The end of a message about an unknown name; nothing where no known one is near.
+
+    file: it may be a path, too: what lies beside the first part of it that is missing is known.
+    """
     near = difflib.get_close_matches(name, known, n=1)
+    if file and not near:
+        missing = Path(name).expanduser()
+        while not missing.parent.is_dir():
+            missing = missing.parent
+        with suppress(OSError):
+            beside = (entry.name for entry in islice(missing.parent.iterdir(), _BESIDE))
+            rest = Path(name).expanduser().relative_to(missing)
+            found = difflib.get_close_matches(missing.name, beside, n=1, cutoff=0.75)  # the suffix alone is much alike
+            near = [str(missing.with_name(name) / rest) for name in found]
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -57,15 +57,16 @@ def before_and_after(model: PLRC, source: Source, regions: KeptRegions, config: 
     seen = partial(scores.ScoredImage, short_side=side, cell=stride, sampler=sampler, side=config.image_size)
     images = (seen(i, first_decodable(source, i, source.load)[0], networks) for i in _spread(source, _SCORED))
     (match,) = scores.values_of(SCORES["views"].load(), images).values()
+    # Not called "view match" as in plrc score, whose views are of 224 pixels and 7 × 7 cells whatever the run's are.
+    cells = "{0}×{0} cells".format(-(-config.image_size // stride))
     if not match.images:
-        lines.append(["view match", match.why])
+        lines.append(["places found", match.why])
     elif (chance := float(np.mean(match.columns[-1]))) > _TOO_EASY:
-        cells = -(-config.image_size // stride)
-        lines.append(["view match", f"none: on {cells} × {cells} cells chance is right in {chance:.0%}"])
+        lines.append(["places found", f"none: of {cells} chance is right in {chance:.0%}"])
     else:
         first, last, _ = map(scores.bootstrap, match.columns)
         beside = f"before {first.mean:.3f}, chance {chance:.3f}"
-        lines.append(["view match", f"{last} ({beside}): points that find their place in the other view"])
+        lines.append(["places found", f"{last} ({beside}): points of a training view in the other one, ±1 of {cells}"])
     described = (*networks, descriptors.lab_colour(stride), descriptors.absolute_position(stride))
     known = [i for i in _spread(source, _SCORED) if _masks(source, i) is not None]
     images = (seen(k, source.load(i), described, source.annotation(i)) for k, i in enumerate(known))

@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import resource
-import shlex
 import signal
 import socket
 import sys
@@ -138,11 +137,10 @@ def resume(config: RunOptions, here: World, images: str, data: str, kind: str = 
     restarted = any_rank(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0)
     exists = broadcast_object(any(folder.glob("*.pt")))
     file = Path(config.resume)
-    anew = f"remove {config.out} to start anew: rm -rf {shlex.quote(config.out)}"
+    if not restarted:
+        from_main(config.check_place)
     if config.resume in ("auto", "never") and not exists:
         return None
-    if exists and not restarted and config.resume != "auto" and file.parent.resolve() != folder.resolve():
-        raise ValueError(f"{config.out} already holds a run: go on with --resume auto, choose another --out, or {anew}")
     if config.resume == "auto" or (restarted and exists):
         file = from_main(lambda: newest_whole(folder))
     if broadcast_object(file.is_file()) and not file.is_file():
@@ -156,7 +154,7 @@ def resume(config: RunOptions, here: World, images: str, data: str, kind: str = 
     if contradictions:
         raise ValueError(
             f"cannot resume {file}: {'; '.join(contradictions)}. "
-            f"Leave out what differs, choose another --out, or {anew}"
+            f"Leave out what differs, choose another --out, or {config.anew}"
         )
     if saved["ranks"] != here.size and here.is_main:
         print(

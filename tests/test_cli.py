@@ -12,13 +12,14 @@ import signal
 import subprocess
 import sys
 import typing
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from plrc import options
 from plrc.cli import build_parser, main
 from plrc.data.scenes import Scenes
 from plrc.options import Point, Size, kind_of, name_of
@@ -66,6 +67,36 @@ def test_help_and_typing_mistakes_do_not_wait_for_torch(words):
     out = fresh(f"{code}print('heavy:', {HEAVY} & set(sys.modules))")
     assert out.endswith("heavy: set()\n")
     assert out.startswith("usage: plrc" if "--help" in words else "heavy")
+
+
+def test_what_is_there_already_is_refused_before_torch_is_imported(place):
+    for folder in ("run", "runs/seed_1"):
+        (place / folder / "checkpoints").mkdir(parents=True)
+        (place / folder / "checkpoints" / "last.pt").touch()
+    (place / "shards").mkdir()
+    (place / "shards" / "index.npy").touch()
+    detect = ["detect", "train", "--preset", "small", "--train", "scenes:2", "--test", "scenes:2", "--seeds", "2"]
+    every = [
+        ["train", "--data", "scenes:9", "--out", "run"],
+        [*detect, "--out", "runs"],
+        ["detect", "eval", "run", "--data", "scenes:2", "--out", "run/checkpoints/last.pt"],
+        ["shard", "photos", "shards"],
+        ["affinity", "photos/a.png", "--out", "photos"],
+    ]
+    code = f"import sys\nfrom plrc.cli import main\nprint([main(words) for words in {every}])\n"
+    assert fresh(f"{code}print('torch' in sys.modules)") == "[2, 2, 2, 2, 2]\nFalse\n"
+
+
+@pytest.mark.parametrize(("words", "rank"), [(["train", "--dataa", "x"], "2"), (["train", "--data", ""], "0")])
+def test_of_several_ranks_the_first_one_says_what_is_wrong(monkeypatch, capsys, words, rank):
+    waited = []
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    monkeypatch.setattr(options.time, "sleep", waited.append)
+    with suppress(SystemExit):
+        assert main(words) == 2
+    assert waited == [5.0] * (rank != "0")
+    assert capsys.readouterr().err.count("\n") == 1, "also of a rank whose error is its own"
 
 
 def test_each_command_has_help(capsys):

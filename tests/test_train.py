@@ -473,7 +473,7 @@ def test_a_finished_run_can_be_resumed_and_only_reports(uninterrupted, capsys):
     assert "→" not in told
     assert train.pretrain(small_config(uninterrupted, resume="auto")) == train.EXIT_DONE
     assert (uninterrupted / "log.jsonl").read_text() == before
-    assert "view match" in capsys.readouterr().out
+    assert "places found" in capsys.readouterr().out
 
 
 def test_a_report_says_of_which_map_and_which_pictures_it_is_and_measures_every_baseline(
@@ -484,8 +484,8 @@ def test_a_report_says_of_which_map_and_which_pictures_it_is_and_measures_every_
     monkeypatch.setattr(report, "_TOO_EASY", 1.1)
     train.pretrain(small_config(uninterrupted, resume="auto"))
     out = capsys.readouterr().out
-    assert re.search(r"^view match  [01]\.\d{3} \[.* \(before 0\.\d{3}, chance ", out, re.MULTILINE)
-    objects = re.search(r"^object AUC  0.*, distance (0\.\d{3}), chance 0\.500\)", out, re.MULTILINE)
+    assert re.search(r"^places found  [01]\.\d{3} \[.* \(before 0\.\d{3}, chance ", out, re.MULTILINE)
+    objects = re.search(r"^object AUC +0.*, distance (0\.\d{3}), chance 0\.500\)", out, re.MULTILINE)
     assert "of the projector's output, on 24 training images" in out
     assert 0.45 < float(objects[1]) < 0.65
     headings = {" ".join(text.get_text().split()) for text in drawn[0].findobj(Text)}

@@ -15,7 +15,7 @@ import numpy as np
 from plrc.data import images
 from plrc.data.shards import is_shards
 from plrc.data.sources import Annotation, ImageFiles, ImageFolder, Source, images_in, open_source, read_json
-from plrc.registry import LAYOUTS
+from plrc.registry import LAYOUTS, did_you_mean
 
 _VOID = 255  # the label of PASCAL VOC's borders: neither an object nor background
 _KEYPOINTS = "keypoints.json"
@@ -32,7 +32,8 @@ def open_annotated(path: str) -> Source:
         return open_source(path)
     root = Path(path).expanduser()
     if not root.exists():
-        raise FileNotFoundError(f"{path} does not exist: give a data set's folder or 'scenes:N'")
+        near = did_you_mean(path, ("scenes",), file=True) or ": give a data set's folder or 'scenes:N'"
+        raise FileNotFoundError(f"{path} does not exist{near}")
     for layout in sorted(LAYOUTS.values(), key=lambda entry: entry.traits.get("last", False)):
         if (source := layout.load()(root)) is not None:
             return source

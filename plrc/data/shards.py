@@ -27,10 +27,10 @@ from tqdm import tqdm
 from plrc.data.images import SUFFIXES, UndecodableImage, decode, exif_orientation, opened, upright_size
 from plrc.data.sources import Annotation, ImageFolder, open_source
 from plrc.files import cache_folder, written_whole
+from plrc.queries import SHARD_INDEX as INDEX
 from plrc.queries import Shard
 
 logger = logging.getLogger(__name__)
-INDEX = "index.npy"  # beside the shards, see Index.write
 _BLOCK = tarfile.BLOCKSIZE
 _TRIES = 5  # of a read from a server, with pauses of 1, 2, 4 and 8 seconds
 _MISSING = "copy it again, or name the shards that are there"
@@ -369,8 +369,7 @@ def write_shards(query: Shard) -> list[str]:
     source, out = open_source(query.data), Path(query.out)
     if not isinstance(source, ImageFolder):
         raise ValueError(f"{query.data} is no folder of image files")
-    if (out / INDEX).exists():
-        raise ValueError(f"{out} holds shards already: choose another folder, or remove this one")
+    query.check_place()
     names, sizes, places = list[str](), list[int](), list[np.ndarray]()
     with tqdm(total=len(source), unit="image", disable=None, leave=False) as bar:
         for members in _planned(source, query.shard_mb * 1e6):

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from plrc.data.images import SUFFIXES, UndecodableImage, decode, exif_orientation, opened, printable, upright_size
+from plrc.registry import did_you_mean
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -155,9 +156,10 @@ class ImageFolder(ImageFiles):
         names = names or self._walk(base, b"")
         if not names:
             accepted = f"{', '.join(SUFFIXES)} files at any depth, such as ImageNet's train/<class>/*.JPEG"
-            there = "does not exist" if not os.path.exists(base) else "is a file"
+            near = "" if os.path.exists(base) else did_you_mean(os.fsdecode(base), file=True)
+            there = "is a file" if os.path.exists(base) else "does not exist"
             what = "has no images in it" if os.path.isdir(base) else there
-            raise FileNotFoundError(f"The folder '{shown}' {what}: give one with {accepted}.")
+            raise FileNotFoundError(f"The folder '{shown}' {what}{near or f': give one with {accepted}'}")
         return b"".join(name + b"\0" for name in sorted(names))
 
     def _walk(self, base: bytes, top: bytes) -> list[bytes]:

@@ -5,7 +5,9 @@ Sources: *MoCo* is the Detectron2 recipe of MoCo (detection/configs), *Detectron
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from plrc.config import RunOptions
@@ -84,6 +86,17 @@ class FinetuneConfig(RunOptions):
         if self.seeds > 1 and self.resume not in ("auto", "never"):
             raise ValueError(f"--seeds are several runs, and --resume {self.resume} is one: take --resume auto")
 
+    def each_seed(self) -> list[FinetuneConfig]:
+        """The runs that these are, one a seed."""
+        if self.seeds == 1:
+            return [self]
+        numbers = range(self.seed, self.seed + self.seeds)
+        return [replace(self, seeds=1, seed=n, out=str(Path(self.out) / f"seed_{n}")) for n in numbers]
+
+    def check_place(self) -> None:
+        for one in self.each_seed():
+            super(FinetuneConfig, one).check_place()
+
     @property
     def peak_lr(self) -> float:
         """The learning rate after the warm-up, for this batch size (linear scaling rule)."""
@@ -136,6 +149,23 @@ class DetectEval(Options):
         super().__post_init__()
         if not self.data:
             raise ValueError("--data is missing: name what is to be measured on, a data set with boxes")
+
+    @property
+    def folder(self) -> Path:
+        """Where to write: ``out``, or ``runs/eval-voc-seed_0`` of ``runs/voc/seed_0`` and of the checkpoint in it, so
+        that two runs' do not meet."""
+        run = Path(self.checkpoint).absolute()
+        run = run.parent.parent if run.parent.name == "checkpoints" else run
+        name = run.stem if run.parent.name in ("", "runs") else f"{run.parent.name}-{run.stem}"
+        return Path(self.out or f"runs/eval-{name}")
+
+    def check_place(self) -> None:
+        out = self.folder
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"--out {out} is a file: name a folder")
+        there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+        if not os.access(there, os.W_OK):  # now, not after the testing
+            raise ValueError(f"--out {out}: {there} cannot be written to, name another folder")
 
 
 @dataclass(frozen=True, kw_only=True)

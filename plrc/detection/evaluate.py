@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -46,12 +45,8 @@ def detect_eval(query: DetectEval) -> list[str]:
     input, and about results of other images than the data's, as far as can be known.
     """
     what, paths = Path(query.checkpoint), query.data
-    out = Path(query.out or f"runs/eval-{_short_name(what)}")
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file: name a folder")
-    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not os.access(there, os.W_OK):  # now, not after the testing
-        raise ValueError(f"--out {out}: {there} cannot be written to, name another folder")
+    out = query.folder
+    query.check_place()
     if what.suffix.lower() != ".json":
         with world() as here:
             loaded = load_detector(what, query.classes, query.short_side, query.longest)
@@ -79,13 +74,6 @@ def detect_eval(query: DetectEval) -> list[str]:
     results = load_results(what, truth)
     masks = bool(results) and all(e.get("segmentation") for e in [*results, *truth["annotations"]])
     return report(truth, results, out, query.voc, masks, what.name, shown, query.pictures)
-
-
-def _short_name(what: Path) -> str:
-    """``voc-seed_0`` of ``runs/voc/seed_0`` and of the checkpoint in it, so that two runs' do not meet."""
-    run = what.absolute()
-    run = run.parent.parent if run.parent.name == "checkpoints" else run
-    return run.stem if run.parent.name in ("", "runs") else f"{run.parent.name}-{run.stem}"
 
 
 def open_test_data(paths: Sequence[str], classes: Sequence[str]) -> tuple[DetectionData, dict[str, Any]]:

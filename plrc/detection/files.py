@@ -29,6 +29,7 @@ from plrc.pretrained.formats import DETECTRON2 as BACKBONE
 from plrc.pretrained.formats import arch_of, find
 from plrc.pretrained.loading import run_checkpoint
 from plrc.pretrained.reading import read
+from plrc.registry import did_you_mean
 
 VOC_CLASSES = tuple(FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1.meta["categories"][1:])
 _NAMES = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
@@ -120,7 +121,8 @@ def load_detector(
     file = Path(path)
     if not file.exists():
         wanted = "a run of plrc detect train, or a fine-tuned Detectron2 file"
-        raise CheckpointError(f"there is no file or folder {path}: give {wanted}; see plrc detect train for others")
+        near = did_you_mean(str(path), file=True) or f": give {wanted}; see plrc detect train for others"
+        raise CheckpointError(f"there is no file or folder {path}{near}")
     file = run_checkpoint(file) if file.is_dir() else file
     content = read(file)
     ours = isinstance(content, dict) and content.get("format") == DETECTOR

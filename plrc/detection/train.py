@@ -7,7 +7,6 @@ import re
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +42,19 @@ def finetune(config: FinetuneConfig) -> int:
         if config.seeds == 1:
             with run.held(config.out):
                 return _finetune(config, here, stop)
-        folders = {seed: Path(config.out) / f"seed_{seed}" for seed in range(config.seed, config.seed + config.seeds)}
-        for seed, folder in folders.items():
+        each = config.each_seed()
+        for one in each:
             status = EXIT_PREEMPTED
             if not any_rank(stop.requested):
-                with run.held(str(folder)):
-                    status = _finetune(replace(config, seeds=1, seed=seed, out=str(folder)), here, stop)
+                with run.held(one.out):
+                    status = _finetune(one, here, stop)
             if status != EXIT_DONE:
                 return status
         if here.is_main:
-            found = summarise([json.loads((folder / "evaluation.json").read_text()) for folder in folders.values()])
+            found = summarise([json.loads(Path(one.out, "evaluation.json").read_text()) for one in each])
             file = Path(config.out) / "seeds.json"
             with written_whole(file) as unfinished:
-                unfinished.write_text(json.dumps({"seeds": list(folders), **found}, indent=1) + "\n")
+                unfinished.write_text(json.dumps({"seeds": [one.seed for one in each], **found}, indent=1) + "\n")
             print(f"\nmean ± std of {config.seeds} seeds, per cent")
             rules = by_rule(found)
             for rule, of in rules.items():

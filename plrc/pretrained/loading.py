@@ -137,7 +137,7 @@ def load(
         return load(Path(file), branch, f"timm:{model}")
     named: dict[str, Any] = {"torchvision": _from_torchvision, "timm": _from_timm, "random": _from_seed}
     if scheme not in named:
-        near = did_you_mean(str(source), (SHIPPED,))
+        near = did_you_mean(str(source), (SHIPPED,), file=True)
         raise CheckpointError(f"there is no file or folder {source}{near or f': {WHAT_MAY_BE_GIVEN}'}")
     if branch is not None:
         raise CheckpointError(f"{source} has no branch {branch!r}: it is one network only, name none")

@@ -9,9 +9,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from plrc.files import written_together
 from plrc.options import Options
 from plrc.queries import VIEWS, ImageQuery, Query
 from plrc.views.images import NamedImage, list_images, open_image
@@ -85,7 +85,7 @@ class Drawing:
         from plrc import figures
 
         endings = [*formats, "npz", "json", *["csv"] * bool(self.rows), *self.texts]
-        with _written_together(out.parent) as folder:
+        with written_together(out.parent) as folder:
             files = {ending: folder / f"{out.name}.{ending}" for ending in endings}
             for ending in formats:
                 figures.save(self.figure, files[ending], dpi)
@@ -194,29 +194,6 @@ def digest(array: np.ndarray) -> str:
     """SHA-256 of an array's type, shape and values."""
     head = f"{array.dtype.str} {array.shape} ".encode()
     return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
-
-
-def check_place(out: Path) -> None:
-    """Raise a ValueError, before any work is done, if files named after ``out`` cannot be written, or it is taken."""
-    if out.exists():
-        what = "folder" if out.is_dir() else "file"
-        raise ValueError(f"--out {out} is a {what}: give a name for new files, such as {out.parent / 'look'}")
-    with _written_together(out.parent):
-        pass
-
-
-@contextmanager
-def _written_together(folder: Path) -> Iterator[Path]:
-    """A hidden place for files, which are moved to ``folder`` at the end: none appears before all are whole."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".plrc-", dir=folder) as hidden:
-            yield Path(hidden)
-            for file in sorted(Path(hidden).iterdir()):
-                file.replace(folder / file.name)
-    except OSError as error:
-        where = error.filename2 or folder  # not the hidden one
-        raise ValueError(f"{where} cannot be written ({error.strerror}): name another place with --out") from error
 
 
 def note_of(*parts: str) -> str:

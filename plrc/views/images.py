@@ -24,6 +24,7 @@ from plrc.data.sources import Annotation, ImageFiles, ImageFolder, Source, Undec
 from plrc.geometry import cell_of
 from plrc.options import Point
 from plrc.regions import open_regions, raster_of
+from plrc.registry import did_you_mean
 
 SAMPLES = ("sample:china", "sample:flower")
 """The two photographs that scikit-learn ships: at hand wherever this package is."""
@@ -99,8 +100,10 @@ def open_image(spec: str) -> NamedImage:
         if spec in SAMPLES:
             file = _sample(spec)
         elif not file.is_file():
-            wrong = "name one image, not a folder" if file.is_dir() else f"there is no such file; {_MAY_BE_GIVEN}"
-            raise ValueError(f"{spec}: {wrong}")
+            if file.is_dir():
+                raise ValueError(f"{spec}: name one image, not a folder")
+            near = did_you_mean(spec, (*SAMPLES, "scenes#0"), file=True) or f"; {_MAY_BE_GIVEN}"
+            raise ValueError(f"{spec}: there is no such file{near}")
         return NamedImage(spec, printable(file.stem), decode(file, name=spec))
     except UndecodableImage as error:
         what = spec if error.name == spec else f"{spec} ({error.name})"  # of a data set: the file, or that of the mask

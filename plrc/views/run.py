@@ -22,6 +22,7 @@ from plrc.analysis.scores.table import aligned
 from plrc.config import loss_tables
 from plrc.figures.charts import check_smooth
 from plrc.queries import Run
+from plrc.registry import did_you_mean
 from plrc.run import losses_of, read_log
 from plrc.schedules import scaled_steps
 from plrc.views import Drawing, Progress
@@ -118,10 +119,9 @@ def read_run(folder: Path) -> RunRecord:
         files, written = {str(file): _digest(file)}, file.stat().st_mtime
         lines = [line for line in read_log(folder) if isinstance(line, dict)]
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{file} cannot be read ({getattr(error, 'strerror', error)}): name a run folder, such as runs/demo, which "
-            "'make demo' trains"
-        ) from error
+        near = "" if folder.exists() else did_you_mean(str(folder), file=True)
+        wanted = near or ": name a run folder, such as runs/demo, which 'make demo' trains"
+        raise ValueError(f"{file} cannot be read ({getattr(error, 'strerror', error)}){wanted}") from error
     kept: dict[float, dict[str, Any]] = {}
     for line in lines:
         if not math.isfinite(_number(line, "step", math.nan)):

@@ -66,6 +66,9 @@ def test_what_is_no_picture_is_said(photos, masked):
     (masked / "masks" / "p1.png").write_bytes(b"")
     wrong = {
         "nowhere.png": "nowhere.png: there is no such file; give an image, a folder, scenes#0",
+        "sample:chinna": "no such file; did you mean 'sample:china'?",
+        str(photos / "a.pgn"): "did you mean '.*/a.png'?",
+        str(photos.with_name(f"{photos.name}s") / "a.png"): "did you mean '.*/a.png'?",
         str(photos): "name one image, not a folder",
         str(photos / "text.jpg"): r"text\.jpg cannot be shown: not a JPEG",
         "scenes:4#4": r"there are the images scenes:4#0 … scenes:4#3",
