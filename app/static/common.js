@@ -165,29 +165,84 @@
 
   // ---- Zooming
 
-  /** The wheel and two fingers zoom: move(factor, place, moved), true if it did; one pointer moves what is seen while
-   * pans(event). Returns the pointers that are down, number → place. */
-  const zoomed = (element, move, pans) => {
-    const fingers = new Map(), on = (name, answer) => element.addEventListener(name, answer, { passive: false });
+  /** What is seen of surfaces that are enlarged together, up to so many times: {zoom, corner, look, by, key}. corner:
+   * what lies left of and above a surface, in its sides. changed() is called with every other look. */
+  const zooming = (changed, most = 16) => {
+    const its = { zoom: 1, corner: [0, 0] };
+    its.look = (zoom, corner = [0, 0]) => {
+      its.zoom = clamp(zoom, 1, most);
+      its.corner = corner.map((v) => clamp(v, 0, its.zoom - 1));
+      changed();
+    };
+    /** By a factor; what lies under a place, in shares of a surface, stays there, or moves along. Whether it did. */
+    its.by = (factor, place, moved = [0, 0]) => {
+      const { zoom, corner } = its, next = clamp(zoom * factor, 1, most);
+      if (next === zoom && (zoom === 1 || !moved.some(Boolean))) return false;
+      its.look(next, corner.map((v, k) => ((v + place[k] - moved[k]) * next) / zoom - place[k]));
+      return true;
+    };
+    /** Whether it was a key that enlarges, around a place, or shows the whole again. */
+    its.key = ({ key }, place) => {
+      const factor = { "+": 1.5, "-": 1 / 1.5, 0: 0 }[key];
+      if (factor !== undefined) its.by(factor, place);
+      return factor !== undefined;
+    };
+    return its;
+  };
+
+  const CTRL = /Mac|iP/.test(navigator.platform) ? "⌘" : "Ctrl";
+
+  /** Says for a moment, beside the pointer, how to enlarge. */
+  const hint = (element, event) => {
+    const root = element.closest(".plrc-viewer"), [x, y] = placeIn(root, event);
+    const tip = root.querySelector(".plrc-tip") || make(root, "div", "plrc-tip", { ariaHidden: "true" });
+    write(tip, `${CTRL} + wheel enlarges`);
+    Object.assign(tip.style, { left: `${clamp(x, 85, root.clientWidth - 85)}px`, top: `${y}px` });
+    clearTimeout(tip.timer);
+    tip.timer = setTimeout(() => tip.remove(), 1200);
+  };
+
+  /** Two fingers, and the wheel with Ctrl or ⌘, enlarge a view; one pointer moves what is seen while pans(event). The
+   * wheel alone scrolls the page. boxAt(place): {view, x, y, w, h}, what is seen there and where on the element, or null.
+   * Returns {fingers, moved, panned}: the pointers that are down, number → place; since one was pressed, whether it has
+   * moved so far that it is no click, and what is seen with it. */
+  const zoomed = (element, view, pans,
+                  boxAt = () => ({ view, x: 0, y: 0, w: element.clientWidth, h: element.clientHeight })) => {
+    const fingers = new Map(), its = { fingers, moved: false, panned: false };
+    let from = [0, 0];
+    const on = (name, answer) => element.addEventListener(name, answer, { passive: false });
+    const move = (factor, [x, y], [right, down] = [0, 0]) => {
+      const box = boxAt([x, y]);
+      box?.view.by(factor, [(x - box.x) / box.w, (y - box.y) / box.h], [right / box.w, down / box.h]);
+    };
     on("touchstart", (event) => event.touches.length > 1 && event.preventDefault()); // else the browser zooms the page
-    on("pointerdown", (event) => fingers.set(event.pointerId, placeIn(element, event)));
+    on("pointerdown", (event) => {
+      Object.assign(its, { moved: false, panned: false });
+      fingers.set(event.pointerId, (from = placeIn(element, event)));
+    });
     on("pointermove", (event) => {
       const before = fingers.get(event.pointerId), now = placeIn(element, event);
       if (!before) return;
       if (!event.buttons) return fingers.delete(event.pointerId); // it was let go elsewhere
       fingers.set(event.pointerId, now);
+      its.moved ||= Math.hypot(now[0] - from[0], now[1] - from[1]) >= 4;
       const moved = now.map((v, k) => v - before[k]);
       const other = [...fingers].find(([id]) => id !== event.pointerId)?.[1];
-      if (!other) return pans(event) && move(1, now, moved);
+      if (!other) return its.moved && pans(event) && ((its.panned = true), move(1, now, moved));
       const far = (place) => Math.max(1, Math.hypot(place[0] - other[0], place[1] - other[1]));
+      its.panned = true;
       move(far(now) / far(before), now.map((v, k) => (v + other[k]) / 2), moved.map((v) => v / 2));
     });
     for (const name of ["pointerup", "pointercancel"]) on(name, (event) => fingers.delete(event.pointerId));
-    on("wheel", (event) => { // where it changes nothing it scrolls the page
-      const factor = Math.exp(-event.deltaY / (event.ctrlKey ? 100 : 400)); // Ctrl: a touchpad's pinch, in small steps
-      if (move(factor, placeIn(element, event), [0, 0])) event.preventDefault();
+    on("wheel", (event) => {
+      const place = placeIn(element, event);
+      if (!boxAt(place)) return;
+      if (!event.ctrlKey && !event.metaKey) return hint(element, event);
+      event.preventDefault();
+      const by = event.deltaY * (event.deltaMode ? 33 : 1); // lines, or pixels
+      move(Math.exp(-by / (Math.abs(by) < 50 ? 100 : 400)), place); // a touchpad's pinch comes in small steps
     });
-    return fingers;
+    return its;
   };
 
   // ---- Keys and points
@@ -219,6 +274,6 @@
 
   plrc.common = {
     make, write, framed, watch, sized, placeIn, stroke, polyline, outline, loader, clamp, minus, numbers, colourAt,
-    colourBar, zoomed, ARROWS, nearest, towards,
+    colourBar, zooming, zoomed, ARROWS, nearest, towards,
   };
 })();

@@ -8,14 +8,27 @@
 // of that network, its start in the left image, and the same in the whole image; all null where nothing is chosen.
 (() => {
   const { make, write, watch, sized, placeIn, stroke, polyline, outline, loader, clamp, minus, colourAt, colourBar,
-          ARROWS, nearest, towards } = plrc.common;
+          zooming, zoomed, ARROWS, nearest, towards } = plrc.common;
   const HALO = "rgba(255, 255, 255, 0.9)", INK = "#111", GREY = { colour: "#7a7f87", dash: [] };
   const SHAPES = { right: "o", wrong: "D", unknown: "o", hidden: "." };
   const MARGIN = 8, TITLE = 20, GAP = 44, REACH = 40; // REACH: how far from a mark a click still means it
 
   const look = (state) => ({ ...plrc.look.matches[state], shape: SHAPES[state] });
   const dashed = ({ dash }, width) => dash.map((length) => length * Math.max(2, width));
+  const SIDES = [["left", "start"], ["right", "end"]]; // and which end of a match lies there
   const at = (box, [x, y]) => [box.x + x * box.w, box.y + y * box.h];
+  const holds = ({ x, y, w, h }, place) => place[0] >= x && place[1] >= y && place[0] <= x + w && place[1] <= y + h;
+  const within = ({ x, y, w, h }, place) => [clamp(place[0], x, x + w), clamp(place[1], y, y + h)];
+
+  /** Draws in a box of a canvas alone. */
+  const clipped = (context, { x, y, w, h }, draw) => {
+    context.save();
+    context.beginPath();
+    context.rect(x, y, w, h);
+    context.clip();
+    draw();
+    context.restore();
+  };
 
   // ---- Marks
 
@@ -189,8 +202,9 @@
     element.replaceChildren();
     const root = make(element, "div", "plrc-viewer plrc-matches");
     const head = make(root, "div", "head"), body = make(root, "div", "rows"), load = loader();
-    let scene = null, images = null, rows = [], preview = null, all = null, back = null, source = null;
+    let scene = null, images = null, rows = [], preview = null, all = null, back = null, whole = null, source = null;
     let every = false; // whether the points without a line are seen
+    const views = { left: zooming(() => draw()), right: zooming(() => draw()) }; // of all rows
 
     // ---- What is chosen is a place in the left image: networks may have kept other matches.
 
@@ -224,10 +238,19 @@
     };
 
     /** The match that a place of a row's canvas means, or −1. */
-    const meant = ({ network, layout: { left } }, [x, y]) => {
-      const place = [(x - left.x) / left.w, (y - left.y) / left.h];
-      if (scene.mode === "regions") return place.every((v) => v >= 0 && v < 1) ? matchAt(network, place) : -1;
-      return nearest(network.matches.start.map((start) => at(left, start)), [x, y], REACH);
+    const meant = ({ network, layout: { left }, images: { left: box } }, [x, y]) => {
+      const place = [(x - box.x) / box.w, (y - box.y) / box.h], starts = network.matches.start.map((p) => at(box, p));
+      if (scene.mode === "regions") return holds(left, [x, y]) ? matchAt(network, place) : -1;
+      return nearest(starts, [x, y], REACH, (i) => holds(left, starts[i]));
+    };
+
+    /** Whether it was a key that enlarges: both images, around the ends of the match that is marked. */
+    const enlarges = (event, network) => {
+      const i = matchAt(network, preview || scene.chosen);
+      return SIDES.map(([side, end]) => {
+        const { zoom, corner } = views[side], place = i < 0 ? null : network.matches[end][i];
+        return views[side].key(event, place ? place.map((v, k) => v * zoom - corner[k]) : [0.5, 0.5]);
+      }).every(Boolean);
     };
 
     const makeRow = (network, number) => {
@@ -239,18 +262,21 @@
       const row = { network, canvas, said, base: document.createElement("canvas"), drawn: "" };
       const { start } = network.matches, on = (name, answer) => canvas.addEventListener(name, answer);
       canvas.ariaLabel = `${network.name}: matches of ${scene.mode}, ${network.caption}. ` +
-        "Arrow keys go from one to the next, Enter chooses, Escape takes the choice back.";
+        "Arrow keys go from one to the next, Enter chooses, Escape takes the choice back; +, − and 0 enlarge.";
       if (network.matrix) {
         const indexOf = (region) => network.matches.region.findIndex((pair) => pair[0] === region);
         const rowChosen = (region) => indexOf(region) >= 0 && choose(number, indexOf(region));
         row.matrix = heatMap(make(figure, "div", "matrix"), scene, network.matrix, rowChosen);
       }
+      const boxAt = (place) => SIDES.map(([side]) => ({ view: views[side], ...row.layout[side] }))
+        .find((box) => holds(box, place));
+      const press = zoomed(canvas, null, (event) => boxAt(placeIn(canvas, event))?.view.zoom > 1, boxAt);
       const show = (index) => ((preview = index < 0 ? null : start[index]), draw());
       on("pointermove", (event) => event.pointerType === "mouse" && show(meant(row, placeIn(canvas, event))));
       for (const name of ["pointerleave", "blur"]) on(name, () => show(-1));
       on("click", (event) => {
         const index = meant(row, placeIn(canvas, event));
-        if (index < 0) return;
+        if (index < 0 || press.panned) return;
         if (matchAt(network, scene.chosen) === index) choose(null, null); // a second click takes it back
         else choose(number, index);
       });
@@ -263,7 +289,7 @@
           const index = matchAt(network, preview);
           if (index >= 0) choose(number, index);
         } else if (event.key === "Escape") choose(null, null);
-        else return;
+        else if (!enlarges(event, network)) return;
         event.preventDefault();
       });
       return row;
@@ -285,62 +311,84 @@
                height: Math.max(left.y + left.h, right.y + right.h) + MARGIN };
     };
 
-    /** Some matches: their lines, and over all lines their ends. */
-    const drawMatches = (context, { network, layout: { left, right } }, some, bold) => {
+    /** Some matches: their lines, and over all lines their ends, as far as they are seen. */
+    const drawMatches = (context, { network, layout, images: boxes }, all, bold) => {
       const { matches } = network, points = scene.mode === "points";
-      const ends = some.map((i) => [at(left, matches.start[i]), at(right, matches.end[i])]);
-      some.forEach((i, k) => drawLine(context, ...ends[k], styleOf(network, i)[0], bold ? 3 : 1.6));
+      const placed = all.map((i) => [i, SIDES.map(([side, end]) => at(boxes[side], matches[end][i]))]);
+      const seen = (places) => places.map((place, v) => holds(layout[SIDES[v][0]], place));
+      const kept = placed.filter(([, places]) => seen(places).some(Boolean));
+      const [some, ends] = [kept.map(([i]) => i), kept.map(([, places]) => places)];
+      some.forEach((i, k) => {
+        const line = ends[k].map((place, v) => within(layout[SIDES[v][0]], place));
+        drawLine(context, ...line, styleOf(network, i)[0], bold ? 3 : 1.6);
+      });
       some.forEach((i, k) => {
         if (!bold && !points) return; // the regions have their numbers
         const [style, number] = styleOf(network, i), names = matches.region?.[i] || [number, number];
         const from = points ? { ...style, shape: "o" } : style; // only where a point's match ends it can be wrong
-        [from, style].forEach((one, v) => drawMark(context, ends[k][v], points ? (number ? 8 : 6) : 11, one, names[v]));
-        if (bold && points && matches.truth && matches.visible[i]) drawCross(context, at(right, matches.truth[i]));
+        const shown = seen(ends[k]), r = points ? (number ? 8 : 6) : 11;
+        [from, style].forEach((one, v) => shown[v] && drawMark(context, ends[k][v], r, one, names[v]));
+        const truth = bold && points && matches.truth && matches.visible[i] && at(boxes.right, matches.truth[i]);
+        if (truth && holds(layout.right, truth)) drawCross(context, truth);
       });
     };
 
     /** All that does not change under the pointer: images, regions, the marks of all matches, some lines. */
     const drawBase = (row) => {
-      const { base, network, layout } = row, { matches, tints, overview } = network;
+      const { base, network, layout, images: boxes } = row, { matches, tints, overview } = network;
       const context = sized(base, layout.width, layout.height), points = scene.mode === "points";
-      for (const [v, side] of ["left", "right"].entries()) {
-        const box = layout[side], fill = (src) => context.drawImage(images.get(src), box.x, box.y, box.w, box.h);
-        fill(scene[side].src);
-        context.imageSmoothingEnabled = false;
-        if (tints) fill(tints[side]);
-        context.imageSmoothingEnabled = true;
-        if (tints) edges(context, scene.rasters[side], box, (a, b) => a !== b);
-        if (tints) stroke(context, ["#fff", 1.2]);
+      for (const [v, [side]] of SIDES.entries()) {
+        const box = layout[side], { x, y, w, h } = boxes[side];
+        const fill = (src) => context.drawImage(images.get(src), x, y, w, h);
+        clipped(context, box, () => {
+          fill(scene[side].src);
+          if (!tints) return;
+          context.imageSmoothingEnabled = false;
+          fill(tints[side]);
+          edges(context, scene.rasters[side], boxes[side], (a, b) => a !== b);
+          stroke(context, ["#fff", 1.2]);
+        });
         drawFrame(context, box, scene.views ? plrc.look.views[v] : GREY);
         Object.assign(context, { fillStyle: getComputedStyle(root).color, font: "600 13px system-ui, sans-serif" });
         context.fillText(scene[side].title, box.x, box.y - 6, box.w);
       }
       for (const [i, start] of every && points ? matches.start.entries() : []) {
-        drawMark(context, at(layout.left, start), 3.5, look(stateOf(matches, i)));
+        const place = at(boxes.left, start);
+        if (holds(layout.left, place)) drawMark(context, place, 3.5, look(stateOf(matches, i)));
       }
       if (!scene.chosen) drawMatches(context, row, overview, false);
       if (points) return;
-      for (const side of ["left", "right"]) { // over the lines: a region's number, and what its match is worth
+      for (const [side] of SIDES) { // over the lines: a region's number, and what its match is worth
         const { places, numbers } = scene.rasters[side];
-        places.forEach((place, r) => {
+        places.map((place) => at(boxes[side], place)).forEach((place, r) => {
+          if (!holds(layout[side], place)) return;
           const i = side === "left" ? matches.region.findIndex((pair) => pair[0] === numbers[r]) : -1;
           const style = i < 0 ? { colour: INK, shape: "o" } : look(stateOf(matches, i));
-          drawMark(context, at(layout[side], place), 9.5, style, numbers[r]);
+          drawMark(context, place, 9.5, style, numbers[r]);
         });
       }
     };
 
     const drawRow = (row) => {
       const { network, canvas, base, said } = row, width = canvas.parentElement.clientWidth;
-      const key = [width, devicePixelRatio, getComputedStyle(root).color, Boolean(scene.chosen), every].join();
+      const seen = SIDES.flatMap(([side]) => [views[side].zoom, views[side].corner]);
+      const key = [width, devicePixelRatio, getComputedStyle(root).color, Boolean(scene.chosen), every, seen].join();
       const anew = row.drawn !== key;
-      if (anew) ([row.layout, row.drawn] = [layoutOf(width), key], drawBase(row));
+      if (anew) {
+        [row.layout, row.drawn, row.images] = [layoutOf(width), key, {}];
+        for (const [side] of SIDES) {
+          const { x, y, w, h } = row.layout[side], { zoom, corner } = views[side];
+          row.images[side] = { x: x - corner[0] * w, y: y - corner[1] * h, w: zoom * w, h: zoom * h };
+        }
+        drawBase(row);
+      }
       const { layout } = row, context = sized(canvas, layout.width, layout.height);
       context.drawImage(base, 0, 0, layout.width, layout.height);
       const chosen = matchAt(network, scene.chosen), hovered = matchAt(network, preview);
       const marked = hovered >= 0 ? hovered : chosen, region = network.matches.region?.[marked];
       const { rasters } = scene;
-      if (region) ["left", "right"].forEach((side, v) => highlight(context, rasters[side], region[v], layout[side]));
+      if (region) SIDES.forEach(([side], v) => clipped(context, layout[side], () =>
+        highlight(context, rasters[side], region[v], row.images[side])));
       drawMatches(context, row, [...new Set([chosen, hovered])].filter((i) => i >= 0), true);
       write(said, marked >= 0 ? sentence(scene, network.matches, marked)
         : preview || scene.chosen ? "No match is kept here." : "");
@@ -371,11 +419,16 @@
       rows.forEach(drawRow);
       all.ariaPressed = String(every);
       back.disabled = !scene.chosen;
+      whole.disabled = Object.values(views).every(({ zoom }) => zoom === 1);
+      root.classList.toggle("zoomed", !whole.disabled);
       if (source) drawSource();
     };
 
     const change = (next, sources, bitmaps) => {
-      [scene, preview, source] = [next && { ...next }, null, null];
+      const others = SIDES.filter(([side]) => scene?.[side].src !== next?.[side].src);
+      [scene, preview, source] = [null, null, null]; // nothing is drawn now
+      others.forEach(([side]) => views[side].look(1));
+      scene = next && { ...next };
       images = new Map(sources.map((src, i) => [src, bitmaps[i]]));
       head.replaceChildren();
       body.replaceChildren();
@@ -389,6 +442,8 @@
       all = button("All points", () => ((every = !every), draw()));
       all.hidden = scene.mode !== "points";
       back = button("Clear choice", () => choose(null, null));
+      whole = button("Whole images", () => SIDES.forEach(([side]) => views[side].look(1)));
+      whole.title = "Ctrl and the wheel, two fingers, + and − enlarge; 0 goes back.";
       rows = scene.networks.map(makeRow);
       draw();
     };

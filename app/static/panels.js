@@ -17,7 +17,7 @@
 // Or {lacks}: keys of feature maps that the page does not have.
 // Rows and columns are counted from 0, as in the arrays that are exported.
 (() => {
-  const { make, write, framed, loader, clamp, numbers, colourBar, zoomed, ARROWS } = plrc.common;
+  const { make, write, framed, loader, clamp, numbers, colourBar, zooming, zoomed, ARROWS } = plrc.common;
   const { live } = plrc;
   const HELD = 6; // feature maps that the page keeps
   const STEP = 1 / 16; // of the crosshair, where no map has cells
@@ -27,7 +27,7 @@
   const USE =
     "Click, or move with the arrow keys and press Enter, to ask what is like this place. " +
     "With Shift, or the minus key: what is unlike it. Backspace removes the last point, Escape all. " +
-    "A point can be dragged; a click on one of several removes it. The wheel and plus zoom in, 0 shows the whole.";
+    "A point can be dragged; a click on one of several removes it. Ctrl and the wheel, or plus, enlarge; 0 goes back.";
 
   /** Row and column of the cell that holds [x, y]; null beyond the map. x = 1 belongs to the last column. */
   const cellAt = ({ h, w, extent }, [x, y]) => {
@@ -94,10 +94,8 @@
     const held = new Map(), opened = new Map(); // by key: packed maps, and the scene's as they are asked
     let scene = null, hover = null; // hover: the place under the pointer
     let awaited = null, dragged = null; // points that were asked about and are not answered yet; {index, moved}
-    let from = [0, 0], panned = false; // where the pointer was pressed; the panels were moved since
     let overRing = false, less = false, previewed = false; // the pointer is on a point; a click would ask for the unlike; other maps are shown than the scene's
     let cross = [0.5, 0.5], keys = false; // the keyboard's place, and whether it is in use
-    let zoom = 1, corner = [0, 0]; // what of the enlarged image lies left of and above a panel, in panels' sides
     let how = ""; // a click forgets the points before it, adds one, or adds a negative one: "", "+" or "-"
 
     // ---- What is under the pointer or the crosshair: its cell in every panel, and the cell's value
@@ -212,23 +210,12 @@
 
     const lacks = () => panels.flatMap(({ spec }) => (spec.key && !held.has(spec.key) ? [spec.key] : []));
 
-    // ---- Zooming
-
-    const look = (next, at) => {
-      [zoom, corner] = [next, at.map((v) => clamp(v, 0, next - 1))];
-      grid.style.setProperty("--zoom", zoom);
-      ["--left", "--top"].forEach((name, k) => grid.style.setProperty(name, -corner[k]));
-      grid.classList.toggle("zoomed", zoom > 1);
-      whole.disabled = zoom === 1;
-    };
-
-    /** Enlarges; what lies under a place of a panel stays there, or moves along. Whether it did. */
-    const enlarge = (surface, factor, place, moved) => {
-      const next = clamp(zoom * factor, 1, 16), sides = [surface.clientWidth, surface.clientHeight];
-      if (next === zoom && (zoom === 1 || !moved.some(Boolean))) return false;
-      look(next, corner.map((v, k) => ((v + (place[k] - moved[k]) / sides[k]) * next) / zoom - place[k] / sides[k]));
-      return true;
-    };
+    const view = zooming(() => {
+      grid.style.setProperty("--zoom", view.zoom);
+      ["--left", "--top"].forEach((name, k) => grid.style.setProperty(name, -view.corner[k]));
+      grid.classList.toggle("zoomed", view.zoom > 1);
+      whole.disabled = view.zoom === 1;
+    });
 
     // ---- Pointer and keyboard
 
@@ -252,7 +239,7 @@
     const click = (panel, event, negative) => {
       const taken = dragged;
       dragged = null;
-      if (!taken && panned) return;
+      if (panel.press.panned) return;
       if (taken?.moved) return; // it was dragged here
       if (taken && !negative) { // one of several goes
         const rest = points().filter((_, i) => i !== taken.index);
@@ -271,7 +258,8 @@
         if (right) cross = [stepped(cross[0], right, w, extent[0]), cross[1]];
         else cross = [cross[0], stepped(cross[1], down, h, extent[1])];
         [hover, keys, less] = [null, true, false];
-        look(zoom, corner.map((v, k) => clamp(v, zoom * cross[k] - 0.95, zoom * cross[k] - 0.05))); // it stays in sight
+        const { zoom, corner } = view; // the crosshair stays in sight
+        view.look(zoom, corner.map((v, k) => clamp(v, zoom * cross[k] - 0.95, zoom * cross[k] - 0.05)));
         point();
         say(panel);
         follows();
@@ -279,12 +267,7 @@
         ask(cross, event.key === "-" || event.shiftKey || event.altKey);
       } else if (event.key === "Backspace") undo();
       else if (event.key === "Escape") clear();
-      else if (event.key === "0") look(1, [0, 0]);
-      else if (event.key === "+") {
-        const next = clamp(1.5 * zoom, 1, 16);
-        look(next, cross.map((v) => v * next - 0.5));
-      }
-      else return;
+      else if (!view.key(event, cross.map((v, k) => v * view.zoom - view.corner[k]))) return;
       event.preventDefault();
       event.stopPropagation();
     };
@@ -293,15 +276,10 @@
       const on = (name, answer) => panel.surface.addEventListener(name, answer);
       on("pointerdown", (event) => {
         const ring = event.button === 0 && event.target.closest(".plrc-point");
-        from = [event.clientX, event.clientY];
-        panned = false;
         dragged = ring ? { index: ring.index, moved: false } : null;
-        if (event.button === 1 && zoom > 1) event.preventDefault(); // else the browser scrolls
+        if (event.button === 1 && view.zoom > 1) event.preventDefault(); // else the browser scrolls
       });
-      zoomed(panel.surface, (...how) => enlarge(panel.surface, ...how), (event) => {
-        panned ||= zoom > 1 && !dragged && Math.hypot(event.clientX - from[0], event.clientY - from[1]) >= 4;
-        return panned;
-      });
+      panel.press = zoomed(panel.surface, view, () => view.zoom > 1 && !dragged);
       on("pointermove", (event) => {
         [overRing, less] = [Boolean(event.target.closest?.(".plrc-point")), event.shiftKey || event.altKey];
         if (dragged) drag(panel, event);
@@ -328,7 +306,7 @@
 
     /** A point goes with the pointer, and the maps with it. */
     const drag = (panel, event) => {
-      if (!dragged.moved && Math.hypot(event.clientX - from[0], event.clientY - from[1]) < 4) return;
+      if (!panel.press.moved) return;
       if (!dragged.moved) panel.surface.setPointerCapture(event.pointerId);
       dragged.moved = true;
       const [u, v] = placeOf(panel, event).map((share) => +share.toFixed(5));
@@ -389,7 +367,7 @@
 
     /** All at once, when the image is there: until then the last scene stays. */
     const change = (next, [image]) => {
-      if (scene?.image.src !== next.image.src) look(1, [0, 0]);
+      if (scene?.image.src !== next.image.src) view.look(1);
       [scene, awaited, previewed] = [next, null, false];
       while (panels.length < scene.panels.length) addPanel();
       for (const { figure } of panels.splice(scene.panels.length)) figure.remove();
@@ -419,7 +397,8 @@
     make(bar, "button", "", { type: "button", textContent: "Undo", onclick: undo });
     make(bar, "button", "", { type: "button", textContent: "Clear", onclick: clear });
     const whole = make(bar, "button", "", { type: "button", textContent: "Whole image", disabled: true });
-    Object.assign(whole, { title: "The wheel, or two fingers, enlarge; 0 goes back.", onclick: () => look(1, [0, 0]) });
+    whole.title = "Ctrl and the wheel, + or two fingers enlarge; 0 goes back.";
+    whole.onclick = () => view.look(1);
     const followed = make(bar, "label", "", { title: "Maps show what a click would answer." });
     const follow = make(followed, "input", "", { type: "checkbox", checked: true, onchange: follows });
     followed.append("Follow the pointer");

@@ -10,10 +10,9 @@
 //   key        two scenes of one key are the same; may be missing
 // emit gets {indices} when samples were marked.
 (() => {
-  const { make, write, framed, watch, sized, placeIn, stroke, polyline, outline, loader, clamp, zoomed, ARROWS,
-          nearest, towards } = plrc.common;
+  const { make, write, framed, watch, sized, placeIn, stroke, polyline, outline, loader, clamp, zooming, zoomed,
+          ARROWS, nearest, towards } = plrc.common;
   const REACH = 10; // CSS pixels from the pointer to a dot that it means
-  const STILL = 4; // a pointer that moved less has clicked
   const MOST = 12; // images in the strip
   const WIDE = 150, CARD = 148; // the longer side of an image in the strip, of the crop in the card
   const FRAME = 9; // a sample smaller than so many pixels gets its dot's mark in an image, not a frame
@@ -254,18 +253,19 @@
       const over = make(frame, "canvas", "", { tabIndex: 0, role: "application" });
       make(figure, "figcaption", "caption", { textContent: caption });
       over.ariaLabel = `${name}: ${count(coordinates.length, scene.kind)} as dots. ${caption}. Arrow keys go to the ` +
-        "next dot, Enter marks it, Escape clears, plus and minus zoom.";
+        "next dot, Enter marks it, Escape clears; plus, minus and 0, or Ctrl and the wheel, enlarge.";
       const [[x0, x1], [y0, y1]] = spans(coordinates);
       let width = 0, height = 0, at = []; // each dot's place
-      let zoom = 1, shift = [0, 0], lasso = null, held = false; // held: the space bar
+      let lasso = null, held = false; // held: the space bar
       let sprites = [], radius = 0, half = 0; // of each style its dot and its marked dot, drawn once; half their side
 
       const draw = () => {
         [width, height] = [frame.clientWidth, Math.round(frame.clientWidth * flatness)];
         if (!width) return;
         frame.style.height = `${height}px`;
+        const { zoom, corner } = view, sides = [width, height];
         const unit = (zoom * width) / (1.1 * Math.max(x1 - x0, (y1 - y0) / flatness, 1e-9)); // alike in both directions
-        const [across, down] = [width / 2 + shift[0], height / 2 + shift[1]];
+        const [across, down] = corner.map((v, k) => (zoom / 2 - v) * sides[k]);
         at = coordinates.map(([x, y]) => [across + unit * (x - (x0 + x1) / 2), down - unit * (y - (y0 + y1) / 2)]);
         radius = look.radius * clamp(width / 440, 0.6, 1); // smaller on a small plane
         half = Math.ceil(1.4 * radius + 4);
@@ -284,7 +284,7 @@
 
       /** In place of dots what they are of, where they do not cover one another. */
       const drawCrops = (context) => {
-        const side = clamp(14 * zoom, 40, 84), placed = [];
+        const side = clamp(14 * view.zoom, 40, 84), placed = [];
         for (const i of [...look.order].reverse()) { // the rarer first
           const [x, y] = at[i], seen = look.shown[i] && x > 0 && y > 0 && x < width && y < height;
           if (!seen || placed.some(([u, v]) => Math.abs(u - x) < side && Math.abs(v - y) < side)) continue;
@@ -329,30 +329,21 @@
 
       const found = (event) => nearest(at, placeIn(over, event), REACH, (i) => look.shown[i]);
 
-      /** Enlarges by a factor; what lies under a place stays there, or moves along. Whether it did. */
-      const enlarge = (factor, place, moved = [0, 0]) => {
-        const next = clamp(zoom * factor, 1, 40), middle = [width / 2, height / 2];
-        if (next === zoom && !moved.some(Boolean)) return false;
-        const kept = middle.map((m, k) => place[k] - m - (next / zoom) * (place[k] - m - shift[k]) + moved[k]);
-        [shift, zoom] = [next === 1 ? [0, 0] : kept, next];
-        draw();
-        return true;
-      };
-      const fingers = zoomed(over, enlarge, (event) => held || event.buttons === 4);
+      const view = zooming(() => draw(), 40);
+      const press = zoomed(over, view, (event) => held || event.buttons === 4);
 
       const on = (name, answer) => over.addEventListener(name, answer, { passive: false });
       on("pointerdown", (event) => {
         over.setPointerCapture(event.pointerId);
         if (event.button) return event.preventDefault();
         over.focus({ preventScroll: true });
-        lasso = fingers.size === 1 && !held ? [placeIn(over, event)] : null; // a second finger: no lasso, but a zoom
+        lasso = press.fingers.size === 1 && !held ? [placeIn(over, event)] : null; // two fingers: no lasso, but a zoom
         if (event.pointerType !== "mouse") hover(found(event), plane);
       });
       on("pointermove", (event) => {
-        const now = placeIn(over, event);
-        if (!fingers.has(event.pointerId)) hover(found(event), plane);
-        else if (lasso && (lasso.length > 1 || Math.hypot(now[0] - lasso[0][0], now[1] - lasso[0][1]) >= STILL)) {
-          lasso.push(now);
+        if (!press.fingers.has(event.pointerId)) hover(found(event), plane);
+        else if (lasso && press.moved) {
+          lasso.push(placeIn(over, event));
           hover(-1);
           mark();
         }
@@ -372,15 +363,13 @@
       on("blur", () => ((held = false), hover(-1)));
       on("keydown", (event) => {
         const shown = (i) => look.shown[i], arrow = ARROWS[event.key], middle = [width / 2, height / 2];
-        const factor = { "+": 1.5, "-": 1 / 1.5, 0: 0 }[event.key];
         if (arrow) {
           const next = hovered < 0 ? nearest(at, middle, Infinity, shown) : towards(at, at[hovered], arrow, shown);
           if (next >= 0) hover(next, plane, true);
         } else if (event.key === "Enter" && hovered >= 0) toggle(hovered);
         else if (event.key === "Escape") select([]);
-        else if (factor !== undefined) enlarge(factor, hovered >= 0 ? at[hovered] : middle);
         else if (event.key === " ") held = true;
-        else return;
+        else if (!view.key(event, (hovered < 0 ? middle : at[hovered]).map((v, k) => v / [width, height][k]))) return;
         event.preventDefault();
       });
       on("keyup", (event) => event.key === " " && (held = false));

@@ -229,6 +229,34 @@ def test_a_scene_can_come_with_a_choice_and_another_can_follow(bare):
     assert viewer.told() == []
 
 
+def test_an_image_is_enlarged_in_all_rows_at_the_pointer_and_a_drag_moves_it(bare):
+    viewer = bare("matches", points_scene())
+    mouse, whole = viewer.page.mouse, viewer.page.get_by_role("button", name="Whole images")
+    box = canvas(viewer).bounding_box()
+    x, y = box["x"] + LEFT[0] + 0.375 * LEFT[2], box["y"] + LEFT[1] + 0.75 * LEFT[3]
+    mouse.move(x, y)
+    mouse.wheel(0, -400 * np.log(2))
+    assert whole.is_disabled(), "the wheel alone scrolls"
+    viewer.page.keyboard.down("Control")
+    mouse.wheel(0, -400 * np.log(2))
+    viewer.page.keyboard.up("Control")
+    viewer.settle()
+    click(viewer, LEFT, 0.875, 0.75)  # its neighbour is twice as far away now
+    click(viewer, LEFT, 0.375, 0.75, 1)
+    assert [event["point"] for event in viewer.told()] == [[0.625, 0.75], [0.375, 0.75]]
+    assert pixel(viewer, RIGHT_BOX, 0.3, 0.3) == RIGHT, "the other image is as it was"
+    mouse.move(x, y)
+    mouse.down()
+    mouse.move(x - 0.2 * LEFT[2], y, steps=3)
+    mouse.up()
+    assert viewer.told() == []
+    click(viewer, LEFT, 0.675, 0.75)
+    assert viewer.told()[-1]["point"] == [0.625, 0.75]
+    whole.click()
+    click(viewer, LEFT, 0.625, 0.75)
+    assert viewer.told()[-1]["index"] is None, "a second click takes it back"
+
+
 def test_images_stand_above_one_another_on_a_narrow_page(bare):
     viewer = bare("matches", points_scene(), 390)
     assert viewer.page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -197,7 +197,13 @@ def test_the_wheel_zooms_all_panels_at_the_pointer_and_a_drag_moves_them_without
     assert whole.is_disabled()
     hover(viewer, 1, 0.7, 0.7)
     reading = viewer.texts(".plrc-reading")
+    mouse.wheel(0, -400 * np.log(2))
+    viewer.settle()
+    assert viewer.texts(".plrc-tip") == ["Ctrl + wheel enlarges"]
+    assert whole.is_disabled(), "the wheel alone scrolls the page"
+    viewer.page.keyboard.down("Control")
     mouse.wheel(0, -400 * np.log(2))  # twice as large
+    viewer.page.keyboard.up("Control")
     viewer.settle()
     assert rings[0].bounding_box()["width"] == 14, "marks are as large as before"
     assert [place(number) for number in range(3)] == [pytest.approx((0.3, 0.3), abs=0.02)] * 3
@@ -213,7 +219,9 @@ def test_the_wheel_zooms_all_panels_at_the_pointer_and_a_drag_moves_them_without
     at = box(viewer, 2)  # a click means what is seen under it: the ring, and a quarter of 60 pixels more
     (asked,) = click(viewer, 2, 0.4 * at["width"] + 30, 0.5 * at["height"])
     assert asked == point(pytest.approx(0.5 + 15 / at["width"], abs=0.01), pytest.approx(0.5, abs=0.01))
+    viewer.page.keyboard.down("Control")
     mouse.wheel(0, 9999)
+    viewer.page.keyboard.up("Control")
     viewer.settle()
     assert whole.is_disabled(), "the whole image is the least"
     viewer.page.keyboard.press("+")
