@@ -96,7 +96,7 @@ def endpoint(bench: Workbench, kind: type[Options]) -> Callable[..., dict[str, A
     def answer(*values: Any) -> dict[str, Any]:
         drawing = bench.draw(kind.from_dict(dict(zip(default, values, strict=True))))
         arrays = {name: array.tolist() for name, array in drawing.arrays.items()}
-        return {"lines": drawing.lines, "rows": drawing.rows, "arrays": arrays}
+        return {"lines": drawing.lines, "rows": drawing.told_rows(), "arrays": arrays}
 
     named, either = said(answer), inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(name, either, default=value) for name, value in default.items()]

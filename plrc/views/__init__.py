@@ -22,7 +22,7 @@ import numpy as np
 from plrc.files import written_together
 from plrc.options import Options
 from plrc.queries import VIEWS, ImageQuery, Query
-from plrc.views.images import NamedImage, list_images, open_image
+from plrc.views.images import NamedImage, file_of, list_images, open_image
 from plrc.views.session import Session
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Drawing", "NamedImage", "Session", "draw", "list_images", "open_image", "read_recipe", "replay"]
 
 FORMAT, VERSION = "plrc recipe", 3
+_IMAGES = {"image": "file", "with": "file of with", "answer": "file of answer"}  # columns, and those of their files
 Progress = Callable[[str, int, int], Any]
 """Is told what is being done, how much of it is, how much there is. Scores end early if it returns True."""
 
@@ -71,10 +72,21 @@ class Drawing:
             "view": view_of(self.query),
             "query": self.query.to_dict(),
             "inputs": self.inputs,
+            "files": _files_of(self.inputs),
             "arrays": {name: digest(array) for name, array in self.arrays.items()},
             "lines": self.lines,
             "torch": torch.__version__,
         } | self.extra
+
+    def told_rows(self) -> list[dict[str, Any]]:
+        """The rows; behind each image that is named by its number in a folder, ``DIR#12``, the name of its file."""
+        files = _files_of(str(row[column]) for row in self.rows for column in _IMAGES if column in row)
+        columns = [column for column in _IMAGES if any(row.get(column) in files for row in self.rows)]
+        rows: list[dict[str, Any]] = [{} for _ in self.rows]
+        for row, told in zip(self.rows, rows, strict=True):
+            for name, value in row.items():
+                told |= {name: value} | ({_IMAGES[name]: files.get(value, "")} if name in columns else {})
+        return rows
 
     def save(self, out: Path, formats: Sequence[str] = ("png",), dpi: int = 200) -> list[Path]:
         """Write ``out.png`` (or the other formats), ``out.npz``, ``out.json`` and, where there are rows, ``out.csv``.
@@ -91,12 +103,12 @@ class Drawing:
                 figures.save(self.figure, files[ending], dpi)
             np.savez(files["npz"], **self.arrays)  # type: ignore[arg-type]
             files["json"].write_text(json.dumps(self.recipe(), indent=1) + "\n", encoding="utf-8")
-            if self.rows:
+            if rows := self.told_rows():
                 # Names of images may have bytes that are no UTF-8; they are written as they were.
                 with files["csv"].open("w", newline="", encoding="utf-8", errors="surrogateescape") as table:
-                    writer = csv.DictWriter(table, list(self.rows[0]))
+                    writer = csv.DictWriter(table, list(rows[0]))
                     writer.writeheader()
-                    writer.writerows(self.rows)
+                    writer.writerows(rows)
             for ending, text in self.texts.items():
                 files[ending].write_text(text, "utf-8", "surrogateescape")
         return [out.with_name(file.name) for file in files.values()]
@@ -194,6 +206,16 @@ def digest(array: np.ndarray) -> str:
     """SHA-256 of an array's type, shape and values."""
     head = f"{array.dtype.str} {array.shape} ".encode()
     return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _files_of(specs: Iterable[str]) -> dict[str, str]:
+    """Images that are named by their numbers, ``DIR#12`` → their files; nothing of others, or of drawn scenes."""
+    found: dict[str, str] = {}
+    for spec in dict.fromkeys(specs):
+        with suppress(ValueError, OSError):  # gone since
+            if (file := file_of(spec)) != spec and not spec.startswith("scenes"):
+                found[spec] = file
+    return found
 
 
 def note_of(*parts: str) -> str:

@@ -67,6 +67,9 @@ def test_a_row_for_each_picture_and_network_with_its_own_numbers(masked):
     specs, point = [f"{masked}#{i}" for i in range(3)], [0.45, 0.5]  # in the objects of 1 and 2, not of 0
     drawing = affinity(specs, [TINY, OTHER], [point], size=64)
     assert [(row["image"], row["network"]) for row in drawing.rows] == [(s, n) for n in (TINY, OTHER) for s in specs]
+    assert [row["file"] for row in drawing.told_rows()] == [f"{masked}/images/p{i}.png" for i in range(3)] * 2
+    assert drawing.recipe()["files"] == {f"{masked}#{i}": f"{masked}/images/p{i}.png" for i in range(3)}
+    assert "file" not in affinity(["scenes#3"], [TINY], size=64).told_rows()[0]
     aucs = []
     for row in drawing.rows:
         number, picture = specs.index(row["image"]), open_image(row["image"])
