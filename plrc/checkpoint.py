@@ -104,6 +104,10 @@ def damage(file: Path) -> str:
     try:
         with zipfile.ZipFile(file) as archive:
             parts = archive.infolist()
+            if any(part.filename.endswith("/constants.pkl") for part in parts):
+                return "it is TorchScript"
+            if not any(part.filename.endswith("/data.pkl") for part in parts):
+                return "it is an archive, but torch.save has not written it"
             if any(part.compress_type for part in parts) or sum(p.file_size for p in parts) > file.stat().st_size:
                 return "its parts are compressed or overlap, as torch never writes them"  # and terabytes to read
             changed = archive.testzip() if any(part.CRC for part in parts) else None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plrc.options import Options, flag, load, option
+from plrc.options import LAST_SEED, Options, flag, load, option
 from plrc.registry import BACKBONES, LOSSES, region_specs
 
 PAPER, RELEASED, OURS = "paper figure", "released code", "ours"
@@ -31,12 +31,13 @@ class RunOptions(Options):
         -1,
         "data loading processes a rank; -1: its share of the cores, at most 8; 0: load in the training process",
         low=-1,
+        high=256,
         resumable=True,
     )
     precision: str = option(
         "auto", "auto: bf16 autocast on GPUs, and CPUs with AMX, else fp32", choices=("auto", "bf16", "fp32")
     )
-    seed: int = option(0, "seed of everything random")
+    seed: int = option(0, "seed of everything random", low=0, high=LAST_SEED)
     log_every: int = option(10, "interval between lines of log.jsonl", unit="steps", low=1, resumable=True)
     save_every: int = option(500, "interval between writes of checkpoints/last.pt", unit="steps", low=1, resumable=True)
 
@@ -161,16 +162,16 @@ class Config(RunOptions):
     epochs: int = option(100, "passes over the images", low=1, source=RELEASED)
     batch_size: int = option(256, "images a step, over all ranks and accumulated parts", low=1, source=RELEASED)
     accumulate: int = option(1, "parts in which a rank computes its share of a batch, to save memory", low=1)
-    lr: float = option(0.03, "learning rate for a batch of 256; scaled by batch size / 256", source=RELEASED)
+    lr: float = option(0.03, "learning rate for a batch of 256; scaled by batch size / 256", low=0, source=RELEASED)
     optimizer: str = option("sgd", "optimiser", choices=("sgd", "adamw"), source=RELEASED)
-    sgd_momentum: float = option(0.9, "momentum of SGD", source=RELEASED)
-    weight_decay: float = option(1e-4, "weight decay, on all parameters", source=RELEASED)
+    sgd_momentum: float = option(0.9, "momentum of SGD", low=0, high=1, source=RELEASED)
+    weight_decay: float = option(1e-4, "weight decay, on all parameters", low=0, source=RELEASED)
     compile: str = option(
         "auto",
         "torch.compile of the encoders' training; auto: in bf16, in runs of 10,000 steps or more (docs/performance.md)",
         choices=("auto", "on", "off"),
     )
-    seed: int = option(0, "seed of everything random: weights, order, crops, colours, points")
+    seed: int = option(0, "seed of weights, order, crops, colours and points", low=0, high=LAST_SEED)
 
     # the run
     keep_every: int = option(

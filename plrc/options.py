@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import math
 import os
 import re
 import time
@@ -31,6 +32,7 @@ _MEANWHILE = 5.0  # seconds in which the first rank says what is wrong
 
 Presets = Mapping[str, Mapping[str, Any]]
 O = TypeVar("O", bound="Options")  # noqa: E741
+LAST_SEED = 2**32 - 1  # of what scikit-learn takes
 
 
 class Point(NamedTuple):
@@ -84,7 +86,7 @@ class Size(NamedTuple):
 
 _EXPECTED: dict[Any, str] = {
     int: "a whole number",
-    float: "a number",
+    float: "a finite number",
     bool: "true or false",
     str: "a text",
     Point: "a point, 0.4,0.6 (shares of width and height, in [0, 1]) or 120px,85px",
@@ -340,32 +342,35 @@ def _single(value: Any, kind: Any) -> Any:
     if isinstance(value, bool):
         raise TypeError
     number = float(value)
-    if kind is int and number != int(number):
+    if not math.isfinite(number) or (kind is int and number != int(number)):
         raise ValueError
     return int(number) if kind is int else number
 
 
 def _check(field: dataclasses.Field[Any], value: Any) -> None:
     about, choices = field.metadata, field.metadata["choices"]
-    several = isinstance(value, tuple) and not isinstance(value, Point | Size)
-    for member in value.values() if isinstance(value, dict) else value if several else (value,):
+    several, name = isinstance(value, tuple) and not isinstance(value, Point | Size), name_of(field)
+    members = [(name, member) for member in (value if several else (value,))]
+    if isinstance(value, dict):
+        if strange := [key for key in value if key not in choices]:
+            raise ValueError(f"{field.name} has an unknown name {strange[0]!r}: choose from {', '.join(choices)}")
+        members = [(f"{name.removesuffix('s')}-{key}", number) for key, number in value.items()]
+    for name, member in members:
         if isinstance(member, str) and choices and member not in choices:
-            raise ValueError(f"{name_of(field)} must be one of {', '.join(choices)}, not {member!r}")
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, not {member!r}")
         if isinstance(member, int | float) and not isinstance(member, bool):
             low, high, above = about["low"], about["high"], about["above"]
             fits = (low is None or member >= low) and (high is None or member <= high)
             if not (fits and (above is None or member > above)):
-                raise ValueError(f"{name_of(field)} must be {_range(about)}, not {member:g}")
-    if isinstance(value, dict) and (strange := [key for key in value if key not in choices]):
-        raise ValueError(f"{field.name} has an unknown name {strange[0]!r}: choose from {', '.join(choices)}")
+                raise ValueError(f"{name} must be {_range(about)}, not {member:.10g}")
 
 
 def _range(about: Mapping[str, Any]) -> str:
     low, high, above = about["low"], about["high"], about["above"]
     if low is not None and high is not None:
-        return f"between {low:g} and {high:g}"
+        return f"between {low:.10g} and {high:.10g}"
     limits = {"above": above, "at least": low, "at most": high}
-    return " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if limit is not None)
+    return " and ".join(f"{word} {limit:.10g}" for word, limit in limits.items() if limit is not None)
 
 
 def name_of(field: dataclasses.Field[Any]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from plrc.options import Options, Point, Size, option
+from plrc.options import LAST_SEED, Options, Point, Size, option
 from plrc.registry import LAYOUTS, SCORES, Registry, region_specs
 
 _IMAGES = (
@@ -22,7 +22,6 @@ CHECKPOINT = (
 )
 _REGIONS = f"{region_specs('objects')}, the images' own"
 SHARD_INDEX = "index.npy"  # beside the shards that plrc writes
-_LAST_SEED = 2**32 - 1  # of what scikit-learn takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +106,7 @@ class Correspondence(ImageQuery):
     ratio: float | None = option(
         None, "keep only matches whose distance is below this share of the next best's", above=0, high=1
     )
-    seed: int = option(0, "seed of the two views", low=0, high=_LAST_SEED)
+    seed: int = option(0, "seed of the two views", low=0, high=LAST_SEED)
     scale: float = option(0.2, "smallest crop of a view, as a fraction of the image's area", above=0, high=1)
 
 
@@ -121,7 +120,7 @@ class Embedding(ImageQuery):
     per_image: int = option(16, "points drawn in each image, with --of points", low=1)
     perplexity: float = option(30.0, "perplexity of t-SNE; at most a third of the samples is taken", above=0)
     clusters: int = option(0, "number of k-means clusters of the features; 0 for none", low=0)
-    seed: int = option(0, "seed of points, t-SNE and k-means", low=0, high=_LAST_SEED)
+    seed: int = option(0, "seed of points, t-SNE and k-means", low=0, high=LAST_SEED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +158,7 @@ class Segments(ImageQuery):
     """Segments that all images share, by k-means of every cell."""
 
     clusters: int = option(8, "number of segments", low=1)
-    seed: int = option(0, "seed of k-means", low=0, high=_LAST_SEED)
+    seed: int = option(0, "seed of k-means", low=0, high=LAST_SEED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +220,7 @@ class Loss(Options):
         each="--point",
     )
     regions: str | None = option(None, f"region map: {_REGIONS}; the run's own, or grid:4, if not given")
-    seed: int = option(0, "seed of crops, colours and points", low=0, high=_LAST_SEED)
+    seed: int = option(0, "seed of crops, colours and points", low=0, high=LAST_SEED)
     step: int | None = option(
         None,
         "step of the run, which with the seed says how the views are cut and coloured and where points are drawn; its "
@@ -285,7 +284,7 @@ class Regions(Options):
 
     data: str = option("", "folder of images, or shards", path=True, positional=True)
     regions: str = option("superpixels:8", "as of plrc train")
-    workers: int = option(-1, "processes; -1: one a core; 0: this one", low=-1)
+    workers: int = option(-1, "processes; -1: one a core; 0: this one", low=-1, high=256)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ Size = int | tuple[int, int] | None
 Layers = str | list[str] | tuple[str, ...] | None
 DEFAULT_SIZE = 448  # short side, pixels: 14 cells of a ResNet's c5
 MAX_PIXELS = 2048 * 2048  # encoded at once; a larger input goes through in overlapping tiles of at most so many
+MOST_PIXELS = 2**28  # of an input: as numbers it takes 3 GB, its features as much again
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -265,14 +266,20 @@ def input_size(image_size: tuple[int, int], size: Size, stride: int) -> tuple[in
 
     A ``size`` is the shorter side, or an eighth of the longer one of an image that is longer than that, both sides then
     rounded to multiples of ``stride``; or ``(width, height)``, exactly so; or None: the image's own size, rounded
-    likewise. Raises a ValueError if a side is below 1.
+    likewise. Raises a ValueError if a side is below 1, or the input has more than ``MOST_PIXELS``.
     """
     if size is not None and np.min(size) < 1:
         raise ValueError(f"an input has sides of 1 pixel or more, not {size}")
     if isinstance(size, tuple):
-        return size
-    scale = 1.0 if size is None else min(size / min(image_size), LONGEST * size / max(image_size))
-    width, height = (max(1, round(side * scale / stride)) * stride for side in image_size)
+        width, height = size
+    else:
+        scale = 1.0 if size is None else min(size / min(image_size), LONGEST * size / max(image_size))
+        width, height = (max(1, round(side * scale / stride)) * stride for side in image_size)
+    if width * height > MOST_PIXELS:
+        raise ValueError(
+            f"an input of {width} × {height} pixels would take more memory than there is: take a smaller size, "
+            f"{MOST_PIXELS // 10**6} million pixels are the most"
+        )
     return width, height
 
 

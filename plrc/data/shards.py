@@ -157,6 +157,8 @@ class Shards:
 
 def _listed(data: str) -> tuple[str, list[str] | None]:
     """What all shards lie in, and their names in it; None where only the index can tell."""
+    if data.lower().endswith(SUFFIXES):
+        raise ValueError(f"{data} is an image, and of what a server has only shards (.tar) are read: download it")
     if not data.endswith(".tar"):
         base = data.rstrip("/")
         if data.startswith("http"):
@@ -297,6 +299,8 @@ def _index(base: str, names: list[str] | None, everything: bool) -> Index:
                 fs.get_file(path, str(unfinished))
         except FileNotFoundError:
             beside.unlink(missing_ok=True)
+        except OSError as error:
+            raise ValueError(f"{base} cannot be reached: {error}") from error
     if beside.is_file():
         whole = Index.read(beside)
         if everything and names and (missing := sorted(set(whole.names) - set(names))):

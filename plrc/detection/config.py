@@ -142,7 +142,7 @@ class DetectEval(Options):
         None, "most of a long side; else as the checkpoint says, or 1333", unit="pixels", low=1
     )
     pictures: int = option(12, "images that are drawn with their detections", low=0)
-    workers: int = option(-1, "loading processes a rank; -1: its share of the cores", low=-1)
+    workers: int = option(-1, "loading processes a rank; -1: its share of the cores", low=-1, high=256)
     out: str = option("", "folder for numbers and figures; else runs/eval- and the name", path=True)
 
     def __post_init__(self) -> None:

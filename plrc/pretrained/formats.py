@@ -281,7 +281,8 @@ def _add_beside(found: Found, format: Format, branch: Branch, tensors: Mapping[s
 def _description(content: object, tensors: Mapping[str, Tensor]) -> str:
     """What a file looks like: its keys, or how the names of its tensors begin."""
     if not isinstance(content, Mapping) or not tensors:
-        keys = f" with the keys {', '.join(map(str, content))[:200]}" if isinstance(content, Mapping) else ""
+        named = ", ".join(map(str, content))[:200] if isinstance(content, Mapping) else ""
+        keys = f" with the keys {named}" if named else ""
         return f"it is a {type(content).__name__}{keys}, and has no named tensors"
     starts = Counter(".".join(name.split(".")[:2]) for name in tensors).most_common(5)
     named, known = ", ".join(f"{s}* ({n})" for s, n in starts), ", ".join(dict.fromkeys(f.name for f in FORMATS))

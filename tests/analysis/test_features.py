@@ -73,6 +73,10 @@ def test_sizes_of_the_input():
     assert module.input_size((1000, 3), 32, 32) == module.input_size((20000, 20), 32, 32) == (256, 32)
     assert module.input_size((256, 32), 64, 32) == (512, 64)
     assert module.input_size((5, 5), None, 8) == (8, 8)
+    assert module.input_size((640, 480), (2**14, 2**14), 8) == (2**14, 2**14)
+    for huge in (100_000, (2**14, 2**14 + 1)):
+        with pytest.raises(ValueError, match="268 million pixels are the most"):
+            module.input_size((640, 480), huge, 8)
     for wrong in (0, -3, (0, 5)):
         with pytest.raises(ValueError, match="1 pixel"):
             module.input_size((10, 10), wrong, 8)

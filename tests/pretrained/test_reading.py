@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import pickle
 import sys
 import types
+import zipfile
 from collections import OrderedDict, defaultdict
 from pathlib import Path, PurePosixPath
 
@@ -202,6 +204,13 @@ def test_a_pickle_cannot_change_what_reads_the_next(path, tmp_path):
     assert dict(vars(stand_in)) == before
 
 
+def zipped(*names):
+    with zipfile.ZipFile(stream := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, "what it holds, and that of each")
+    return stream.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -213,6 +222,9 @@ def test_a_pickle_cannot_change_what_reads_the_next(path, tmp_path):
         (b"\x10\x00\x00\x00\x00\x00\x00\x00{not json at all", "cannot be read: it is damaged"),
         (pickle.dumps([1, 2], protocol=4), "holds no network .* it is a list, and has no named tensors"),
         (pickle.dumps({"a": 1}, protocol=4), "it is a dict with the keys a, and has no named tensors"),
+        (pickle.dumps({}, protocol=4), "it is a dict, and has no named tensors"),
+        (zipped("x/data.pkl", "x/constants.pkl", "x/code/x.py"), r"it holds a TorchScript, .*torch\.save\(model"),
+        (zipped("conv1.weight.npy"), r"it is an archive, but torch\.save has not written it"),
     ],
 )
 def test_what_is_no_checkpoint_is_named_and_told_why(content, message, tmp_path):
