@@ -70,6 +70,10 @@ class MaskFolder(ImageFiles):
         masks = images.upright_masks(masks, images.turn_needed(path, masks.shape[:0:-1], f"the mask {file}"))
         return Annotation(masks, images.boxes_of(masks), [*self.CLASSES] * len(masks))
 
+    def stamp(self, i: int) -> str:
+        about = self._masks[i].stat()
+        return f"{super().stamp(i)} {about.st_size} {about.st_mtime_ns}"
+
 
 def open_masks(path: Path) -> Source | None:
     return MaskFolder(path) if images_in(path / "images") and images_in(path / "masks") else None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import os
+import pickle
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,12 +14,19 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import torch
 
+import plrc
 from plrc.analysis.descriptors import dense
+from plrc.analysis.features import DenseEncoder
 from plrc.analysis.scores import Table, score_table
 from plrc.data.annotated import layout_of, open_annotated
+from plrc.data.sources import Source
+from plrc.distributed import from_main
+from plrc.files import cache_folder
 from plrc.pretrained.loading import split_branch, split_epoch, stored_epochs
 from plrc.queries import Scores
+from plrc.registry import SCORES
 from plrc.run import losses_of
 from plrc.views import Drawing, Progress
 from plrc.views.run import read_run
@@ -29,7 +40,7 @@ class ScoreDrawing(Drawing):
     table: Table
 
 
-def scores(query: Scores, session: Session, progress: Progress) -> ScoreDrawing:
+def scores(query: Scores, session: Session, progress: Progress) -> ScoreDrawing | None:
     """All scores that a data set allows: see ``plrc.analysis.scores.score_table``.
 
     Arrays: what each score is the mean of, a value an image, so that columns can be compared in pairs: see
@@ -38,6 +49,9 @@ def scores(query: Scores, session: Session, progress: Progress) -> ScoreDrawing:
 
     With ``epochs`` a run folder stands for its stored epochs, which the drawing's query names each; the chart is over
     the epochs, beside the losses of the run's log until then, which are among the arrays.
+
+    Of several ranks each scores its share, and the first one has the drawing, others None. What was scored when the
+    work was killed, or ended early, is kept on the disk, and the next call goes on; it is removed where all is done.
     """
     if query.epochs:
         query = replace(query, checkpoints=tuple(chain(*map(_epochs_of, query.checkpoints))))
@@ -47,10 +61,11 @@ def scores(query: Scores, session: Session, progress: Progress) -> ScoreDrawing:
                 "leave out --epochs"
             )
     networks = session.networks(query)
-    source = open_annotated(query.dataset)
+    source = from_main(lambda: open_annotated(query.dataset))
+    keep = from_main(lambda: _folder(query, networks, source))
 
     def chosen(numbers: list[int]) -> Iterator[int]:
-        what, numbers = f"images {layout_of(source)}", numbers[: query.until]
+        what = f"images {layout_of(source)}"
         progress(what, 0, len(numbers))
         for done, number in enumerate(numbers, start=1):
             yield number
@@ -58,7 +73,11 @@ def scores(query: Scores, session: Session, progress: Progress) -> ScoreDrawing:
                 return
 
     described = [dense(encoder, query.layer, name) for name, encoder in networks.items()]
-    table = score_table(source, described, query, chosen)
+    table = score_table(source, described, query, chosen, keep)
+    if table is None:
+        return None
+    if keep and not table.interrupted_after:
+        shutil.rmtree(keep, ignore_errors=True)
     epochs = dict[str, tuple[str, int]]()  # column → run, epoch
     losses = dict[str, dict[str, np.ndarray]]()
     for checkpoint, name in zip(query.checkpoints, networks, strict=True) if query.epochs else ():
@@ -80,6 +99,30 @@ def scores(query: Scores, session: Session, progress: Progress) -> ScoreDrawing:
         texts={"md": table.to_markdown() + "\n"},
         table=table,
     )
+
+
+def _folder(query: Scores, networks: Mapping[str, DenseEncoder], source: Source) -> Path | None:
+    """Where what is scored is kept until all is: named by all that it depends on, so that a change begins anew.
+
+    That is the package's own code too; a score from elsewhere may change unseen, and nothing is kept then.
+    """
+    if not all(isinstance(entry.target, str) for entry in SCORES.values()):
+        return None
+    known = hashlib.sha256(repr(replace(query, checkpoints=(), dataset=os.path.abspath(query.dataset))).encode())
+    for file in sorted(Path(plrc.__file__).parent.rglob("*.py")):
+        known.update(file.read_bytes())
+    for name, network in networks.items():
+        origin = network.origin
+        weights = origin.sha256 or (origin.name, origin.arch, origin.note)
+        known.update(repr((name, weights, origin.branch, network.device.type)).encode())
+    known.update(
+        torch.__version__.encode() + pickle.dumps(source)
+    )  # with the boxes, classes, keypoints that it has read
+    if hasattr(source, "stamp"):
+        for i in range(len(source)):
+            with suppress(OSError):  # a dangling link
+                known.update(source.stamp(i).encode(errors="surrogateescape"))
+    return cache_folder("scores") / known.hexdigest()[:32]
 
 
 def _epochs_of(checkpoint: str) -> list[str]:

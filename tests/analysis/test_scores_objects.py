@@ -158,10 +158,9 @@ def test_one_threshold_serves_all_images(count, monkeypatch):
 
     monkeypatch.setattr(objects, "_asked", asked)
     found = []
-    for shift[0], score in ((0.0, MaskIoU()), (0.0, CorLoc()), (5.0, MaskIoU())):
-        for number in range(count):
-            score.add(scored(number, []))
-        found.append(score.values()[score.row].columns[0])
+    for shift[0], score in ((0.0, MaskIoU), (0.0, CorLoc), (5.0, MaskIoU)):
+        images = [scored(number, [torch.zeros(1, 1, 1, 1)]) for number in range(count)]
+        found.append(values_of(score, images)[score.row].columns[0])
     assert found[0] == found[1] == [1.0] * count
     assert np.mean(found[2]) < 0.8
 

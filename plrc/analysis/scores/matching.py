@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ _RASTER = 112  # cells of the longer side of the raster on which a keypoint is l
 _CHUNK = 2048  # of them at once: 2048 channels are 16 MiB then
 _NEIGHBOURS = 20  # as in DINO's protocol, which weights the votes
 _IMAGES = 1000  # that are compared with all others at once
+_NO_PAIR = "no other image of the folder shows the same keypoints"
 
 
 def view_pair(image: Image.Image, number: int, sampler: ViewSampler, side: int) -> tuple[Tensor, Tensor, Tensor] | None:
@@ -81,35 +83,15 @@ class PCK:
 
     A value a source image, the mean over its targets, and the source images are what the bootstrap resamples: an
     image's pairs are not independent. (Nor are those that share a target: the interval is a little narrow.)
-    Images of one group come one after another; their maps are kept until the next group begins.
+    The maps of all images of a group are held at once.
     """
 
-    def __init__(self) -> None:
-        self._shares: dict[int, Tensor] = {}  # of a source image ``(descriptors + 1, alphas)``, the last one by chance
-        self._group: list[ScoredImage] = []
-
-    def add(self, image: ScoredImage) -> None:
-        """Take up one image."""
-        if self._group and image.group != self._group[0].group:
-            self._match()
-        self._group.append(image)
-
-    def values(self) -> dict[str, Values]:
-        """A row for each α → a value a source image."""
-        self._match()
-        columns = torch.stack([*self._shares.values()], dim=-1).tolist() if self._shares else []
-        why = "no other image of the folder shows the same keypoints"
-        return {
-            f"PCK@{alpha:g} (of the keypoints' box)": Values(list(self._shares), [of[a] for of in columns], why)
-            for a, alpha in enumerate(ALPHAS)
-        }
-
-    def _match(self) -> None:
-        """Score all pairs of the images of a group, and forget them."""
-        points = [torch.from_numpy(image.keypoints) for image in self._group]
+    def of(self, images: Sequence[ScoredImage]) -> dict[int, Any]:
+        """Of each image as a source ``(descriptors + 1, alphas)``, the last one by chance."""
+        points = [torch.from_numpy(image.keypoints) for image in images]
         seen = [~p.isnan().any(dim=1) for p in points]
         of_sources: list[list[Tensor]] = [[] for _ in points]
-        for t, target in enumerate(self._group):
+        for t, target in enumerate(images):
             # A target's raster is made once, and asked for the keypoints of all the others.
             both = {s: known for s in range(len(points)) if s != t and (known := seen[s] & seen[t]).any()}
             size = torch.tensor(target.image.size)
@@ -120,7 +102,7 @@ class PCK:
             truth = torch.cat([points[t][known] for known in both.values()]) * size
             off = []
             for k, descriptor in enumerate(target.descriptors):
-                asked = [sample(self._group[s].maps[k], points[s][known][None])[0] for s, known in both.items()]
+                asked = [sample(images[s].maps[k], points[s][known][None])[0] for s, known in both.items()]
                 found = best_match(descriptor, torch.cat(asked), target.maps[k], target.image.size)
                 off.append((found * size - truth).norm(dim=1)[:, None])
             everywhere = cell_centres(*raster_of(target.image.size, _RASTER)).flatten(0, 1) * size
@@ -129,9 +111,18 @@ class PCK:
             right = torch.stack([(pixels[..., None] <= allowed).float().mean(dim=1) for pixels in off])
             for s, mine in zip(both, right.split([int(known.sum()) for known in both.values()], dim=1), strict=True):
                 of_sources[s].append(mine.mean(dim=1))
-        sources = zip(self._group, of_sources, strict=True)
-        self._shares |= {image.number: torch.stack(pairs).mean(dim=0) for image, pairs in sources if pairs}
-        self._group = []
+        return {
+            image.number: torch.stack(pairs).mean(dim=0) if pairs else _NO_PAIR
+            for image, pairs in zip(images, of_sources, strict=True)
+        }
+
+    def values(self, noted: Mapping[int, Any], why: str, descriptors: Sequence[Descriptor]) -> dict[str, Values]:
+        """A row for each α → a value a source image."""
+        columns = torch.stack([*noted.values()], dim=-1).tolist() if noted else []
+        return {
+            f"PCK@{alpha:g} (of the keypoints' box)": Values(list(noted), [of[a] for of in columns], why)
+            for a, alpha in enumerate(ALPHAS)
+        }
 
 
 def best_match(descriptor: Descriptor, queries: Tensor, target: Tensor, size: tuple[int, int]) -> Tensor:
@@ -165,27 +156,25 @@ class NearestNeighbours:
     more, its images could not be right. The row's name says k.
     """
 
-    def __init__(self) -> None:
-        self._descriptors: Sequence[Descriptor] = ()
-        self._taken: list[tuple[int, str, list[Tensor]]] = []  # an image's number, class, and mean by each descriptor
+    def of(self, images: Sequence[ScoredImage]) -> dict[int, Any]:
+        """An image's class, and its mean by each descriptor."""
+        return {
+            image.number: (image.label or "", [maps[0].mean(dim=(1, 2)) for maps in image.maps]) for image in images
+        }
 
-    def add(self, image: ScoredImage) -> None:
-        """Take up one image."""
-        self._descriptors = image.descriptors
-        self._taken.append((image.number, image.label or "", [maps[0].mean(dim=(1, 2)) for maps in image.maps]))
-
-    def values(self) -> dict[str, Values]:
+    def values(self, noted: Mapping[int, Any], why: str, descriptors: Sequence[Descriptor]) -> dict[str, Values]:
         """1 or 0 an image; by chance, whether it is of the most frequent class."""
-        every = Counter(label for _, label, _ in self._taken)
+        every = Counter(label for label, _ in noted.values())
         counts = Counter({label: n for label, n in every.items() if n > 1})
         if len(counts) < 2:
             why = "one class only" if len(every) == 1 else f"{'only one' if counts else 'no'} class has two images"
             return {"k-NN accuracy": Values([], [], why)}
-        numbers, labels, means = zip(*(one for one in self._taken if one[1] in counts), strict=True)
+        counted = [(number, *of) for number, of in noted.items() if of[0] in counts]
+        numbers, labels, means = zip(*counted, strict=True)
         k = min(_NEIGHBOURS, min(counts.values()) - 1)
         columns = [
             nearest_neighbour_hits(torch.stack(mine), labels, descriptor.similarity, k) if descriptor.pooled else []
-            for descriptor, mine in zip(self._descriptors, zip(*means, strict=True), strict=True)
+            for descriptor, mine in zip(descriptors, zip(*means, strict=True), strict=True)
         ]
         ((most, _),) = counts.most_common(1)
         columns.append([float(label == most) for label in labels])

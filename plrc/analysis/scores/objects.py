@@ -6,8 +6,9 @@ every cell. Difficult and crowd objects are left out, and those under 1 % or ove
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,9 @@ class RasterObject:
         return F.interpolate(similar, tuple(self.inside.shape), mode="bilinear")[0].flatten(1)
 
 
+_Asked = list[list[tuple[Tensor, RasterObject]]]
+
+
 def objects_of(
     masks: np.ndarray | None, boxes: np.ndarray, size: tuple[int, int], number: int, points: int = _POINTS
 ) -> list[RasterObject]:
@@ -94,9 +98,17 @@ def _known_mean(values: list[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-@lru_cache(maxsize=1)
-def _asked(image: ScoredImage) -> list[list[tuple[Tensor, RasterObject]]]:
+def _asked(image: ScoredImage) -> _Asked:
     """For each descriptor the affinities of each object; empty if no object counts."""
+    if image.number not in image.kept:
+        if len(image.kept) > _FIRST:
+            image.kept.popitem()  # the latest: the first ones are asked for again
+        image.kept[image.number] = _affinities(image)
+    asked: _Asked = image.kept[image.number]
+    return asked
+
+
+def _affinities(image: ScoredImage) -> _Asked:
     known = image.annotation
     assert known is not None
     kept = [k for k in range(len(known.boxes)) if k not in known.difficult | known.crowd]
@@ -208,24 +220,31 @@ class MaskIoU:
     row = "mask IoU"
 
     def __init__(self) -> None:
-        self._chance: dict[int, float] = {}  # of each image
-        self._waiting: list[list[list[tuple[Tensor, RasterObject]]]] = []
         self._levels: list[np.ndarray] = []  # of each descriptor
-        self._tables: list[list[np.ndarray]] = []  # of each descriptor a row an image
 
-    def add(self, image: ScoredImage) -> None:
-        """Take up one image."""
-        if asked := _asked(image):
-            self._chance[image.number] = float(np.mean([self.of_whole_image(obj) for _, obj in asked[0]]))
-            self._waiting.append(asked)
-            if self._levels or len(self._waiting) == _FIRST:
-                self._measure()
+    def begin(self, images: Iterable[ScoredImage]) -> None:
+        """Take the thresholds from the first images."""
+        for mine in zip(*islice(filter(None, map(_asked, images)), _FIRST), strict=True):  # by one descriptor
+            seen = torch.cat([similar.flatten() for of_image in mine for similar, _ in of_image]).numpy()
+            self._levels.append(np.quantile(seen, np.linspace(0, 1, _LEVELS + 2)[1:-1]).astype(np.float32))
 
-    def values(self) -> dict[str, Values]:
+    def of(self, images: Sequence[ScoredImage]) -> dict[int, Any]:
+        """By chance, and ``(descriptors, t)``."""
+        return {image.number: self._of(asked) if (asked := _asked(image)) else _NO_OBJECT for image in images}
+
+    def values(self, noted: Mapping[int, Any], why: str, descriptors: Sequence[Descriptor]) -> dict[str, Values]:
         """A value an image; nothing if there is only one image: no other can choose its threshold."""
-        self._measure()
-        columns = [*map(leave_half_out, self._tables), list(self._chance.values())]
-        return {self.row: Values(list(self._chance), columns, _NO_OBJECT)}
+        tables = [[at_levels[d].numpy() for _, at_levels in noted.values()] for d in range(len(descriptors))]
+        columns = [*map(leave_half_out, tables), [chance for chance, _ in noted.values()]]
+        return {self.row: Values(list(noted), columns, why)}
+
+    def _of(self, asked: _Asked) -> tuple[float, Tensor]:
+        chance = float(np.mean([self.of_whole_image(obj) for _, obj in asked[0]]))
+        rows = [
+            np.mean([self.at_levels(*one, levels) for one in of_image], axis=0)
+            for of_image, levels in zip(asked, self._levels, strict=True)
+        ]
+        return chance, torch.from_numpy(np.stack(rows))
 
     def at_levels(self, similar: Tensor, obj: RasterObject, levels: np.ndarray) -> np.ndarray:
         """``(t,)``, the measure of an object at each threshold, by its points' affinities ``(p, h * w)``."""
@@ -240,18 +259,6 @@ class MaskIoU:
     def of_whole_image(self, obj: RasterObject) -> float:
         """The measure of an object where all of the image is foreground."""
         return float(obj.inside.float().mean())
-
-    def _measure(self) -> None:
-        if not self._levels:
-            for mine in zip(*self._waiting, strict=True):  # by one descriptor
-                seen = torch.cat([similar.flatten() for of_image in mine for similar, _ in of_image]).numpy()
-                levels = np.quantile(seen, np.linspace(0, 1, _LEVELS + 2)[1:-1])
-                self._levels.append(levels.astype(np.float32))
-            self._tables = [[] for _ in self._levels]
-        for asked in self._waiting:
-            for of_image, levels, table in zip(asked, self._levels, self._tables, strict=True):
-                table.append(np.mean([self.at_levels(*one, levels) for one in of_image], axis=0))
-        self._waiting = []
 
 
 class CorLoc(MaskIoU):

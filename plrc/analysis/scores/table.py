@@ -2,23 +2,31 @@
 
 A score, registered in ``plrc.registry.SCORES``, is a function of a ``ScoredImage`` that returns a value for each
 descriptor and, last, the one by chance (or those of several rows, by name); or a text, why this image has no value. One
-that needs several images is a class: ``add(image)`` takes one up, and ``values()`` gives, by a row's name, ``Values``.
+that needs several images is a class:
+
+- ``of(images)``, those of one group (``ScoredImage.group``), else a single one, gives number → what is noted of each
+  image, or a text, why nothing is. It is written to a file and sent between ranks: numbers, texts, lists, tensors.
+- ``values(noted, why, descriptors)`` gives, by a row's name, ``Values``, of what was noted of all images and of why of
+  others nothing was. It is asked of an object that has seen none of them.
+- ``begin(images)``, if there is such a method, comes before ``of`` and may look at the first images of the data set.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -30,10 +38,15 @@ from plrc.data.images import UndecodableImage
 from plrc.data.loader import view_sampler
 from plrc.data.sources import Annotation, Source
 from plrc.data.views import ViewSampler
+from plrc.distributed import broadcast_object, gather_objects, rank, world_size
+from plrc.files import written_whole
 from plrc.queries import Scores
 from plrc.registry import SCORES
 
+logger = logging.getLogger(__name__)
 _RESAMPLES = 1000  # of the bootstrap
+_AT_ONCE = 2**20  # numbers of images that are drawn at once
+_PART, _PARTS = 8, 512  # fewest images of a part, and about as many parts as there may be
 _NONE = "–"
 _STRIDE = 8  # pixels a cell of the baselines, for all checkpoints: they are not to depend on what stands beside them
 _ORIGIN = ("checkpoint", "layer", "format", "branch", "arch", "sha256", "note")
@@ -62,8 +75,10 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> Score:
     if not len(array):
         raise ValueError("there is no image to score")
     if len(array) > 1:
-        picks = np.random.default_rng(seed).integers(len(array), size=(_RESAMPLES, len(array)))
-        low, high = np.quantile(array[picks].mean(axis=1), (0.025, 0.975))
+        rng, rows = np.random.default_rng(seed), max(1, _AT_ONCE // len(array))  # the same draws, however many at once
+        sizes = [min(rows, _RESAMPLES - done) for done in range(0, _RESAMPLES, rows)]
+        means = [array[rng.integers(len(array), size=(size, len(array)))].mean(axis=1) for size in sizes]
+        low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
     return Score(float(array.mean()), float(low), float(high), len(array))
 
 
@@ -103,6 +118,7 @@ class ScoredImage:
     sampler: ViewSampler | None = None  # how two views are cut
     side: int = 224  # of a view, pixels
     seconds: dict[str, list[float]] = field(default_factory=dict)  # descriptor → time that its maps took
+    kept: dict[int, Any] = field(default_factory=dict)  # what object scores share, of the first images and the latest
 
     @cached_property
     def maps(self) -> list[Tensor]:
@@ -132,30 +148,33 @@ class Values:
 
 
 class _PerImage:
-    """A score that is a function of one image, taken up as one of several images is."""
+    """A score that is a function of one image, as one of several images is."""
 
     def __init__(self, function: Callable[[ScoredImage], Any]) -> None:
         self._function = function
-        self._rows = defaultdict[str, dict[int, Sequence[float]]](dict)
-        self._why: dict[str, None] = {}
 
-    def add(self, image: ScoredImage) -> None:
-        found = self._function(image)
-        if isinstance(found, str):
-            self._why[found] = None
-            return
-        for row, values in (found if isinstance(found, Mapping) else {"": found}).items():
+    def of(self, images: Sequence[ScoredImage]) -> dict[int, Any]:
+        return {image.number: self._of(image) for image in images}
+
+    def _of(self, image: ScoredImage) -> str | dict[str, list[float]]:
+        if isinstance(found := self._function(image), str):
+            return found
+        rows = found if isinstance(found, Mapping) else {"": found}
+        for values in rows.values():
             if len(values) != (n := len(image.descriptors)) + 1 or not np.isfinite(values).all():
                 gives = f"{getattr(self._function, '__name__', 'the score')} gives {values} of image {image.number}"
                 said = f"{n} finite values, one a descriptor, and last the one by chance; or a text, why there is none"
                 raise ValueError(f"{gives}: give {said}")
-            self._rows[row][image.number] = values
+        return {row: list(map(float, values)) for row, values in rows.items()}
 
-    def values(self) -> dict[str, Values]:
-        why = ", or ".join(self._why)
+    def values(self, noted: Mapping[int, Any], why: str, descriptors: Sequence[Descriptor]) -> dict[str, Values]:
+        rows = defaultdict[str, dict[int, list[float]]](dict)
+        for number, found in noted.items():
+            for row, values in found.items():
+                rows[row][number] = values
         return {
-            row: Values(list(of), [list(map(float, column)) for column in zip(*of.values(), strict=True)], why)
-            for row, of in (self._rows or {"": {}}).items()
+            row: Values(list(of), list(map(list, zip(*of.values(), strict=True))), why)
+            for row, of in (rows or {"": {}}).items()
         }
 
 
@@ -165,10 +184,20 @@ def _taker(score: Any) -> Any:
 
 def values_of(score: Any, images: Iterable[ScoredImage]) -> dict[str, Values]:
     """A score, as SCORES names them, of images: a row's name, "" where it has no name of its own → its values."""
-    taker = _taker(score)
-    for image in images:
-        taker.add(image)
-    return taker.values()
+    taker, noted, descriptors = _taker(score), dict[int, Any](), list[Descriptor]()
+    if hasattr(taker, "begin"):
+        taker.begin(images := list(images))
+    for _, group in groupby(images, lambda image: image.group if isinstance(score, type) else image.number):
+        noted |= taker.of(together := list(group))
+        descriptors = list(together[0].descriptors)
+    return _values(taker, noted, descriptors)
+
+
+def _values(taker: Any, noted: Mapping[int, Any], descriptors: Sequence[Descriptor]) -> dict[str, Values]:
+    reasons = dict.fromkeys(found for found in noted.values() if isinstance(found, str))
+    counted = {number: found for number, found in noted.items() if not isinstance(found, str)}
+    found: dict[str, Values] = taker.values(counted, ", or ".join(reasons), descriptors)
+    return found
 
 
 @dataclass(frozen=True)
@@ -309,7 +338,8 @@ def score_table(
     descriptors: Sequence[Descriptor],
     query: Scores,
     progress: Callable[[list[int]], Iterable[int]] = iter,
-) -> Table:
+    keep: Path | None = None,
+) -> Table | None:
     """All scores that a data set allows, of several descriptors and beside them the trivial baselines.
 
     An image's shorter side is resized to ``query.size``, in steps of 32 pixels; two views of it are cut and coloured as
@@ -317,11 +347,17 @@ def score_table(
     keypoints, "same place" (relative to the image's sides), in cells of 8 pixels, and "chance".
 
     Images that cannot be decoded, or whose annotation cannot be read, are left out. Memory does not grow with the data
-    set but for a few numbers an image (k-NN: one feature), and the maps of one folder of keypoints.
+    set but for what the scores note of an image, some kilobytes, and the maps of one folder of keypoints.
+
+    Ranks take parts of the images in turn, and the first one has the table: the same as that of one process.
 
     Args:
-        dataset: what ``query.dataset`` names. progress: wraps the list of the images' numbers, such as ``tqdm.tqdm``;
-            it may end early: the table is of the images so far then, and says so.
+        dataset: what ``query.dataset`` names. progress: wraps the list of the numbers of this rank's images, such as
+            ``tqdm.tqdm``; in a process alone it may end early: the table is of the images so far then, and says so.
+        keep: folder for what is noted, a file a part, so that after a kill those that are there need not be done again.
+            Whoever names it sees to it that one folder is for one data set, query and descriptors.
+
+    Returns None on ranks other than the first.
 
     Raises a ValueError if there is no descriptor, two have one name, a measure is unknown, or no image can be scored.
     """
@@ -339,52 +375,52 @@ def score_table(
         raise ValueError(f"the score {unknown[0]}: choose from {', '.join(filter(None, _LACKING))}, or nothing")
     titles = {measure: str(entry.traits.get("title", measure)) for measure, entry in wanted.items()}
 
-    config, seconds = load_config("imagenet"), dict[str, list[float]]()
-    how: dict[str, Any] = {"short_side": query.side, "within": query.within, "seconds": seconds}
-    how |= {"sampler": view_sampler(config), "side": config.image_size}
-    takers: dict[str, dict[str, Any]] = {measure: {} for measure in wanted}
-    looked_at = Counter[tuple[str, str]]()
-    unread: list[str] = []
-    names: dict[int, str] = {}
-    sha256 = hashlib.sha256()
-    every, done = len(dataset), 0
+    every = len(dataset)
     numbers = np.unique(np.linspace(0, every - 1, min(query.most or every, every)).round()).astype(int).tolist()
-    for i in progress(numbers):
+    parts, alone = _parts(dataset, numbers, query.until), world_size() == 1
+    found = _kept(keep, len(parts)) if keep and rank() == 0 else {}
+    left = broadcast_object([p for p in range(len(parts)) if p not in found])
+    mine = {i: p for p in (range(len(parts)) if alone else left[rank() :: world_size()]) for i in parts[p]}
+    scoring, done = _Scoring(dataset, described, query, numbers, needs), 0
+    for i in progress(list(mine)):
         done += 1
-        try:
-            known: dict[str, Any] = {"image": dataset.load(i), "annotation": dataset.annotation(i)}
-            more = [name for name in ("keypoints", "group", "label") if hasattr(dataset, name)]
-            known |= {name: getattr(dataset, name)(i) for name in more}
-            image = ScoredImage(number=i, descriptors=described, **known, **how)
-        except (UndecodableImage, ValueError) as error:  # a ValueError is of the annotation, and does not name it
-            unread.append(str(error) if isinstance(error, UndecodableImage) else f"{dataset.name(i)}: {error}")
+        if (p := mine[i]) in found:
             continue
-        names[i] = dataset.name(i)
-        _digest(sha256, image)
-        for measure, entry in wanted.items():
-            if (kind := image.kind(needs[measure])) is not None:
-                if kind not in takers[measure]:
-                    takers[measure][kind] = _taker(entry.load())
-                takers[measure][kind].add(image)
-                looked_at[measure, kind] += 1
+        scoring.take(i)
+        if i == parts[p][-1]:
+            found[p] = scoring.end()
+            if keep and len(parts) > 1:
+                _keep(keep, p, found[p])
+    if alone:  # and perhaps ended early
+        begun = {mine[i] for i in list(mine)[:done]}
+        found = {p: part for p, part in found.items() if p in begun}
+        found |= {p: scoring.end() for p in begun if p not in found}
+    every_rank = gather_objects(found)
+    if rank():
+        return None
+    whole = _Part()
+    for _, part in sorted((item for of in every_rank for item in of.items()), key=lambda item: item[0]):
+        whole.add(part)
+    done, names = len(whole.unread) + len(whole.names), whole.names
     if not names:
+        unread = list(whole.unread.values())
         raise ValueError(f"{query.dataset}: none of {done} images can be scored, {_left_out(unread, 1)[0]}")
 
-    found = {
-        (row or titles[measure]) + f" ({kind})" * bool(kind): (values, looked_at[measure, kind])
-        for measure, kinds in takers.items()
-        for kind, taker in kinds.items()
-        for row, values in taker.values().items()
+    values = {
+        (row or titles[measure]) + f" ({kind})" * bool(kind): (of_row, len(noted))
+        for measure in wanted
+        for kind, noted in whole.noted.get(measure, {}).items()
+        for row, of_row in _values(_taker(wanted[measure].load()), noted, described).items()
     }
-    missing = _missing({titles[m]: _LACKING[needs[m]] for m, kinds in takers.items() if not kinds}, found)
+    missing = _missing({titles[m]: _LACKING[needs[m]] for m in wanted if m not in whole.noted}, values)
     rows: dict[str, dict[str, Score]] = {}
     arrays: dict[str, np.ndarray] = {}
-    for row, (values, _) in found.items():
-        if any(values.columns):
-            of = {column: mine for column, mine in zip(columns, values.columns, strict=True) if mine}
+    for row, (of_row, _) in values.items():
+        if any(of_row.columns):
+            of = {column: mine for column, mine in zip(columns, of_row.columns, strict=True) if mine}
             rows[row] = {column: bootstrap(mine) for column, mine in of.items()}
-            arrays[f"images of {row}"] = np.array(values.images, dtype=np.int64)
-            arrays[f"names of images of {row}"] = np.array([names[i] for i in values.images], dtype=np.str_)
+            arrays[f"images of {row}"] = np.array(of_row.images, dtype=np.int64)
+            arrays[f"names of images of {row}"] = np.array([names[i] for i in of_row.images], dtype=np.str_)
             arrays |= {f"{row}: {column}": np.array(mine, dtype=np.float64) for column, mine in of.items()}
     if not rows:
         raise ValueError(f"{query.dataset}: none of its images has a score; {'; '.join(missing)}")
@@ -392,18 +428,142 @@ def score_table(
         query,
         columns,
         rows,
-        {column: float(np.median(times)) for column, times in seconds.items()},
+        {column: float(np.median(times)) for column, times in whole.seconds.items()},
         columns[len(descriptors) :],
         {d.name: _origin(d) for d in descriptors if d.origin is not None},
         images=len(names),
         available=every,
         interrupted_after=done if done < len(numbers) else None,
         layout=layout_of(dataset),
-        left_out=tuple(unread),
+        left_out=tuple(whole.unread.values()),
         missing=tuple(missing),
-        sha256=sha256.hexdigest(),
+        sha256=hashlib.sha256("".join(whole.digests.values()).encode()).hexdigest(),
         arrays=arrays,
     )
+
+
+@dataclass
+class _Part:
+    """What is known of some images when they have been looked at: by the image's number its name, SHA-256, why it
+    cannot be read; by a descriptor's name the time that maps took; and measure → kind → number → what is noted."""
+
+    names: dict[int, str] = field(default_factory=dict)
+    digests: dict[int, str] = field(default_factory=dict)
+    unread: dict[int, str] = field(default_factory=dict)
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    noted: dict[str, dict[str, dict[int, Any]]] = field(default_factory=dict)
+
+    def add(self, other: _Part) -> None:
+        for mine, theirs in ((self.names, other.names), (self.digests, other.digests), (self.unread, other.unread)):
+            mine |= theirs
+        for name, times in other.seconds.items():
+            self.seconds.setdefault(name, []).extend(times)
+        for measure, kinds in other.noted.items():
+            for kind, noted in kinds.items():
+                self.noted.setdefault(measure, {}).setdefault(kind, {}).update(noted)
+
+
+class _Scoring:
+    """Takes images, and notes of them what each score wants to know. ``needs``: measure → what it needs."""
+
+    def __init__(
+        self,
+        dataset: Source,
+        descriptors: Sequence[Descriptor],
+        query: Scores,
+        numbers: Sequence[int],
+        needs: Mapping[str, str],
+    ) -> None:
+        config = load_config("imagenet")
+        self._dataset, self._numbers, self._needs = dataset, numbers, needs
+        self._how: dict[str, Any] = {"descriptors": descriptors, "short_side": query.side, "within": query.within}
+        self._how |= {"sampler": view_sampler(config), "side": config.image_size, "kept": {}}
+        self._takers: dict[tuple[str, str], Any] = {}
+        self._group: list[ScoredImage] = []
+        self._part = _Part()
+
+    def take(self, i: int) -> None:
+        """Look at an image, or note why it cannot be read."""
+        try:
+            image = self._opened(i)
+        except (UndecodableImage, ValueError) as error:  # a ValueError is of the annotation, and does not name it
+            named = isinstance(error, UndecodableImage)
+            self._part.unread[i] = str(error) if named else f"{self._dataset.name(i)}: {error}"
+            return
+        self._part.names[i], self._part.digests[i] = self._dataset.name(i), _digest(image)
+        if self._group and (not hasattr(self._dataset, "group") or image.group != self._group[0].group):
+            self._note()
+        self._group.append(image)
+
+    def end(self) -> _Part:
+        """What is known of the images since the last end."""
+        self._note()
+        part, self._part = self._part, _Part()
+        return part
+
+    def _opened(self, i: int) -> ScoredImage:
+        known: dict[str, Any] = {"image": self._dataset.load(i), "annotation": self._dataset.annotation(i)}
+        more = [name for name in ("keypoints", "group", "label") if hasattr(self._dataset, name)]
+        known |= {name: getattr(self._dataset, name)(i) for name in more}
+        return ScoredImage(number=i, **known, **self._how, seconds=self._part.seconds)
+
+    def _note(self) -> None:
+        group, self._group = self._group, []
+        for measure, needs in self._needs.items():
+            kinds = defaultdict[str, list[ScoredImage]](list)
+            for image in group:
+                if (kind := image.kind(needs)) is not None:
+                    kinds[kind].append(image)
+            for kind, images in kinds.items():
+                noted = self._part.noted.setdefault(measure, {}).setdefault(kind, {})
+                noted.update(self._taker(measure, kind).of(images))
+
+    def _taker(self, measure: str, kind: str) -> Any:
+        if (measure, kind) not in self._takers:
+            taker = self._takers[measure, kind] = _taker(SCORES[measure].load())
+            if hasattr(taker, "begin"):
+                taker.begin(self._first(self._needs[measure], kind))
+        return self._takers[measure, kind]
+
+    def _first(self, needs: str, kind: str) -> Iterator[ScoredImage]:
+        """The images of a kind, from the data set's first one on, whichever rank and part they are of."""
+        for i in self._numbers:
+            try:
+                image = self._opened(i)
+            except (UndecodableImage, ValueError):
+                continue
+            if image.kind(needs) == kind:
+                yield image
+
+
+def _parts(dataset: Source, numbers: Sequence[int], until: int | None) -> list[list[int]]:
+    """The first images, in parts that do not depend on how many those are; a group of images lies in one part."""
+    size, parts, group = max(_PART, -(-len(numbers) // _PARTS)), list[list[int]](), getattr(dataset, "group", None)
+    for i in numbers[:until]:
+        if not parts or (len(parts[-1]) >= size and (group is None or group(i) != group(parts[-1][-1]))):
+            parts.append([])
+        parts[-1].append(i)
+    return parts
+
+
+def _keep(folder: Path, p: int, part: _Part) -> None:
+    try:
+        with written_whole(folder / f"{p:04}.pt") as unfinished:
+            torch.save(vars(part), unfinished)
+    except OSError as error:
+        logger.warning("%s; after a kill this part would be done again", error)
+
+
+def _kept(folder: Path, count: int) -> dict[int, _Part]:
+    """The parts, of so many, that are there; one that is damaged is not."""
+    found: dict[int, _Part] = {}
+    for p in range(count):
+        if (file := folder / f"{p:04}.pt").exists():
+            try:
+                found[p] = _Part(**torch.load(file, weights_only=True))
+            except Exception:  # torch raises almost anything for junk
+                logger.warning("%s is damaged and made again", file)
+    return found
 
 
 def _origin(descriptor: Descriptor) -> dict[str, str | None]:
@@ -412,9 +572,9 @@ def _origin(descriptor: Descriptor) -> dict[str, str | None]:
     return named | {key: getattr(origin, key) for key in _ORIGIN[2:]}
 
 
-def _digest(sha256: Any, image: ScoredImage) -> None:
-    """Take an image, and what is known of it, into a data set's SHA-256."""
-    label = image.group or image.label or ""
+def _digest(image: ScoredImage) -> str:
+    """SHA-256 of an image and of what is known of it."""
+    label, sha256 = image.group or image.label or "", hashlib.sha256()
     sha256.update(f"{image.image.size} {label} ".encode(errors="surrogateescape") + image.image.tobytes())
     if (known := image.annotation) is not None:
         ignored = sorted(known.difficult | known.crowd)
@@ -423,6 +583,7 @@ def _digest(sha256: Any, image: ScoredImage) -> None:
             sha256.update(f"{known.masks.shape} ".encode() + np.packbits(known.masks).tobytes())
     if image.keypoints is not None:
         sha256.update(f"{image.keypoints.shape} ".encode() + image.keypoints.tobytes())
+    return sha256.hexdigest()
 
 
 def _missing(not_taken: Mapping[str, str], found: Mapping[str, tuple[Values, int]]) -> list[str]:
