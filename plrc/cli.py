@@ -28,6 +28,7 @@ from plrc.registry import Registry, did_you_mean
 
 Handler = Callable[[argparse.Namespace], int | None]
 FORMATS = ("png", "pdf", "svg")
+_DAY = 24 * 60.0  # minutes
 _EVERY = 15.0  # seconds between two lines of progress where there is no terminal
 _NO_MEMORY = "out of memory|not enough memory|an't allocate memory|annot allocate memory|bad_alloc"
 _RANKS = "; with several processes: torchrun --nproc_per_node=8 -m plrc"
@@ -177,12 +178,32 @@ def _formats(text: str) -> list[str]:
 def _view(o: argparse.Namespace) -> None:
     view = VIEWS[o.command]
     query = read_arguments(o, view.traits["query"])
-    with _place(o) as save, _steps(view.traits.get("ends_early", False)) as (progress, stopped):
-        from plrc.views import draw
+    with _ranks(view.traits.get("spread", False)) as (rank, ranks):
+        if rank:  # the first one answers for all
+            from plrc.views import draw
 
-        save(draw(query, progress=progress))
+            draw(query)
+            return
+        early = view.traits.get("ends_early", False) and ranks == 1
+        with _place(o) as save, _steps(early) as (progress, stopped):
+            from plrc.views import draw
+
+            save(draw(query, progress=progress))
     if stopped:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def _ranks(spread: bool) -> Iterator[tuple[int, int]]:
+    """This process among those that torchrun or srun started, for work that is spread over them: its rank, and how
+    many there are."""
+    if not spread or ("RANK" not in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) < 2):
+        yield 0, 1
+        return
+    from plrc.distributed import world
+
+    with world(minutes=_DAY) as here:  # one may have its share done long before another
+        yield here.rank, here.size
 
 
 def _replay(o: argparse.Namespace) -> None:

@@ -74,8 +74,8 @@ def world(minutes: float = 10) -> Iterator[World]:
         if size == 1 or not re.search(_LOST, str(error)):
             raise
         raise ValueError(
-            f"{_silent(store, rank, size)} did not answer within --timeout {minutes:g} minutes, or ended: see what it "
-            "said last, and go on with --resume auto"
+            f"{_silent(store, rank, size)} did not answer within {minutes:g} minutes (--timeout), or ended: see what "
+            "it said last, and start again, a training with --resume auto"
         ) from error
     if dist.is_initialized():
         dist.destroy_process_group()  # not after an error: it would wait for peers that wait for this rank

@@ -235,7 +235,7 @@ class Loss(Options):
 
 VIEWS = Registry("view")
 """Command → the function that answers its query, a line of help. Traits: ``query``, the query's class;
-``ends_early``: a progress may end it.
+``ends_early``: a progress may end it; ``spread``: processes that torchrun starts share the work.
 
 The function takes the query, a ``plrc.views.Session`` and a ``plrc.views.Progress``, and gives a ``Drawing``.
 """
@@ -248,7 +248,9 @@ VIEWS.add(
     query=Correspondence,
 )
 VIEWS.add("loss", "plrc.views.loss:loss", "what the losses see of an image at a step of training", query=Loss)
-VIEWS.add("embed", "plrc.views.embedding:embedding", "points, regions or images in the plane", query=Embedding)
+VIEWS.add(
+    "embed", "plrc.views.embedding:embedding", "points, regions or images in the plane", query=Embedding, spread=True
+)
 VIEWS.add(
     "retrieve",
     "plrc.views.retrieval:retrieval",
@@ -259,7 +261,12 @@ VIEWS.add(
 VIEWS.add("colours", "plrc.views.embedding:colours", "three principal components as colours", query=Colours)
 VIEWS.add("segments", "plrc.views.embedding:segments", "segments that all images share", query=Segments)
 VIEWS.add(
-    "score", "plrc.views.score:scores", "numbers on a data set, checkpoints in columns", query=Scores, ends_early=True
+    "score",
+    "plrc.views.score:scores",
+    "numbers on a data set, checkpoints in columns",
+    query=Scores,
+    ends_early=True,
+    spread=True,
 )
 VIEWS.add("detections", "plrc.detection.look:look", "what detectors find in images", query=Detections)
 VIEWS.add("run", "plrc.views.run:run", "the curves of a training run, as far as it is", query=Run)

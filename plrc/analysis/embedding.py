@@ -62,6 +62,7 @@ def gather(
     labels: Iterable[str | Labeller] | None = None,
     per_image: int = 64,
     seed: int = 0,
+    numbers: Sequence[int] | None = None,
 ) -> Samples:
     """What is embedded: points drawn at random, the mean feature of each region, or that of each whole image.
 
@@ -71,6 +72,7 @@ def gather(
             seed, the image's number and the map's shape, not on other images. "regions", of ``rasters``. "images".
         rasters: of each image, see ``region_features``. labels: of each image a text, or what names its samples. Both
             may be iterators, and are asked when the map has come.
+        numbers: of the images, where they are some of more; else 0, 1, ….
 
     Raises a ValueError if there is no map, maps are of several layers, or rasters and labels are not as many.
     """
@@ -90,7 +92,9 @@ def gather(
             centres = fmap.centres().flatten(0, 1)
             inside = (centres < 1).all(dim=1).nonzero().flatten().numpy()  # the map may reach beyond the image
             pool = inside if len(inside) else np.arange(len(centres))
-            drawn = np.random.default_rng((seed, i)).choice(pool, min(per_image, len(pool)), replace=False)
+            drawn = np.random.default_rng((seed, numbers[i] if numbers else i)).choice(
+                pool, min(per_image, len(pool)), replace=False
+            )
             cells = torch.from_numpy(np.sort(drawn))
             features, points = fmap.features.flatten(1).T.cpu()[cells], centres[cells]
         else:
@@ -103,9 +107,21 @@ def gather(
             texts += rest[-1](*parts[-1][1:]) if callable(rest[-1]) else [str(rest[-1])] * len(points)
     if not parts:
         raise ValueError("there is no image to embed")
-    image = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
+    image = np.repeat(numbers or np.arange(len(parts)), [len(part[0]) for part in parts])
     values, point, region = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Samples(kind, values, image, point, region, None if labels is None else np.array(texts))
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """The samples of all images, of those of some each, in the order of the images' numbers."""
+    order = np.argsort(np.concatenate([part.image for part in parts]), kind="stable")
+
+    def column(name: str) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts])[order]
+
+    features, image, point, region = map(column, ("features", "image", "point", "region"))
+    labels = None if parts[0].labels is None else column("labels")
+    return Samples(parts[0].kind, features, image, point, region, labels)
 
 
 def unit_rows(features: Features) -> np.ndarray:

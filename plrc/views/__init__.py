@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from plrc.distributed import from_main
 from plrc.files import written_together
 from plrc.options import Options
 from plrc.queries import VIEWS, ImageQuery, Query
@@ -117,6 +118,8 @@ class Drawing:
 def draw(query: Options, session: Session | None = None, progress: Progress | None = None) -> Any:
     """The drawing that answers a query: a ``Drawing``, which a view's own kind of drawing may add to.
 
+    Views with the trait ``spread`` share the work with the other ranks, if there are any, which get None.
+
     Args:
         session: what was loaded and encoded before. progress: see ``Progress``. Neither changes what is drawn.
 
@@ -125,7 +128,8 @@ def draw(query: Options, session: Session | None = None, progress: Progress | No
     """
     view = VIEWS[view_of(query)]
     if isinstance(query, ImageQuery):
-        query = replace(query, images=tuple(list_images(query.images, query.most)), most=None)
+        named, most = query.images, query.most
+        query = replace(query, images=tuple(from_main(lambda: list_images(named, most))), most=None)
     session = session or Session()
     if isinstance(query, Query) and query.size is None:
         query = replace(query, size=session.size(query))

@@ -20,6 +20,7 @@ from plrc.analysis.embedding import Samples
 from plrc.analysis.features import FeatureMap
 from plrc.analysis.scores import result
 from plrc.analysis.scores.table import aligned
+from plrc.distributed import gather_objects, rank, world_size
 from plrc.files import written_whole
 from plrc.geometry import cell_centres, cell_of
 from plrc.queries import Colours, Embedding, ImageQuery, Segments
@@ -51,7 +52,7 @@ class EmbeddingDrawing(Drawing):
     clusters: dict[str, np.ndarray]
 
 
-def embedding(query: Embedding, session: Session, progress: Progress) -> EmbeddingDrawing:
+def embedding(query: Embedding, session: Session, progress: Progress) -> EmbeddingDrawing | None:
     """Points, regions or whole images in the plane, by t-SNE or PCA; the same samples by each network.
 
     They are coloured by the class of their object where objects are known: that at their middle, the smallest one if
@@ -59,6 +60,8 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
     by their image's folder if there are several, and not at all if each sample has a label of its own. Numbers:
     *neighbours kept* by the plane; and, of the features, if a label is in several images, *purity*: the share of a
     sample's ten nearest in other images that have its label, beside chance.
+
+    Of several ranks each encodes its share of the images, and the first one has the drawing, others None.
     """
     from plrc import figures
 
@@ -73,7 +76,10 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
     shares: dict[str, list[float]] = {}
     numbers: list[list[str]] = []
     for name, network in networks.items():
-        samples = seen.samples(session.seen(name, network, query, progress), labelled=first is None)
+        mine = replace(query, images=tuple(query.images[i] for i in seen.numbers))
+        samples = seen.samples(session.seen(name, network, mine, progress), labelled=name == next(iter(networks)))
+        if samples is None:
+            continue
         if first is None:
             first = replace(samples, features=samples.features[:, :0].copy(), labels=seen.worth_telling(samples))
         same = np.array_equal(samples.point, first.point, equal_nan=True)
@@ -82,7 +88,7 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
                 f"{name} has maps of other cells than {next(iter(networks))}, and points are drawn among the cells: "
                 "compare regions or images with --of, or choose a --layer of one stride"
             )
-        features, made[name] = samples.features, replace(seen.now[1], features=torch.empty(0))
+        features, made[name] = samples.features, seen.last
         head, how = heading(name, made[name], query.layer), "PCA"
         if query.method == "pca":
             basis = analysis.pca_basis(features, k=2)
@@ -101,7 +107,8 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
             clusters[head] = arrays[f"{name} cluster"] = analysis.assign(features, centroids)
             numbers[-1].append(f"cohesion of {query.clusters} clusters {cohesion:.3f}")
         del samples, features  # the next network's are to come
-    assert first is not None
+    if first is None:
+        return None
     n, labels, of = len(query.images), first.labels, query.of
     told = labels if labels is not None and len(set(labels)) < len(first) else None
     coloured = ""
@@ -132,30 +139,46 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
 
 
 class _Seen:
-    """What is noted of images on their way through the first network, each when its map has come.
+    """What is noted of this rank's images on their way through the first network, each when its map has come.
 
     Attributes:
-        now: the image that is asked about, and its map. inputs: what a recipe notes. thumbnails: for "images".
+        numbers: of this rank's images. inputs: what a recipe notes of all. thumbnails: of all, for "images". last: the
+            last image's map, without its features. These are known to the first rank.
     """
 
     def __init__(self, query: Embedding) -> None:
         self._query, self._objects_known = query, True
-        self.now: tuple[NamedImage, FeatureMap]
+        self.numbers = range(rank(), len(query.images), world_size())
+        self._now: tuple[NamedImage, FeatureMap]
+        self._noted: list[tuple[dict[str, str], Image.Image | None]] = []  # of each image: inputs, thumbnail
         self.inputs: dict[str, str] = {}
         self.thumbnails: list[Image.Image] = []
+        self.last: FeatureMap
 
-    def samples(self, seen: Iterator[tuple[NamedImage, FeatureMap]], labelled: bool) -> Samples:
-        """What is laid out, as a network has it."""
-        query, images = self._query, self._query.images
+    def samples(self, seen: Iterator[tuple[NamedImage, FeatureMap]], labelled: bool) -> Samples | None:
+        """What is laid out, as a network has it; None on ranks other than the first."""
+        query, numbers, found = self._query, self.numbers, None
 
         def fmaps() -> Iterator[FeatureMap]:
-            for self.now in seen:
-                yield self.now[1]
+            for self._now in seen:
+                yield self._now[1]
 
-        rasters = (region_raster(self.now[0], query.regions) for _ in images) if query.of == "regions" else None
-        labels = repeat(self._labels, len(images)) if labelled else None
-        samples = analysis.gather(fmaps(), query.of, rasters, labels, query.per_image, query.seed)
+        if numbers:  # there may be more ranks than images
+            rasters = (region_raster(self._now[0], query.regions) for _ in numbers) if query.of == "regions" else None
+            labels = repeat(self._labels, len(numbers)) if labelled else None
+            found = analysis.gather(fmaps(), query.of, rasters, labels, query.per_image, query.seed, numbers)
+            last = replace(self._now[1], features=torch.empty(0))
+        mine = (found, last, self._noted if labelled else [], self._objects_known) if found is not None else None
+        if not (ranks := [of_rank for of_rank in gather_objects(mine) if of_rank]):
+            return None
+        parts, lasts, noted, known = zip(*ranks, strict=True)
+        samples, self.last = analysis.joined(parts), lasts[(len(query.images) - 1) % len(ranks)]
         self._check_number(len(samples))
+        if labelled:
+            in_turn = [noted[i % len(ranks)][i // len(ranks)] for i in range(len(query.images))]
+            self.inputs = {name: sha256 for inputs, _ in in_turn for name, sha256 in inputs.items()}
+            self.thumbnails = [small for _, small in in_turn if small]
+            self._objects_known = all(known)
         return samples
 
     def worth_telling(self, samples: Samples) -> np.ndarray | None:
@@ -167,14 +190,14 @@ class _Seen:
 
     def _labels(self, points: np.ndarray, regions: np.ndarray) -> list[str]:
         """The class of each sample's object; nothing where objects are not known."""
-        query, (image, _) = self._query, self.now
-        if not self.inputs and (query.of == "points" or query.regions.startswith("grid:")):
+        query, (image, _) = self._query, self._now
+        if not self._noted and (query.of == "points" or query.regions.startswith("grid:")):
             self._check_number(len(points) * len(query.images))
-        self.inputs |= image.inputs
         self._objects_known &= image.masks is not None
-        if query.of == "images":
-            self.thumbnails.append(image.image.copy())
-            self.thumbnails[-1].thumbnail((_THUMBNAIL, _THUMBNAIL))
+        small = image.image.copy() if query.of == "images" else None
+        if small:
+            small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        self._noted.append((image.inputs, small))
         if image.masks is None:
             return [""] * len(points)
         names = [*(image.classes or []), NO_OBJECT]

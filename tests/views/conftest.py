@@ -80,11 +80,11 @@ def save_photos(folder: Path) -> Path:
     return folder
 
 
-def save_masked(root: Path) -> Path:
-    """A data set of three pictures, 96 × 64, whose objects lie elsewhere in each."""
-    for i in range(3):
-        mask = np.zeros((64, 96), np.uint8)
-        mask[8 + 8 * i : 40 + 8 * i, 16 * i : 16 * i + 40] = 255
+def save_masked(root: Path, count: int = 3) -> Path:
+    """A data set of pictures, 96 × 64, whose objects lie elsewhere in each of three."""
+    for i in range(count):
+        k, mask = i % 3, np.zeros((64, 96), np.uint8)
+        mask[8 + 8 * k : 40 + 8 * k, 16 * k : 16 * k + 40] = 255
         for part, image in (("images", noise(96, 64, i)), ("masks", Image.fromarray(mask))):
             (root / part).mkdir(parents=True, exist_ok=True)
             image.save(root / part / f"p{i}.png")

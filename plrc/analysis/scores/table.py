@@ -491,9 +491,11 @@ class _Scoring:
             self._part.unread[i] = str(error) if named else f"{self._dataset.name(i)}: {error}"
             return
         self._part.names[i], self._part.digests[i] = self._dataset.name(i), _digest(image)
-        if self._group and (not hasattr(self._dataset, "group") or image.group != self._group[0].group):
+        if self._group and image.group != self._group[0].group:
             self._note()
         self._group.append(image)
+        if not hasattr(self._dataset, "group"):
+            self._note()
 
     def end(self) -> _Part:
         """What is known of the images since the last end."""

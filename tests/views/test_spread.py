@@ -1,0 +1,155 @@
+"""Scores and embeddings by two ranks, and scores that were killed: the same numbers as one process undisturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from plrc.data.annotated import MaskFolder
+from plrc.data.shards import write_shards
+from plrc.queries import Embedding, Scores, Shard
+from plrc.views import draw
+from tests.views.conftest import noise, save_masked, scores
+
+ROOT = Path(__file__).parents[2]
+TINY = "random:tiny"
+RANKS = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+BY_RANKS = """
+import pickle, sys
+from plrc.distributed import world
+from plrc.views import draw
+with world() as here:
+    drawings = [draw(query) for query in pickle.load(open(sys.argv[1], "rb"))]
+    assert here.is_main or drawings == [None] * len(drawings)
+    if here.is_main:
+        pickle.dump([(d.arrays, d.inputs, d.lines) for d in drawings], open(sys.argv[2], "wb"))
+"""
+
+
+@pytest.fixture
+def start(monkeypatch, tmp_path):
+    """Starts Python with a cache of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+    def begin(*arguments: object) -> subprocess.Popen[str]:
+        command = [sys.executable, *map(str, arguments)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes)
+
+    return begin
+
+
+@pytest.fixture
+def objects(tmp_path) -> Scores:
+    """Twenty images: two parts of 8, one of 4."""
+    data = save_masked(tmp_path / "objects", 20)
+    return Scores(dataset=str(data), checkpoints=(TINY,), size=64, measures=("iou",))
+
+
+def flags(query: Scores) -> list[str]:
+    return ["score", query.dataset, "--checkpoint", TINY, "--size", "64", "--measures", *query.measures]
+
+
+def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert list(found) == list(expected)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def test_the_first_of_two_ranks_writes_and_prints_what_one_process_does(start, objects, tmp_path):
+    process = start(*RANKS, "-m", "plrc", *flags(objects), "--out", tmp_path / "two")
+    said, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    alone = draw(objects)
+    assert said.splitlines()[1:] == alone.lines
+    assert len(list(tmp_path.glob("two.*"))) == 5
+    with np.load(tmp_path / "two.npz") as arrays:
+        same(dict(arrays), alone.arrays)
+    assert json.loads((tmp_path / "two.json").read_text())["inputs"] == alone.inputs
+    assert not list((tmp_path / "cache" / "plrc" / "scores").iterdir())
+
+
+def test_two_ranks_keep_groups_together_and_images_in_order(start, tmp_path):
+    for group, n in (("a", 6), ("b", 5), ("c", 2)):
+        (tmp_path / "keys" / group).mkdir(parents=True)
+        for i in range(n):
+            noise(48, 40, i).save(tmp_path / "keys" / group / f"{i}.png")
+        points = {f"{i}.png": [[3 + i, 9], [30, 20 + i], [8, 30]] for i in range(n)}
+        (tmp_path / "keys" / group / "keypoints.json").write_text(json.dumps(points))
+    (tmp_path / "keys" / "b" / "1.png").write_bytes(b"nothing")
+    keypoints = Scores(dataset=str(tmp_path / "keys"), checkpoints=(TINY,), size=64, measures=("pck",))
+    how = {"images": (str(save_masked(tmp_path / "masked", 5)),), "size": 64, "method": "pca"}
+    regions = Embedding(checkpoints=(TINY, "random:tiny@1"), regions="objects", **how)
+    queries = [keypoints, regions, Embedding(checkpoints=(TINY,), of="images", **how)]
+    (tmp_path / "queries").write_bytes(pickle.dumps(queries))
+    (tmp_path / "by_ranks.py").write_text(BY_RANKS)
+    process = start(*RANKS, tmp_path / "by_ranks.py", tmp_path / "queries", tmp_path / "found")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    found = pickle.loads((tmp_path / "found").read_bytes())
+    for (arrays, inputs, lines), query in zip(found, queries, strict=True):
+        alone = draw(query)
+        same(arrays, alone.arrays)
+        assert (list(inputs.items()), lines) == (list(alone.inputs.items()), alone.lines)
+
+
+def test_a_score_that_was_killed_goes_on(start, objects, tmp_path, monkeypatch):
+    process = start("-m", "plrc", *flags(objects), "--out", tmp_path / "s")
+    kept = tmp_path / "cache" / "plrc" / "scores"
+    while not (parts := list(kept.glob("*/0001.pt"))):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    (parts[0].parent / "0000.pt").write_bytes(parts[0].read_bytes()[:1000])
+    read, seen = MaskFolder.annotation, []
+    monkeypatch.setattr(MaskFolder, "annotation", lambda self, i: seen.append(i) or read(self, i))
+    found = draw(objects)
+    again = [0, *range(20), *range(1, 8), *range(16, 20)]
+    assert seen == again, "the first image; all that set the thresholds; the damaged part, the missing one"
+    assert not list(kept.iterdir())
+    same(found.arrays, draw(objects).arrays)
+    assert found.inputs == draw(objects).inputs
+
+
+def test_an_early_end_is_gone_on_from_unless_something_changed(start, tmp_path, monkeypatch):
+    data, seen = save_masked(tmp_path / "masked"), []
+    monkeypatch.setattr("plrc.analysis.scores.table._PART", 1)
+    ask = {"size": 64, "measures": ["purity"]}
+
+    def told(what, done, total):
+        seen.append(done)
+        return done == 2 and len(seen) == 3
+
+    assert scores(str(data), [TINY], progress=told, **ask).table.interrupted_after == 2
+    kept = tmp_path / "cache" / "plrc" / "scores"
+    (folder,) = kept.iterdir()
+    assert [file.name for file in sorted(folder.iterdir())] == ["0000.pt", "0001.pt"]
+    os.utime(data / "masks" / "p0.png", (1, 1))
+    for how in (ask, {**ask, "layer": "c2"}):
+        assert scores(str(data), [TINY], **how).table.interrupted_after is None
+        assert list(kept.iterdir()) == [folder], "kept elsewhere, and removed at the end"
+
+
+def test_shards_are_scored_as_a_folder_of_their_order_is(start, tmp_path):
+    for folder, order in (("photos", range(3)), ("ordered", np.random.default_rng(0).permutation(3))):
+        (tmp_path / folder).mkdir()
+        for i, seed in enumerate(order):
+            noise(64, 64, int(seed)).save(tmp_path / folder / f"{i}.png")
+    write_shards(Shard(data=str(tmp_path / "photos"), out=str(tmp_path / "shards")))
+    ordered, shards = (
+        {name: array for name, array in scores(data, [TINY], size=64).arrays.items() if "images of" not in name}
+        for data in (str(tmp_path / "ordered"), f"{tmp_path}/shards/{{000000..000000}}.tar")
+    )
+    assert len(shards) == 4
+    same(shards, ordered)
