@@ -12,7 +12,9 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import gradio as gr
+import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +23,7 @@ from app.workbench import Workbench
 from plrc.config import load_config
 from plrc.data.annotated import KeypointFolders, open_annotated
 from plrc.data.images import UndecodableImage
-from plrc.detection.data import DetectionData
+from plrc.detection.data import DetectionData, Samples, truth_of_json
 from plrc.pretrained import load
 from plrc.queries import VIEWS, Affinity
 from plrc.views import draw, read_recipe
@@ -118,7 +120,12 @@ def test_annotations_of_coco(place, content):
         data = DetectionData([str(file)]).checked()
         for i in range(len(data)):
             data.objects(i, masks=data.has_masks)
-        data.truth()
+        samples = Samples(data, [32], 64, seed=0, masks=data.has_masks)
+        assert all(torch.isfinite(samples[0, i].target.boxes).all() for i in data.trainable())
+        for truth in (data.truth(), truth_of_json(file)):
+            numbers = [a["id"] for a in truth["annotations"]]
+            assert len(set(numbers)) == len(numbers)
+            assert all(np.isfinite([*a["bbox"], a["area"]]).all() for a in truth["annotations"])
 
     told(file, attempt)
 

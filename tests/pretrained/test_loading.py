@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -553,18 +551,6 @@ def test_a_format_and_a_backbone_of_ones_own(tmp_path, photo, monkeypatch, capsy
     assert capsys.readouterr().out.startswith("x: my own\n  architecture small, 0.1 M parameters")
     assert main(["affinity", str(photo), "--checkpoint", str(file), "--out", str(tmp_path / "map")]) == 0
     assert (tmp_path / "map.png").is_file()
-
-
-def test_a_look_loads_neither_torchvision_nor_a_compiler(tmp_path, photo):
-    """They take longer to import than torch itself."""
-    code = (
-        "import sys; from plrc.cli import main\n"
-        "assert main(['info', 'plrc:tiny']) == 0\n"
-        f"assert main(['affinity', {str(photo)!r}, '--out', {str(tmp_path / 'x')!r}]) == 0\n"
-        "print('heavy:', {'torchvision', 'torch._dynamo', 'sklearn', 'scipy.optimize', 'timm'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("heavy: set()\n")
 
 
 def by_title(lines: list[str]) -> dict[str, str]:
