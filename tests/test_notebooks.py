@@ -33,10 +33,20 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LONGEST_CELL, LARGEST = 12, 2_000_000  # lines, bytes
 # The trainings in them are cut short here. (What is committed was given by the whole ones.)
 SHORTER = {
-    "--data scenes:200 --epochs 12": "--data scenes:64 --epochs 12",
-    "scenes:40@9": "scenes:8@9",
-    'write("scenes:100"': 'write("scenes:32"',
-    '"iterations": 80, "milestones": (64,), "warmup": 10, "precise_bn": 10': '"iterations": 12, "precise_bn": 2',
+    '"dpi": 150': '"dpi": 50',
+    '"dpi": 110': '"dpi": 50',
+    '"dpi": 100': '"dpi": 50',
+    '["scenes:300"], most=24': '["scenes:300"], most=4',
+    'list_images(["scenes:300"], 60)': 'list_images(["scenes:300"], 12)',
+    "per_image=300": "per_image=60",
+    "--data scenes:200 --epochs 12": "--data scenes:64 --epochs 6",
+    "--picture-every 24": "--picture-every 6",
+    "scenes:40@9": "scenes:4@9",
+    'write("scenes:100"': 'write("scenes:8"',
+    'write("scenes:24@1"': 'write("scenes:9@1"',
+    "range(0, 24, 4)": "range(0, 9, 4)",
+    '(96, 112), "test_short_side": 112': '(48,), "test_short_side": 48',
+    '"iterations": 80, "milestones": (64,), "warmup": 10, "precise_bn": 10': '"iterations": 4, "precise_bn": 2',
     'dataset="scenes:20"': 'dataset="scenes:5"',
 }
 SOMEBODYS = re.compile(r"/(root|home|Users|tmp|work|opt|usr|var)/|[A-Z]:\\|0x[0-9a-f]{6,}")
