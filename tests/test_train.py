@@ -117,9 +117,11 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one process from end to end."""
+    """A run of one process from end to end, without its report."""
     out = tmp_path_factory.mktemp("whole")
-    assert train.pretrain(small_config(out)) == train.EXIT_DONE
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "before_and_after", lambda *_: [])
+        assert train.pretrain(small_config(out)) == train.EXIT_DONE
     return out
 
 
@@ -142,14 +144,11 @@ def test_run_folder(uninterrupted):
     assert "resume" not in (uninterrupted / "config.yaml").read_text()
     assert sorted(f.name for f in (uninterrupted / "checkpoints").iterdir()) == ["epoch_0002.pt", "last.pt"]
     assert list((uninterrupted / "tensorboard").iterdir())
-    with Image.open(uninterrupted / "figures" / "before_after.png") as picture:
-        assert min(picture.size) > 300
 
 
-def test_a_backbone_of_timm_is_trained_by_the_command(tmp_path):
-    given = flags(tmp_path, arch="convnext_atto", image_size=64, data="scenes:16", epochs=1, batch_size=8)
-    code, output = finish(start(["train_ddp.py"], given))
-    assert code == 0, output
+def test_a_backbone_of_timm_is_trained(tmp_path, silent):
+    given = {"arch": "convnext_atto", "image_size": 64, "data": "scenes:16", "epochs": 1}
+    assert train.pretrain(small_config(tmp_path, **given)) == train.EXIT_DONE
     assert [line["step"] for line in read_log(tmp_path)] == [1, 2]
     assert any("stages.3.blocks" in name for name in state(tmp_path)["model"])
 
@@ -251,18 +250,6 @@ def test_bf16_is_taken_where_the_hardware_has_it(asked, amx, enabled, monkeypatc
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     with run.autocast(asked, torch.device("cpu")):
         assert torch.is_autocast_enabled("cpu") == enabled
-
-
-def test_killed_in_the_middle_two_ranks_resume_to_the_same_losses(two_ranks, tmp_path):
-    killed = start(torchrun(2), flags(tmp_path, save_every=2, epochs=LONG))
-    wait_for_step(tmp_path, 3, killed)
-    for process in [killed.pid, *children(killed)]:
-        os.kill(process, signal.SIGKILL)
-    killed.communicate()
-    assert state(tmp_path)["step"] < LONG * 3, "the kill came too late to show anything"
-    code, output = finish(start(torchrun(2), flags(tmp_path, resume="auto", epochs=LONG)))
-    assert code == 0, output
-    assert losses(tmp_path) == losses(two_ranks)
 
 
 def test_a_dead_rank_brings_the_job_down_and_a_restart_goes_on(two_ranks, tmp_path):
@@ -465,24 +452,19 @@ def test_drawing_never_ends_a_training_nor_changes_it(uninterrupted, tmp_path, m
     assert "its report failed: too large" in told
 
 
-def test_a_finished_run_can_be_resumed_and_only_reports(uninterrupted, capsys):
+def test_a_finished_run_only_reports_of_which_map_and_pictures_it_is_and_measures_every_baseline(
+    uninterrupted, capsys, monkeypatch
+):
     before = (uninterrupted / "log.jsonl").read_text()
     assert report._losses(uninterrupted / "checkpoints", small_config(uninterrupted)) == "none, the log is empty"
     told = report._losses(uninterrupted, small_config(uninterrupted, queue_size=8 * STEPS))
     assert told.endswith(f" (step {STEPS})")
     assert "→" not in told
+    drawn, save = [], report.figures.save
+    monkeypatch.setattr(report.figures, "save", lambda figure, file: drawn.append(figure) or save(figure, file))
+    monkeypatch.setattr(report, "_TOO_EASY", 1.1)
     assert train.pretrain(small_config(uninterrupted, resume="auto")) == train.EXIT_DONE
     assert (uninterrupted / "log.jsonl").read_text() == before
-    assert "places found" in capsys.readouterr().out
-
-
-def test_a_report_says_of_which_map_and_which_pictures_it_is_and_measures_every_baseline(
-    uninterrupted, capsys, monkeypatch
-):
-    drawn = []
-    monkeypatch.setattr(report.figures, "save", lambda figure, file: drawn.append(figure))
-    monkeypatch.setattr(report, "_TOO_EASY", 1.1)
-    train.pretrain(small_config(uninterrupted, resume="auto"))
     out = capsys.readouterr().out
     assert re.search(r"^places found  [01]\.\d{3} \[.* \(before 0\.\d{3}, chance ", out, re.MULTILINE)
     objects = re.search(r"^object AUC +0.*, distance (0\.\d{3}), chance 0\.500\)", out, re.MULTILINE)
@@ -490,6 +472,8 @@ def test_a_report_says_of_which_map_and_which_pictures_it_is_and_measures_every_
     assert 0.45 < float(objects[1]) < 0.65
     headings = {" ".join(text.get_text().split()) for text in drawn[0].findobj(Text)}
     assert {f"affinity {when} (projector, training images)" for when in ("before", "after")} <= headings
+    with Image.open(uninterrupted / "figures" / "before_after.png") as picture:
+        assert min(picture.size) > 300
 
 
 @pytest.mark.parametrize(
