@@ -86,25 +86,6 @@ def test_regions_of_views_are_those_of_the_image_points_they_show(shape):
         ).float().mean() < 0.002  # centres on a border: rounding
 
 
-def test_a_region_keeps_its_name_in_both_views():
-    """A point of region r in view 1 that view 2 shows lies in region r there too."""
-    raster = GridRegions(4).raster("any", no_picture)
-    crops = crop((0.1, 0.2, 0.7, 0.9), (0.3, 0.1, 0.95, 0.8), flip=(False, True))
-    seen = view_regions(raster, crops)
-    drawn, shown = points_in(seen, 16, 200, generator())
-    for here, there in ((0, 1), (1, 0)):
-        image = crops[here : here + 1].to_image(drawn[here].view(1, -1, 2))
-        moved = crops[there : there + 1].to_view(image)[0]
-        region = torch.arange(16).repeat_interleave(200)
-        inside = ((moved > 0) & (moved < 1)).all(dim=1) & shown[here].repeat_interleave(200)
-        row, column = (moved[inside] * VIEW_RASTER).long().flip(1).unbind(1)
-        assert inside.sum() > 500
-        # Only points within a cell of a region's border can differ, as views are looked up on a raster.
-        assert (seen[there][row, column] == region[inside]).float().mean() > 0.9
-        grid = (image[0, :, 1] * 4).long() * 4 + (image[0, :, 0] * 4).long()
-        assert (grid == region)[shown[here].repeat_interleave(200)].float().mean() > 0.9
-
-
 # -------------------------------------------------------------------------------------------------- points in regions
 
 
