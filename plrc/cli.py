@@ -21,7 +21,7 @@ from typing import Any
 
 from plrc import config
 from plrc.detection import config as detection
-from plrc.files import check_place, printable
+from plrc.files import cache_folder, check_place, printable
 from plrc.options import Parser, add_arguments, leave_to_first_rank, read_arguments
 from plrc.queries import CHECKPOINT, VIEWS, Check, Query, Regions, Shard
 from plrc.registry import Registry, did_you_mean
@@ -274,6 +274,8 @@ def _sentence(error: Exception) -> str:
     message = str(error).strip()
     if "Traceback" in message:
         message = re.sub(r"^\w*Error: ", "", message.splitlines()[-1])
+    if isinstance(error, OSError) and str(error.filename).startswith(str(cache_folder(""))):
+        message = f"{error.filename} cannot be kept ({error.strerror}): let XDG_CACHE_HOME name a folder with room"
     return printable(" ".join(message.split()))
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plrc.files import check_folder
 from plrc.options import LAST_SEED, Options, flag, load, option
 from plrc.registry import BACKBONES, LOSSES, region_specs
 
@@ -55,6 +56,9 @@ class RunOptions(Options):
         return f"remove {self.out} to start anew: rm -rf {shlex.quote(self.out)}"
 
     def check_place(self) -> None:
+        if not self.out:
+            raise ValueError("--out is empty: name a run folder, such as runs/first")
+        check_folder(Path(self.out))
         folder = Path(self.out) / "checkpoints"
         goes_on = self.resume == "auto" or Path(self.resume).parent.resolve() == folder.resolve()
         if not goes_on and any(folder.glob("*.pt")):

@@ -64,6 +64,15 @@ def check_place(out: Path) -> None:
         pass
 
 
+def check_folder(out: Path) -> None:
+    """Raise a ValueError, before any work is done, if nothing can be written into this folder, which may be missing."""
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise ValueError(f"--out {out}: {there} is a file, name a folder")
+    if not os.access(there, os.W_OK):
+        raise ValueError(f"--out {out}: {there} cannot be written to, name another folder")
+
+
 def printable(name: str) -> str:
     """The name with escapes for bytes that are not UTF-8, which a log cannot encode, and for what would steer the
     terminal: controls, line ends, changes of the direction of writing."""

@@ -54,6 +54,8 @@ T = TypeVar("T")
 EXIT_DONE = 0
 EXIT_PREEMPTED = 75  # stopped by SIGTERM or Ctrl-C with everything saved: start again with --resume auto (EX_TEMPFAIL)
 
+# Files of a run folder that ``written_whole`` had not finished.
+_UNFINISHED = ("checkpoints/.*.pt.tmp", "figures/.*.*-*.tmp", ".config.yaml.*-*.tmp", ".log.jsonl.*-*.tmp")
 _NOT_LOSSES = ("step", "epoch", "lr", "images_per_second", "data_wait", "memory_mib")  # of a line of the log
 
 
@@ -103,8 +105,11 @@ def held(folder: str) -> Iterator[None]:
 
 
 def _locked(folder: Path) -> IO[str]:
-    folder.mkdir(parents=True, exist_ok=True)
-    stream = (folder / ".lock").open("a+")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written to ({error.strerror}): name another --out") from error
     try:
         fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it goes with the process, and no loader inherits it
     except OSError as error:
@@ -117,8 +122,9 @@ def _locked(folder: Path) -> IO[str]:
     stream.truncate(0)
     stream.write(f"process {os.getpid()} on {socket.gethostname()}")
     stream.flush()
-    for unfinished in folder.rglob(".*.tmp"):
-        unfinished.unlink(missing_ok=True)
+    for name in _UNFINISHED:  # by their names: the folder may hold what is another's
+        for unfinished in folder.glob(name):
+            unfinished.unlink(missing_ok=True)
     return stream
 
 

@@ -78,16 +78,18 @@ def test_what_is_there_already_is_refused_before_torch_is_imported(place):
         (place / folder / "checkpoints" / "last.pt").touch()
     (place / "shards").mkdir()
     (place / "shards" / "index.npy").touch()
+    (place / "file").touch()
     detect = ["detect", "train", "--preset", "small", "--train", "scenes:2", "--test", "scenes:2", "--seeds", "2"]
     every = [
         ["train", "--data", "scenes:9", "--out", "run"],
         [*detect, "--out", "runs"],
         ["detect", "eval", "run", "--data", "scenes:2", "--out", "run/checkpoints/last.pt"],
+        *(["train", "--data", "scenes:9", "--out", out] for out in ("", "file", "file/below")),
         ["shard", "photos", "shards"],
         ["affinity", "photos/a.png", "--out", "photos"],
     ]
     code = f"import sys\nfrom plrc.cli import main\nprint([main(words) for words in {every}])\n"
-    assert fresh(f"{code}print('torch' in sys.modules)") == "[2, 2, 2, 2, 2]\nFalse\n"
+    assert fresh(f"{code}print('torch' in sys.modules)") == "[2, 2, 2, 2, 2, 2, 2, 2]\nFalse\n"
 
 
 @pytest.mark.parametrize(("words", "rank"), [(["train", "--dataa", "x"], "2"), (["train", "--data", ""], "0")])
@@ -100,6 +102,13 @@ def test_of_several_ranks_the_first_one_says_what_is_wrong(monkeypatch, capsys, 
         assert main(words) == 2
     assert waited == [5.0] * (rank != "0")
     assert capsys.readouterr().err.count("\n") == 1, "also of a rank whose error is its own"
+
+
+def test_what_cannot_be_kept_tells_where_it_may_be(place, monkeypatch, capsys):
+    (place / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "file"))
+    assert main(["retrieve", "photos/a.png", "--among", "photos", *NETWORK, "--out", "out/x"]) == 2
+    assert re.search(r"file/plrc/\S* cannot be kept \(Not a directory\): let XDG_CACHE_HOME", capsys.readouterr().err)
 
 
 def test_each_command_has_help(capsys):

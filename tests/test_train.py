@@ -395,6 +395,10 @@ def test_a_run_folder_is_held_by_one_process_and_cleared_of_what_a_kill_left(tmp
     left = tmp_path / "figures" / ".affinity.png.7-7.tmp"
     left.parent.mkdir()
     left.write_bytes(b"half")
+    foreign = [tmp_path / ".draft.tmp", tmp_path / "notes" / ".draft.txt.7-7.tmp"]
+    foreign[1].parent.mkdir()
+    for file in foreign:
+        file.touch()
     hold = "import sys; from plrc import run\nwith run.held(sys.argv[1]): print(flush=True); sys.stdin.read()"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command, pipe = [sys.executable, "-c", hold, str(tmp_path)], subprocess.PIPE
@@ -404,7 +408,8 @@ def test_a_run_folder_is_held_by_one_process_and_cleared_of_what_a_kill_left(tmp
             train.pretrain(small_config(tmp_path))
         other.kill()
     assert not left.exists()
-    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == [".lock"]
+    assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == [".draft.tmp", ".lock"]
+    assert foreign[1].exists(), "it is not the run's"
     assert train.pretrain(small_config(tmp_path, epochs=1)) == train.EXIT_DONE
 
 

@@ -5,12 +5,12 @@ Sources: *MoCo* is the Detectron2 recipe of MoCo (detection/configs), *Detectron
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from plrc.config import RunOptions
+from plrc.files import check_folder
 from plrc.options import Options, flag, option
 from plrc.schedules import DETECTION_BATCH, scaled_steps
 
@@ -160,12 +160,7 @@ class DetectEval(Options):
         return Path(self.out or f"runs/eval-{name}")
 
     def check_place(self) -> None:
-        out = self.folder
-        if out.exists() and not out.is_dir():
-            raise ValueError(f"--out {out} is a file: name a folder")
-        there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-        if not os.access(there, os.W_OK):  # now, not after the testing
-            raise ValueError(f"--out {out}: {there} cannot be written to, name another folder")
+        check_folder(self.folder)
 
 
 @dataclass(frozen=True, kw_only=True)
