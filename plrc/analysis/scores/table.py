@@ -390,7 +390,7 @@ def score_table(
         if i == parts[p][-1]:
             found[p] = scoring.end()
             if keep and len(parts) > 1:
-                _keep(keep, p, found[p])
+                keep = _keep(keep, p, found[p])
     if alone:  # and perhaps ended early
         begun = {mine[i] for i in list(mine)[:done]}
         found = {p: part for p, part in found.items() if p in begun}
@@ -548,12 +548,15 @@ def _parts(dataset: Source, numbers: Sequence[int], until: int | None) -> list[l
     return parts
 
 
-def _keep(folder: Path, p: int, part: _Part) -> None:
+def _keep(folder: Path, p: int, part: _Part) -> Path | None:
+    """The folder, None where it cannot be written to."""
     try:
         with written_whole(folder / f"{p:04}.pt") as unfinished:
             torch.save(vars(part), unfinished)
     except OSError as error:
-        logger.warning("%s; after a kill this part would be done again", error)
+        logger.warning("%s: nothing is kept, after a kill all would be done again", error)
+        return None
+    return folder
 
 
 def _kept(folder: Path, count: int) -> dict[int, _Part]:
