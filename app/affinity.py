@@ -16,7 +16,7 @@ from plrc.queries import Affinity, Query
 from plrc.views.run import nearest
 
 from .scenes import affinity_scene, asking, image_of, packed
-from .tab import Tab, lines, said, showing
+from .tab import PROMPT, Tab, lines, showing
 
 
 class AffinityTab(Tab):
@@ -32,7 +32,7 @@ class AffinityTab(Tab):
         super().build()
         asked = self._numbered([self._epoch, *self.controls.values()])
         asked["outputs"] = [self.controls["checkpoints"], *self.outputs]
-        self._epoch.input(said(self._turn), **asked, trigger_mode="always_last")
+        self._epoch.input(self._turn, **asked | PROMPT, trigger_mode="always_last")
 
     def above(self) -> list[Any]:
         told = "Of the last chosen checkpoint of each run; 0: untrained."
@@ -68,14 +68,18 @@ class AffinityTab(Tab):
 
     def _turn(self, number: int, latest: dict[str, int], epoch: int, *values: Any) -> list[Any]:
         """The same by the checkpoints of another epoch."""
-        query = self.query(values)
-        self.bench.check(Query(checkpoints=query.checkpoints))
-        checkpoints = list(query.checkpoints)
-        for run, (place, stored, _) in _runs(checkpoints).items():
-            branch = split_branch(checkpoints[place])[1]
-            checkpoints[place] = f"{run}@{nearest(stored, epoch)}{f'@{branch}' * bool(branch)}"
-        *shown, _ = self.show(replace(query, checkpoints=tuple(checkpoints)), still=False)
-        chosen = gr.skip() if number < latest["number"] else checkpoints
+        chosen: Any = gr.skip()
+        try:
+            query = self.query(values)
+            self.bench.check(Query(checkpoints=query.checkpoints))
+            checkpoints = list(query.checkpoints)
+            for run, (place, stored, _) in _runs(checkpoints).items():
+                branch = split_branch(checkpoints[place])[1]
+                checkpoints[place] = f"{run}@{nearest(stored, epoch)}{f'@{branch}' * bool(branch)}"
+            *shown, _ = self.show(replace(query, checkpoints=tuple(checkpoints)), still=False)
+            chosen = checkpoints if number >= latest["number"] else chosen
+        except ValueError as error:
+            *shown, _ = self.fault(error)
         return [chosen, *self._in_turn(number, latest, [*shown, gr.skip()])]  # the slider is where the pointer is
 
 

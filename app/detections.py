@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -59,9 +58,6 @@ class DetectionsTab(SheetTab):
     .key .box {{ position: static; display: inline-block; width: 26px; height: 15px; }}
     .key .box {{ vertical-align: middle; margin-right: 5px; background: #7a7f87; }}
     """
-
-    def begin(self) -> Mapping[str, Any]:
-        return self.start | ({"images": self.bench.images[:4]} if self.bench.folders else {})
 
     def build(self) -> None:
         super().build()

@@ -25,7 +25,7 @@ from .retrieval import RetrievalTab
 from .run import RunTab
 from .sheets import ColoursTab, ScoresTab, SegmentsTab
 from .tab import IMAGES, PROMPT, QUIET, Tab, said
-from .workbench import Workbench
+from .workbench import Workbench, unplaced
 
 _TABS: tuple[type[Tab], ...] = (AffinityTab, LossTab, CorrespondenceTab, EmbeddingTab, RetrievalTab, RunTab)
 _TABS += (ColoursTab, SegmentsTab, ScoresTab, DetectionsTab)
@@ -154,11 +154,8 @@ def _add(bench: Workbench, tabs: Mapping[str, Tab]) -> None:
     def take(dropped: str | None) -> None:
         if not dropped:
             return
-        name = Path(dropped).name  # not where it lies on the server
-        try:
-            gr.Info(html.escape(bench.add(dropped).replace(dropped, name)), title="Added")
-        except ValueError as error:
-            raise ValueError(str(error).replace(dropped, name)) from error
+        with unplaced(Path(dropped)):
+            gr.Info(html.escape(bench.add(dropped).replace(dropped, Path(dropped).name)), title="Added")
 
     file.upload(take, file, None, **QUIET)
 
@@ -194,14 +191,13 @@ def _open_link(page: gr.Blocks, views: gr.Tabs, tabs: Mapping[str, Tab], items: 
             tab, query = asked(request)
             updates = tab.show(query)
         except ValueError as error:
-            updates = tab.fault(error)
+            updates = tab.fault(error, first=True)
         return only("" if any(of["number"] for of in latest) else tab.name, outputs, updates)
 
     restored = page.load(restore, None, [views, opened, *chain(*inputs.values())], **PROMPT)
     restored.then(show, [tab.latest for tab in tabs.values()], list(chain(*outputs.values())), **PROMPT)
     for name, tab in tabs.items():
-        handler = said(partial(_at_first_sight, tab))
-        items[name].select(handler, [opened, *inputs[name]], [opened, *outputs[name]], **QUIET)
+        items[name].select(partial(_at_first_sight, tab), [opened, *inputs[name]], [opened, *outputs[name]], **QUIET)
 
 
 def _at_first_sight(tab: Tab, opened: list[str], *values: Any) -> list[Any]:
@@ -209,4 +205,8 @@ def _at_first_sight(tab: Tab, opened: list[str], *values: Any) -> list[Any]:
     # Nothing was opened: the page is being loaded, which also tells of a view, and will show it by itself.
     if not opened or tab.name in opened:
         return [gr.skip()] * (1 + len(tab.outputs))
-    return [[*opened, tab.name], *tab.show(tab.query(values))]
+    try:
+        shown = tab.show(tab.query(values))
+    except ValueError as error:
+        shown = tab.fault(error, first=True)
+    return [[*opened, tab.name], *shown]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -15,15 +14,16 @@ from plrc.views import Progress
 from plrc.views.retrieval import NothingIndexed
 
 from .scenes import answers_scene, image_of
-from .slow import page_of_event
-from .tab import QUIET, Tab, lines, showing, viewer
+from .slow import SlowTab
+from .tab import lines, showing
 
 _AT_ONCE = 100  # images that a click may index; more of them by the button alone
 _MISSING = "{} is not indexed yet by these networks, at this layer and size: press Index."
 
 
-class RetrievalTab(Tab):
-    name, title, kind = "retrieve", "Retrieval", Retrieval
+class RetrievalTab(SlowTab):
+    name, title, kind, viewer, ends_early = "retrieve", "Retrieval", Retrieval, "answers", True
+    start: ClassVar = {"among": "scenes:60"}
     fixed: ClassVar = {"most": None, "until": None}
     words: ClassVar = {
         "of": {"label": "What is asked about", "info": "The patch around the point, its region, or the whole image."},
@@ -31,29 +31,19 @@ class RetrievalTab(Tab):
         "answers": {"info": "By each network, at most one of an image."},
     }
 
-    def begin(self) -> Mapping[str, Any]:
-        return {"among": str(self.bench.folders[0]) if self.bench.folders else "scenes:60"}
-
     def build(self) -> None:
-        self._going: dict[str, threading.Event] = {}  # the page that waits → what ends its indexing
         sets = [*((folder.name, str(folder)) for folder in self.bench.folders), ("60 drawn scenes", "scenes:60")]
         with gr.Row():
             with gr.Column(min_width=200):
                 self.image_chooser()
             with gr.Column(min_width=200):
                 self.control("among", choices=sets, label="Look in", info="Indexed once for each network, then kept.")
-                with gr.Row():
-                    index = gr.Button("Index", size="sm", min_width=60, elem_id="retrieve-index")
-                    stop = gr.Button("Stop", size="sm", min_width=60, elem_id="retrieve-stop")
+                buttons = self.buttons("Index", size="sm", min_width=60, scale=1)
             with gr.Column(scale=2, min_width=320):
                 self.control("checkpoints")
         self.shelf()
-        shown = viewer("answers", "retrieve-viewer")
-        numbers = gr.HTML(elem_id="retrieve-numbers", apply_default_css=False)
-        with gr.Row():
-            for name in ("of", "regions", "answers", "size"):
-                with gr.Column(min_width=160):
-                    self.control(name)
+        shown, numbers = self.viewed()
+        self.row(dict.fromkeys(("of", "regions", "answers", "size"), 1))
         self.outputs = [shown, numbers, self.control("points", visible="hidden"), self.controls["images"]]
         self.rest()
         inputs = list(self.controls.values())
@@ -61,9 +51,7 @@ class RetrievalTab(Tab):
         anew = self._redraws(["images"], lambda query: self.show(replace(query, points=())))
         for event in self.given:
             event.success(anew, **self._numbered(inputs))
-        waiting: dict[str, Any] = {"show_progress_on": shown, "api_visibility": "private", "concurrency_limit": 1}
-        index.click(self.answering(self._index), inputs, self.outputs, **waiting)
-        stop.click(self._stop, None, None, **QUIET)
+        self.listen(*buttons)
         self._answers_to(shown, inputs)
 
     def read(self, asked: Mapping[str, list[str]]) -> Any:
@@ -102,20 +90,7 @@ class RetrievalTab(Tab):
     def _draw(self, query: Retrieval, progress: Progress | None = None) -> Any:
         return self.bench.draw(query, progress or (lambda what, done, total: total > _AT_ONCE))
 
-    def _index(self, query: Retrieval) -> list[Any]:
-        flag, bar = threading.Event(), gr.Progress()
-        self._going[page_of_event()] = flag
-
-        def told(what: str, done: int, total: int) -> bool:
-            bar((done, total), desc=what, unit="")
-            return flag.is_set()
-
-        try:
+    def draw(self, query: Retrieval) -> list[Any]:
+        """Makes the index, too."""
+        with self.going() as told:
             return self.show(query, progress=told)
-        finally:
-            self._going.pop(page_of_event(), None)
-
-    def _stop(self) -> None:
-        if flag := self._going.get(page_of_event()):
-            flag.set()
-        gr.Info("Stopped: answers come from what is indexed so far." if flag else "Nothing is being indexed.")

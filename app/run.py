@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -42,7 +41,8 @@ class RunTab(Tab):
     def build(self) -> None:
         smooth = gr.Slider(1, 101, 15, step=2, label="Smoothing: mean of so many log lines", render=False)
         told: dict[str, Any] = {"label": "Affinity maps of step", "visible": False, "elem_id": "run-step"}
-        step = gr.Slider(0, 10**9, step=1, **told, render=False)  # its true range comes with a run
+        # Its true range comes with a run. The least stays 0: a value of before may be under way when another run comes.
+        step = gr.Slider(0, 10**9, step=1, **told, render=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=320):
                 runs = self.control("runs", info=f"Newest first; up to {MOST} in one chart.", max_choices=MOST)
@@ -60,9 +60,9 @@ class RunTab(Tab):
         self.outputs = [runs, numbers, curves, step, strip, images, follow, timer, seen]
         inputs, maps = list(self.controls.values()), [step, strip, images]
         turn = self.answering(self._turn)
-        runs.input(self.answering(self._choose), inputs, self.outputs, **QUIET)
+        runs.input(self.answering(self._choose), inputs[:-1], self.outputs, **QUIET)
         smoothed = self.answering(lambda query: _curves(self.drawings(query)[0]))
-        smooth.input(smoothed, inputs, curves, trigger_mode="always_last", **QUIET)
+        smooth.input(smoothed, inputs[:-1], curves, trigger_mode="always_last", **QUIET)
         step.input(turn, inputs, maps, trigger_mode="always_last", **QUIET)
         strip.select(_picked, strip, step, **QUIET).then(turn, inputs, maps, **QUIET)
         follow.input(lambda on: gr.Timer(active=on), follow, timer, **QUIET)
@@ -88,10 +88,10 @@ class RunTab(Tab):
         return [gr.skip() if query.runs else list(chosen.runs), *shown, going, gr.Timer(active=going), seen]
 
     def _choose(self, query: Run) -> Any:
-        return self.show(replace(query, affinity_at=None)) if query.runs else gr.skip()  # before another is chosen
+        return self.show(query) if query.runs else gr.skip()  # before another is chosen
 
     def _turn(self, query: Run) -> list[Any]:
-        return _over_training(self.drawings(query)[0], query.affinity_at)
+        return _over_training(self.drawings(query)[0], query.affinity_at or 1)  # the least is the oldest here
 
     def _look(self, seen: tuple[Any, ...] | None, *values: Any) -> Any:
         """What has come since; nothing is sent if that is nothing."""
@@ -114,9 +114,7 @@ def _stamp(runs: Sequence[str]) -> tuple[Any, ...]:
 
 
 def _curves(drawn: RunDrawing) -> str:
-    stream = io.BytesIO()
-    drawn.figure.savefig(stream, format="png", dpi=_DPI)
-    return _figure("", f"Training curves of {', '.join(drawn.records)}", Image.open(stream))
+    return _figure("", f"Training curves of {', '.join(drawn.records)}", drawn.figure, dpi=_DPI)
 
 
 def _over_training(drawn: RunDrawing, at: int | None) -> list[Any]:
@@ -128,8 +126,6 @@ def _over_training(drawn: RunDrawing, at: int | None) -> list[Any]:
         nothing = "There are no affinity maps yet: a run draws them every --picture-every steps."
         return [gr.Slider(visible=False), gr.Gallery(visible=False), nothing]
     at = nearest(every, at) if at else every[-1]
-    apart = math.gcd(*(step - every[0] for step in every)) or 1
-    last = max(every[-1], every[0] + 1)  # a range, also where it is not seen
     first = next(iter(having.values()))
     chosen = sorted({list(first)[round(i * (len(first) - 1) / (_THUMBNAILS - 1))] for i in range(_THUMBNAILS)})
     figures = ""
@@ -137,7 +133,7 @@ def _over_training(drawn: RunDrawing, at: int | None) -> list[Any]:
         step = nearest(of, at)
         figures += _figure(f"{name}, step {step}", f"affinity maps of {name} at step {step}", _opened(of[step]))
     return [
-        gr.Slider(every[0], last, step=apart, value=at, visible=len(every) > 1),
+        gr.Slider(0, max(every[-1], 1), step=math.gcd(*every) or 1, value=at, visible=len(every) > 1),
         gr.Gallery([(_opened(first[step], 130), str(step)) for step in chosen], visible=len(chosen) > 1),
         figures,
     ]
@@ -151,6 +147,6 @@ def _opened(file: Path, longest: int = 4096) -> Image.Image:
     return white.convert("RGB")
 
 
-def _figure(caption: str, alt: str, image: Image.Image) -> str:
-    caption, alt, src = html.escape(caption), html.escape(alt), data_uri(image, "png")
+def _figure(caption: str, alt: str, picture: Any, **how: Any) -> str:
+    caption, alt, src = html.escape(caption), html.escape(alt), data_uri(picture, "png", **how)
     return f'<figure><figcaption>{caption}</figcaption><img src="{src}" alt="{alt}"></figure>'

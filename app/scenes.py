@@ -67,9 +67,13 @@ def image_of(image: Image.Image, longest: int = SIDE) -> dict[str, Any]:
     return {"src": data_uri(small, "jpeg", quality=90, subsampling=0), "width": image.width, "height": image.height}
 
 
-def data_uri(image: Image.Image, kind: str, **how: Any) -> str:
+def data_uri(picture: Any, kind: str, **how: Any) -> str:
+    """Of an image, or of a Matplotlib figure."""
     stream = io.BytesIO()
-    image.save(stream, kind, **how)
+    if isinstance(picture, Image.Image):
+        picture.save(stream, kind, **how)
+    else:
+        picture.savefig(stream, format=kind, **how)
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
 
 

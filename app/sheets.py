@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import html
-import io
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -18,6 +16,7 @@ from plrc.views.score import ScoreDrawing
 
 from .scenes import data_uri, image_of
 from .slow import SheetTab
+from .tab import lines
 
 _SIDE = 480  # pixels of an image's longer side
 _DPI = 200
@@ -51,9 +50,6 @@ class ColoursTab(SheetTab):
     fixed: ClassVar = {"basis": None, "keep_basis": None}
     top: ClassVar = {"images": 1, "checkpoints": 2}
     words: ClassVar = {"images": {"info": "Several share the meaning of colours."}, "most": {"info": "Of a folder."}}
-
-    def begin(self) -> Mapping[str, Any]:
-        return self.start | ({"images": self.bench.images[:4]} if self.bench.folders else {})
 
     def shown(self, drawing: SheetDrawing) -> str:
         n = len(drawing.columns)
@@ -101,6 +97,7 @@ class ScoresTab(SheetTab):
     }
     style = """
     .wide { overflow-x: auto; margin-bottom: 18px; }
+    .hint { display: none; }
     table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
     th, td { text-align: left; padding: 5px 14px 5px 4px; vertical-align: top; white-space: nowrap; }
     tbody tr { border-top: 1px solid var(--border-color-primary); }
@@ -112,6 +109,13 @@ class ScoresTab(SheetTab):
     [aria-sort="descending"] button::after { content: " ↓"; }
     [aria-sort="ascending"] button::after { content: " ↑"; }
     img { display: block; width: 100%; min-width: 700px; max-width: 1100px; border-radius: 6px; }
+    @media (max-width: 740px) {
+      .hint { display: inline; }
+      .wide { border-right: 3px solid var(--border-color-primary); }
+      th, td { padding-right: 8px; font-size: 13px; }
+      tr > :first-child { position: sticky; left: 0; z-index: 1; background: var(--background-fill-primary); }
+      tr > :first-child { max-width: 110px; white-space: normal; overflow-wrap: anywhere; }
+    }
     """
     script = """
     element.addEventListener("click", (event) => {
@@ -127,9 +131,6 @@ class ScoresTab(SheetTab):
     });
     """
 
-    def begin(self) -> Mapping[str, Any]:
-        return self.start | ({"dataset": str(self.bench.folders[0])} if self.bench.folders else {})
-
     def shown(self, drawing: ScoreDrawing) -> str:
         """A table, a row a network or baseline, that is sorted by a click on a heading; and the chart."""
         table = drawing.table
@@ -144,10 +145,9 @@ class ScoresTab(SheetTab):
             name, kind = html.escape(column), ' class="baseline"' * (column in table.baselines)
             rows += f'<tr{kind}><th scope="row" data-value="{name}">{name}</th>{cells}</tr>'
         head = "".join(f"<th><button>{html.escape(h)}</button></th>" for h in ["network", *heads])
-        stream = io.BytesIO()
-        drawing.figure.savefig(stream, format="png", dpi=_DPI)
-        src = data_uri(Image.open(stream), "png")
+        src = data_uri(drawing.figure, "png", dpi=_DPI)
         told = "Mean and 95 % interval; in italics what needs no network. A click on a heading sorts."
+        told += '<b class="hint"> Table and chart go on to the right: swipe.</b>'
         table_html = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         chart = f'<img class="plrc-chart" src="{src}" alt="the same as a chart">'
         return f"<p>{told}</p>" + "".join(
@@ -155,5 +155,4 @@ class ScoresTab(SheetTab):
         )
 
     def told(self, drawing: ScoreDrawing) -> str:
-        notes = html.escape("\n".join(drawing.table.notes()), quote=False)
-        return f'<pre class="plrc-lines">{notes}</pre>'
+        return lines(drawing.table.notes())

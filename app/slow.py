@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import gradio as gr
@@ -11,7 +12,7 @@ from cachetools import LRUCache
 from gradio.context import LocalContext
 
 from plrc.options import Options
-from plrc.views import Drawing
+from plrc.views import Drawing, Progress
 
 from .tab import QUIET, Tab, lines
 
@@ -23,16 +24,23 @@ class Stopped(Exception):
 
 
 class SlowTab(Tab):
-    """A view with buttons to draw and to stop."""
+    """A view with buttons to draw and to stop.
 
-    def buttons(self) -> tuple[Any, Any]:
+    Attributes:
+        ends_early: what is stopped has an answer.
+    """
+
+    ends_early: ClassVar = False
+
+    def buttons(self, word: str = "Draw", **how: Any) -> tuple[Any, Any]:
         """To draw and to stop; laid out here."""
         self._kept: LRUCache[Options, Drawing] = LRUCache(_KEPT)  # of all users: the same is drawn for the same
         self._going: dict[str, threading.Event] = {}  # the page that waits → what ends its drawing
         self._lock = threading.Lock()
         with gr.Row():
-            draw = gr.Button("Draw", variant="primary", scale=0, min_width=160, elem_id=f"{self.name}-draw")
-            stop = gr.Button("Stop", scale=0, min_width=120, elem_id=f"{self.name}-stop")
+            how = {"scale": 0, "min_width": 140} | how
+            draw = gr.Button(word, variant="primary", elem_id=f"{self.name}-{word.lower()}", **how)
+            stop = gr.Button("Stop", elem_id=f"{self.name}-stop", **how)
         return draw, stop
 
     def listen(self, draw: Any, stop: Any) -> None:
@@ -40,23 +48,41 @@ class SlowTab(Tab):
         if "layer" in self.controls:
             self.follow_checkpoints()
         # A run at a time: two would share the cores.
-        waiting: dict[str, Any] = {"show_progress_on": self.outputs[0], "api_visibility": "private"}
-        anew = self.answering(self.show)
-        draw.click(anew, list(self.controls.values()), self.outputs, **waiting, concurrency_limit=1)
+        waiting: dict[str, Any] = {"show_progress_on": self.outputs[0], "concurrency_limit": 1}
+        inputs = list(self.controls.values())
+        draw.click(self.answering(self.draw), inputs, self.outputs, **waiting, api_visibility="private")
         stop.click(self._stop, None, None, **QUIET)
 
     def drawings(self, query: Any) -> list[Any]:
         with self._lock:
             found = self._kept.get(query)
         if found is None:
-            flag = self._going[page_of_event()] = threading.Event()
-            try:
-                found = self.bench.draw(query, _progress(flag))
-            finally:
-                self._going.pop(page_of_event(), None)
+            with self.going() as told:
+                found = self.bench.draw(query, told)
             with self._lock:
                 self._kept[query] = found
         return [found]
+
+    @contextmanager
+    def going(self) -> Iterator[Progress]:
+        """Shows in the page how far a drawing is, and ends it once its user wants that."""
+        flag, bar, page = threading.Event(), gr.Progress(), page_of_event()
+        self._going[page] = flag
+
+        def told(what: str, done: int, total: int) -> bool:
+            if flag.is_set() and not self.ends_early:
+                raise Stopped
+            bar((done, total), desc=what, unit="")
+            return flag.is_set()
+
+        try:
+            yield told
+        finally:
+            self._going.pop(page, None)
+
+    def draw(self, query: Any) -> list[Any]:
+        """Answers the button."""
+        return self.show(query)
 
     def show(self, query: Any) -> list[Any]:
         try:
@@ -76,7 +102,7 @@ class SlowTab(Tab):
     def _stop(self) -> None:
         if flag := self._going.get(page_of_event()):
             flag.set()
-        gr.Info("Stopped." if flag else "Nothing is being drawn.")
+        gr.Info("Stopped." if flag else "There is nothing to stop.")
 
 
 class SheetTab(SlowTab):
@@ -90,15 +116,13 @@ class SheetTab(SlowTab):
     script: ClassVar[str] = ""
 
     def build(self) -> None:
-        with gr.Row():
-            for name, scale in self.top.items():
-                with gr.Column(scale=scale, min_width=160 * scale):
-                    several = {"choices": [*self.bench.sets(), *self.bench.choices(name)]} if name == "images" else {}
-                    self.control(name, **several)
+        self.row(self.top)
         self.rest()
         draw, stop = self.buttons()
         how: dict[str, Any] = {"css_template": self.style, "apply_default_css": False}
-        sheet = gr.HTML(**how, js_on_load=self.script or None, elem_id=f"{self.name}-sheet")
+        sheet = gr.HTML(
+            f"<p>{self.first_view}</p>", **how, js_on_load=self.script or None, elem_id=f"{self.name}-sheet"
+        )
         self.outputs = [sheet, gr.HTML(elem_id=f"{self.name}-numbers", apply_default_css=False)]
         self.listen(draw, stop)
 
@@ -106,15 +130,3 @@ class SheetTab(SlowTab):
 def page_of_event() -> str:
     """The page that the event came from: each user stops what is theirs. The same for all that come from none."""
     return str(getattr(LocalContext.request.get(None), "session_hash", ""))
-
-
-def _progress(flag: threading.Event) -> Callable[[str, int, int], None]:
-    """Shows in the page how far a drawing is, and ends it once the flag is set."""
-    bar = gr.Progress()
-
-    def told(what: str, done: int, total: int) -> None:
-        if flag.is_set():
-            raise Stopped
-        bar((done, total), desc=what, unit="")
-
-    return told

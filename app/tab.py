@@ -21,6 +21,7 @@ import gradio as gr
 from plrc.options import Options, Point, Size, kind_of
 from plrc.queries import Query
 from plrc.views import Drawing
+from plrc.views.images import are_several
 
 from .workbench import MOST, Workbench
 
@@ -51,9 +52,14 @@ _NUMBERED = "(_, ...values) => [(plrc.asked = (plrc.asked || 0) + 1), ...values]
 # `scene` is what changes with each click, `still` the image, which is large and changes seldom, `live` the feature maps
 # that the viewer has asked for. A view that is opened while its answer is under way has none of them yet.
 _ON_LOAD = """
-const view = plrc.%s(element.querySelector(".plrc-root"), (event) => { props.value = event; trigger("select"); });
-const read = (text) => JSON.parse(text ?? "null");
-const show = () => { const s = read(props.scene); view.show(s && {...s, ...read(props.still)}); };
+const root = element.querySelector(".plrc-root");
+const view = plrc.%s(root, (event) => { props.value = event; trigger("select"); });
+const read = (text) => JSON.parse(text || "null");
+const show = () => {
+  const s = read(props.scene);
+  if (props.scene) root.removeAttribute("data-waits");
+  view.show(s && {...s, ...read(props.still)});
+};
 show();
 watch(["scene", "still"], show);
 watch(["live"], () => view.take?.(JSON.parse(props.live)));
@@ -110,24 +116,24 @@ class Tab:
         self.build()
 
     def begin(self) -> Mapping[str, Any]:
-        """Fields → what they are at first: ``start``, or what depends on the workbench."""
-        return self.start
+        """Fields → what they are at first: ``start``; where there are folders of the user's, theirs in place of drawn
+        scenes: the first folder for a set, some images for some."""
+        if not self.bench.folders:
+            return self.start
+        folder = str(self.bench.folders[0])
+        own: dict[str, Any] = {"dataset": folder, "among": folder, "regions": "superpixels:8"}
+        several = are_several(next(iter(self.start.get("images", ())), ""))
+        own["images"] = (folder,) if several else self.bench.images[:4]
+        return {name: own.get(name, value) for name, value in self.start.items()}
 
     def build(self) -> None:
         """A viewer as wide as the page, its numbers and most controls beneath; points are chosen in the viewer."""
-        with gr.Row():
-            for name, scale in self.top.items():
-                with gr.Column(scale=scale, min_width=160 * scale):
-                    self.image_chooser() if name == "images" else self.control(name)
+        self.row(self.top)
         self.shelf()
         above = self.above()
-        shown = viewer(self.viewer, f"{self.name}-viewer")
-        numbers = gr.HTML(elem_id=f"{self.name}-numbers", apply_default_css=False)
+        shown, numbers = self.viewed()
         more = gr.Button("Other views", size="sm", elem_id=f"{self.name}-more", visible="seed" in self._fields)
-        with gr.Row():
-            for name in self.below:
-                with gr.Column(min_width=160):
-                    self.control(name)
+        self.row(dict.fromkeys(self.below, 1))
         points = [name for name in self._fields if self._holds_points(name)]
         self.outputs = [shown, numbers, *(self.control(name, visible="hidden") for name in points), *above]
         self.rest()
@@ -139,8 +145,27 @@ class Tab:
         if seed := self.controls.get("seed"):
             following = more.click(lambda now: int(now or 0) + 1, seed, seed, **QUIET)
             following.then(anew, **self._numbered(inputs))
-
         self._answers_to(shown, inputs)
+
+    def row(self, names: Mapping[str, int]) -> None:
+        """Controls beside each other: name → how wide. Of one image there is a chooser."""
+        with gr.Row():
+            for name, scale in names.items():
+                with gr.Column(scale=scale, min_width=160 * scale):
+                    self.image_chooser() if name == "images" and name not in self.start else self.control(name)
+
+    def viewed(self) -> list[Any]:
+        """The viewer, and the numbers below it; laid out here."""
+        root = f'<div class="plrc-root" data-waits="{self.first_view}"></div>'
+        how: dict[str, Any] = {"html_template": root, "js_on_load": _ON_LOAD % self.viewer, "apply_default_css": False}
+        shown = gr.HTML(None, **how, scene="", still="null", live="{}", elem_id=f"{self.name}-viewer")
+        return [shown, gr.HTML(elem_id=f"{self.name}-numbers", apply_default_css=False)]
+
+    @property
+    def first_view(self) -> str:
+        """What stands where the first view will be."""
+        many = getattr(self.first, "most", None) or len(getattr(self.first, "images", ()))
+        return f"First view{f' of {many} images' * (many > 1)} …"
 
     def above(self) -> list[Any]:
         """Lays out what else a view has above its viewer; the last ones of ``outputs``."""
@@ -186,13 +211,14 @@ class Tab:
         how |= {"elem_id": f"{self.name}-{name}"} | special
         low, high, step = _STEP if about["above"] == 0 else about["low"], about["high"], 1 if kind is int else _STEP
         none = [(how.pop("none", "–"), "")] if optional else []
-        choices = how.pop("choices", None) or self.bench.choices(name) or about["choices"]
+        several = self.bench.sets() if name == "images" and how.get("multiselect", True) else []
+        choices = how.pop("choices", None) or [*several, *self.bench.choices(name)] or about["choices"]
         if component is not None or how.get("visible") == "hidden":
             component = component or gr.Textbox(value, **how)
         elif choices or typing.get_origin(kind) is tuple:
-            several: dict[str, Any] = {"multiselect": True} if typing.get_origin(kind) is tuple else {}
+            how = ({"multiselect": True} if typing.get_origin(kind) is tuple else {}) | how
             free = not about["choices"]  # a link may name what is not listed; the workbench has the last word
-            component = gr.Dropdown([*none, *choices], value=value, allow_custom_value=free, **(several | how))
+            component = gr.Dropdown([*none, *choices], value=value, allow_custom_value=free, **how)
         elif kind in (int, float) and not (low is None or high is None or high > 100 or optional):
             component = gr.Slider(low, high, value, step=step, **how)
         elif kind in (int, float) and not optional:  # which would take 0 for what is not given
@@ -260,9 +286,12 @@ class Tab:
         latest["number"] = number
         return answer
 
-    def fault(self, error: ValueError) -> list[Any]:
-        """What is seen of a query that cannot be shown, where Gradio would not tell of an error."""
-        return [gr.skip(), lines([f"This cannot be shown: {error}"]), *self._nothing[2:]]
+    def fault(self, error: ValueError, first: bool = False) -> list[Any]:
+        """What is seen of a query that cannot be shown, where Gradio would not tell of an error. first: it is all that
+        has been seen so far."""
+        blank = showing(scene=None) if hasattr(self, "viewer") else ""
+        shown = blank if first and isinstance(self.outputs[0], gr.HTML) else gr.skip()
+        return [shown, lines([f"This cannot be shown: {error}"]), *self._nothing[2:]]
 
     @property
     def _nothing(self) -> list[Any]:
@@ -307,8 +336,8 @@ class Tab:
         return typing.get_args(self._types[name][0])[:1] == (Point,)
 
     def query(self, values: Sequence[Any]) -> Any:
-        """What the components' values say."""
-        said = dict(zip(self.controls, values, strict=True))
+        """What the components' values say; of the first ones, where the last are not asked for."""
+        said = dict(zip(self.controls, values, strict=False))
         for name, value in said.items():
             kind, optional = self._types[name]
             if self._holds_points(name):
@@ -359,13 +388,6 @@ class Tab:
             return self.first
         images = {"images": self.first.images} if "images" in self._fields else {}  # of which the query has no default
         return self.kind.from_dict(images | said | dict(self.fixed), "the link")
-
-
-def viewer(name: str, elem_id: str, scene: dict[str, Any] | None = None) -> gr.HTML:
-    """A drawing surface of ``static/``: shows a scene with ``plrc.NAME``; its value is the last event."""
-    how: dict[str, Any] = {"html_template": '<div class="plrc-root"></div>', "js_on_load": _ON_LOAD % name}
-    how |= {"scene": json.dumps(scene), "still": "null", "live": "{}"}
-    return gr.HTML(None, **how, elem_id=elem_id, apply_default_css=False)
 
 
 def showing(**parts: dict[str, Any] | None) -> gr.HTML:

@@ -7,8 +7,8 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -218,10 +218,8 @@ class Workbench:
 
     def accept(self, file: Path) -> NamedImage:
         """An image that was uploaded, decoded. Raises a ValueError if it is none, or far too long."""
-        try:
+        with unplaced(file):
             image = self.session.image(str(file))
-        except ValueError as error:  # not where it lies on the server
-            raise ValueError(str(error).replace(str(file), file.name)) from error
         width, height = image.image.size
         if max(width, height) > LONGEST * min(width, height):  # the short side is what an input's size says
             raise ValueError(f"{file.name} has {width} × {height} pixels: {LONGEST} times as long as wide is the most")
@@ -252,6 +250,15 @@ class Workbench:
             for file in files:
                 archive.write(file, file.name)
         return [bundle, *files]
+
+
+@contextmanager
+def unplaced(file: Path) -> Iterator[None]:
+    """A ValueError calls a file that was sent by its name, not by where it lies on the server."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(file), file.name)) from error
 
 
 def _label(spec: str) -> str:

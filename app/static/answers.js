@@ -7,10 +7,9 @@
 //     box: [x0, y0, x1, y1], shares of its image. right: whether its class or folder is the asked one's; null: not known
 // emit gets {point: [x, y]} of a click on the image; with {image: spec} of a click on an answer.
 (() => {
-  const { make, write, clamp, ARROWS } = plrc.common;
+  const { make, write, percent, clamp, minus, placeIn, ARROWS } = plrc.common;
   const STEP = 1 / 16; // of the crosshair
   const LOOKS = { true: "right", false: "wrong", null: "unknown" };
-  const percent = (value) => `${100 * value}%`;
 
   const lay = (parent, [x0, y0, x1, y1], look) => {
     const box = make(parent, "div", `plrc-box ${look}`), whole = x0 <= 0 && y0 <= 0 && x1 >= 1 && y1 >= 1;
@@ -34,9 +33,8 @@
     const ask = (point) => scene && scene.of !== "image" && emit({ point: point.map((v) => +v.toFixed(5)) });
 
     surface.onclick = (event) => {
-      const { left, top, width, height } = surface.getBoundingClientRect();
-      at = [clamp((event.clientX - left) / width), clamp((event.clientY - top) / height)];
-      ask(at);
+      const [x, y] = placeIn(surface, event);
+      ask((at = [clamp(x / surface.clientWidth), clamp(y / surface.clientHeight)]));
     };
     surface.onfocus = () => (cross.hidden = !surface.matches(":focus-visible"));
     surface.onblur = () => (cross.hidden = true);
@@ -50,7 +48,7 @@
     };
 
     const addAnswer = (parent, answer) => {
-      const { src, width, height, name, cosine, box, right, spec } = answer, told = cosine.toFixed(3).replace("-", "−");
+      const { src, width, height, name, cosine, box, right, spec } = answer, told = minus(cosine.toFixed(3));
       const known = right === null ? "" : right ? ", right" : ", wrong";
       const button = make(parent, "button", "answer", { type: "button", title: name });
       button.ariaLabel = `${name}, cosine ${told}${known}: ask about it`;

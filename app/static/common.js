@@ -31,6 +31,11 @@
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", soon);
   };
 
+  const percent = (share) => `${100 * share}%`;
+
+  /** The bytes of a text in base64. */
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer;
+
   // ---- Canvases
 
   /** The context of a canvas of this size, sharp on any screen, in CSS pixels. */
@@ -203,7 +208,7 @@
   };
 
   /** Two fingers, and the wheel with Ctrl or ⌘, enlarge a view; one pointer moves what is seen while pans(event). The
-   * wheel alone scrolls the page. boxAt(place): {view, x, y, w, h}, what is seen there and where on the element, or null.
+   * wheel alone scrolls the page. boxAt(place): {view, x, y, w, h}, what is seen there, where on it, or null.
    * Returns {fingers, moved, panned}: the pointers that are down, number → place; since one was pressed, whether it has
    * moved so far that it is no click, and what is seen with it. */
   const zoomed = (element, view, pans,
@@ -273,7 +278,7 @@
     });
 
   plrc.common = {
-    make, write, framed, watch, sized, placeIn, stroke, polyline, outline, loader, clamp, minus, numbers, colourAt,
-    colourBar, zooming, zoomed, ARROWS, nearest, towards,
+    make, write, framed, watch, percent, bytes, sized, placeIn, stroke, polyline, outline, loader, clamp, minus, numbers,
+    colourAt, colourBar, zooming, zoomed, ARROWS, nearest, towards,
   };
 })();

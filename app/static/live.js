@@ -4,10 +4,8 @@
 // base64, row after row, of length 1 but for what their reduction to so many channels has lost; lengths: h·w floats,
 // those of the features before they were normalised. All points are [x, y], shares of the image.
 (() => {
-  const { clamp } = plrc.common;
+  const { bytes, clamp } = plrc.common;
   const KEPT = 8; // answers to single points of a map, so that a new point costs one product
-
-  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer;
 
   /** The value of each half: browsers know Float16Array for a short while only. */
   let halves = null;

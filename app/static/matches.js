@@ -7,8 +7,8 @@
 // makes it. Points are shares [x, y] of their image. emit gets {kind: "choose", network, index, point, place}: a match
 // of that network, its start in the left image, and the same in the whole image; all null where nothing is chosen.
 (() => {
-  const { make, write, watch, sized, placeIn, stroke, polyline, outline, loader, clamp, minus, colourAt, colourBar,
-          zooming, zoomed, ARROWS, nearest, towards } = plrc.common;
+  const { make, write, watch, bytes, sized, placeIn, stroke, polyline, outline, loader, clamp, minus, colourAt,
+          colourBar, zooming, zoomed, ARROWS, nearest, towards } = plrc.common;
   const HALO = "rgba(255, 255, 255, 0.9)", INK = "#111", GREY = { colour: "#7a7f87", dash: [] };
   const SHAPES = { right: "o", wrong: "D", unknown: "o", hidden: "." };
   const MARGIN = 8, TITLE = 20, GAP = 44, REACH = 40; // REACH: how far from a mark a click still means it
@@ -73,8 +73,7 @@
   // ---- Regions: a raster is {h, w, numbers, places, cells}; cells: 16 bits each, in base64: 1 + the region's place
   // among the numbers, or 0 where there is no region.
 
-  const cellsOf = (raster) => (raster.decoded ||=
-    new Uint16Array(Uint8Array.from(atob(raster.cells), (c) => c.charCodeAt(0)).buffer));
+  const cellsOf = (raster) => (raster.decoded ||= new Uint16Array(bytes(raster.cells)));
 
   /** The number of the region at a place of the image, or −1. */
   const regionAt = (raster, [x, y]) => {

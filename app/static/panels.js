@@ -17,7 +17,7 @@
 // Or {lacks}: keys of feature maps that the page does not have.
 // Rows and columns are counted from 0, as in the arrays that are exported.
 (() => {
-  const { make, write, framed, loader, clamp, numbers, colourBar, zooming, zoomed, ARROWS } = plrc.common;
+  const { make, write, framed, percent, loader, clamp, numbers, colourBar, zooming, zoomed, ARROWS } = plrc.common;
   const { live } = plrc;
   const HELD = 6; // feature maps that the page keeps
   const STEP = 1 / 16; // of the crosshair, where no map has cells
@@ -74,8 +74,6 @@
     Object.assign(canvas, { bitmap, width: bitmap.width, height: bitmap.height });
     canvas.getContext("2d").drawImage(bitmap, 0, 0);
   };
-
-  const percent = (value) => `${100 * value}%`;
 
   /** Lays an element over a part of its panel. */
   const lay = (element, x, y, width = 0, height = 0) => {
