@@ -114,7 +114,7 @@ class ScoresTab(SheetTab):
       .wide { border-right: 3px solid var(--border-color-primary); }
       th, td { padding-right: 8px; font-size: 13px; }
       tr > :first-child { position: sticky; left: 0; z-index: 1; background: var(--background-fill-primary); }
-      tr > :first-child { max-width: 110px; white-space: normal; overflow-wrap: anywhere; }
+      tr > :first-child { min-width: 84px; white-space: normal; overflow-wrap: break-word; }
     }
     """
     script = """
