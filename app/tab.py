@@ -164,7 +164,9 @@ class Tab:
     @property
     def first_view(self) -> str:
         """What stands where the first view will be."""
-        many = getattr(self.first, "most", None) or len(getattr(self.first, "images", ()))
+        images = getattr(self.first, "images", ())
+        of_set = not images or any(map(are_several, images))
+        many = (getattr(self.first, "most", None) or 0) if of_set else len(images)
         return f"First view{f' of {many} images' * (many > 1)} …"
 
     def above(self) -> list[Any]:

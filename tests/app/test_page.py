@@ -30,6 +30,7 @@ from app.affinity import AffinityTab
 from app.correspondence import CorrespondenceTab
 from app.embedding import EmbeddingTab
 from app.page import build, endpoint
+from app.sheets import ColoursTab
 from app.workbench import Workbench
 from plrc.checkpoint import save_checkpoint
 from plrc.config import load_config
@@ -431,6 +432,21 @@ def test_what_a_click_cannot_show_is_said_below_the_viewer(tmp_path):
     assert "This cannot be shown" in numbers
     assert len(rest) == len(tab.outputs) - 2
     assert all(one == gr.skip() for one in (viewer, *rest))
+
+
+def test_views_begin_with_the_user_s_folder_and_say_that_they_are_drawn_for_the_first_time(tmp_path):
+    for name in "abcdef":
+        Image.new("RGB", (64, 48), "red").save(tmp_path / f"{name}.png")
+    with gr.Blocks():
+        of = {kind: kind(Workbench(CHECKPOINTS, [tmp_path], tmp_path, 1)) for kind in (EmbeddingTab, ColoursTab)}
+    dots, sheet = (tab.first for tab in of.values())
+    assert (dots.images, dots.regions, dots.clusters) == ((str(tmp_path),), "superpixels:8", 8)
+    assert sheet.images == tuple(str(tmp_path / f"{name}.png") for name in "abcd")
+    assert "First view of 60 images …" in of[EmbeddingTab].outputs[0].html_template
+    assert of[ColoursTab].outputs[0].value == "<p>First view of 4 images …</p>"
+    error = ValueError("it is gone")
+    assert of[ColoursTab].fault(error, first=True)[0] == ""
+    assert of[ColoursTab].fault(error)[0] == gr.skip()
 
 
 @pytest.fixture(scope="module")

@@ -109,12 +109,12 @@ def test_what_is_large_is_indexed_by_the_button_alone_and_can_be_stopped(tab, mo
 
     monkeypatch.setattr(gr.Progress, "__call__", told)
     monkeypatch.setattr(gr, "Info", lambda text: None)
-    found = shown(tab._index(query))
+    found = shown(tab.draw(query))
     assert seen == [0, 1, 2, 3, 4]
     assert "3 images are indexed so far" in found["note"]
     assert len(found["networks"][0]["answers"]) in (2, 3)  # the asked scene may be among them
     monkeypatch.setattr(gr.Progress, "__call__", lambda *args, **how: None)
-    assert shown(tab._index(query))["note"] == ""
+    assert shown(tab.draw(query))["note"] == ""
     assert tab.read({"images": ["scenes#3"]}).among == "scenes:60"
     with pytest.raises(ValueError, match="/etc is not offered here"):
         tab.show(tab.read({"images": ["scenes#3"], "among": ["/etc"]}))
