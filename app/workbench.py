@@ -20,6 +20,7 @@ import torch
 from PIL import ImageOps
 
 from plrc.data.images import LONGEST, UndecodableImage, decode
+from plrc.files import at_home
 from plrc.options import Options
 from plrc.pretrained.loading import SHIPPED, run_checkpoint, split_branch, stored_epochs
 from plrc.queries import Affinity, Query
@@ -87,7 +88,7 @@ class Workbench:
 
     def add(self, path: str) -> str:
         """Offer a folder of images, or a checkpoint, from now on; what it is. Raises a ValueError if it is neither."""
-        place = Path(path.strip()).expanduser()
+        place = at_home(path.strip())
         if not path.strip() or not place.exists():
             raise ValueError(f"there is no file or folder {path}: give a folder of images, a run or a checkpoint")
         if place.is_file() or (place / "checkpoints").is_dir():

@@ -21,7 +21,7 @@ from typing import Any
 
 from plrc import config
 from plrc.detection import config as detection
-from plrc.files import cache_folder, check_place, printable
+from plrc.files import at_home, cache_folder, check_place, printable
 from plrc.options import Parser, add_arguments, leave_to_first_rank, read_arguments
 from plrc.queries import CHECKPOINT, VIEWS, Check, Query, Regions, Shard
 from plrc.registry import Registry, did_you_mean
@@ -162,7 +162,7 @@ def _add_output(parser: argparse.ArgumentParser, default: str | None) -> None:
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser()
+    return at_home(text)
 
 
 def _formats(text: str) -> list[str]:

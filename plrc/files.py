@@ -80,6 +80,14 @@ def printable(name: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]", lambda c: ascii(c[0])[1:-1], name)
 
 
+def at_home(path: str | os.PathLike[str]) -> Path:
+    """A path whose ``~`` is the home folder, where it means one: a file may be called ``~1.jpg``, too."""
+    return Path(os.path.expanduser(path))
+
+
 def cache_folder(name: str) -> Path:
     """Where results of this name are kept between runs: ``$XDG_CACHE_HOME/plrc/NAME``, or ``~/.cache/plrc/NAME``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "plrc", name)
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or at_home("~/.cache"))
+    if folder.parts[0] == "~":  # a user without a home, as containers have them
+        folder = Path(tempfile.gettempdir())
+    return folder / "plrc" / name

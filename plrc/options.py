@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import yaml
 
+from plrc.files import at_home
 from plrc.registry import did_you_mean
 
 _MEANWHILE = 5.0  # seconds in which the first rank says what is wrong
@@ -408,7 +409,7 @@ def _shown(value: Any) -> str:
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(file.expanduser().read_text(encoding="utf-8-sig"))
+        values = yaml.safe_load(at_home(file).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(f"cannot read {file}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

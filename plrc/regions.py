@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from plrc.files import at_home
 from plrc.geometry import Crop, cell_centres, cell_of
 from plrc.registry import REGIONS, region_specs
 
@@ -92,7 +93,7 @@ class MaskRegions:
     """
 
     def __init__(self, folder: Path | str, source: str = "") -> None:
-        self._folder = Path(folder).expanduser()
+        self._folder = at_home(folder)
         if not self._folder.is_dir():
             raise ValueError(
                 f"--regions masks:{folder}: there is no such folder; it should hold one label PNG an image"

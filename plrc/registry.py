@@ -8,6 +8,7 @@ one's own, may add the object itself.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,12 +49,12 @@ def did_you_mean(name: str, known: Iterable[str] = (), file: bool = False) -> st
     """
     near = difflib.get_close_matches(name, known, n=1)
     if file and not near:
-        missing = Path(name).expanduser()
+        missing = Path(os.path.expanduser(name))
         while not missing.parent.is_dir():
             missing = missing.parent
         with suppress(OSError):
             beside = (entry.name for entry in islice(missing.parent.iterdir(), _BESIDE))
-            rest = Path(name).expanduser().relative_to(missing)
+            rest = Path(os.path.expanduser(name)).relative_to(missing)
             found = difflib.get_close_matches(missing.name, beside, n=1, cutoff=0.75)  # the suffix alone is much alike
             near = [str(missing.with_name(name) / rest) for name in found]
     return f"; did you mean {near[0]!r}?" if near else ""

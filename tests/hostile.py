@@ -115,7 +115,7 @@ def pictures(folder: Path) -> dict[str, bool]:
             put(f"profile-{number}.{KINDS[kind]}", stored(noise(), kind, icc_profile=profile), whole=True)
 
     names = ["new\nline", "tab\t", "quo'\"te", "\u202egpj", "\x1b[31mred", "<img src=x onerror=alert(1)>", "a#12"]
-    names += ["b@key", "-dash", "*?[x]", "%2e%2e", "scenes#1", "💡" * 60, "é" * 100, "con", " space ", "a" * 251]
+    names += ["b@key", "~1", "-dash", "*?[x]", "%2e%2e", "scenes#1", "💡" * 60, "é" * 100, "con", " space ", "a" * 251]
     for name in names:
         put(f"{name}.jpg", files["JPEG"], whole=True)
     put(b"latin-\xe9\xff.jpg", files["JPEG"], whole=True)

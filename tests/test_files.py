@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from plrc.files import cache_folder, written_whole
+from plrc.files import at_home, cache_folder, written_whole
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -46,3 +47,10 @@ def test_the_cache_is_where_the_user_wants_it(tmp_path, monkeypatch):
     assert cache_folder("regions") == tmp_path / "plrc" / "regions"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder("regions") == Path.home() / ".cache" / "plrc" / "regions"
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # a user without a home
+    assert cache_folder("regions") == Path(tempfile.gettempdir(), "plrc", "regions")
+
+
+def test_a_tilde_is_the_home_where_it_means_one():
+    assert at_home("~/photos") == Path.home() / "photos"
+    assert at_home("~1.jpg") == Path("~1.jpg"), "there is no user 1.jpg"

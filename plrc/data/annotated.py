@@ -15,6 +15,7 @@ import numpy as np
 from plrc.data import images
 from plrc.data.shards import is_shards
 from plrc.data.sources import Annotation, ImageFiles, ImageFolder, Source, images_in, open_source, read_json
+from plrc.files import at_home
 from plrc.registry import LAYOUTS, did_you_mean
 
 _VOID = 255  # the label of PASCAL VOC's borders: neither an object nor background
@@ -30,7 +31,7 @@ def open_annotated(path: str) -> Source:
     """
     if path.split(":")[0].split("@")[0] == "scenes" or is_shards(path):
         return open_source(path)
-    root = Path(path).expanduser()
+    root = at_home(path)
     if not root.exists():
         near = did_you_mean(path, ("scenes",), file=True) or ": give a data set's folder or 'scenes:N'"
         raise FileNotFoundError(f"{path} does not exist{near}")

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from plrc.data.images import SUFFIXES, UndecodableImage, decode, exif_orientation, opened, upright_size
 from plrc.data.sources import Annotation, ImageFolder, open_source
-from plrc.files import cache_folder, written_whole
+from plrc.files import at_home, cache_folder, written_whole
 from plrc.queries import SHARD_INDEX as INDEX
 from plrc.queries import Shard
 
@@ -41,7 +41,7 @@ def is_shards(data: str) -> bool:
     """Whether ``--data`` names shards: an address, tar files, or a folder that holds tar files and no other data."""
     if "://" in data or data.endswith(".tar"):
         return True
-    folder = Path(data).expanduser()
+    folder = at_home(data)
     if not folder.is_dir() or (folder / INDEX).is_file():
         return folder.is_dir()
     entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from plrc.data.images import SUFFIXES, UndecodableImage, decode, exif_orientation, opened, printable, upright_size
+from plrc.files import at_home
 from plrc.registry import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class ImageFiles:
     has_objects = False
 
     def __init__(self, root: str | os.PathLike[str], names: bytes | Iterable[str]) -> None:
-        self.root = Path(root).expanduser()
+        self.root = at_home(root)
         self.names = names if isinstance(names, bytes) else b"".join(os.fsencode(name) + b"\0" for name in names)
         self.notes = dict[str, Sequence[str]]()
         self._ends = np.flatnonzero(np.frombuffer(self.names, dtype=np.uint8) == 0)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from plrc.backbones import Backbone, Encoder, Timm, build
 from plrc.checkpoint import DETECTOR, FORMAT, VERSION, with_new_names
 from plrc.config import loss_tables
+from plrc.files import at_home
 from plrc.pretrained.formats import ANOTHER, PLRC_RUN, Head, arch_of, find
 from plrc.pretrained.reading import CheckpointError, read
 from plrc.registry import BACKBONES, did_you_mean
@@ -119,7 +120,7 @@ def load(
         return _from_content(source, "the state dict", CheckpointInfo("state dict"), branch, arch)
     if not isinstance(source, str | Path):
         raise CheckpointError(f"a network cannot be had from a {type(source).__name__}: {WHAT_MAY_BE_GIVEN}")
-    path, (name, behind) = Path(source).expanduser(), split_branch(str(source))
+    path, (name, behind) = at_home(source), split_branch(str(source))
     if behind:
         found = load(name, behind, arch)
         return found.told(name=f"{found.origin.name} {behind}")
@@ -166,7 +167,7 @@ def run_checkpoint(folder: Path) -> Path:
 def split_epoch(path_or_name: str) -> tuple[str, int | None]:
     """``runs/demo@5`` as a run's folder and an epoch; None where none stands behind, or what is before is no folder."""
     name, _, behind = path_or_name.rpartition("@")
-    there = behind.isdecimal() and Path(name).expanduser().is_dir() and not Path(path_or_name).exists()
+    there = behind.isdecimal() and at_home(name).is_dir() and not Path(path_or_name).exists()
     return (name, int(behind)) if there else (path_or_name, None)
 
 

@@ -21,6 +21,7 @@ from plrc.data.annotated import open_annotated
 from plrc.data.images import printable
 from plrc.data.shards import Shards, is_shards
 from plrc.data.sources import Annotation, ImageFiles, ImageFolder, Source, UndecodableImage, decode, warn_left_out
+from plrc.files import at_home
 from plrc.geometry import cell_of
 from plrc.options import Point
 from plrc.regions import open_regions, raster_of
@@ -240,7 +241,7 @@ def mask_files(specs: Sequence[str], regions: str | None) -> dict[str, str]:
 
 
 def _mask_folder(regions: str) -> Path:
-    return Path(regions.removeprefix("masks:")).expanduser()
+    return at_home(regions.removeprefix("masks:"))
 
 
 def _mask_name(spec: str, regions: str) -> str:
