@@ -157,11 +157,15 @@ def split_branch(path_or_name: str) -> tuple[str, str]:
 
 
 def run_checkpoint(folder: Path) -> Path:
-    """The newest checkpoint of a run's folder. Raises a CheckpointError if there is none."""
-    for file in (folder / "checkpoints" / "last.pt", folder / "last.pt"):
-        if file.is_file():
-            return file
-    raise CheckpointError(f"{folder} is not the folder of a run: it has no checkpoints/last.pt; name the file itself")
+    """The newest checkpoint of a run's folder, or the weights of a folder as Hugging Face's hub has them. Raises a
+    CheckpointError if there is none."""
+    for name in ("checkpoints/last.pt", "last.pt", "model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(
+        f"{folder} is not the folder of a run, it has no checkpoints/last.pt, nor one of Hugging Face: name the file "
+        "itself"
+    )
 
 
 def split_epoch(path_or_name: str) -> tuple[str, int | None]:

@@ -419,8 +419,13 @@ def test_torchvision_names_download_as_torchvision_does(monkeypatch):
 def test_what_does_not_exist_is_answered_with_what_does(given, message, tmp_path):
     with pytest.raises(CheckpointError, match=message):
         load(given)
-    with pytest.raises(CheckpointError, match=r"is not the folder of a run: it has no checkpoints/last\.pt"):
+    with pytest.raises(CheckpointError, match=r"is not the folder of a run, it has no checkpoints/last\.pt"):
         load(tmp_path)
+
+
+def test_a_folder_of_weights_as_hugging_face_has_them(tmp_path):
+    save_file(load("random:resnet18").backbone.state_dict(), tmp_path / "model.safetensors")
+    assert load(tmp_path).origin.arch == "resnet18"
 
 
 def test_heads_that_are_not_understood_are_left_out_and_named():
