@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 .PHONY: help demo app lab test test-lowest test-wheel lint bench clean
 
 help:
-	@echo 'make demo    pre-train on the embedded scenes with 2 processes on the CPU (3 to 4 minutes), result in runs/demo;'
+	@echo 'make demo    pre-train on the embedded scenes with 2 processes on the CPU (4 to 12 minutes), result in runs/demo;'
 	@echo '             again: goes on where it stopped, or reports the finished run (rm -rf runs/demo: starts anew)'
 	@echo 'make app     look inside checkpoints in a browser (http://127.0.0.1:7860/); make app ARGS="--images photos"'
 	@echo 'make lab     the notebooks in JupyterLab'
@@ -23,8 +23,11 @@ help:
 	@echo
 	@echo 'The first run makes $(VENV) with $(PYTHON) (another one: make PYTHON=python3.12 ...).'
 
+# A thread for each process on up to seven logical cores, and four at the most: a container may have less than it shows.
+THREADS = $$($(BIN)/python -c 'import os; print(min(4, max(1, os.cpu_count() // 4)))')
+
 demo: $(VENV)/.installed-core
-	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node=2 train_ddp.py --preset demo --out runs/demo --resume auto
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=$(THREADS) $(BIN)/torchrun --standalone --nproc_per_node=2 train_ddp.py --preset demo --out runs/demo --resume auto
 
 app: $(VENV)/.installed-app
 	$(BIN)/python -m plrc app $(ARGS)
