@@ -296,11 +296,14 @@ def _index(base: str, names: list[str] | None, everything: bool) -> Index:
         fs, path = _filesystem(f"{base}/{INDEX}")
         try:
             with written_whole(beside) as unfinished:
-                fs.get_file(path, str(unfinished))
+                try:
+                    fs.get_file(path, str(unfinished))
+                except FileNotFoundError:
+                    raise
+                except OSError as error:  # here, where it does not yet name the file beside
+                    raise ValueError(f"{base} cannot be reached: {error}") from error
         except FileNotFoundError:
             beside.unlink(missing_ok=True)
-        except OSError as error:
-            raise ValueError(f"{base} cannot be reached: {error}") from error
     if beside.is_file():
         whole = Index.read(beside)
         if everything and names and (missing := sorted(set(whole.names) - set(names))):
