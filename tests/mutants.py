@@ -16,9 +16,12 @@ import random
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {
@@ -86,23 +89,22 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, object]]:
         yield "attr", NAMES[node.attr]
 
 
-def survives(folder: Path, tests: list[str]) -> bool:
-    """Whether the tests pass in a folder. In a process of its own, forked from this one, which has torch loaded."""
+def survives(folder: Path, tests: list[str], patience: float) -> bool:
+    """Whether tests pass in a folder, in so many seconds. In a fork of this process, which has torch loaded."""
 
     def run() -> None:
         os.chdir(folder)
         sys.path.insert(0, str(folder))
-        os.environ["PYTHONPATH"] = str(folder)
-        import pytest
-
+        os.environ |= {"PYTHONPATH": str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # they take a second
         with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
             status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests])
         os._exit(int(status))
 
     process = multiprocessing.get_context("fork").Process(target=run)
     process.start()
-    process.join(timeout=300)
+    process.join(timeout=patience)
     if process.is_alive():  # an endless loop is a fault that is seen
+        print(f"one was caught by taking more than {patience:.0f} s", flush=True)
         process.kill()
         process.join()
         return False
@@ -114,31 +116,37 @@ def main() -> int:
     parser.add_argument("module", type=Path, nargs="+", help="modules to change, then the tests to run")
     parser.add_argument("-n", type=int, default=50, help="mutants of all modules together, drawn evenly [50]")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-k", default="", help="which of the tests, as pytest has it [all]")
     parser.add_argument("--root", type=Path, default=ROOT, help="the checkout")
     options = parser.parse_args()
     modules = [path for path in options.module if path.parts[0] != "tests"]
     tests = [str(path) for path in options.module if path.parts[0] == "tests"]
     if not modules or not tests:
         parser.error("name modules and tests")
+    tests += ["-k", options.k]
     found = [(m, *mutant) for m in modules for mutant in mutants((options.root / m).read_text())]
     random.Random(options.seed).shuffle(found)
     chosen = found[: options.n]
 
-    import numpy  # noqa: F401  loaded once, for all forks
     import torch
-    import torchvision  # noqa: F401
+    import torchvision  # noqa: F401  loaded once, for all forks
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "checkout")
         shutil.copytree(options.root, folder, ignore=shutil.ignore_patterns(".git", ".venv", "runs", "*.png"))
-        if not survives(folder, tests):
+        start, sys.dont_write_bytecode = time.monotonic(), False
+        if not survives(folder, tests, patience=300):
             parser.error("the tests fail before anything was changed")
+        patience = 60 + 5 * (time.monotonic() - start)
+        # The bytecode that is there now is of what stays. That of a mutant could be taken for the next one's, of the
+        # same second and size.
+        sys.dont_write_bytecode, os.environ["PYTHONDONTWRITEBYTECODE"] = True, "1"
         caught = 0
         for module, line, what, source in chosen:
             original = (folder / module).read_text()
             (folder / module).write_text(source)
-            if survives(folder, tests):
+            if survives(folder, tests, patience):
                 print(f"survived: {module}:{line}: {what}", flush=True)
             else:
                 caught += 1

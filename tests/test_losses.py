@@ -37,13 +37,13 @@ class Points:
     others_image: Tensor
     first_image: int = 4
 
-    def contrast(self) -> Tensor:
-        return point_contrast(
-            self.points, self.key_points, self.valid, self.others, self.others_image, self.first_image, TEMPERATURE
-        )
+    def contrast(self, count: Tensor | None = None) -> Tensor:
+        others = self.others, self.others_image, self.first_image
+        return point_contrast(self.points, self.key_points, self.valid, *others, TEMPERATURE, count)
 
-    def distillation(self) -> Tensor:
-        return affinity_distillation(self.points, self.teacher_points, self.key_points, self.valid, STUDENT, TEACHER)
+    def distillation(self, count: Tensor | None = None) -> Tensor:
+        keys = self.teacher_points, self.key_points
+        return affinity_distillation(self.points, *keys, self.valid, STUDENT, TEACHER, count)
 
     def cast(self, dtype: torch.dtype) -> Points:
         names = ("points", "teacher_points", "key_points", "others")
@@ -204,7 +204,7 @@ def test_of_one_point_a_region_both_contrasts_are_the_same():
     assert step.key_map.grad is None
 
 
-def test_others_are_as_many_as_asked_and_of_regions_that_both_views_show():
+def test_others_are_as_many_as_asked_and_of_regions_that_both_views_show(monkeypatch):
     step = a_direction(points=2, negatives=7)
     features, image = step.others(step.key_points)
     assert features.shape == (7, 5)
@@ -212,7 +212,18 @@ def test_others_are_as_many_as_asked_and_of_regions_that_both_views_show():
     shown = step.key_points[step.valid].flatten(0, 1)
     assert all((feature == shown).all(dim=1).any() for feature in features)
     _, image = replace(step, config=replace(step.config, negatives=30)).others(step.key_points)
-    assert (image >= 0).sum() == 20  # all there are
+    assert (image == -1).sum() == 30 - 20  # the latter are all there are
+    monkeypatch.setattr(losses, "world_size", lambda: 3)  # of which each sends a share; none is gathered here
+    assert len(step.others(step.key_points)[0]) == 2
+
+
+@pytest.mark.parametrize("count", [0.25, 3.0])
+@pytest.mark.parametrize("loss", [Points.contrast, Points.distillation])
+def test_a_sum_can_be_divided_by_a_number_of_regions_of_several_ranks(loss, count):
+    """Of which the mean may be less than one."""
+    given = drawn(p=1)
+    valid = given.valid.sum()
+    torch.testing.assert_close(loss(given, torch.tensor(count)), loss(given) * valid / count)
 
 
 def test_closed_forms_where_all_embeddings_are_equal():
