@@ -301,7 +301,10 @@ class Steps:
     def batch(self, loader: Iterator[T]) -> T:
         """The next batch. How long it is waited for goes into the log."""
         waiting = time.perf_counter()
-        batch = next(loader)
+        try:
+            batch = next(loader)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; --timeout says how long to wait, --resume auto goes on") from error
         self._waited += time.perf_counter() - waiting
         return batch
 

@@ -53,7 +53,7 @@ def pretrain(config: Config) -> int:
         _check_sizes(config, here, len(source), per_epoch)
         parallel = run.data_parallel(model, here)
         workers = run.loading_processes(config.workers)
-        loader = iter(make_loader(dataset, order, workers, here.device, timeout=config.timeout))
+        loader = make_loader(dataset, order, workers, here.device, timeout=config.timeout)
         out = Path(config.out)
 
         def save(done: int) -> None:

@@ -6,14 +6,18 @@ who computes them differs. One loader lasts the whole run, so that no epoch begi
 
 from __future__ import annotations
 
+import multiprocessing
 import multiprocessing.queues
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -213,23 +217,70 @@ def make_loader(
     device: torch.device,
     collate: Callable[[list[Any]], Any] = collate,
     timeout: float = 10,
-) -> DataLoader[Any]:
-    """Batches of this rank in order, prepared by ``workers`` processes (none: in this one).
+) -> Iterator[Any]:
+    """Batches of this rank in order, prepared by ``workers`` processes (none: in this one), which begin at once.
 
-    A process that takes longer than ``timeout`` minutes for a batch hangs.
+    Raises a TimeoutError where they give no batch for ``timeout`` minutes; they are ended then.
     """
-    return DataLoader(
+    before = set(multiprocessing.active_children())
+    loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_sampler=order,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if workers else None,
-        timeout=timeout * 60 if workers else 0,
         # Forked, they share the list of names; Python 3.14's own choice would copy it into each.
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         worker_init_fn=start_worker if workers else None,
     )
+    batches = iter(loader)
+    if not (processes := set(multiprocessing.active_children()) - before):
+        return batches
+    return _Watched(batches, processes, timeout)
+
+
+class _Watched(Iterator[Any]):
+    """Batches, and an end of the processes that make them when one is waited for too long. DataLoader's own ``timeout``
+    does not see a process that stops while it hands a batch on."""
+
+    def __init__(self, batches: Iterator[Any], processes: Iterable[BaseProcess], minutes: float) -> None:
+        self._batches, self._processes, self._minutes = batches, processes, minutes
+        self._silent = list[str]()
+
+    def __next__(self) -> Any:
+        watch = threading.Timer(self._minutes * 60, self._end)
+        watch.daemon = True
+        watch.start()
+        try:
+            return next(self._batches)
+        except Exception:
+            if not self._silent:
+                raise
+            living = list(self._processes)
+            while living:
+                with suppress(RuntimeError):  # by which DataLoader tells of each one's end, wherever we are
+                    living[-1].join()
+                    living.pop()
+            of = f"no batch came for {self._minutes:g} minutes from loading process {', '.join(self._silent)}"
+            raise TimeoutError(f"{of}: the disk or network that images come from hangs, or it was stopped") from None
+        finally:
+            watch.cancel()
+
+    def _end(self) -> None:
+        states = {process: _state(process.pid) for process in self._processes}
+        waiting = [f"{process.pid}{state}" for process, state in states.items() if state]
+        self._silent = waiting or [str(process.pid) for process in self._processes]
+        for process in self._processes:
+            process.kill()  # one that is stopped does not hear of SIGTERM
+
+
+def _state(pid: int | None) -> str:
+    """What a process waits for, in brackets; nothing where it does not, or the system does not tell."""
+    with suppress(OSError):
+        letter = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return {"T": " (stopped)", "D": " (waits for a disk or the network)"}.get(letter, "")
+    return ""
 
 
 def start_worker(worker: int) -> None:

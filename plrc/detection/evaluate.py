@@ -102,7 +102,7 @@ def measure(
     detector.eval()
     found_in: dict[int, list[dict[str, Any]]] = {}
     hidden = None if here.is_main else True  # None: where there is no terminal
-    for [sample] in tqdm(loader, unit="image", desc="testing", disable=hidden, leave=False):
+    for [sample] in tqdm(loader, total=len(mine), unit="image", desc="testing", disable=hidden, leave=False):
         [found] = detector([sample.image.to(here.device, non_blocking=True)])
         (width, height), (h, w) = sample.original_size, sample.image.shape[1:]
         boxes = found.boxes.float().cpu() * torch.tensor([width / w, height / h, width / w, height / h])

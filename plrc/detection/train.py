@@ -104,7 +104,7 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
     batches = TrainingSampler(trainable, data.landscape(), config.batch_size, to_come, config.seed, here)
     # Of a finished run nothing more is loaded.
     workers = 0 if precise else run.loading_processes(config.workers)
-    loader = iter(make_loader(samples, batches, workers, here.device, list, config.timeout))
+    loader = make_loader(samples, batches, workers, here.device, list, config.timeout)
     if here.size > 1 and here.device.type == "cuda":  # the parameters stay the same objects
         nn.SyncBatchNorm.convert_sync_batchnorm(detector)
     parallel = run.data_parallel(detector, here)

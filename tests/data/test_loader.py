@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +235,30 @@ def test_real_photos_of_all_sizes(shared_data):
     assert_same(*batches)
     assert batches[0].undecodable == frozenset()
     assert (batches[0].views.float().std(dim=(2, 3, 4)) > 1).all()
+
+
+class Stopping(Dataset):
+    """Its second item stops the process that makes it: before it is made, or as soon as it is handed on."""
+
+    def __init__(self, after: float) -> None:
+        self._after = after
+
+    def __getitem__(self, item):
+        if item == (0, 1):
+            stop = threading.Timer(self._after, os.kill, (os.getpid(), signal.SIGSTOP))
+            stop.start()
+            stop.join(0 if self._after else None)
+        return torch.zeros(3)
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_loading_process_that_hangs_is_ended_and_named(after):
+    """Also one that stops while it hands batches on, of which DataLoader's own time-out knows nothing."""
+    batches = make_loader(Stopping(after), [[(0, i)] for i in range(9)], 1, CPU, list, timeout=1 / 60)
+    time.sleep(2 * after)
+    with pytest.raises(TimeoutError, match=r"from loading process \d+ \(stopped\): "):
+        list(batches)
+    assert not multiprocessing.active_children()
 
 
 class Unsendable(Dataset):
