@@ -238,3 +238,34 @@ def test_masks_that_are_refused(tmp_path: Path):
 def test_specifications_that_are_refused(spec, message, tmp_path: Path):
     with pytest.raises(ValueError, match=message):
         open_regions(spec, "source")
+
+
+def test_as_few_and_as_many_regions_as_there_may_be():
+    assert open_regions("grid:8", "source").raster("a.jpg", no_picture).max() == MAX_REGIONS - 1
+    for count in (2, MAX_REGIONS):
+        raster = open_regions(f"superpixels:{count}", "source").raster("a.jpg", lambda at_least: picture())
+        assert raster.max() == count - 1
+    whole = crop((0, 0, 1, 1))
+    assert view_regions(torch.tensor([[MAX_REGIONS - 1]]), whole).unique().tolist() == [MAX_REGIONS - 1]
+    with pytest.raises(ValueError, match=rf"an image has {MAX_REGIONS + 1} regions; {MAX_REGIONS} at most"):
+        view_regions(torch.tensor([[MAX_REGIONS]]), whole)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (torch.zeros(2, 3), r"torch\.float32 \(2, 3\)"),
+        (torch.zeros(3, dtype=torch.int64), r"torch\.int64 \(3,\)"),
+        (torch.tensor([[-1]]), r"torch\.int64 \(1, 1\)"),
+        (np.zeros((2, 3), dtype=np.int64), "ndarray"),
+    ],
+)
+def test_a_source_of_ones_own_that_gives_something_else_is_named(given, named):
+    class Mine:
+        def raster(self, name, load):
+            return given
+
+    with pytest.raises(ValueError, match=rf"Mine\.raster\('a\.jpg'\) gives {named}: a region map is a torch\.int64"):
+        regions.raster_of(Mine(), "a.jpg", no_picture)
+    given = torch.tensor([[0, 1]])
+    assert regions.raster_of(Mine(), "a.jpg", no_picture) is given

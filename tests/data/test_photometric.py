@@ -61,7 +61,7 @@ def test_a_batch_equals_torchvision_view_by_view(height, width):
 
 @pytest.mark.parametrize("operation", [BRIGHTNESS, CONTRAST, SATURATION, HUE])
 def test_each_operation_equals_torchvision(operation):
-    amounts = (-0.5, -0.37, -0.1, -1 / 6, 0.03, 1 / 3, 0.41, 0.5) if operation == HUE else (0.0, 0.6, 1.4, 3.0)
+    amounts = (-0.5, -0.37, -0.1, -1 / 6, 0.03, 1 / 3, 0.41, 0.5) if operation == HUE else (0.0, 0.6, 1.4, 2.0, 3.0)
     views, parameters = random_views(len(amounts), 24, 25), unchanged(len(amounts))
     parameters[:, operation] = torch.tensor(amounts)
     expected = torch.stack([ADJUST[operation](view, amount) for view, amount in zip(views, amounts, strict=True)])
