@@ -275,6 +275,17 @@ def test_groups_matter():
     assert len({round(value, 3) for value in values}) == 3
 
 
+@pytest.mark.parametrize(("ranks", "autocast"), [(1, False), (1, True), (2, False), (2, True)])
+def test_keys_travel_in_half_precision_between_ranks_under_autocast_alone(ranks, autocast, monkeypatch):
+    model = small_model()
+    monkeypatch.setattr(plrc.model, "world_size", lambda: ranks)
+    seen = []
+    model.key_encoder.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        losses(model, *batch(), terms=("image",))
+    assert seen == [torch.bfloat16 if ranks == 2 and autocast else torch.float32]
+
+
 # ------------------------------------------------------------------------------------------------------- determinism
 
 

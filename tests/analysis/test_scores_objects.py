@@ -91,12 +91,24 @@ def test_overlaps_and_boxes_are_those_of_counting_and_of_a_flood(seed):
 
 
 def test_a_box_is_right_from_an_overlap_of_one_half():
-    affinity = torch.zeros(2, 40)
-    affinity[:, :4] = 1.0  # the upper row of 10 cells: four of them
-    for width, right in ((7.9, 1.0), (8.1, 0.0)):
-        points = cell_centres(4, 10)[0, [0, 2]]
-        obj = RasterObject(torch.zeros(4, 10, dtype=torch.bool), points, np.array([0, 0, width / 10, 0.25]))
+    affinity = torch.zeros(2, 64)
+    affinity[:, :4] = 1.0  # the upper row of 16 cells: four of them
+    for width, right in ((7.9, 1.0), (8.0, 1.0), (8.1, 0.0)):
+        points = cell_centres(4, 16)[0, [0, 2]]
+        obj = RasterObject(torch.zeros(4, 16, dtype=torch.bool), points, np.array([0, 0, width / 16, 0.25]))
         np.testing.assert_array_equal(CorLoc().at_levels(affinity, obj, np.array([0.5, 2.0])), [right, 0.0])
+    for height, right in ((0.5, 1.0), (0.49, 0.0)):
+        obj = RasterObject(torch.zeros(4, 16, dtype=torch.bool), torch.zeros(1, 2), np.array([0, 0, 1, height]))
+        assert CorLoc().of_whole_image(obj) == right
+
+
+def test_a_point_needs_ten_cells_of_its_object_that_are_far_enough_away():
+    for cells, known in ((10, True), (9, False)):
+        inside = torch.zeros(8, 24, dtype=torch.bool)
+        inside[0, :6] = inside[0, 24 - cells :] = True  # the first six are too near to count
+        obj = RasterObject(inside, cell_centres(8, 24)[:1, 0], np.zeros(4))
+        pure, share = objects.purity(inside.float().view(1, -1), obj)
+        assert (pure == 1.0) == (share > 0) == known
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -144,6 +156,7 @@ def test_the_threshold_is_chosen_by_the_other_half():
     """By even images the first is best, by odd ones the last: each half gets what suits the other."""
     even, odd = np.array([1.0, 0.5, 0.1]), np.array([0.2, 0.6, 0.9])
     assert objects.leave_half_out([even, odd, even, odd, even]) == [0.1, 0.2, 0.1, 0.2, 0.1]
+    assert objects.leave_half_out([even, odd]) == [0.1, 0.2]
     assert objects.leave_half_out([even]) == objects.leave_half_out([]) == []
 
 

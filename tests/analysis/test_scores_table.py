@@ -17,7 +17,7 @@ from plrc import cli
 from plrc.analysis import descriptors
 from plrc.analysis.descriptors import Descriptor
 from plrc.analysis.scores import Score, ScoredImage, Table, bootstrap, result, score_table
-from plrc.analysis.scores.table import aligned
+from plrc.analysis.scores.table import _parts, aligned
 from plrc.data.annotated import open_annotated
 from plrc.queries import Scores
 from plrc.registry import SCORES
@@ -143,7 +143,8 @@ def test_images_alone_and_undecodable_ones(tmp_path):
     ]
     for i in range(3):
         (tmp_path / "it" / f"{i}.png").unlink()
-    with pytest.raises(ValueError, match=r"none of 1 images can be scored, left out 1: broken\.png"):
+    (tmp_path / "it" / "more.png").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"none of 2 images can be scored, left out 2: broken\.png[^;]*; and 1 more$"):
         scored(tmp_path / "it")
 
 
@@ -174,6 +175,20 @@ def test_the_digest_is_of_pixels_and_of_what_is_known(tmp_path):
     same = digest()
     assert digest(name="other") == same
     assert len({same, digest(seed=5), digest(right=91), digest(hole=True)}) == 4
+    of_classes = []
+    for odd in ("a", "b"):  # the class of one image is another
+        for name in "0123":
+            photo(tmp_path / f"classes {odd}" / (odd if name == "3" else "ab"[int(name) % 2]) / f"{name}.png", 1)
+        of_classes.append(scored(tmp_path / f"classes {odd}", measures=["views"]).sha256)
+    assert of_classes[0] != of_classes[1]
+
+
+def test_parts_are_few_and_of_an_interrupted_data_set_the_same():
+    parts = _parts(object(), range(5000), None)
+    assert 400 < len(parts) <= 512
+    assert [i for part in parts for i in part] == list(range(5000))
+    begun = _parts(object(), range(5000), 95)
+    assert begun[:-1] == parts[: len(begun) - 1]
 
 
 def test_what_was_scored_until_an_interrupt_is_a_table_and_a_limit_is_spread():
@@ -224,6 +239,8 @@ def test_a_registered_score_is_a_row_of_plrc_score(tmp_path, capsys):
             mean = content["mean value"]["plrc:tiny"]["mean"]
             assert np.mean(arrays["mean value: plrc:tiny"]) == pytest.approx(mean)
         assert content["mean value"]["chance"] == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 2}
+        network = json.loads(out.with_suffix(".json").read_text())["networks"]["plrc:tiny"]
+        assert Path(network["checkpoint"]).name == "tiny.safetensors"
         assert re.search(r"^mean value +2 +\S", said, re.MULTILINE)
         assert "1 in mean value (too dark)" in said
         assert "mean value (no masks)" in scored(data / "images", measures=["brightness", "views"]).notes()[1]
@@ -273,6 +290,10 @@ def test_markdown_and_text():
     lines = FIXED.lines()
     assert lines[1].split() == ["layer", "c5", "–"]
     assert len({line.index(word) for line, word in zip(lines, ("net", "c5", "0.750", "1.000"), strict=True)}) == 1
+    three = replace(FIXED, layout="with masks", left_out=("a: x", "b: y", "c: z"))
+    assert three.notes()[0].endswith("; left out 3: a: x; b: y; c: z")
+    four = replace(three, left_out=("a: x", "b: y", "c: z", "d"))
+    assert four.notes()[0].endswith("; left out 4: a: x; b: y; c: z; and 1 more")
     known = replace(FIXED, layout="with masks", images=2, available=9, left_out=("a: x", "b: y"), missing=("none",))
     notes = ["a b: 2 of 9 images with masks; left out 2: a: x; b: y", "none"]
     assert known.notes() == known.lines()[4:] == notes

@@ -14,7 +14,7 @@ from PIL import Image
 
 from plrc.cli import main
 from plrc.data.annotated import VOC, ClassFolders, KeypointFolders, MaskFolder, layout_of, open_annotated
-from plrc.data.coco import COCO, outline_mask
+from plrc.data.coco import COCO, outline_mask, whole
 from plrc.data.scenes import Scenes
 from plrc.data.sources import ImageFolder
 from plrc.registry import LAYOUTS
@@ -194,11 +194,13 @@ def test_voc_in_folders_of_folders_and_under_other_names(tmp_path, caplog, image
 
 def test_voc_boxes_without_area_are_left_out_in_one_line(tmp_path, caplog):
     hard = "<difficult>1</difficult>"
-    objects = thing("a", (5, 5, 5, 9)) + thing("b", (2, 2, 8, 8), hard) + thing("c", (9, 9, 4, 12))
+    objects = (
+        thing("a", (5, 5, 5, 9)) + thing("b", (2, 2, 8, 8), hard) + thing("c", (9, 9, 4, 12)) + thing("e", (6, 7, 9, 7))
+    )
     found = VOC(voc_set(tmp_path, {"a": xml(objects), "b": xml(thing("d", (41, 3, 44, 8)))})).annotation(0)
     assert (found.classes, found.difficult) == (["b"], {0}), "numbers are of the boxes that stay"
     assert len(caplog.records) == 1
-    assert "3 boxes without area: a (a at 5, 5), a (c at 9, 9), b (d at 41, 3)" in caplog.text
+    assert "4 boxes without area: a (a at 5, 5), a (c at 9, 9), a (e at 6, 7)" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -297,6 +299,30 @@ RLE = {"counts": [2 * H + 5, 10, H * W - 2 * H - 15], "size": [H, W]}
 def test_what_may_mean_two_things_in_a_coco_file_is_refused_before_the_work(tmp_path, changes, message):
     with pytest.raises(ValueError, match=rf"instances_val2017\.json: {message}.*: correct the file"):
         COCO(coco_set(tmp_path, [instance(**changes)]))
+
+
+@pytest.mark.parametrize(("count", "more"), [(3, ""), (4, " and 1 more"), (6, " and 3 more")])
+def test_of_many_faults_of_a_coco_file_three_are_named(tmp_path, count, more):
+    with pytest.raises(ValueError, match=rf"annotation 3 is of category 9, [^;]* not listed{more}: correct the file"):
+        COCO(coco_set(tmp_path, [instance(id=k + 1, category_id=9) for k in range(count)]))
+
+
+def test_areas_of_coco_are_those_of_the_file_or_of_the_outline(tmp_path):
+    runs = {"counts": [2 * H + 5, 10, H - 10, 5, H * W - 3 * H - 10], "size": [H, W]}  # 10 pixels, and 5 beside them
+    ways = [{"area": 0.5}, {"area": 123}, {"segmentation": runs}, {"segmentation": runs, "area": -1}]
+    found = COCO(coco_set(tmp_path, [instance(id=k, **way) for k, way in enumerate(ways)]))
+    assert [item["area"] for item in found.entries(1)] == [0.5, 123, 15, 15]
+    assert [int(mask.sum()) for mask in found.annotation(1).masks] == [200, 200, 15, 15]
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(7, 7), (-7, -7), ("7", 7), (" +7.00 ", 7), (7.0, 7), (2**63 - 1, 2**63 - 1), (2.0**53 - 1, 2**53 - 1)]
+    + [("9" * 18, 10**18 - 1)]
+    + [(value, None) for value in (7.5, "7.5", "a", "", True, None, [7], 2**63, 2.0**53, "9" * 19, float("inf"))],
+)
+def test_what_is_a_whole_number(value, number):
+    assert whole(value) == number
 
 
 @pytest.mark.parametrize(
@@ -442,6 +468,7 @@ def test_a_data_set_is_recognised_by_what_is_in_it(tmp_path, monkeypatch):
             found = open_annotated(named)
             assert (type(found), len(found), layout_of(found)) == (kind, n, layout)
             assert found.load(0).mode == "RGB"
+        assert found.has_objects == (kind in (VOC, COCO, MaskFolder))
         assert hasattr(found, "keypoints") == (kind is KeypointFolders)
         assert hasattr(found, "label") == (kind is ClassFolders)
     found = open_annotated("scenes:3")

@@ -32,6 +32,7 @@ def folder(tmp_path):
 def test_boxes_are_read_wherever_the_path_points(folder, at):
     found = open_annotated(str(folder / at))
     assert type(found) is YOLO
+    assert found.has_objects
     assert len(found) == 3
     first, second, none = (found.annotation(i) for i in range(3))
     assert first.classes == ["cat", "猫"]
@@ -82,6 +83,16 @@ def test_a_table_that_cannot_be_read_is_named(folder, table, why):
         open_annotated(str(folder))
 
 
-def test_a_table_itself_is_several_splits(folder):
-    with pytest.raises(ValueError, match=r"data\.yaml names several splits: give .*, such as .*images/train$"):
+@pytest.mark.parametrize(
+    ("table", "split"),
+    [
+        ("names: [a]", "images/train"),
+        ("names: [a]\ntrain: pictures", "pictures"),
+        ("names: [a]\npath: more", "more/images/train"),
+    ],
+)
+def test_a_table_itself_is_several_splits(folder, table, split):
+    (folder / "data.yaml").write_text(table)
+    with pytest.raises(ValueError, match=r"data\.yaml names several splits: give .*, such as ") as refused:
         open_annotated(str(folder / "data.yaml"))
+    assert str(refused.value).endswith(f" {folder / split}")

@@ -43,6 +43,7 @@ from tests.pretrained.fabricated import (
     under,
 )
 
+DENSE = ("PLRC run", "PLRC export", "PixPro")  # whose training compares places by the only head
 FACTS = Path(__file__).resolve().parents[3] / "shared" / "facts"
 
 
@@ -83,6 +84,8 @@ def test_every_format_gives_the_known_network(name, tmp_path):
         pretrained = load(file, branch if i else None)  # the first is the default
         check(pretrained, trunk, heads)
         assert (pretrained.origin.format, pretrained.origin.branch) == (case.layout, branch)
+        dense = {"maps_projector", "dense_projector", *(("projector",) if case.layout in DENSE else ())}
+        assert pretrained.dense == next((name for name in heads if name in dense), "")
         assert (pretrained.origin.name, pretrained.origin.arch) == ("some_model", "small")
         if i == 0:
             note, _, caution = pretrained.origin.note.partition("taken as RGB")

@@ -136,14 +136,18 @@ def test_safetensors_under_any_name(tmp_path):
     content = read(tmp_path / "weights.pth")
     assert torch.equal(content["w"], WEIGHTS)
     assert content["h"].dtype == torch.bfloat16
+    assert content["metadata"] == {"format": "pt"}
+    save_file({"w": WEIGHTS}, tmp_path / "plain.safetensors")
+    assert read(tmp_path / "plain.safetensors")["metadata"] == {}
 
 
 def test_structures_that_contain_themselves(tmp_path):
-    content: dict = {"w": nn.Parameter(WEIGHTS), "m": WEIGHTS.to("meta")}
+    content: dict = {"w": nn.Parameter(WEIGHTS), "m": WEIGHTS.to("meta"), "one": torch.zeros(1).expand(10**6)}
     content["self"] = [content]
     plain = read(torch_file(tmp_path, content))
     assert plain["self"][0] is plain
     assert plain["m"] is None, "it has no values"
+    assert plain["one"] is None, "one number that stands for a million"
     assert not plain["w"].requires_grad
     with pytest.raises(CheckpointError, match="holds no network"):
         load(tmp_path / "a.pth")

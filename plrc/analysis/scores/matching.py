@@ -96,8 +96,7 @@ class PCK:
             both = {s: known for s in range(len(points)) if s != t and (known := seen[s] & seen[t]).any()}
             size = torch.tensor(target.image.size)
             spans = points[t][seen[t]] * size
-            longest = float((spans.amax(dim=0) - spans.amin(dim=0)).max()) if len(spans) else 0.0
-            if not both or not longest:
+            if not both or not (longest := float((spans.amax(dim=0) - spans.amin(dim=0)).max())):
                 continue
             truth = torch.cat([points[t][known] for known in both.values()]) * size
             off = []
