@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 
-from plrc import cli
+from plrc.__main__ import main as plrc
 
 
 def main() -> int:
     """The exit status of ``plrc train`` with this process's arguments."""
-    return cli.main(["train", *sys.argv[1:]])
+    return plrc("train")
 
 
 if __name__ == "__main__":

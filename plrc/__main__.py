@@ -2,7 +2,17 @@
 
 import sys
 
-from plrc.cli import main
+
+def main(*before: str) -> int:
+    """The exit status of ``plrc`` with these arguments and this process's. Ctrl-C is one sentence already now."""
+    try:
+        from plrc.cli import main
+
+        return main([*before, *sys.argv[1:]])
+    except KeyboardInterrupt:
+        print("plrc: interrupted", file=sys.stderr)
+        return 130
+
 
 if __name__ == "__main__":
     sys.exit(main())

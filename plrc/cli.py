@@ -197,7 +197,7 @@ def _view(o: argparse.Namespace) -> None:
 def _ranks(spread: bool) -> Iterator[tuple[int, int]]:
     """This process among those that torchrun or srun started, for work that is spread over them: its rank, and how
     many there are."""
-    if not spread or ("RANK" not in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) < 2):
+    if not spread or ("RANK" not in os.environ and os.environ.get("SLURM_STEP_NUM_TASKS", "1") in "01"):
         yield 0, 1
         return
     from plrc.distributed import world
@@ -207,7 +207,7 @@ def _ranks(spread: bool) -> Iterator[tuple[int, int]]:
 
 
 def _replay(o: argparse.Namespace) -> None:
-    o.out = o.out or o.recipe.with_name(f"{o.recipe.stem}-replayed")
+    o.out = o.out or o.recipe.parent / f"{o.recipe.stem}-replayed"
     with _place(o) as save:
         from plrc.views import replay
 
@@ -274,6 +274,8 @@ def _sentence(error: Exception) -> str:
     message = str(error).strip()
     if "Traceback" in message:
         message = re.sub(r"^\w*Error: ", "", message.splitlines()[-1])
+    if isinstance(error, OSError) and error.filename and error.strerror:  # no [Errno 2] before it
+        message = f"{os.fsdecode(error.filename)}: {error.strerror}"
     if isinstance(error, OSError) and str(error.filename).startswith(str(cache_folder(""))):
         message = f"{error.filename} cannot be kept ({error.strerror}): let XDG_CACHE_HOME name a folder with room"
     return printable(" ".join(message.split()))

@@ -21,6 +21,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 _LOST = "[Tt]imed out|[Cc]onnection (closed|reset)|Broken pipe"  # what gloo says of a rank that does not answer
+_BY_TORCHRUN = "start it by torchrun or srun, or unset it to train with one process"
 _GRACE = 2  # seconds in which all ranks that still run have found out
 
 
@@ -47,8 +48,11 @@ def world(minutes: float = 10) -> Iterator[World]:
     """
     if "RANK" not in os.environ:
         os.environ.update(_ranks_of_slurm())
-    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    rank, size, local_rank = told("RANK", 0), told("WORLD_SIZE", 1), told("LOCAL_RANK", 0)
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if size > 1 and name not in os.environ]
+    if missing or not 0 <= rank < size:
+        wrong = f"{missing[0]} is missing" if missing else f"RANK is {rank}"
+        raise ValueError(f"the environment has WORLD_SIZE={size}, but {wrong}: {_BY_TORCHRUN}")
     device = torch.device("cpu")
     if torch.cuda.is_available():
         if local_rank >= torch.cuda.device_count():
@@ -60,7 +64,10 @@ def world(minutes: float = 10) -> Iterator[World]:
         torch.cuda.set_device(device)
     timeout = timedelta(minutes=minutes)
     if size > 1:
-        store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
+        try:
+            store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
+        except dist.DistError as error:
+            raise ValueError(_not_met(error, rank, size, minutes)) from error
         if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
             # torchrun gives restarted processes the store of the dead ones (seen with torch 2.14): without a prefix of
             # its own, a rank finds a dead peer's address there and is refused. Nodes count restarts apart, so for
@@ -79,6 +86,26 @@ def world(minutes: float = 10) -> Iterator[World]:
         ) from error
     if dist.is_initialized():
         dist.destroy_process_group()  # not after an error: it would wait for peers that wait for this rank
+
+
+def told(name: str, default: int) -> int:
+    """A number that torchrun or Slurm told this process by its environment. Raises a ValueError if it is none."""
+    text = os.environ.get(name, "") or str(default)
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError(f"{name}={text} in the environment is no whole number: {_BY_TORCHRUN}") from error
+
+
+def _not_met(error: Exception, rank: int, size: int, minutes: float) -> str:
+    """Why the ranks did not find each other."""
+    place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    if "EADDRINUSE" in str(error):
+        return f"the port of {place} (MASTER_PORT) is taken by another process: take another one, or use torchrun"
+    if rank:
+        return f"rank {rank} cannot reach rank 0 at {place} (MASTER_ADDR, MASTER_PORT) within {minutes:g} minutes"
+    lacking = joined[1] if (joined := re.search(r"(\d+)/\d+ clients joined", str(error))) else "not all"
+    return f"{lacking} of {size} ranks came to {place} within {minutes:g} minutes (--timeout): start all of them"
 
 
 def _silent(store: dist.Store, rank: int, size: int) -> str:
@@ -100,8 +127,8 @@ def _ranks_of_slurm() -> dict[str, str]:
         ValueError: the job has several tasks, and this process is none of them: it would train alone.
     """
     slurm = {name.removeprefix("SLURM_"): value for name, value in os.environ.items() if name.startswith("SLURM_")}
-    tasks = int(slurm.get("STEP_NUM_TASKS", 0))
-    if not tasks and (meant := int(slurm.get("NTASKS", 1))) > 1:
+    tasks = told("SLURM_STEP_NUM_TASKS", 0)
+    if not tasks and (meant := told("SLURM_NTASKS", 1)) > 1:
         raise ValueError(
             f"Slurm has {meant} tasks for this job, but started this process by itself: start it by srun, or by "
             "torchrun; one that is to train alone by srun --ntasks=1"
@@ -112,7 +139,7 @@ def _ranks_of_slurm() -> dict[str, str]:
     # The first of "node[003-006,9],other".
     listed = slurm.get("STEP_NODELIST") or slurm["JOB_NODELIST"]
     first = re.sub(r"\[(\w+)[^\]]*\]", r"\1", re.split(r",(?![^\[]*\])", listed)[0])
-    port = 20000 + (int(slurm.get("JOB_ID", 0)) + int(slurm.get("STEP_ID", 0))) % 10000
+    port = 20000 + (told("SLURM_JOB_ID", 0) + told("SLURM_STEP_ID", 0)) % 10000
     place = {"MASTER_ADDR": first, "MASTER_PORT": str(port)} | {
         name: os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT") if name in os.environ
     }

@@ -177,8 +177,16 @@ def load(kind: type[O], presets: Presets, preset: str, file: Path | None, given:
     Raises:
         ValueError: as ``Options.from_dict``; the file cannot be read.
     """
-    values = dict(presets[preset])
-    for layer in (_read_yaml(file) if file is not None else {}, given):
+    values, from_file = dict(presets[preset]), _read_yaml(file) if file is not None else {}
+    if "preset" in from_file:
+        raise ValueError(f"{file} names a preset, which the command line does: --preset {from_file['preset']}")
+    for field in dataclasses.fields(kind):
+        if field.name in from_file:
+            try:
+                _check(field, _converted(field, from_file[field.name], _hints(kind)[field.name]))
+            except ValueError as error:
+                raise ValueError(f"{file}: {error}") from error
+    for layer in (from_file, given):
         for name, value in layer.items():
             merged = isinstance(value, Mapping) and isinstance(values.get(name), Mapping)
             values[name] = {**values[name], **value} if merged else value
@@ -337,7 +345,7 @@ def _single(value: Any, kind: Any) -> Any:
     if kind is bool:
         return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
     if kind is str:
-        if not isinstance(value, str | Path):
+        if not isinstance(value, str | Path) or "\0" in str(value):  # which no path can hold
             raise TypeError
         return str(value)
     if isinstance(value, bool):
@@ -407,9 +415,19 @@ def _shown(value: Any) -> str:
     return text if len(text) < 80 else f"{text[:77]}…"
 
 
+class _Yaml(yaml.SafeLoader):
+    """Refuses a name that stands twice, of which YAML takes the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+            raise yaml.YAMLError(f"{twice[0]!r} stands in it twice")
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(at_home(file).read_text(encoding="utf-8-sig"))
+        values = yaml.load(at_home(file).read_text(encoding="utf-8-sig"), _Yaml)
     except OSError as error:
         raise ValueError(f"cannot read {file}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -43,9 +43,10 @@ from plrc.distributed import (
     broadcast_object,
     from_main,
     rank,
+    told,
     world_size,
 )
-from plrc.files import written_whole
+from plrc.files import check_folder, written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,7 +86,7 @@ def loading_processes(workers: int) -> int:
     """``--workers``; for -1 this rank's share of the machine's cores, at most 8."""
     if workers >= 0:
         return workers
-    return max(1, min(8, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    return max(1, min(8, cores() // max(1, told("LOCAL_WORLD_SIZE", 1))))
 
 
 @contextmanager
@@ -105,6 +106,7 @@ def held(folder: str) -> Iterator[None]:
 
 
 def _locked(folder: Path) -> IO[str]:
+    check_folder(folder / "checkpoints")  # now, not when the first one is written
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / ".lock").open("a+")
@@ -140,7 +142,7 @@ def resume(config: RunOptions, here: World, images: str, data: str, kind: str = 
             a run with another configuration or other images.
     """
     folder = Path(config.out) / "checkpoints"
-    restarted = any_rank(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0)
+    restarted = any_rank(told("TORCHELASTIC_RESTART_COUNT", 0) > 0)
     exists = broadcast_object(any(folder.glob("*.pt")))
     file = Path(config.resume)
     if not restarted:
@@ -205,6 +207,8 @@ def stop_signals() -> Iterator[Stop]:
     def ask(number: int, frame: FrameType | None) -> None:
         stop.requested = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if number == signal.SIGINT and os.environ.get("RANK", "0") == "0":  # not by print, which it may interrupt
+            os.write(2, b"\nstopping after the running step, once it is saved; Ctrl-C again stops at once\n")
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

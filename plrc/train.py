@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -120,6 +121,7 @@ def pretrain(config: Config) -> int:
                     return EXIT_PREEMPTED
         of_report = of_run.pop_all()
     with of_report:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # nothing is left to be saved
         if here.is_main:  # the other ranks need not wait for it
             torch.backends.cudnn.benchmark = False
             try:

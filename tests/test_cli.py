@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from plrc import options
+from plrc.__main__ import main as program
 from plrc.cli import build_parser, main
 from plrc.data.scenes import Scenes
 from plrc.options import Point, Size, kind_of, name_of
@@ -209,6 +210,7 @@ FAILURES = [
     ("affinity photos --device cuda", r"--device cuda cannot be used here \(.+\): leave it"),
     ("score data --device toaster", r"--device toaster cannot be used here"),
     ("replay old.json", r"old.json is a recipe of version 1, and .* version 3: draw it anew"),
+    ("replay .", r"the recipe \. cannot be read: Is a directory"),
     ("embed photos --clusters -1", r"--clusters must be at least 0, not -1"),
     ("run photos", r"photos/log.jsonl cannot be read \(No such file .*: name a run folder"),
     ("correspond scenes#1 --regions knots", r"--regions 'knots' is not known: write grid:N, superpixels:K, masks"),
@@ -296,6 +298,11 @@ def test_what_ends_a_command(place, capsys, monkeypatch, error, status, message)
     def fail(*arguments, **how):
         raise error
 
+    if isinstance(error, KeyboardInterrupt):  # while it is imported, or reads its arguments
+        with monkeypatch.context() as early:
+            early.setattr("plrc.cli.build_parser", fail)
+            assert program("info") == status
+        assert capsys.readouterr().err == message
     monkeypatch.setattr("plrc.views.draw", fail)
     assert main(["affinity", "photos", *NETWORK, "--out", "x"]) == status
     assert message in capsys.readouterr().err

@@ -92,6 +92,11 @@ def test_a_loss_has_its_weight_from_where_it_sets_in():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("epochs: 7\nseed: 1\nepochs: 8", "bad.yaml is not YAML: 'epochs' stands in it twice"),
+        ("weights: {image: 1, image: 0}", "bad.yaml is not YAML: 'image' stands in it twice"),
+        ("preset: demo", "bad.yaml names a preset, which the command line does: --preset demo"),
+        ("epochs: ten", "bad.yaml: --epochs should be a whole number, not 'ten'"),
+        ('data: "a\\0b"', "--data should be a text"),
         ("epoch: 7", "unknown field 'epoch'; did you mean 'epochs'"),
         ("crop_scale: 0.5", "--crop-scale should be 2 numbers"),
         ("crop_scale: [0.5, 0.1]", "--crop-scale must be the least and then the most"),

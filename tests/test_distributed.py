@@ -197,6 +197,30 @@ def test_a_task_of_slurm_takes_its_rank(nodes, first, monkeypatch):
     assert distributed._ranks_of_slurm() == {**expected, "MASTER_PORT": "29400"}
 
 
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"RANK": "one"}, "RANK=one in the environment is no whole number"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2, but RANK is missing"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE=2, but MASTER_ADDR is missing"),
+        ({"RANK": "1"}, "WORLD_SIZE=1, but RANK is 1"),  # it would train, and save nothing
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_PORT": "TAKEN"}, "is taken by another process"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_PORT": "0"}, "1 of 2 ranks came to"),
+        ({"WORLD_SIZE": "2", "RANK": "1", "MASTER_PORT": "1"}, "rank 1 cannot reach rank 0 at localhost:1"),
+    ],
+)
+def test_an_environment_in_which_ranks_do_not_meet_is_told_of(environment, said, monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("", 0)) as taken:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, str(taken.getsockname()[1]) if value == "TAKEN" else value)
+        if "MASTER_PORT" in environment:
+            monkeypatch.setenv("MASTER_ADDR", "localhost")
+        with pytest.raises(ValueError, match=said), distributed.world(minutes=0.02):
+            pass
+
+
 def test_a_rank_that_does_not_answer_is_named(monkeypatch):
     monkeypatch.setattr("plrc.distributed._GRACE", 0.01)
     store = torch.distributed.HashStore()

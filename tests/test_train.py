@@ -413,6 +413,12 @@ def test_a_run_folder_is_held_by_one_process_and_cleared_of_what_a_kill_left(tmp
     assert train.pretrain(small_config(tmp_path, epochs=1)) == train.EXIT_DONE
 
 
+def test_a_folder_for_checkpoints_that_cannot_be_is_told_of_before_the_first_step(tmp_path):
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(ValueError, match=r"checkpoints is a file, name a folder"), run.held(str(tmp_path)):
+        pass
+
+
 @pytest.mark.parametrize("name", ["key_encoder.backbone.", "momentum_buffer", "exp_avg"])
 def test_a_state_that_is_not_finite_is_named_and_not_saved(name, tmp_path, monkeypatch):
     step_of = train.train_step

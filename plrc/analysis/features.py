@@ -268,8 +268,12 @@ def input_size(image_size: tuple[int, int], size: Size, stride: int) -> tuple[in
     rounded to multiples of ``stride``; or ``(width, height)``, exactly so; or None: the image's own size, rounded
     likewise. Raises a ValueError if a side is below 1, or the input has more than ``MOST_PIXELS``.
     """
-    if size is not None and np.min(size) < 1:
-        raise ValueError(f"an input has sides of 1 pixel or more, not {size}")
+    if size is not None:
+        sides = size if isinstance(size, tuple) else (size,)
+        if len(sides) > 2 or not all(isinstance(n, int | float | np.number) and math.isfinite(n) for n in sides):
+            raise ValueError(f"a size is the shorter side in pixels, 448, or (width, height), not {size!r}")
+        if min(sides) < 1:
+            raise ValueError(f"an input has sides of 1 pixel or more, not {size}")
     if isinstance(size, tuple):
         width, height = size
     else:
@@ -304,7 +308,8 @@ def as_points(points: Points) -> Tensor:
 def point_features(fmap: FeatureMap, points: Points) -> Tensor:
     """Features ``(n, C)`` at points ``(n, 2)`` of the image frame: bilinear samples. None may lie outside the map."""
     points = as_points(points)
-    outside = points[((points < 0) | (points > fmap.extent.clamp(min=1).to(points.device))).any(dim=1)].tolist()
+    inside = (points >= 0) & (points <= fmap.extent.clamp(min=1).to(points.device))  # NaN is not
+    outside = points[~inside.all(dim=1)].tolist()
     if outside:
         raise ValueError(f"points are shares of the image's width and height; {tuple(outside[0])} lies outside [0, 1]")
     return sample(fmap.features[None], fmap.to_map(points.to(fmap.features))[None])[0]

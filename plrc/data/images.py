@@ -64,7 +64,7 @@ def as_image(image: Any) -> Image.Image:
         return image if image.mode == "RGB" else to_rgb(image)
     if isinstance(image, str | os.PathLike):
         return decode(os.path.expanduser(image))
-    if is_tensor := hasattr(image, "detach"):
+    if is_tensor := hasattr(image, "cpu"):
         image = image.detach().cpu()
         image = (image.float() if image.is_floating_point() else image).numpy()
     values = np.asarray(image)

@@ -13,6 +13,7 @@ import os
 import re
 import tarfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 _BLOCK = tarfile.BLOCKSIZE
 _TRIES = 5  # of a read from a server, with pauses of 1, 2, 4 and 8 seconds
 _MISSING = "copy it again, or name the shards that are there"
+_NOTE = ".made_of"  # beside the shards that plrc writes: a hash of the files that it took, and of their size
 _KEPT = 64  # shards whose images' places a process keeps
 
 
@@ -172,6 +174,8 @@ def _listed(data: str) -> tuple[str, list[str] | None]:
     globs = [_globbed(base, pattern) if re.search(r"[*?\[]", pattern) else [pattern] for pattern in patterns]
     if not (names := [name for found in globs for name in found]):
         raise FileNotFoundError(f"{data} names no shards: looked for {base}/{', '.join(patterns)}")
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise ValueError(f"{data} names {twice[0]} twice: its images would be trained on twice as often")
     return base, names
 
 
@@ -180,6 +184,8 @@ def _expanded(pattern: str) -> list[str]:
     if not (brace := re.search(r"\{([^{}]*)\}", pattern)):
         return [pattern]
     if steps := re.fullmatch(r"(\d+)\.\.(\d+)", brace[1]):
+        if int(steps[1]) > int(steps[2]):
+            raise ValueError(f"the range in {pattern} runs backwards: write {{{steps[2]}..{steps[1]}}}")
         items = [f"{n:0{len(steps[1])}d}" for n in range(int(steps[1]), int(steps[2]) + 1)]
     else:
         items = brace[1].split(",")
@@ -359,6 +365,9 @@ def _scanned(address: str) -> tuple[int, np.ndarray]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{address} is missing") from error
     except tarfile.TarError as error:
+        with suppress(OSError), fs.open(path, "rb") if fs else open(path, "rb") as stream:
+            if stream.read(2) == b"\x1f\x8b":
+                raise ValueError(f"{address} is packed by gzip, and shards are not: unpack it by gunzip") from error
         raise ValueError(f"{address} is no tar file, or damaged ({error}): copy it again") from error
     if not places:
         raise ValueError(f"{address} holds no image: looked for members KEY{', KEY'.join(SUFFIXES)}")
@@ -371,12 +380,22 @@ def _scanned(address: str) -> tuple[int, np.ndarray]:
 def write_shards(query: Shard) -> list[str]:
     """``plrc shard``: the files of a folder's images, byte for byte, in tar shards with an index; what was written.
 
-    The images are shuffled, so that any shard is a sample of them all. What an interrupted call wrote is kept.
+    The images are shuffled, so that any shard is a sample of them all. What an interrupted call wrote is kept,
+    if it was of the same files.
     """
     source, out = open_source(query.data), Path(query.out)
     if not isinstance(source, ImageFolder):
         raise ValueError(f"{query.data} is no folder of image files")
     query.check_place()
+    note = out / _NOTE
+    meant = hashlib.sha256(f"{query.shard_mb} ".encode())
+    for i in range(len(source)):
+        meant.update(f"{source.name(i)} {source.path(i).stat().st_size} ".encode(errors="surrogateescape"))
+    if not out.is_dir() or not any(out.iterdir()):
+        with written_whole(note) as unfinished:
+            unfinished.write_text(meant.hexdigest())
+    elif not note.is_file() or note.read_text() != meant.hexdigest():
+        raise ValueError(f"{out} holds other files than shards of {query.data} as it is: choose a new folder")
     names, sizes, places = list[str](), list[int](), list[np.ndarray]()
     with tqdm(total=len(source), unit="image", disable=None, leave=False) as bar:
         for members in _planned(source, query.shard_mb * 1e6):

@@ -262,9 +262,11 @@ def too_many_undecodable(count: int, images: int) -> str:
 
 
 def read_json(file: Path) -> Any:
-    """What a JSON file holds. Raises a ValueError if it is not JSON."""
+    """What a JSON file holds. Raises a ValueError if it cannot be read, or is not JSON."""
     try:
         return json.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # also of the encoding
         raise ValueError(f"{file} is not JSON ({error}): it may be cut off, get it again") from error
 

@@ -161,7 +161,7 @@ def read_recipe(file: Path) -> dict[str, Any]:
         )
     if version != VERSION:
         raise ValueError(
-            f"{file} is a recipe of version {version}, and this plrc replays version {VERSION}: draw it anew, or "
+            f"{file} is a recipe of version {version!r}, and this plrc replays version {VERSION}: draw it anew, or "
             "replay it with the plrc that wrote it"
         )
     return dict(recipe)

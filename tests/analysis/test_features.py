@@ -275,12 +275,18 @@ def test_what_is_no_raster_is_refused(raster):
         region_features(blank(16, 16, 8), torch.full((2, 2), -1))
 
 
-@pytest.mark.parametrize("point", [(1.2, 0.5), (0.5, -0.01), (40.0, 30.0)])
+@pytest.mark.parametrize("point", [(1.2, 0.5), (0.5, -0.01), (40.0, 30.0), (float("nan"), 0.5)])
 def test_a_point_outside_is_refused(point):
     """Pixels instead of shares, most often; a map that reaches beyond its image may be asked there."""
     with pytest.raises(ValueError, match=r"\(.*\) lies outside"):
         point_features(blank(64, 64, 8), torch.tensor([[0.5, 0.5], point]))
     assert point_features(blank(33, 33, 32), torch.tensor([[1.5, 1.5]])).shape == (1, 1)
+
+
+@pytest.mark.parametrize("size", ["64", "64x48", [64, 48], (1, 2, 3), float("nan")])
+def test_what_is_no_size_is_refused(size):
+    with pytest.raises(ValueError, match=r"a size is the shorter side in pixels, 448, or \(width, height\), not"):
+        module.input_size((640, 480), size, 8)
 
 
 @pytest.mark.parametrize(("c", "h", "w"), [(40, 3, 5), (12, 9, 8)])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import http.server
 import io
 import os
 import re
+import shutil
 import tarfile
 import threading
 import time
@@ -115,6 +117,31 @@ def test_writing_goes_on_where_it_was_interrupted(folder, sharded, capsys):
     assert {name: content for name, (_, content) in after.items()} == {n: c for n, (_, c) in before.items()}
     written = [name for name in before if before[name] != after[name]]
     assert sorted(written) == ["000001.tar", "index.npy"]
+
+
+def test_shards_are_not_written_among_other_files(folder, sharded, tmp_path):
+    (sharded / "index.npy").unlink()  # interrupted, and called with other images: those of before would be mixed in
+    others = tmp_path / "others"
+    shutil.copytree(folder, others)
+    next(others.rglob("*.JPEG")).write_bytes(b"changed")
+    for data, out in ((others, sharded), (folder, folder)):
+        with pytest.raises(ValueError, match="holds other files than shards of"):
+            write_shards(Shard(data=str(data), out=str(out), shard_mb=0.03))
+    assert not list(folder.glob("*.tar"))
+
+
+def test_names_that_cannot_be_meant_are_refused(sharded):
+    for name, said in {
+        "{000001..000000}": r"runs backwards: write \{000000..000001\}",
+        "{000000,000000}": "names 000000.tar twice",
+        "{*,000001}": "names 000001.tar twice",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            open_source(f"{sharded}/{name}.tar")
+    packed = sharded / "packed.tar"
+    packed.write_bytes(gzip.compress((sharded / "000000.tar").read_bytes()))
+    with pytest.raises(ValueError, match=r"packed.tar is packed by gzip, and shards are not"):
+        open_source(str(packed))
 
 
 def foreign(file: Path, images: list[bytes]) -> None:
