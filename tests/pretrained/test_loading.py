@@ -231,6 +231,15 @@ def test_vits_are_known_by_their_tensors(arch, wrap, tmp_path):
     assert pretrained.origin.arch == arch
 
 
+@pytest.mark.parametrize(
+    "arch",
+    ["tiny_patch16_224", "base_patch14_dinov2", "large_patch16_dinov3", "giant_patch14_reg4_dinov2"],
+)
+def test_vits_of_every_size_are_told_apart(arch):
+    with torch.device("meta"):
+        assert arch_of(timm.create_model(f"vit_{arch}", num_classes=0).state_dict(), "x") == f"timm:vit_{arch}"
+
+
 def test_timm_names_load_as_timm_does(convnext, monkeypatch):
     """Through timm's own loading code; what comes over the network is put in its place."""
     asked = []
