@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -50,6 +51,7 @@ from plrc.files import check_folder, written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch.utils.tensorboard import SummaryWriter
 
 T = TypeVar("T")
 EXIT_DONE = 0
@@ -128,6 +130,14 @@ def _locked(folder: Path) -> IO[str]:
         for unfinished in folder.glob(name):
             unfinished.unlink(missing_ok=True)
     return stream
+
+
+def _holder(folder: Path) -> str:
+    """What a run wrote into the folder that it holds; nothing if there is none."""
+    try:
+        return (folder / ".lock").read_text()
+    except OSError:
+        return ""
 
 
 def resume(config: RunOptions, here: World, images: str, data: str, kind: str = FORMAT) -> dict[str, Any] | None:
@@ -368,7 +378,11 @@ class RunLog:
         with written_whole(self._file) as unfinished:
             unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._stream = self._file.open("a", buffering=1)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1 if first_step else None)
+        self._folder, self._holder = folder, _holder(folder)
+        self._board: SummaryWriter | None = SummaryWriter(
+            str(folder / "tensorboard"), purge_step=first_step + 1 if first_step else None
+        )
+        self._failed, threading.excepthook = threading.excepthook, self._thread_failed
         self._total, self._first, self._start = total, first_step, time.perf_counter()
         self._bar = tqdm(
             total=total,
@@ -385,7 +399,8 @@ class RunLog:
 
     def __exit__(self, *error: object) -> None:
         self._bar.close()
-        self._board.close()
+        self._on_board(lambda board: board.close())
+        threading.excepthook = self._failed
         self._stream.close()
 
     def keep_config(self, config: RunOptions) -> None:
@@ -399,10 +414,15 @@ class RunLog:
 
     def write(self, line: dict[str, Any]) -> None:
         """One line of the log: ``step``, ``epoch``, ``images_per_second`` and other scalars, and losses by name."""
+        self.check_folder()
         self._stream.write(json.dumps(line) + "\n")
-        for name, value in line.items():
-            if name not in ("step", "epoch"):
-                self._board.add_scalar(name, value, line["step"])
+
+        def scalars(board: SummaryWriter) -> None:
+            for name, value in line.items():
+                if name not in ("step", "epoch"):
+                    board.add_scalar(name, value, line["step"])
+
+        self._on_board(scalars)
         losses = " ".join(f"{name} {line[name]:.3f}" for name in losses_of(line))
         said = f"epoch {line['epoch']:.1f}  {line['images_per_second']:.0f} images/s  {losses}"
         if self._bar.disable:
@@ -415,7 +435,28 @@ class RunLog:
 
     def picture(self, name: str, figure: Figure, step: int) -> None:
         """A figure among TensorBoard's images."""
-        self._board.add_figure(name, figure, step)
+        self._on_board(lambda board: board.add_figure(name, figure, step))
+
+    def _on_board(self, write: Callable[[SummaryWriter], object]) -> None:
+        """TensorBoard's events are beside the log: where they cannot be written, the training goes on."""
+        try:
+            if self._board:
+                write(self._board)
+        except OSError as error:
+            self._board = None
+            self.say(f"note: no more events for TensorBoard, they cannot be written: {error}")
+
+    def _thread_failed(self, how: threading.ExceptHookArgs) -> None:
+        if not (issubclass(how.exc_type, OSError) and "tensorboard" in type(how.thread).__module__):
+            self._failed(how)  # else it is told when the next event is written
+
+    def check_folder(self) -> None:
+        """Raise a ValueError if the run folder was moved or removed, or is another run's by now."""
+        if _holder(self._folder) != self._holder:
+            raise ValueError(
+                f"{self._folder} was moved or removed, or is another run's now: nothing is written there; "
+                "what was saved before is in this run's own folder, go on there with --resume auto"
+            )
 
     def say(self, message: str) -> None:
         """A line for people, above the progress bar."""

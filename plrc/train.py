@@ -105,7 +105,8 @@ def pretrain(config: Config) -> int:
                 if stopping or done % config.save_every == 0 or done % per_epoch == 0 or done == steps:
                     progress.check_undecodable()
                     run.check_state(model, optimizer, done)
-                    if here.is_main:
+                    if log:
+                        log.check_folder()
                         save(done)
                 if config.picture_every and done % config.picture_every == 0 and log:
                     try:  # drawing never ends a training, and its shapes are not worth a search for algorithms

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
+import time
+
+import pytest
 
 from plrc.run import RunLog, read_log
 
@@ -28,6 +32,36 @@ def test_a_resumed_log_reads_as_if_it_had_never_stopped(tmp_path):
         log.write(line(3, image=7))
     assert read_log(tmp_path) == [line(1, 9), line(2, 9), line(3, 7)]
     assert (tmp_path / "log.jsonl").read_text().count("\n") == 3
+
+
+def test_events_that_cannot_be_written_end_no_training(tmp_path, capsys):
+    with RunLog(tmp_path, total=1000, first_step=0) as log:
+        shutil.rmtree(tmp_path / "tensorboard")
+        for step in range(1, 200):
+            log.write(line(step))
+            time.sleep(0.01)
+            if "no more events" in (said := capsys.readouterr().err):
+                break
+        log.write(line(step + 1))
+    assert "note: no more events for TensorBoard, they cannot be written: " in said
+    assert "Traceback" not in said
+    assert len(read_log(tmp_path)) == step + 1
+
+
+@pytest.mark.parametrize("now", ["", "process 8 on earth"])
+def test_nothing_is_written_into_a_folder_that_is_not_the_runs_any_more(now, tmp_path):
+    folder, moved = tmp_path / "run", tmp_path / "moved"
+    folder.mkdir()
+    (folder / ".lock").write_text("process 7 on earth")
+    with RunLog(folder, total=10, first_step=0) as log:
+        log.write(line(1))
+        folder.rename(moved)
+        if now:
+            folder.mkdir()
+            (folder / ".lock").write_text(now)
+        with pytest.raises(ValueError, match="run was moved or removed, or is another run's now"):
+            log.write(line(2))
+    assert read_log(moved) == [line(1)]
 
 
 def test_away_from_a_terminal_a_log_step_is_one_line(tmp_path, capsys):

@@ -160,7 +160,8 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
                 share_statistics(detector)
                 progress.check_undecodable()
                 run.check_state(detector, optimizer, done)
-                if here.is_main:
+                if log:
+                    log.check_folder()
                     save(done, precise=False)
             if stopping:
                 if log:
