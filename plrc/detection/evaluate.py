@@ -71,6 +71,12 @@ def detect_eval(query: DetectEval) -> list[str]:
         if about and about["pictures"] != shown.fingerprint():
             made = f"{what} was made of {', '.join(about['data'])}"
             raise ValueError(f"{made}, and {', '.join(paths)} has other images: give those")
+    named = about.get("categories", {})
+    for category in truth["categories"]:
+        then = named.get(str(category["id"]), category["name"])
+        if then != category["name"]:
+            now = f"category {category['id']} is {category['name']!r} in {', '.join(paths)}"
+            raise ValueError(f"{now}, but {then!r} in {about_file}: give the data that was detected in, or detect anew")
     results = load_results(what, truth)
     masks = bool(results) and all(e.get("segmentation") for e in [*results, *truth["annotations"]])
     return report(truth, results, out, query.voc, masks, what.name, shown, query.pictures)

@@ -216,6 +216,14 @@ def test_results_are_measured_by_themselves(place, capsys):
     assert sorted(f.name for f in (place / "of" / "figures").iterdir()) == ["error_types.png", "precision_recall.png"]
 
 
+def test_results_whose_categories_have_other_names_in_the_data_are_refused(place, capsys):
+    """They were measured one class for another."""
+    about = {"data": ["old"], "pictures": "", "categories": {"3": "dog"}}
+    (place / "results.about.json").write_text(json.dumps(about))
+    assert main(["detect", "eval", "results.json", "--data", "truth.json", "--out", "of"]) == 2
+    assert "category 3 is 'cat' in truth.json, but 'dog' in results.about.json" in capsys.readouterr().err
+
+
 def test_the_official_fixture_by_the_shell(shared_data, tmp_path, monkeypatch):
     folder = shared_data("coco-metric-fixture")
     results, truth = folder / "cocoapi_results.json", folder / "sampled_gts_bbox_area.json"
