@@ -1,21 +1,27 @@
-"""The images of docs/app.md: ``python -m benchmarks.screenshots``, after ``make demo``.
+"""The images of docs/app.md: ``python -m benchmarks.screenshots [VIEW …]``, after ``make demo`` and two detectors:
 
-Starts the app as it opens by itself, does in each view what a user would, and writes ``docs/images/app_*.png`` at 1280
-and 390 pixels of width.
+    for weights in plrc random; do plrc detect train --preset small --train scenes:200 --test scenes:50@1 \\
+        --short-sides 128 --test-short-side 128 --weights $weights:tiny --out runs/detector-$weights; done
+
+Starts the app as it opens by itself, does in each view what a user would, and writes ``docs/images/app/`` at 1280, 1600
+and 390 pixels of width, light and dark.
 """
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
 import time
 import urllib.request
+from itertools import product
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
+IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images" / "app"
 PORT = 7898
 URL = f"http://127.0.0.1:{PORT}/"
 SHOWN = "checkpoints=random:tiny&checkpoints=plrc:tiny"
@@ -79,6 +85,18 @@ def colours(page: Page) -> None:
     page.wait_for_selector("#colours-sheet img")
 
 
+def segments(page: Page) -> None:
+    images = "images=sample:china&images=sample:flower&images=scenes%2312&images=scenes%233"
+    page.goto(f"{URL}?view=segments&{images}&size=224&{SHOWN}")
+    page.wait_for_selector("#segments-sheet img")
+
+
+def detections(page: Page) -> None:
+    images = "&".join(f"images=scenes%23{i}" for i in (12, 3, 7))
+    page.goto(f"{URL}?view=detections&{images}&detectors=runs/detector-random&detectors=runs/detector-plrc")
+    page.wait_for_selector("#detections-sheet img", timeout=120_000)
+
+
 def scores(page: Page) -> None:
     page.goto(f"{URL}?view=score&dataset=scenes:60@1&most=24&size=224&{SHOWN}")
     page.wait_for_selector("#score-sheet img", timeout=300_000)
@@ -89,7 +107,12 @@ def epochs(page: Page) -> None:
     page.wait_for_selector("#score-sheet img", timeout=600_000)
 
 
+VIEWS = (affinity, loss, correspondence, embedding, retrieval, training, colours, segments, scores, epochs, detections)
+
+
 def main() -> None:
+    chosen = [view for view in VIEWS if view.__name__ in sys.argv[1:] or not sys.argv[1:]]
+    IMAGES.mkdir(exist_ok=True)
     server = subprocess.Popen([sys.executable, "-m", "plrc", "app", f"--port={PORT}"])
     try:
         while True:
@@ -100,14 +123,14 @@ def main() -> None:
                 time.sleep(0.5)
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-            views = (affinity, loss, correspondence, embedding, retrieval, training, colours, scores, epochs)
-            for view in views:
-                for width in (1280, 390):
-                    page = browser.new_page(viewport={"width": width, "height": 900})
+            for view in chosen:
+                for width, theme in product((1280, 1600, 390), ("light", "dark")):
+                    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
+                    page.set_default_timeout(120_000)
                     view(page)
                     page.wait_for_timeout(800)
-                    name = f"app_{view.__name__}{'_phone' if width < 1280 else ''}.png"
-                    page.screenshot(path=IMAGES / name, full_page=True)
+                    picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+                    picture.convert("RGB").save(IMAGES / f"{view.__name__}_{width}_{theme}.webp", quality=88, method=6)
                     page.close()
     finally:
         server.terminate()

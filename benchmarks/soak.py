@@ -1,10 +1,10 @@
 """Do memory and open files stay level in a long run of the app, and of training?
 
-    python -m benchmarks.soak --minutes 30
+    python -m benchmarks.soak app training --minutes 30
 
 Starts ``plrc app`` and asks it without a pause for affinities of ever other scenes, more than its cache holds, each
-from a new client; and, after it, a demo training with two loading processes. Prints memory and open files of each with
-its children, six times over the minutes.
+from a new client; or a demo training with two loading processes. Prints memory and open files of each with its
+children, six times over the minutes.
 """
 
 from __future__ import annotations
@@ -26,17 +26,22 @@ PORT = 7896
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="+", choices=("app", "training"), help="one after the other")
     parser.add_argument("--minutes", type=float, default=30.0)
-    minutes = parser.parse_args().minutes
+    options = parser.parse_args()
     print("| what | minutes | memory, MB | open files | done |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as out:
-        watch("app", ["-m", "plrc", "app", f"--port={PORT}", "--cache=100"], minutes, ask(count()))
-        training = ["train_ddp.py", "--preset=demo", "--epochs=10000", "--compile=off", "--workers=2"]
         log = Path(out, "run", "log.jsonl")
-        watch("training", [*training, f"--out={out}/run"], minutes, lambda: steps(log))
+        training = ["train_ddp.py", "--preset=demo", "--epochs=10000", "--compile=off", "--workers=2"]
+        runs = {
+            "app": (["-m", "plrc", "app", f"--port={PORT}", "--cache=100"], ask(count())),
+            "training": ([*training, f"--out={out}/run"], lambda: steps(log)),
+        }
+        for what in options.what:
+            watch(what, *runs[what], options.minutes)
 
 
-def watch(what: str, command: list[str], minutes: float, act: Callable[[], int]) -> None:
+def watch(what: str, command: list[str], act: Callable[[], int], minutes: float) -> None:
     process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while act() < 20:  # it has begun
