@@ -74,13 +74,15 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/pip
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed-core $(VENV)/.installed-app $(VENV)/.installed-notebooks
 
-# Of each requirement the newest patch of its lowest release; the tools for development are as they come.
+# Of each requirement the newest patch of its lowest release; the tools for development are as they come. Matplotlib 3.8
+# warns of later releases of pyparsing, and the tests refuse warnings.
 LOWEST = import re; text = open("pyproject.toml").read().split("dev = [")[0].split("dependencies = [", 1)[1]; \
 	print(*("{}=={}.*".format(*of) for of in re.findall(r"\"([\w-]+)>=([\d.]+)", text)), sep="\n")
 
 $(VENV)-lowest/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -c '$(LOWEST)' > $(VENV)-lowest/lowest.txt
+	@echo 'pyparsing<3.3' >> $(VENV)-lowest/lowest.txt
 	$(VENV)-lowest/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(VENV)-lowest/lowest.txt --editable '.[dev]'
 	@touch $@
 

@@ -1,7 +1,8 @@
 """The images of docs/app.md: ``python -m benchmarks.screenshots [VIEW …]``, after ``make demo`` and two detectors:
 
     for weights in plrc random; do plrc detect train --preset small --train scenes:200 --test scenes:50@1 \\
-        --short-sides 128 --test-short-side 128 --weights $weights:tiny --out runs/detector-$weights; done
+        --short-sides 128 --test-short-side 128 --roi-per-image 32 --iterations 300 --milestones 200 260 \\
+        --weights $weights:tiny --out runs/detector-$weights; done
 
 Starts the app as it opens by itself, does in each view what a user would, and writes ``docs/images/app/`` at 1280, 1600
 and 390 pixels of width, light and dark.

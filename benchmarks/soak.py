@@ -80,10 +80,10 @@ def steps(log: Path) -> int:
 
 
 def of(pid: int) -> tuple[float, int]:
-    """Megabytes that only a process and its children have, and their open files."""
+    """Megabytes that a process and its children have written and share with none, and their open files."""
     children = [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    own = sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_")) / 1024
+    own = sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_Dirty")) / 1024
     below = [of(child) for child in children]
     return own + sum(m for m, _ in below), len(list(Path(f"/proc/{pid}/fd").iterdir())) + sum(f for _, f in below)
 

@@ -16,6 +16,6 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_losses_of_one_that_n
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = json.loads(done.stdout.splitlines()[-1])  # gloo may have its say before
     assert found["equal"]
     assert found["kills"] >= 3
