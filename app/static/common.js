@@ -139,7 +139,6 @@
   const colourAt = (value, scale) =>
     scale.colours[Math.min(scale.colours.length - 1, Math.floor(share(value, scale) * scale.colours.length))];
 
-  const narrow = matchMedia("(max-width: 640px)");
   /** A colour bar: fill(scale, null for none), point(value) marks a value on it. */
   const colourBar = (parent) => {
     const bar = make(parent, "div", "plrc-bar"), quantity = make(bar, "div", "plrc-quantity");
@@ -163,8 +162,7 @@
       write(quantity, scale.quantity + factor);
       write(low, short(scale.low));
       write(high, short(scale.high));
-      const room = narrow.matches ? 0.36 : 0.28; // nearer to an end it would meet that one's number
-      write(between, at > room && at < 1 - room ? short(middle) : "");
+      write(between, at > 0.28 && at < 0.72 ? short(middle) : ""); // else it would meet an end's number
       between.style.left = `${100 * at}%`;
     };
     return { fill, point };
