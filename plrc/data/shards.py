@@ -353,7 +353,8 @@ def _scanned(address: str) -> tuple[int, np.ndarray]:
             size = stream.seek(0, os.SEEK_END)
             stream.seek(0)
             with tarfile.open(fileobj=stream, mode="r:") as tar:
-                while member := tar.next():
+                # Python 3.10 asks an empty archive for what lies before its beginning
+                for member in iter(tar.next, None) if tar.firstmember else ():  # type: ignore[attr-defined]
                     tar.members = []  # type: ignore[attr-defined]  # it would keep them all
                     if member.offset_data + member.size > size:
                         raise tarfile.ReadError("it is cut off")
