@@ -197,7 +197,7 @@ def _view(o: argparse.Namespace) -> None:
 def _ranks(spread: bool) -> Iterator[tuple[int, int]]:
     """This process among those that torchrun or srun started, for work that is spread over them: its rank, and how
     many there are."""
-    if not spread or ("RANK" not in os.environ and os.environ.get("SLURM_STEP_NUM_TASKS", "1") in "01"):
+    if not spread or ("RANK" not in os.environ and os.environ.get("SLURM_STEP_NUM_TASKS", "") in ("", "0", "1")):
         yield 0, 1
         return
     from plrc.distributed import world
