@@ -26,13 +26,14 @@ from plrc.files import written_whole
 
 FORMAT, VERSION = "plrc", 1  # of a pre-training run
 DETECTOR = "plrc detector"  # of a fine-tuning run, in the same layout
+STEP = "plrc step"  # of a pre-training step that went wrong: its batch instead of the optimiser
 
 
 def save_checkpoint(file: Path, content: dict[str, Any], also: Path | None = None, kind: str = FORMAT) -> None:
     """Write a checkpoint so that a kill at any moment leaves either the old file or the new one.
 
     Args:
-        also: a second name under which this state is kept. kind: ``FORMAT`` or ``DETECTOR``.
+        also: a second name under which this state is kept. kind: ``FORMAT``, ``DETECTOR`` or ``STEP``.
 
     Raises:
         OSError: it cannot be written, for want of room, say; the old file is as it was.
@@ -141,7 +142,7 @@ def with_new_names(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_checkpoint(file: Path, kind: str = FORMAT) -> dict[str, Any]:
-    """A checkpoint of ours, of the kind ``FORMAT`` or ``DETECTOR``, tensors on the CPU.
+    """A checkpoint of ours, of the kind ``FORMAT``, ``DETECTOR`` or ``STEP``, tensors on the CPU.
 
     Raises:
         ValueError: the file is missing, damaged, or not a checkpoint that this project wrote; says which.
@@ -157,7 +158,7 @@ def load_checkpoint(file: Path, kind: str = FORMAT) -> dict[str, Any]:
     except Exception as error:  # the unpickler, too, raises almost anything
         raise ValueError(f"{file} cannot be read as a checkpoint ({type(error).__name__})") from error
     if not isinstance(content, dict) or content.get("format") != kind:
-        run = "PLRC run" if kind == FORMAT else "detector of ours"
+        run = {FORMAT: "PLRC run", STEP: "step that was not finite"}.get(kind, "detector of ours")
         raise ValueError(f"{file} is not a checkpoint of a {run}: it has no 'format: {kind}' in it")
     if content["version"] > VERSION:
         raise ValueError(

@@ -123,7 +123,7 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
         _add_output(parser, f"runs/look/{name}")
 
     replay = command("replay", _replay, "draw a recipe again, and compare")
-    replay.add_argument("recipe", type=_path, help="the .json beside a figure")
+    replay.add_argument("recipe", type=_path, help="the .json beside a figure; a run's not_finite.pt is computed again")
     _add_output(replay, None)
 
     info = command("info", _info, "what a checkpoint is")
@@ -207,6 +207,10 @@ def _ranks(spread: bool) -> Iterator[tuple[int, int]]:
 
 
 def _replay(o: argparse.Namespace) -> None:
+    if o.recipe.suffix == ".pt":
+        from plrc.train import replay_step
+
+        return print("\n".join(replay_step(o.recipe)))
     o.out = o.out or o.recipe.parent / f"{o.recipe.stem}-replayed"
     with _place(o) as save:
         from plrc.views import replay

@@ -58,7 +58,13 @@ EXIT_DONE = 0
 EXIT_PREEMPTED = 75  # stopped by SIGTERM or Ctrl-C with everything saved: start again with --resume auto (EX_TEMPFAIL)
 
 # Files of a run folder that ``written_whole`` had not finished.
-_UNFINISHED = ("checkpoints/.*.pt.tmp", "figures/.*.*-*.tmp", ".config.yaml.*-*.tmp", ".log.jsonl.*-*.tmp")
+_UNFINISHED = (
+    "checkpoints/.*.pt.tmp",
+    "figures/.*.*-*.tmp",
+    ".config.yaml.*-*.tmp",
+    ".log.jsonl.*-*.tmp",
+    ".not_finite.pt.tmp",
+)
 _NOT_LOSSES = ("step", "epoch", "lr", "images_per_second", "data_wait", "memory_mib")  # of a line of the log
 
 

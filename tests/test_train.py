@@ -21,6 +21,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from plrc import report, run, train
+from plrc.cli import main
 from plrc.config import Config, load_config
 from plrc.data import loader
 from plrc.data.shards import write_shards
@@ -437,16 +438,36 @@ def test_a_state_that_is_not_finite_is_named_and_not_saved(name, tmp_path, monke
     assert state(tmp_path)["step"] == 2
 
 
-def test_a_loss_that_is_not_finite_comes_again_in_the_same_step(tmp_path, silent):
-    def stopped_at(**how):
-        with pytest.raises(ValueError, match="lower --lr; the last checkpoint is untouched, the same command") as told:
-            train.pretrain(small_config(tmp_path, data="scenes:48", lr=1e30, save_every=10**6, **how))
-        return int(re.search(r"at step (\d+)", str(told.value))[1])
+def test_a_step_that_is_not_finite_is_kept_and_computed_again_alone(tmp_path, silent, capsys, monkeypatch):
+    with pytest.raises(ValueError, match="nan at step 2: lower --lr; the last checkpoint is untouched, plrc replay"):
+        train.pretrain(small_config(tmp_path, lr=1e30, save_every=10**6))
+    monkeypatch.setattr(run, "open_source_once", None)
+    monkeypatch.chdir(tmp_path)
+    assert main(["replay", "not_finite.pt"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("step 2, rank 0 of 1: 8 images\nthe image loss is nan\n")
+    assert re.search(r"^not finite first \(of \d+\): what query_encoder.backbone\S+ gives$", said, re.MULTILINE)
 
-    seen = stopped_at(log_every=5)
-    first = stopped_at(log_every=1, resume="auto")
-    assert first < seen
-    assert stopped_at(log_every=1, resume="auto") == first
+
+@pytest.mark.parametrize("at", ["loss", "gradient"])
+def test_a_kept_step_has_the_losses_that_it_had(at, uninterrupted, tmp_path, silent, monkeypatch):
+    backward = train._backward
+
+    def broken_at_two(model, *rest):
+        losses = backward(model, *rest)
+        if rest[3] == 2:
+            (losses["point"] if at == "loss" else next(model.query_encoder.parameters()).grad).mul_(float("nan"))
+        return losses
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_backward", broken_at_two)
+        with pytest.raises(
+            ValueError, match=f"{'point loss is nan' if at == 'loss' else 'gradient is not finite'} at step 3"
+        ):
+            train.pretrain(small_config(tmp_path))
+    line = read_log(uninterrupted)[2]
+    of_log = [f"the {name} loss is {line[name]:.6g}" for name in ("image", "point", "affinity")]
+    assert train.replay_step(tmp_path / "not_finite.pt")[1:] == [*of_log, "here all is finite"]
 
 
 def test_drawing_never_ends_a_training_nor_changes_it(uninterrupted, tmp_path, monkeypatch, capsys):
