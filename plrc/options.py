@@ -229,6 +229,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
+class _Once(argparse.Action):
+    """Of --data A --data B the second alone would count, without a word."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, found: argparse.Namespace, value: Any, flag: Any = None
+    ) -> None:
+        if getattr(found, self.dest, value) != value:
+            raise argparse.ArgumentError(self, f"it is given twice, {getattr(found, self.dest)} and {value}: give one")
+        setattr(found, self.dest, value)
+
+
 def add_arguments(
     parser: argparse.ArgumentParser, kind: type[Options], presets: Presets | None = None, preset: str = ""
 ) -> None:
@@ -260,8 +271,12 @@ def add_arguments(
             named = (about["each"] or field.name).strip("-").replace("-", "_").upper()
             listed = isinstance(about["choices"], tuple) and about["choices"]
             how |= {"type": _reader(member), "metavar": "{" + ",".join(listed) + "}" if listed else named}
-            if count != 1:
-                how |= {"action": "append"} if about["each"] else {"nargs": count or "+"}
+            if count is None:  # --train A B is --train A --train B
+                how |= {"action": "append"} if about["each"] else {"nargs": "+", "action": "extend"}
+            elif count > 1:
+                how["nargs"] = count
+            elif about["path"] and not about["positional"]:
+                how["action"] = _Once
         if about["positional"]:
             parser.add_argument(field.name, **how)
         else:

@@ -42,11 +42,11 @@ def parsed(line: str) -> Example:
 
 def test_the_command_line_gives_every_kind_of_field():
     found = parsed(
-        "a.jpg b.jpg --point .1,.2 --point 10px,4px --weight-point 2 --size 640x480 --flip --sides 1 2 --lr 1e-3"
+        "a.jpg b.jpg --point .1,.2 --point 9px,4px --weight-point 2 --size 640x480 --flip --sides 1 --sides 2 --lr 1e-3"
     )
     assert found == Example(
         images=("a.jpg", "b.jpg"),
-        points=(Point(0.1, 0.2), Point(10, 4, "px")),
+        points=(Point(0.1, 0.2), Point(9, 4, "px")),
         weights={"image": 0.7, "point": 2.0},
         size=Size(640, 480),
         flip=True,

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -70,6 +71,10 @@ class MaskFolder(ImageFiles):
         masks = read_masks(file)
         masks = images.upright_masks(masks, images.turn_needed(path, masks.shape[:0:-1], f"the mask {file}"))
         return Annotation(masks, images.boxes_of(masks), [*self.CLASSES] * len(masks))
+
+    def noted(self, i: int) -> Any:
+        """What is known of the image's objects without opening a file: the bytes of the mask."""
+        return self._masks[i].stat().st_size
 
     def stamp(self, i: int) -> str:
         about = self._masks[i].stat()
@@ -242,6 +247,11 @@ class VOC(BoxFiles):
         """Class of each of the boxes of ``annotation(i)`` and whether it is difficult, without opening the image."""
         self.name(i)
         return self._known[i][2]
+
+    def noted(self, i: int) -> Any:
+        """What the XML file says, in plain values."""
+        size, boxes, objects = self._known[i]
+        return size, boxes.tolist(), objects
 
     def frame(self, i: int) -> tuple[int, int]:
         """(width, height) in pixels as the XML file has it; of the image's header where it has none."""

@@ -210,6 +210,13 @@ class COCO(BoxFiles):
         """Those of the image's annotations that have an area: of these are ``annotation`` and ``pixel_boxes``."""
         return [item for item in self.entries(i) if _has_area(item, self.image(i))]
 
+    def noted(self, i: int) -> Any:
+        """What the file says of the image's objects, in plain values: class, box, crowd flag, outline."""
+        return [
+            (self.categories[of["category_id"]], of["bbox"], of.get("iscrowd", 0), of.get("segmentation"))
+            for of in self.entries(i)
+        ]
+
     def turn(self, i: int) -> int:
         """The EXIF orientation by which the file's boxes and outlines have to be turned, 1 if they are upright."""
         return turn_needed(self.path(i), self.frame(i), f"image {self.image(i)['id']} of {self.file}")

@@ -42,6 +42,11 @@ class YOLO(ImageFiles):
         classes, boxes = self._known[i]
         return Annotation(None, boxes.astype(np.float32), list(classes))
 
+    def noted(self, i: int) -> Any:
+        """The same in plain values."""
+        classes, boxes = self._known[i]
+        return classes, boxes.tolist()
+
 
 def open_yolo(path: Path) -> Source | None:
     """The data set in a folder of images, or in one that holds ``images/`` and ``labels/``."""

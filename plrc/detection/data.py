@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import marshal
+import os
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +24,9 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from plrc.data.annotated import VOC, BoxFiles, layout_of, open_annotated
 from plrc.data.coco import COCO, COCOFile
-from plrc.data.images import UndecodableImage
+from plrc.data.images import UndecodableImage, printable
 from plrc.data.scenes import Scenes
-from plrc.data.sources import Annotation, first_decodable, warn_left_out
+from plrc.data.sources import Annotation, ImageFiles, first_decodable, warn_left_out
 from plrc.detection.metrics import run_lengths
 from plrc.detection.stages import Target
 from plrc.distributed import World
@@ -186,6 +190,16 @@ class DetectionData:
         names = [*(self.name(i) for i in range(len(self))), *self.classes]
         return hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
+    def objects_fingerprint(self) -> str:
+        """Tells the images' objects, as their files have them, from others, without opening a picture. Of masks it has
+        the sizes of their files alone."""
+        known = hashlib.sha256()
+        for i in range(len(self)):
+            source, at = self._place(i)
+            # Of pickle's bytes it would matter which of two equal texts are one object; JSON takes long.
+            known.update(marshal.dumps(source.noted(at) if hasattr(source, "noted") else None, 2))
+        return known.hexdigest()[:16]
+
     def truth(self) -> dict[str, Any]:
         """All images and objects in COCO's format: images, annotations, categories; for an evaluator.
 
@@ -226,6 +240,23 @@ class DetectionData:
         """The source that image i is of, and its place there."""
         part = bisect_right(self._starts, i) - 1
         return self._sources[part], i - self._starts[part]
+
+
+def warn_of_doubles(*several: DetectionData) -> None:
+    """One line for each data set that has images of another one."""
+    seen, real = dict[tuple[str, str], str](), cache(os.path.realpath)
+    for data in several:
+        for path, source in zip(data.paths, data._sources, strict=True):
+            doubles, own = Counter[str](), dict[tuple[str, str], str]()
+            for i in range(len(source)):
+                place = source.path(i) if isinstance(source, ImageFiles) else Path(f"{path}/{source.name(i)}")
+                file = real(place.parent), place.name
+                own[file] = path
+                doubles.update([seen[file]] if file in seen else ())
+            seen |= own
+            for other, n in doubles.items():
+                said = f"{n} of {len(source)} images of {path} are in {other}, too"
+                logging.getLogger(__name__).warning("note: %s", printable(said))
 
 
 def _classes(path: str, source: Any) -> tuple[tuple[str, ...], set[str], bool]:

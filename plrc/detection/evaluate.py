@@ -22,7 +22,7 @@ from plrc.data.loader import make_loader
 from plrc.data.sources import read_json
 from plrc.detection import metrics
 from plrc.detection.config import DetectEval
-from plrc.detection.data import DetectionData, Samples, truth_of_json
+from plrc.detection.data import DetectionData, Samples, truth_of_json, warn_of_doubles
 from plrc.detection.detector import Detector
 from plrc.detection.files import load_detector
 from plrc.distributed import World, from_main, gather_objects, world
@@ -52,6 +52,8 @@ def detect_eval(query: DetectEval) -> list[str]:
             loaded = load_detector(what, query.classes, query.short_side, query.longest)
             detector, sides = loaded.detector.to(here.device), (loaded.test_short_side, loaded.longest)
             data, truth = open_test_data(paths, detector.architecture.classes)
+            if here.is_main:
+                warn_of_doubles(data)
             return measure(detector, data, truth, out, sides, here, query)
     for name in ("classes", "short_side", "longest"):
         if getattr(query, name):
@@ -67,6 +69,7 @@ def detect_eval(query: DetectEval) -> list[str]:
             shown = data if set(data.image_ids) == {image["id"] for image in truth["images"]} else None
     else:
         shown = DetectionData(paths, classes)
+        warn_of_doubles(shown)
         truth = shown.truth()
         if about and about["pictures"] != shown.fingerprint():
             made = f"{what} was made of {', '.join(about['data'])}"

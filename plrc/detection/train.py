@@ -17,7 +17,7 @@ from plrc import run
 from plrc.checkpoint import DETECTOR, Writer
 from plrc.data.loader import make_loader
 from plrc.detection.config import FinetuneConfig
-from plrc.detection.data import DetectionData, Sample, Samples, TrainingSampler
+from plrc.detection.data import DetectionData, Sample, Samples, TrainingSampler, warn_of_doubles
 from plrc.detection.detector import Detector
 from plrc.detection.evaluate import by_rule, measure, open_test_data
 from plrc.detection.files import architecture_for, architecture_of
@@ -83,7 +83,9 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
     data = from_main(lambda: DetectionData(config.train).checked())
     # Now: what is wrong with the test data should not wait for the training.
     test_data, truth = open_test_data(config.test, data.classes)
-    images = data.fingerprint()
+    if here.is_main:
+        warn_of_doubles(data, test_data)
+    images = data.fingerprint() + data.objects_fingerprint()
     saved = run.resume(config, here, images, " ".join(config.train), DETECTOR)
     torch.manual_seed(config.seed)
     # random:resnet50 with this run's seed, so that several seeds are several networks

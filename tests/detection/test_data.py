@@ -15,7 +15,15 @@ from PIL import Image
 
 from plrc.data.coco import outline_mask
 from plrc.data.loader import make_loader
-from plrc.detection.data import DetectionData, Sample, Samples, TrainingSampler, input_size, truth_of_json
+from plrc.detection.data import (
+    DetectionData,
+    Sample,
+    Samples,
+    TrainingSampler,
+    input_size,
+    truth_of_json,
+    warn_of_doubles,
+)
 from plrc.distributed import World
 
 W, H = 40, 30
@@ -181,6 +189,48 @@ def test_a_union_has_the_pictures_in_order_and_all_classes(tmp_path):
     assert (mixed.category_ids, mixed.image_ids) == ((1, 2, 3, 4, 5), (1, 2, 3, 4))
     last = mixed.truth()["annotations"][-1]
     assert (last["image_id"], last["category_id"], last["bbox"]) == (3, 2, [4, 5, 20, 10])
+
+
+@pytest.mark.parametrize("layout", ["voc", "coco", "yolo", "masks"])
+def test_objects_that_were_changed_are_told_without_opening_a_picture(layout, tmp_path, monkeypatch):
+    def of(x: int, root: Path) -> DetectionData:
+        if layout == "voc":
+            return DetectionData([voc_set(root, {"a": thing("dog", (1, 1, x, 9))})])
+        if layout == "coco":
+            outline = [[4, 5, 24, 5, 24, x, 4, x]]
+            return DetectionData([coco_set(root, [entry(71, 7, [4, 5, 20, 10], segmentation=outline)])])
+        picture(root / "images" / "a.png")
+        if layout == "yolo":
+            (root / "labels").mkdir()
+            (root / "labels" / "a.txt").write_text(f"0 0.5 0.5 0.{x} 0.2")
+        else:
+            (root / "masks").mkdir()
+            Image.fromarray(np.eye(W, dtype=np.uint8)[:H] * 255 * (x > 10)).save(root / "masks" / "a.png")
+        return DetectionData([str(root)])
+
+    one, same, other = of(9, tmp_path / "1"), of(9, tmp_path / "2"), of(12, tmp_path / "3")
+    monkeypatch.setattr(Image, "open", None)
+    assert one.fingerprint() == same.fingerprint() == other.fingerprint()
+    assert one.objects_fingerprint() == same.objects_fingerprint() != other.objects_fingerprint()
+
+
+def test_data_sets_that_share_images_are_named(tmp_path, caplog):
+    one = voc_set(tmp_path / "07", {"a": thing("dog", (1, 1, 9, 9)), "b": thing("dog", (1, 1, 8, 8))})
+    two = voc_set(tmp_path / "12", {"a": thing("dog", (2, 2, 7, 7))})
+    (tmp_path / "link").symlink_to("07")
+    (tmp_path / "07" / "ImageSets" / "Main").mkdir(parents=True)
+    split = tmp_path / "07" / "ImageSets" / "Main" / "few.txt"
+    split.write_text("b")
+    link = str(tmp_path / "link")
+    warn_of_doubles(
+        DetectionData([one, two, link]),
+        DetectionData([str(split), "scenes:2"]),
+        DetectionData(["scenes:3", "scenes:3@1"]),
+    )
+    assert [record.getMessage() for record in caplog.records] == [
+        f"note: 2 of 2 images of {link} are in {one}, too",
+        f"note: 1 of 1 images of {split} are in {link}, too",
+    ]
 
 
 def test_coco_files_of_the_same_categories_keep_order_and_numbers(tmp_path):

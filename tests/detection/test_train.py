@@ -162,6 +162,15 @@ def test_another_run_is_not_continued(changes, message, whole):
         finetune(small(whole, **changes))
 
 
+def test_a_run_whose_objects_were_changed_is_not_continued_one_of_before_is(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.DetectionData, "objects_fingerprint", lambda _: "changed")
+    with pytest.raises(ValueError, match="the objects of scenes:6 are not those of the saved run"):
+        finetune(small(whole, resume="auto"))
+    saved = state(whole)
+    torch.save({**saved, "images": saved["images"][:16]}, tmp_path / "before.pt")  # as 0.1.0.dev0 had it
+    assert finetune(small(tmp_path / "run", resume=str(tmp_path / "before.pt"))) == EXIT_DONE
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
