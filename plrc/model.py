@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -94,27 +95,13 @@ class PLRC(nn.Module):
         points1, points2 = points.unflatten(0, (2, -1))
         seen1, seen2 = seen.unflatten(0, (2, -1))
 
-        def direction(
-            z: Tensor, key: Tensor, own_key: Tensor | None, at: Tensor, key_at: Tensor, lottery: Tensor
-        ) -> Direction:
-            return Direction(
-                query_map=z,
-                key_map=key,
-                own_key_map=own_key,
-                places=at,
-                key_places=key_at,
-                valid=seen1 & seen2,
-                queue=self.queue,
-                lottery=lottery,
-                config=self.config,
-                teacher_temperature=teacher_temperature,
-            )
-
-        there = direction(z1, k2, k1, points1, points2, draws.lotteries[0])
+        both: dict[str, Any] = {"valid": seen1 & seen2, "queue": self.queue, "config": self.config}
+        both["teacher_temperature"] = teacher_temperature
+        there = Direction(z1, k2, k1, points1, points2, lottery=draws.lotteries[0], **both)
         if k1 is None or not self.config.symmetric:
             return [there]
         z2 = self._in_groups(self.query_encoder, views[1])
-        return [there, direction(z2, k1, k2, points2, points1, draws.lotteries[1])]
+        return [there, Direction(z2, k1, k2, points2, points1, lottery=draws.lotteries[1], **both)]
 
     def compile_encoders(self) -> None:
         """From now on a step runs the encoders as ``torch.compile`` makes them, for its one shape.

@@ -260,11 +260,9 @@ class VOC(BoxFiles):
 
     def _stored(self, i: int) -> tuple[np.ndarray, tuple[int, int], int]:
         path, (size, boxes, _) = self.path(i), self._known[i]
-        return (
-            (boxes, *images.stored_frame(path))
-            if size is None
-            else (boxes, size, images.turn_needed(path, size, str(self._xml[i])))
-        )
+        if size is None:
+            return boxes, *images.stored_frame(path)
+        return boxes, size, images.turn_needed(path, size, str(self._xml[i]))
 
 
 def open_voc(path: Path) -> Source | None:
@@ -272,17 +270,13 @@ def open_voc(path: Path) -> Source | None:
     if path.suffix == ".txt" and path.parent.name == "Main":
         return VOC(path.parents[2], path.stem)
     shown, noted = _voc_folders(path)
-    xml = (
-        next((file for file in noted.rglob("*.xml") if not file.name.startswith(".") and file.is_file()), None)
-        if shown.is_dir()
-        else None
-    )
+    files = noted.rglob("*.xml") if shown.is_dir() else ()
+    xml = next((file for file in files if not file.name.startswith(".") and file.is_file()), None)
     # Beside photos lie XML files of other kinds, too.
     return VOC(path) if xml and (noted.name == "Annotations" or b"<annotation" in xml.read_bytes()) else None
 
 
 def _voc_folders(base: Path) -> tuple[Path, Path]:
-    """Where the images and where the XML files are."""
     kinds = ("JPEGImages", "images"), ("Annotations", "annotations")
     shown, noted = (next((base / name for name in kind if (base / name).is_dir()), base) for kind in kinds)
     return shown, noted

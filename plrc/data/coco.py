@@ -50,9 +50,7 @@ class COCOFile:
                 wrong.append(f"{name} lacks {missing[0]!r}")
             elif number not in self.images:
                 self._leave_out("annotations of images that are not listed", f"{name} (image {item['image_id']!r})")
-            elif (
-                "id" in item and seen.setdefault(repr(item["id"]), item) is not item and seen[repr(item["id"])] == item
-            ):
+            elif "id" in item and (first := seen.setdefault(repr(item["id"]), item)) is not item and first == item:
                 self._leave_out("annotations that are written twice", name)
             elif category not in named:
                 wrong.append(f"{name} is of category {item['category_id']!r}, which is not listed")
@@ -65,14 +63,13 @@ class COCOFile:
                 if isinstance(read, str):
                     self._leave_out(read, f"{name} (image {number})")
                 else:
-                    self.annotations.append({**item, **read, "image_id": number, "category_id": category})
-                    if "id" in item:
-                        self.annotations[-1]["id"] = whole(item["id"]) or 0
+                    own = {"id": whole(item["id"]) or 0} if "id" in item else {}
+                    self.annotations.append({**item, **read, **own, "image_id": number, "category_id": category})
         if wrong:
             more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise ValueError(f"{file}: {'; '.join(wrong[:3])}{more}: correct the file")
         used = {item["category_id"] for item in self.annotations}
-        self.categories = {number: str(entry["name"]) for number, entry in sorted(named.items())}
+        self.categories = {number: str(entry["name"]) for number, entry in named.items()}
         names = list(self.categories.values())
         for number in [n for n, name in self.categories.items() if names.count(name) > 1 and n not in used]:
             del self.categories[number]
@@ -80,7 +77,6 @@ class COCOFile:
             raise ValueError(f"{file} has several categories of the name {twice[0]}: give each its own name")
 
     def _numbered(self, kind: str, entries: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
-        """Images or categories by their numbers."""
         found, part = dict[int, dict[str, Any]](), "file_name" if kind == "image" else "name"
         owners = dict[Any, int]()
         for given in entries:

@@ -8,7 +8,7 @@ are in units of the image's short side, so that one composition can be drawn at 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache, reduce
 from itertools import product
 from types import SimpleNamespace
@@ -134,9 +134,8 @@ def parts_of(kind: str, x: Grid, y: Grid, p: Grid) -> Iterator[Part]:
             u, ay, fork = (x - 0.22) / 0.76, np.abs(y), 0.2 * p[2]
             girth = fat * np.clip(1 - u * u, 0, 1) ** 0.62 * (1 + 0.25 * u)
             body = np.maximum(0.9 * (ay - girth), 0.76 * (np.abs(u) - 1))
-            tail = np.maximum(
-                np.maximum(0.75 * (ay - 0.05 + 0.85 * (x + 0.38)), x + 0.3), -x - 0.8 - fork * (ay * 2.2 - 0.3)
-            )
+            upper, lower = 0.75 * (ay - 0.05 + 0.85 * (x + 0.38)), -x - 0.8 - fork * (ay * 2.2 - 0.3)
+            tail = np.maximum(np.maximum(upper, x + 0.3), lower)
             fins = np.minimum(
                 np.maximum(_ellipse(x, y, 0.12, -fat * 0.8, 0.42, 0.3), x - 0.42 - y * 0.3),
                 np.maximum(_ellipse(x, y, 0.0, fat * 0.85, 0.24, 0.2), x - 0.2 + y * 0.2),
@@ -326,7 +325,6 @@ def _fields(name: str, n: SimpleNamespace) -> Fields:
 
 
 def _grass(n: SimpleNamespace) -> Fields:
-    """Thousands of overlapping blades."""
     image = Image.new("RGB", (TILE, TILE))
     draw = ImageDraw.Draw(image)
     for k in range(9000):
@@ -454,8 +452,8 @@ def compose(seed: int, index: int, size: tuple[int, int]) -> SimpleNamespace:
     """
     (width, height), short, rng = size, min(size), np.random.default_rng([seed, index])
     aspect = width / short, height / short
-    ground = _choice(rng, MATERIALS)
-    mood = linear(_choice(rng, MATERIALS[ground].split("|")))
+    ground = str(rng.choice(list(MATERIALS)))
+    mood = linear(str(rng.choice(MATERIALS[ground].split("|"))))
     dressed: list[SimpleNamespace] = []
     for k in range(int(rng.choice(list(_N_OBJECTS), p=list(_N_OBJECTS.values())))):
         if place := _find_place(rng, aspect, dressed, shrink=k < min(_N_OBJECTS)):
@@ -470,11 +468,6 @@ def compose(seed: int, index: int, size: tuple[int, int]) -> SimpleNamespace:
             covered |= thing.visible
             things.insert(0, thing)
     return SimpleNamespace(rng=rng, size=size, ground=ground, mood=mood, things=things)
-
-
-def _choice(rng: np.random.Generator, names: Iterable[str]) -> str:
-    listed = list(names)
-    return listed[int(rng.integers(len(listed)))]
 
 
 def _find_place(
@@ -499,14 +492,14 @@ def _find_place(
 
 def _dress(rng: np.random.Generator, centre: tuple[float, float], radius: float, mood: np.ndarray) -> SimpleNamespace:
     """Draw what lies at this place: kind, shape, colours, cloth. Lengths are in short sides."""
-    kind = _choice(rng, SHAPES)
+    kind = str(rng.choice(SHAPES))
     coats = WARDROBE[rng.integers(0, len(WARDROBE), 4)]
     if rng.random() < 0.35:
         coats[0] = mood[int(rng.integers(3))]
     coats = np.clip(coats * np.exp(rng.normal(0, 0.22, (4, 1)) + rng.normal(0, 0.12, (4, 3))), 0.004, 0.85)
     coats[3] = 0.006  # pupils
     angle = float(rng.normal(0, 0.35) if kind in UPRIGHT else rng.random() * 2 * math.pi)
-    cloth, mirror = _choice(rng, MATERIALS), 1 if rng.random() < 0.5 else -1
+    cloth, mirror = str(rng.choice(list(MATERIALS))), 1 if rng.random() < 0.5 else -1
     thing = SimpleNamespace(kind=kind, centre=centre, radius=radius, angle=angle, mirror=mirror, cloth=cloth)
     thing.p = rng.random(8).astype(np.float32)  # the instance's own shape
     thing.grain = rng.random(6)  # texture scale, contrast, u, v offset, gloss, share of the accent colour

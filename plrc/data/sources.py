@@ -195,7 +195,6 @@ class ImageFolder(ImageFiles):
 
 
 def _is_image(name: bytes | str) -> bool:
-    """Whether a file is listed as an image, by its name."""
     name = os.fsdecode(name)
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 

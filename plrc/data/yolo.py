@@ -105,10 +105,7 @@ def _read(file: Path, names: dict[int, str] | None, empty: list[str]) -> tuple[l
         if not len(fields):
             continue
         label = fields[0]
-        boxed, outlined = (
-            len(fields) in (5, 6),
-            len(fields) >= 7 and len(fields) % 2,
-        )  # a sixth: a detector's confidence
+        boxed, outlined = len(fields) in (5, 6), len(fields) >= 7 and len(fields) % 2  # 6: a detector's confidence
         if not (np.isfinite(fields).all() and (boxed or outlined) and label >= 0 and label == int(label)):
             raise ValueError(f"{file}, line {number}: {line[:60]!r} is no object: write 'class x y w h'")
         if names is not None and label not in names:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from plrc.analysis.descriptors import Descriptor
 from plrc.analysis.scores.table import ScoredImage, Values
+from plrc.data.images import boxes_of
 from plrc.geometry import cell_centres, cell_of, sample
 
 _RASTER = 48  # cells of the longer side of the raster on which affinities and masks are compared
@@ -299,13 +300,8 @@ def boxes_around(affinity: np.ndarray, i: Any, j: Any, levels: np.ndarray) -> np
     """
     from scipy.ndimage import generate_binary_structure, label
 
-    h, w = affinity.shape
     sides = generate_binary_structure(3, 1)
     sides[[0, 2]] = False  # neighbours within a level, none across levels
     parts, _ = label(affinity[None] >= levels[:, None, None], structure=sides)
     of_cell = parts[:, i, j, None]
-    part = parts == of_cell[..., None]
-    rows, columns = part.any(axis=2), part.any(axis=1)
-    left, top = columns.argmax(axis=1) / w, rows.argmax(axis=1) / h
-    right, bottom = (w - columns[:, ::-1].argmax(axis=1)) / w, (h - rows[:, ::-1].argmax(axis=1)) / h
-    return np.where(of_cell > 0, np.stack((left, top, right, bottom), axis=1), 0.0)
+    return np.where(of_cell > 0, boxes_of(parts == of_cell[..., None], np.float64), 0.0)
