@@ -354,11 +354,11 @@ def _converted(field: dataclasses.Field[Any], value: Any, kind: Any) -> Any:
 
 
 def _single(value: Any, kind: Any) -> Any:
-    """Numbers may be written as text ("1e-4" is one in YAML), and switches as 0 and 1."""
+    """Numbers may be written as text, as in YAML, and switches as yes and no, on and off, 1 and 0, too."""
     if kind in (Point, Size):
         return kind.parse(value)
     if kind is bool:
-        return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
+        return {"1": True, "0": False, **yaml.SafeLoader.bool_values}[str(value).lower()]
     if kind is str:
         if not isinstance(value, str | Path) or "\0" in str(value):  # which no path can hold
             raise TypeError
@@ -430,8 +430,16 @@ def _shown(value: Any) -> str:
     return text if len(text) < 80 else f"{text[:77]}…"
 
 
-class _Yaml(yaml.SafeLoader):
-    """Refuses a name that stands twice, of which YAML takes the last one."""
+class Yaml(yaml.SafeLoader):
+    """Leaves every value but null the text that it is: of 010 YAML 1.1 makes 8, of 1:30 90, of no false.
+
+    Refuses a name that stands twice, of which YAML takes the last one.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, form) for tag, form in known if tag.endswith((":null", ":merge"))]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
@@ -442,7 +450,7 @@ class _Yaml(yaml.SafeLoader):
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(at_home(file).read_text(encoding="utf-8-sig"), _Yaml)
+        values = yaml.load(at_home(file).read_text(encoding="utf-8-sig"), Yaml)
     except OSError as error:
         raise ValueError(f"cannot read {file}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

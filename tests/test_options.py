@@ -106,6 +106,22 @@ def test_a_preset_then_a_file_then_single_fields(tmp_path):
         load(Example, {"slow": {}}, "slow", tmp_path / "none.yaml", {})
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("size: 010", Size(10)), ("size: 1_000", Size(1000)), ("lr: 1e-3", 1e-3), ("order: null", None),
+     ("flip: yes", True), ("flip: Off", False), ("sides: [010, 0_8]", (10, 8)),
+     ("weights: {image: 010}", {"image": 10, "point": 0.3}),
+     ("images: [no, 010, 1:30, 2024-01-01]", ("no", "010", "1:30", "2024-01-01"))],
+)  # fmt: skip
+def test_a_value_in_yaml_is_what_is_written(text, found, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    assert getattr(load(Example, {"": {}}, "", file, {}), text.partition(":")[0]) == found
+    file.write_text("size: 1:30")
+    with pytest.raises(ValueError, match=r"--size should be a size in pixels, .* not '1:30'"):
+        load(Example, {"": {}}, "", file, {})
+
+
 def test_home_is_expanded(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert parsed("~/photos scenes#3").images == (str(tmp_path / "photos"), "scenes#3")

@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 
 from plrc.data.sources import Annotation, ImageFiles, Source, images_in
+from plrc.options import Yaml
 
 _TABLES = ("data.yaml", "dataset.yaml")
 
@@ -66,7 +67,7 @@ def _labels_of(folder: Path) -> Path:
 
 def _table(file: Path) -> dict[str, Any]:
     try:
-        table = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+        table = yaml.load(file.read_text(encoding="utf-8-sig"), Yaml)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{file} is no YAML ({' '.join(str(error).split())}): correct it") from error
     if not isinstance(table, dict) or not isinstance(table.get("names"), list | dict):

@@ -50,6 +50,11 @@ def test_a_detector_can_be_trained_on_them(folder):
     np.testing.assert_allclose(data.objects(0).boxes, [[20, 15, 60, 25], [0, 16, 12, 24]], atol=1e-4)
 
 
+def test_a_class_is_called_what_is_written(folder):
+    (folder / "data.yaml").write_text("names: [no, 010]")  # Norway; 8 in YAML 1.1
+    assert YOLO(folder / "images" / "train").annotation(0).classes == ["no", "010"]
+
+
 def test_without_a_table_classes_have_their_numbers(folder):
     (folder / "data.yaml").unlink()
     assert YOLO(folder / "images" / "train").annotation(0).classes == ["0", "1"]
