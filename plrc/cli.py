@@ -79,8 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = f"plrc {options.command}" + (f", rank {os.environ['RANK']}" if "RANK" in os.environ else "")
     try:
         return options.handler(options) or 0
-    except KeyboardInterrupt:
-        print("plrc: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"plrc: interrupted{interrupt}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         sys.stderr.close()
@@ -188,7 +188,12 @@ def _view(o: argparse.Namespace) -> None:
         with _place(o) as save, _steps(early) as (progress, stopped):
             from plrc.views import draw
 
-            save(draw(query, progress=progress))
+            try:
+                save(draw(query, progress=progress))
+            except ValueError as error:
+                if stopped:
+                    raise KeyboardInterrupt(f": {_sentence(error)}") from error
+                raise
     if stopped:
         raise KeyboardInterrupt
 
@@ -289,7 +294,8 @@ def _sentence(error: Exception) -> str:
 def _steps(ends_early: bool) -> Iterator[tuple[Callable[[str, int, int], bool], list[bool]]]:
     """Tells of work how far it is: a bar on a terminal, elsewhere a line now and then.
 
-    ends_early: Ctrl-C ends the work after the present image, and is noted; another one drops all.
+    ends_early: Ctrl-C ends the work after the present image, and is noted; another one, or one before the first image,
+    drops all.
     """
     from tqdm import tqdm
 
@@ -305,9 +311,12 @@ def _steps(ends_early: bool) -> Iterator[tuple[Callable[[str, int, int], bool], 
 
         def progress(what: str, done: int, total: int) -> bool:
             nonlocal at, told
+            if ends_early and not at:
+                signal.signal(signal.SIGINT, stop)
             if terminal and what != at:  # work of another kind begins
-                bar.set_description(at := what, refresh=False)
+                bar.set_description(what, refresh=False)
                 bar.reset(total)
+            at = what
             bar.update(done - bar.n)
             if not terminal and time.monotonic() - told > _EVERY:
                 told = time.monotonic()
@@ -315,8 +324,6 @@ def _steps(ends_early: bool) -> Iterator[tuple[Callable[[str, int, int], bool], 
             return bool(stopped)
 
         try:
-            if ends_early:
-                signal.signal(signal.SIGINT, stop)
             yield progress, stopped
         finally:
             signal.signal(signal.SIGINT, before)

@@ -379,6 +379,24 @@ def test_an_interrupted_score_is_kept(place, capsys, monkeypatch):
     assert "all 24 arrays are those of s.json" in capsys.readouterr().out
 
 
+def test_ctrl_c_before_there_is_an_answer_is_one_sentence(place, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+    load = Scenes.load
+
+    def interrupted(self, i, at_least=None):
+        signal.raise_signal(signal.SIGINT)
+        return load(self, i, at_least)
+
+    monkeypatch.setattr(Scenes, "load", interrupted)
+    ask = ["retrieve", "photos/a.png", *NETWORK, "--out", "r", "--among"]
+    assert main([*ask, "scenes:3"]) == 130
+    told = "scenes:3 is not indexed yet, and this was ended before 3 images were seen: let it go on"
+    assert capsys.readouterr().err == f"plrc: interrupted: {told}\n"
+    monkeypatch.setattr("plrc.views.retrieval.open_annotated", lambda _: signal.raise_signal(signal.SIGINT))
+    assert main([*ask, "scenes:4"]) == 130  # at once: noted it is only where there is something to be kept
+    assert capsys.readouterr().err == "plrc: interrupted\n"
+
+
 def test_who_looks_sees_a_bar(place, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert main(["embed", "data", *NETWORK, "--out", "x"]) == 0
