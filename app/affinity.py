@@ -66,7 +66,7 @@ class AffinityTab(Tab):
         (drawing, *_) = self.drawings(replace(query, difference=False))
         return [showing(live=packed(drawing, event["lacks"])), *[gr.skip()] * (len(self.outputs) - 1)]
 
-    def _turn(self, number: int, latest: dict[str, int], epoch: int, *values: Any) -> list[Any]:
+    def _turn(self, number: int, answered: dict[str, int], epoch: int, *values: Any) -> list[Any]:
         """The same by the checkpoints of another epoch."""
         chosen: Any = gr.skip()
         try:
@@ -77,10 +77,10 @@ class AffinityTab(Tab):
                 branch = split_branch(checkpoints[place])[1]
                 checkpoints[place] = f"{run}@{nearest(stored, epoch)}{f'@{branch}' * bool(branch)}"
             *shown, _ = self.show(replace(query, checkpoints=tuple(checkpoints)), still=False)
-            chosen = checkpoints if number >= latest["number"] else chosen
+            chosen = checkpoints if number >= answered.get(self.name, 0) else chosen
         except ValueError as error:
             *shown, _ = self.fault(error)
-        return [chosen, *self._in_turn(number, latest, [*shown, gr.skip()])]  # the slider is where the pointer is
+        return [chosen, *self._in_turn(number, answered, [*shown, gr.skip()])]  # the slider is where the pointer is
 
 
 def _runs(checkpoints: Sequence[str]) -> dict[str, tuple[int, list[int], int]]:

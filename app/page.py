@@ -62,14 +62,15 @@ def build(bench: Workbench, alone: bool = False) -> gr.Blocks:
     """The whole page. alone: for who runs the server, and may name any file of this machine."""
     with gr.Blocks(title="PLRC workbench", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.Markdown(_TITLE)
+        answered = gr.State({})  # kept by the server: no event can be ahead of it
         tabs: dict[str, Tab] = {}
         items: dict[str, gr.Tab] = {}
         with gr.Tabs(selected=_TABS[0].name) as views:
             for kind in _TABS:
                 with gr.Tab(kind.title, id=kind.name) as items[kind.name]:
-                    tabs[kind.name] = kind(bench)
+                    tabs[kind.name] = kind(bench, answered)
                     _share(tabs[kind.name])
-        _open_link(page, views, tabs, items)
+        _open_link(page, views, tabs, items, answered)
         if alone:
             _add(bench, tabs)
 
@@ -160,11 +161,12 @@ def _add(bench: Workbench, tabs: Mapping[str, Tab]) -> None:
     file.upload(take, file, None, **QUIET)
 
 
-def _open_link(page: gr.Blocks, views: gr.Tabs, tabs: Mapping[str, Tab], items: Mapping[str, gr.Tab]) -> None:
+def _open_link(
+    page: gr.Blocks, views: gr.Tabs, tabs: Mapping[str, Tab], items: Mapping[str, gr.Tab], answered: gr.State
+) -> None:
     """What is seen at first: what the link says, else the first view; and of another view, when it is chosen."""
     inputs = {name: list(tab.controls.values()) for name, tab in tabs.items()}
     outputs = {name: list(tab.outputs) for name, tab in tabs.items()}
-    opened = gr.State([])  # the views that have shown something, kept by the server: no event can be ahead of it
 
     def only(view: str, components: Mapping[str, list[Any]], updates: list[Any]) -> list[Any]:
         """Updates of the components of one view; those of the others are skipped."""
@@ -177,14 +179,16 @@ def _open_link(page: gr.Blocks, views: gr.Tabs, tabs: Mapping[str, Tab], items: 
             raise ValueError(f"the link's view={view} is none of {', '.join(tabs)}")
         return tabs[view], tabs[view].read(said)
 
-    def restore(request: gr.Request) -> list[Any]:
+    def restore(request: gr.Request, seen: dict[str, int]) -> list[Any]:
         try:
             tab, query = asked(request)
         except ValueError:  # which ``show`` tells
-            return [gr.skip(), [next(iter(tabs))], *only("", inputs, [])]
-        return [gr.Tabs(selected=tab.name), [tab.name], *only(tab.name, inputs, tab.values(query))]
+            seen.setdefault(next(iter(tabs)), 0)
+            return [gr.skip(), *only("", inputs, [])]
+        seen.setdefault(tab.name, 0)
+        return [gr.Tabs(selected=tab.name), *only(tab.name, inputs, tab.values(query))]
 
-    def show(request: gr.Request, *latest: dict[str, int]) -> list[Any]:
+    def show(request: gr.Request, seen: dict[str, int]) -> list[Any]:
         """Draws from the link itself: the page's components may not have its values yet. Nothing, if the user has."""
         tab = next(iter(tabs.values()))
         try:
@@ -192,21 +196,21 @@ def _open_link(page: gr.Blocks, views: gr.Tabs, tabs: Mapping[str, Tab], items: 
             updates = tab.show(query)
         except ValueError as error:
             updates = tab.fault(error, first=True)
-        return only("" if any(of["number"] for of in latest) else tab.name, outputs, updates)
+        return only("" if any(seen.values()) else tab.name, outputs, updates)
 
-    restored = page.load(restore, None, [views, opened, *chain(*inputs.values())], **PROMPT)
-    restored.then(show, [tab.latest for tab in tabs.values()], list(chain(*outputs.values())), **PROMPT)
+    restored = page.load(restore, answered, [views, *chain(*inputs.values())], **PROMPT)
+    restored.then(show, answered, list(chain(*outputs.values())), **PROMPT)
     for name, tab in tabs.items():
-        items[name].select(partial(_at_first_sight, tab), [opened, *inputs[name]], [opened, *outputs[name]], **QUIET)
+        items[name].select(partial(_at_first_sight, tab), [answered, *inputs[name]], outputs[name], **QUIET)
 
 
-def _at_first_sight(tab: Tab, opened: list[str], *values: Any) -> list[Any]:
+def _at_first_sight(tab: Tab, answered: dict[str, int], *values: Any) -> list[Any]:
     """What a view shows when it is chosen, if it has shown nothing yet: what it begins with."""
-    # Nothing was opened: the page is being loaded, which also tells of a view, and will show it by itself.
-    if not opened or tab.name in opened:
-        return [gr.skip()] * (1 + len(tab.outputs))
+    # Nothing was shown: the page is being loaded, which also tells of a view, and will show it by itself.
+    if not answered or tab.name in answered:
+        return [gr.skip()] * len(tab.outputs)
+    answered[tab.name] = 0
     try:
-        shown = tab.show(tab.query(values))
+        return tab.show(tab.query(values))
     except ValueError as error:
-        shown = tab.fault(error, first=True)
-    return [[*opened, tab.name], *shown]
+        return tab.fault(error, first=True)

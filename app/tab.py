@@ -25,7 +25,7 @@ from plrc.views.images import are_several
 
 from .workbench import MOST, Workbench
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+QUIET: dict[str, Any] = {"show_progress": "hidden", "show_progress_on": [], "api_visibility": "private", "concurrency_limit": None}
 # Past the queue, which takes longer than most answers; Gradio shows no error that is raised there.
 PROMPT: dict[str, Any] = QUIET | {"queue": False}
 _STEP = 0.05  # of a slider of shares
@@ -62,7 +62,11 @@ const show = () => {
 };
 show();
 watch(["scene", "still"], show);
-watch(["live"], () => view.take?.(JSON.parse(props.live)));
+watch(["live"], () => {
+  if (!props.live) return;
+  view.take?.(JSON.parse(props.live));
+  props.live = ""; // some megabytes, which Gradio would copy with every event
+});
 """
 
 
@@ -89,8 +93,8 @@ class Tab:
         start: fields → what they are at first, where that is not the default. fixed: fields without a control.
         words: fields → what their controls have besides, see ``control``. viewer: of ``static/``. top, below: the
             controls above it (→ how wide) and below it. anew: where these change, chosen points mean nothing.
-        controls: of all other fields. outputs: what ``show`` updates. latest: of each page: the number of the request
-            that was answered last, under "number".
+        controls: of all other fields. outputs: what ``show`` updates. answered: of each page, for all its views:
+            name → the number of the request that was answered last; those that have shown something.
     """
 
     name: ClassVar[str]
@@ -105,14 +109,14 @@ class Tab:
     anew: ClassVar[Sequence[str]] = ("images",)
     outputs: Sequence[Any]
 
-    def __init__(self, bench: Workbench) -> None:
+    def __init__(self, bench: Workbench, answered: gr.State | None = None) -> None:
         """Lays the view out; to be called inside a ``gr.Tab``."""
         self.bench, self.controls = bench, dict[str, Any]()
         self._fields = {field.name: field for field in dataclasses.fields(self.kind)}
         self._types = {name: kind_of(hint) for name, hint in typing.get_type_hints(self.kind).items()}
         given = {"checkpoints": bench.shown, "images": bench.images[:1]} | dict(self.begin()) | dict(self.fixed)
         self.first: Any = self.kind(**{name: value for name, value in given.items() if name in self._fields})
-        self._number, self.latest = gr.Number(0, visible="hidden"), gr.State({"number": 0})
+        self._number, self.answered = gr.Number(0, visible="hidden"), answered or gr.State({})
         self.build()
 
     def begin(self) -> Mapping[str, Any]:
@@ -158,7 +162,7 @@ class Tab:
         """The viewer, and the numbers below it; laid out here."""
         root = f'<div class="plrc-root" data-waits="{self.first_view}"></div>'
         how: dict[str, Any] = {"html_template": root, "js_on_load": _ON_LOAD % self.viewer, "apply_default_css": False}
-        shown = gr.HTML(None, **how, scene="", still="null", live="{}", elem_id=f"{self.name}-viewer")
+        shown = gr.HTML(None, **how, scene="", still="null", live="", elem_id=f"{self.name}-viewer")
         return [shown, gr.HTML(elem_id=f"{self.name}-numbers", apply_default_css=False)]
 
     @property
@@ -184,14 +188,14 @@ class Tab:
     def _answers_to(self, shown: gr.HTML, inputs: Sequence[Any]) -> None:
         """Lets ``act`` answer the events of a viewer."""
 
-        def act(number: int, latest: dict[str, int], event: dict[str, Any] | None, *values: Any) -> list[Any]:
+        def act(number: int, answered: dict[str, int], event: dict[str, Any] | None, *values: Any) -> list[Any]:
             if not event:
                 return self._nothing
             try:
                 answer = self.act(event, self.query(values))
             except ValueError as error:
                 answer = self.fault(error)
-            return answer if "lacks" in event else self._in_turn(number, latest, answer)
+            return answer if "lacks" in event else self._in_turn(number, answered, answer)
 
         shown.select(act, **self._numbered([shown, *inputs]) | PROMPT, trigger_mode="multiple")
 
@@ -278,14 +282,14 @@ class Tab:
         return said(lambda *values: answer(self.query(values)))
 
     def _numbered(self, inputs: Sequence[Any]) -> dict[str, Any]:
-        """How an event asks for ``outputs``: its handler gets the request's number and ``latest`` first."""
-        return {"inputs": [self._number, self.latest, *inputs], "outputs": self.outputs, "js": _NUMBERED, **QUIET}
+        """How an event asks for ``outputs``: its handler gets the request's number and ``answered`` first."""
+        return {"inputs": [self._number, self.answered, *inputs], "outputs": self.outputs, "js": _NUMBERED, **QUIET}
 
-    def _in_turn(self, number: int, latest: dict[str, int], answer: list[Any]) -> list[Any]:
+    def _in_turn(self, number: int, answered: dict[str, int], answer: list[Any]) -> list[Any]:
         """The answer to a request, or nothing where a later one has been answered."""
-        if number < latest["number"]:
+        if number < answered.get(self.name, 0):
             return self._nothing
-        latest["number"] = number
+        answered[self.name] = number
         return answer
 
     def fault(self, error: ValueError, first: bool = False) -> list[Any]:
@@ -304,8 +308,8 @@ class Tab:
         inputs = list(self.controls.values())
 
         @said
-        def handle(number: int, latest: dict[str, int], *values: Any) -> list[Any]:
-            return self._in_turn(number, latest, show(self.query(values)))
+        def handle(number: int, answered: dict[str, int], *values: Any) -> list[Any]:
+            return self._in_turn(number, answered, show(self.query(values)))
 
         for name in names:
             component = self.controls[name]

@@ -239,10 +239,8 @@
       dragged = null;
       if (panel.press.panned) return;
       if (taken?.moved) return; // it was dragged here
-      if (taken && !negative) { // one of several goes
-        const rest = points().filter((_, i) => i !== taken.index);
-        return rest.some((p) => !p.negative) && ((overRing = false), askAll(rest));
-      }
+      const rest = points().filter((_, i) => i !== taken?.index);
+      if (taken && !negative && rest.some((p) => !p.negative)) return ((overRing = false), askAll(rest)); // one of several goes
       cross = placeOf(panel, event); // the keyboard goes on from there
       if (event.pointerType === "touch") pointTo(cross); // a finger does not hover: its last tap is what is read
       ask(cross, negative);
