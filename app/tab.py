@@ -25,7 +25,8 @@ from plrc.views.images import are_several
 
 from .workbench import MOST, Workbench
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "show_progress_on": [], "api_visibility": "private", "concurrency_limit": None}
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+QUIET |= {"show_progress_on": []}  # else each event renews the progress of all that was ever an output
 # Past the queue, which takes longer than most answers; Gradio shows no error that is raised there.
 PROMPT: dict[str, Any] = QUIET | {"queue": False}
 _STEP = 0.05  # of a slider of shares
@@ -311,15 +312,16 @@ class Tab:
         def handle(number: int, answered: dict[str, int], *values: Any) -> list[Any]:
             return self._in_turn(number, answered, show(self.query(values)))
 
+        events: list[Any] = []
         for name in names:
             component = self.controls[name]
-            # A number that is being typed is none yet.
-            typed = isinstance(component, gr.Number | gr.Textbox)
-            events = [component.submit, component.blur] if typed else [component.input]
             if name == "checkpoints" and "layer" in self.controls:
                 self.follow_checkpoints().then(handle, **self._numbered(inputs))
+            elif isinstance(component, gr.Number | gr.Textbox):  # a number that is being typed is none yet
+                events += [component.submit, component.blur]
             else:
-                gr.on(events, handle, **self._numbered(inputs), trigger_mode="always_last")
+                events.append(component.input)
+        gr.on(events, handle, **self._numbered(inputs), trigger_mode="always_last")  # one: a page loads faster
         return handle
 
     def follow_checkpoints(self) -> Any:
