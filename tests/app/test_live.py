@@ -138,6 +138,12 @@ def test_a_point_is_dragged_with_its_map_and_a_click_removes_one_of_several(bare
     (event,) = live.viewer.told()
     assert [p["negative"] for p in event["points"]] == [False, True]
     assert event["points"][0]["x"] == pytest.approx(at[0], abs=1e-4)
+    live.show(replace(query, points=(Point(*at),), negatives=()))
+    beside = live.hover(at[0] + 0.01, at[1])  # on the ring of the only point, which no click removes: it asks anew
+    mouse.down()
+    mouse.up()
+    (event,) = live.viewer.told()
+    assert [(p["x"], p["y"]) for p in event["points"]] == [pytest.approx(beside, abs=1e-4)]
 
 
 def test_it_follows_the_keyboard_and_can_be_told_not_to_follow(bare):
