@@ -66,6 +66,9 @@ _SMALLER = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0, or 2 for bad input, with one sentence on stderr that says what is wrong and the remedy."""
+    for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
+        if getattr(sys, name) is None:  # closed: the next file would have its number, and get a library's warnings
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # of a terminal that knows neither é nor …
             stream.reconfigure(errors="backslashreplace")
@@ -76,6 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         near = did_you_mean(_ELSEWHERE[said] if _ELSEWHERE.get(said) in known else said, known)
         options.parser.error(f"unrecognized arguments: {' '.join(rest)}{near}")
     options.rest = rest
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # torch's libraries would end the process
+        options.parser.exit(2, "plrc: the folder that this was called in was removed: cd to another one\n")
     name = f"plrc {options.command}" + (f", rank {os.environ['RANK']}" if "RANK" in os.environ else "")
     try:
         return options.handler(options) or 0

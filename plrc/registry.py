@@ -53,7 +53,7 @@ def did_you_mean(name: str, known: Iterable[str] = (), file: bool = False) -> st
         while not missing.parent.is_dir():
             missing = missing.parent
         with suppress(OSError):
-            beside = (entry.name for entry in islice(missing.parent.iterdir(), _BESIDE))
+            beside = (e.name for e in islice(missing.parent.iterdir(), _BESIDE) if e != missing)  # a link to nothing
             rest = Path(os.path.expanduser(name)).relative_to(missing)
             found = difflib.get_close_matches(missing.name, beside, n=1, cutoff=0.75)  # the suffix alone is much alike
             near = [str(missing.with_name(name) / rest) for name in found]

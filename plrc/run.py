@@ -18,7 +18,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -43,7 +43,6 @@ from plrc.distributed import (
     ask_ranks,
     broadcast_object,
     from_main,
-    rank,
     told,
     world_size,
 )
@@ -358,9 +357,9 @@ class Steps:
         if not any_rank(bool(self._undecodable)):
             return
         everyone: set[str] = set().union(*all_gather_objects(self._undecodable))
-        if rank() == 0:
+        if self._log:
             for name in sorted(everyone - self._named):
-                print(f"cannot be decoded, its neighbour takes its place: {name}", file=sys.stderr)
+                self._log.say(f"cannot be decoded, its neighbour takes its place: {name}")
         if too_many := too_many_undecodable(len(everyone), self._images):
             named = "; ".join(sorted(everyone)[:3])
             raise ValueError(f"{too_many}, among them {named}: check the disk or the copy of the data")
@@ -405,7 +404,8 @@ class RunLog:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._bar.close()
+        with suppress(OSError):
+            self._bar.close()
         self._on_board(lambda board: board.close())
         threading.excepthook = self._failed
         self._stream.close()
@@ -417,7 +417,8 @@ class RunLog:
 
     def advance(self) -> None:
         """One step is done."""
-        self._bar.update()
+        with suppress(OSError):
+            self._bar.update()
 
     def write(self, line: dict[str, Any]) -> None:
         """One line of the log: ``step``, ``epoch``, ``images_per_second`` and other scalars, and losses by name."""
@@ -438,7 +439,7 @@ class RunLog:
             clock = f"{tqdm.format_interval(elapsed)}, {tqdm.format_interval(left)} left"
             self.say(f"step {line['step']}/{self._total} [{clock}]  {said}")
         else:
-            self._bar.set_postfix_str(said)
+            self._bar.set_postfix_str(said, refresh=False)
 
     def picture(self, name: str, figure: Figure, step: int) -> None:
         """A figure among TensorBoard's images."""
@@ -466,8 +467,9 @@ class RunLog:
             )
 
     def say(self, message: str) -> None:
-        """A line for people, above the progress bar."""
-        self._bar.write(message, file=sys.stderr)
+        """A line for people, above the progress bar. A full disk, or a terminal that has gone, ends no training."""
+        with suppress(OSError):
+            self._bar.write(message, file=sys.stderr)
 
 
 def losses_of(line: Iterable[str]) -> list[str]:

@@ -73,6 +73,18 @@ def test_help_and_typing_mistakes_do_not_wait_for_torch():
     assert out.endswith("heavy: set()\n")
 
 
+def test_a_closed_stream_leaves_its_number_to_nothing_of_ours_and_a_removed_folder_is_named(tmp_path):
+    code = "import os\nfrom plrc.cli import main\ntry: main(['--help'])\nfinally: os.fstat(2)"
+    closed = ["sh", "-c", '"$@" 2>&-', "sh", sys.executable, "-c", code]
+    assert subprocess.run(closed, stdout=subprocess.DEVNULL).returncode == 0
+    code = (
+        f"import os\nfrom plrc.cli import main\nos.chdir('{tmp_path}')\nos.rmdir('{tmp_path}')\nmain(['check', '/x'])"
+    )
+    removed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert removed.returncode == 2
+    assert removed.stderr == "plrc: the folder that this was called in was removed: cd to another one\n"
+
+
 def test_what_is_there_already_is_refused_before_torch_is_imported(place):
     for folder in ("run", "runs/seed_1"):
         (place / folder / "checkpoints").mkdir(parents=True)

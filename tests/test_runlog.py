@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import re
 import shutil
 import time
@@ -46,6 +48,29 @@ def test_events_that_cannot_be_written_end_no_training(tmp_path, capsys):
     assert "note: no more events for TensorBoard, they cannot be written: " in said
     assert "Traceback" not in said
     assert len(read_log(tmp_path)) == step + 1
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_lines_that_nobody_can_read_end_no_training(terminal, tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        gone = False
+
+        def isatty(self) -> bool:
+            return terminal
+
+        def write(self, text: str) -> int:
+            if self.gone:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().write(text)
+
+    monkeypatch.setattr("sys.stderr", Terminal())
+    with RunLog(tmp_path, total=10, first_step=0) as log:
+        Terminal.gone, log._bar.mininterval = True, 0
+        for step in range(1, 4):
+            log.write(line(step))
+            log.advance()
+        log.say("a note")
+    assert len(read_log(tmp_path)) == 3
 
 
 @pytest.mark.parametrize("now", ["", "process 8 on earth"])
