@@ -9,6 +9,7 @@ import base64
 import hashlib
 import io
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.colors import Colormap, to_hex
+from matplotlib.colors import Colormap
 from PIL import Image
 from scipy.ndimage import find_objects
 from torch import Tensor
@@ -146,7 +147,8 @@ def asking(query: Affinity, event: dict[str, Any]) -> Affinity:
 def panel(title: str, caption: str, values: Tensor, fmap: FeatureMap, scale: Scale) -> dict[str, Any]:
     """A panel with a map ``(h, w)`` over the cells of ``fmap``."""
     h, w = values.shape
-    shown = [float(f"{value:.4g}") for value in values.flatten().tolist()]  # more than a colour or a reader can tell
+    digits = 4 - math.floor(math.log10(scale.high - scale.low))  # more than a colour or a reader can tell
+    shown = np.round(values.flatten().double().cpu().numpy(), digits).tolist()
     cells = {"h": h, "w": w, "values": shown, "extent": fmap.extent.tolist()}
     return {"title": title, "caption": caption, "map": cells, "scale": _colours(scale)}
 
@@ -157,7 +159,8 @@ def _colours(scale: Scale) -> dict[str, Any]:
 
 
 def _steps(colours: Colormap) -> list[str]:
-    return [to_hex(colour) for colour in colours(np.linspace(0, 1, 256))]
+    rgb = np.round(255 * colours(np.linspace(0, 1, 256))[:, :3]).astype(int)
+    return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in rgb.tolist()]
 
 
 def matches_scene(drawing: CorrespondenceDrawing, chosen: Sequence[Point], session: Session) -> dict[str, Any]:
