@@ -147,7 +147,7 @@ def asking(query: Affinity, event: dict[str, Any]) -> Affinity:
 def panel(title: str, caption: str, values: Tensor, fmap: FeatureMap, scale: Scale) -> dict[str, Any]:
     """A panel with a map ``(h, w)`` over the cells of ``fmap``."""
     h, w = values.shape
-    digits = 4 - math.floor(math.log10(scale.high - scale.low))  # more than a colour or a reader can tell
+    digits = 5 - math.floor(math.log10(scale.high - scale.low))  # more than a colour or a reader can tell
     shown = np.round(values.flatten().double().cpu().numpy(), digits).tolist()
     cells = {"h": h, "w": w, "values": shown, "extent": fmap.extent.tolist()}
     return {"title": title, "caption": caption, "map": cells, "scale": _colours(scale)}
