@@ -125,7 +125,8 @@ def newest_whole(folder: Path) -> Path:
     """The newest whole checkpoint of a run, ``last.pt`` or one that was kept. Raises a ValueError if there is none."""
     last = folder / "last.pt"
     wrong = damage(last)
-    for file in (last, *sorted(folder.glob("epoch_*.pt"), reverse=True)):
+    kept = sorted(folder.glob("epoch_*.pt"), key=lambda file: (len(file.name), file.name))  # 10000 is after 9999
+    for file in (last, *reversed(kept)):
         if not damage(file):
             if file != last:
                 print(f"{last} cannot be used ({wrong}): going on from {file.name}", file=sys.stderr)

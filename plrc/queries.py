@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from plrc.files import check_folder
 from plrc.options import LAST_SEED, Options, Point, Size, option
 from plrc.registry import LAYOUTS, SCORES, Registry, region_specs
 
@@ -300,3 +301,9 @@ class Check(Options):
 
     data: tuple[str, ...] = option((), f"data sets: {LAYOUTS.helps()}", path=True, positional=True)
     out: str = option("", "table of all findings to write, a .csv", path=True)
+
+    def check_place(self) -> None:
+        if self.out:
+            check_folder(Path(self.out).parent)
+            if Path(self.out).is_dir():
+                raise ValueError(f"--out {self.out} is a folder: name a file, such as {Path(self.out, 'found.csv')}")

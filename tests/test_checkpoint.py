@@ -98,6 +98,11 @@ def test_a_flipped_byte_is_found_before_use_and_the_newest_whole_checkpoint_name
     (tmp_path / "last.pt").unlink()
     assert newest_whole(tmp_path).name == "epoch_0001.pt"
     (tmp_path / "epoch_0001.pt").write_bytes(b"")
+    save_checkpoint(tmp_path / "epoch_10000.pt", CONTENT)
+    save_checkpoint(tmp_path / "epoch_9999.pt", CONTENT)
+    assert newest_whole(tmp_path).name == "epoch_10000.pt"
+    for epoch in (10000, 9999):
+        (tmp_path / f"epoch_{epoch}.pt").unlink()
     with pytest.raises(ValueError, match=r"last\.pt cannot be used \(there is none\), and no other is whole: restore"):
         newest_whole(tmp_path)
 

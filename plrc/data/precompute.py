@@ -20,7 +20,10 @@ _CHUNK = 32  # images that a process takes at a time
 
 
 def compute_regions(query: Regions) -> list[str]:
-    """Compute what is not there yet, on all cores; what was done. Interrupted and called again it goes on."""
+    """Compute what is not there yet, on all cores; what was done. Interrupted and called again it goes on.
+
+    Raises a ValueError at the first that cannot be kept.
+    """
     source = open_source(query.data)
     kept = KeptRegions(open_regions(query.regions, query.data), source, query.data)
     if kept.file is None:
@@ -57,4 +60,6 @@ class _Images(Dataset[bool | str]):
             self._kept.raster(i)
         except UndecodableImage as error:
             return str(error)
+        if self._kept.stored(i) is None:  # now, not after hours
+            raise ValueError(f"{self._kept.file} cannot be written to: let XDG_CACHE_HOME name a folder with room")
         return True

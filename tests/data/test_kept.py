@@ -115,12 +115,15 @@ def test_processes_that_add_at_once_do_not_write_over_one_another(folder):
     assert all(torch.equal(kept.stored(i), raster) for i, raster in enumerate(computed(folder)))
 
 
-def test_where_nothing_can_be_kept_maps_are_computed(folder, cache):
+def test_where_nothing_can_be_kept_maps_are_computed_but_not_by_the_command(folder, cache, capsys):
     cache.parent.mkdir(parents=True)
     cache.write_text("no folder")
     kept = kept_of(folder)
     assert torch.equal(kept.raster(4), computed(folder)[4])
     assert kept.missing() == N
+    for workers in ("0", "1"):
+        assert cli.main(["regions", str(folder), "--regions", "superpixels:5", "--workers", workers]) == 2
+        assert ".rasters cannot be written to: let XDG_CACHE_HOME name a folder" in capsys.readouterr().err
 
 
 def test_the_command_computes_what_is_missing_of_folders_and_shards(folder, tmp_path, capsys, no_more):
