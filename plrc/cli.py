@@ -45,18 +45,10 @@ JOBS.add("regions", "plrc.data.precompute:compute_regions", _help, kind=Regions)
 JOBS.add("train", "plrc.train:pretrain", f"pre-train on unlabelled images{_RANKS} train …", **_train)
 _help = f"fine-tune a detector, and evaluate it{_RANKS} detect train …"
 JOBS.add("detect train", "plrc.detection.train:finetune", _help, **_tune)
-JOBS.add(
-    "detect eval",
-    "plrc.detection.evaluate:detect_eval",
-    "measure a detector, or a file of results alone",
-    kind=detection.DetectEval,
-)
-JOBS.add(
-    "detect convert",
-    "plrc.detection.files:detect_convert",
-    "write a detector or a backbone for Detectron2, or a detector back",
-    kind=detection.DetectConvert,
-)
+_help = "measure a detector, or a file of results alone"
+JOBS.add("detect eval", "plrc.detection.evaluate:detect_eval", _help, kind=detection.DetectEval)
+_help = "write a detector or a backbone for Detectron2, or a detector back"
+JOBS.add("detect convert", "plrc.detection.files:detect_convert", _help, kind=detection.DetectConvert)
 _ELSEWHERE = {"--learning-rate": "--lr", "--steps": "--iterations"}  # what other programs call an option of ours
 _SMALLER = {
     "train": "--batch-size, or more parts of it with --accumulate",

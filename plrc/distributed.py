@@ -98,7 +98,6 @@ def told(name: str, default: int) -> int:
 
 
 def _not_met(error: Exception, rank: int, size: int, minutes: float) -> str:
-    """Why the ranks did not find each other."""
     place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     if "EADDRINUSE" in str(error):
         return f"the port of {place} (MASTER_PORT) is taken by another process: take another one, or use torchrun"

@@ -249,10 +249,9 @@ def add_arguments(
     """
     values: Mapping[str, Any] = presets[preset] if presets else {}
     if presets:
-        parser.add_argument(
-            "--preset", choices=presets, default=preset, help=f"where the defaults come from [{preset}]"
-        )
+        from_preset = f"where the defaults come from [{preset}]"
         from_file = "a YAML file of fields, such as a run's config.yaml"
+        parser.add_argument("--preset", choices=presets, default=preset, help=from_preset)
         parser.add_argument("--config", type=Path, metavar="FILE", help=from_file)
     kinds = _hints(kind)
     for field in dataclasses.fields(kind):

@@ -242,33 +242,17 @@ The function takes the query, a ``plrc.views.Session`` and a ``plrc.views.Progre
 """
 
 VIEWS.add("affinity", "plrc.views.affinity:affinity", "how alike each cell of an image is to a point", query=Affinity)
-VIEWS.add(
-    "correspond",
-    "plrc.views.correspondence:correspondence",
-    "which point of one image is which of another",
-    query=Correspondence,
-)
+_help = "which point of one image is which of another"
+VIEWS.add("correspond", "plrc.views.correspondence:correspondence", _help, query=Correspondence)
 VIEWS.add("loss", "plrc.views.loss:loss", "what the losses see of an image at a step of training", query=Loss)
-VIEWS.add(
-    "embed", "plrc.views.embedding:embedding", "points, regions or images in the plane", query=Embedding, spread=True
-)
-VIEWS.add(
-    "retrieve",
-    "plrc.views.retrieval:retrieval",
-    "what in a folder is most like a point, a region or an image",
-    query=Retrieval,
-    ends_early=True,
-)
+_help = "points, regions or images in the plane"
+VIEWS.add("embed", "plrc.views.embedding:embedding", _help, query=Embedding, spread=True)
+_help = "what in a folder is most like a point, a region or an image"
+VIEWS.add("retrieve", "plrc.views.retrieval:retrieval", _help, query=Retrieval, ends_early=True)
 VIEWS.add("colours", "plrc.views.embedding:colours", "three principal components as colours", query=Colours)
 VIEWS.add("segments", "plrc.views.embedding:segments", "segments that all images share", query=Segments)
-VIEWS.add(
-    "score",
-    "plrc.views.score:scores",
-    "numbers on a data set, checkpoints in columns",
-    query=Scores,
-    ends_early=True,
-    spread=True,
-)
+_help = "numbers on a data set, checkpoints in columns"
+VIEWS.add("score", "plrc.views.score:scores", _help, query=Scores, ends_early=True, spread=True)
 VIEWS.add("detections", "plrc.detection.look:look", "what detectors find in images", query=Detections)
 VIEWS.add("run", "plrc.views.run:run", "the curves of a training run, as far as it is", query=Run)
 

@@ -54,8 +54,7 @@ class GridRegions:
     """The n × n grid of equal rectangles, the paper's default with n = 4 (paper figure 1)."""
 
     def __init__(self, n: int | str, source: str = "") -> None:
-        side = _whole_number("grid", n)
-        _check_count(f"grid:{n}", side * side)
+        side = _whole_number("grid", n, 2)
         self._raster = torch.arange(side * side).reshape(side, side)
 
     def raster(self, name: str, load: LoadImage) -> Tensor:
@@ -71,8 +70,7 @@ class SuperpixelRegions:
     """
 
     def __init__(self, k: int | str, source: str = "") -> None:
-        self._k = _whole_number("superpixels", k)
-        _check_count(f"superpixels:{k}", self._k)
+        self._k = _whole_number("superpixels", k, 1)
         self.settings = f"merged {self._k} {_PIECES} {_PLACE} {SUPERPIXEL_SIDE}"
 
     def raster(self, name: str, load: LoadImage) -> Tensor:
@@ -166,15 +164,14 @@ def raster_of(maps: RegionMaps, name: str, load: LoadImage) -> Tensor:
     raise ValueError(f"{where} gives {given}: a region map is a torch.int64 tensor (h, w) of 0 and more")
 
 
-def _whole_number(kind: str, argument: int | str) -> int:
+def _whole_number(kind: str, argument: int | str, power: int) -> int:
+    """A number, that to this power of regions being possible."""
+    spec = f"--regions {kind}:{argument}"
     if not str(argument).isdecimal():
-        raise ValueError(f"--regions {kind}:{argument} is not known: behind the colon stands a whole number")
+        raise ValueError(f"{spec} is not known: behind the colon stands a whole number")
+    if not 2 <= (count := int(argument) ** power) <= MAX_REGIONS:
+        raise ValueError(f"{spec} makes {count} regions an image; between 2 and {MAX_REGIONS} are possible")
     return int(argument)
-
-
-def _check_count(spec: str, count: int) -> None:
-    if not 2 <= count <= MAX_REGIONS:
-        raise ValueError(f"--regions {spec} makes {count} regions an image; between 2 and {MAX_REGIONS} are possible")
 
 
 def _dense(labels: np.ndarray) -> np.ndarray:

@@ -221,7 +221,7 @@ FAILURES = [
         "embed scenes#3 --of points --checkpoint random:tiny --checkpoint random:resnet18",
         "has maps of other cells than",
     ),
-    ("affinity photos --device cuda", r"--device cuda cannot be used here \(.+\): leave it"),
+    ("affinity photos --device cuda", r"--device cuda cannot be used here \(.+\): take cpu"),
     ("score data --device toaster", r"--device toaster cannot be used here"),
     ("replay old.json", r"old.json is a recipe of version 1, and .* version 3: draw it anew"),
     ("replay .", r"the recipe \. cannot be read: Is a directory"),

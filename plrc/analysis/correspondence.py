@@ -73,7 +73,8 @@ def match_points(
     start = of_a.places[of_a.usable] if points is None else as_points(points).cpu().float()
     queries = point_features(a, start)
     check_kinds((a.kind, b.kind))
-    matches, _ = _matched(start, _cell(a, start), queries, of_a, of_b, a.image_size)
+    row, column = a.cell_of(start)
+    matches, _ = _matched(start, row * a.shape[1] + column, queries, of_a, of_b, a.image_size)
     if truth is None:
         return matches
     truth = (truth(start) if callable(truth) else truth).cpu().float()
@@ -158,12 +159,6 @@ def _cells(fmap: FeatureMap) -> _Candidates:
     low, high = centres - half, (centres + half).clamp(max=1)
     places = torch.where(centres + half > 1, (low + high) / 2, centres)
     return _Candidates(fmap.unit_cells, places, (high - low > 0.01 * half).all(dim=1), near)
-
-
-def _cell(fmap: FeatureMap, points: Tensor) -> Tensor:
-    """The numbers ``(n,)`` of the cells in which points ``(n, 2)`` lie."""
-    row, column = fmap.cell_of(points)
-    return row * fmap.shape[1] + column
 
 
 def _regions(fmap: FeatureMap, raster: Tensor) -> _Candidates:

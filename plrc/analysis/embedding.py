@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count, zip_longest
 from pathlib import Path
@@ -92,10 +92,8 @@ def gather(
             centres = fmap.centres().flatten(0, 1)
             inside = (centres < 1).all(dim=1).nonzero().flatten().numpy()  # the map may reach beyond the image
             pool = inside if len(inside) else np.arange(len(centres))
-            drawn = np.random.default_rng((seed, numbers[i] if numbers else i)).choice(
-                pool, min(per_image, len(pool)), replace=False
-            )
-            cells = torch.from_numpy(np.sort(drawn))
+            rng = np.random.default_rng((seed, numbers[i] if numbers else i))
+            cells = torch.from_numpy(np.sort(rng.choice(pool, min(per_image, len(pool)), replace=False)))
             features, points = fmap.features.flatten(1).T.cpu()[cells], centres[cells]
         else:
             raster = rest[0] if kind == "regions" else torch.zeros(1, 1).long()
@@ -115,13 +113,9 @@ def gather(
 def joined(parts: Sequence[Samples]) -> Samples:
     """The samples of all images, of those of some each, in the order of the images' numbers."""
     order = np.argsort(np.concatenate([part.image for part in parts]), kind="stable")
-
-    def column(name: str) -> np.ndarray:
-        return np.concatenate([getattr(part, name) for part in parts])[order]
-
-    features, image, point, region = map(column, ("features", "image", "point", "region"))
-    labels = None if parts[0].labels is None else column("labels")
-    return Samples(parts[0].kind, features, image, point, region, labels)
+    columns = [name for name, of in vars(parts[0]).items() if isinstance(of, np.ndarray)]
+    every: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts])[order] for name in columns}
+    return replace(parts[0], **every)
 
 
 def unit_rows(features: Features) -> np.ndarray:

@@ -146,11 +146,7 @@ class DenseEncoder:
 
     def to(self, device: torch.device | str) -> DenseEncoder:
         """Move the network; returns itself. Raises a ValueError if torch cannot use the device here."""
-        try:
-            torch.ones(1, device=device).item()
-        except (RuntimeError, AssertionError, NotImplementedError) as error:  # AssertionError: torch without CUDA
-            reason = str(error).split("\n")[0].rstrip(".")
-            raise ValueError(f"the device {device} cannot be used here ({reason}): take cpu") from error
+        check_device(device)
         self.device = torch.device(device)
         self.backbone.to(self.device)
         self.heads.to(self.device)
@@ -244,6 +240,15 @@ class DenseEncoder:
             there = sent_to(centres - torch.tensor([dx / (w * stride), dy / (h * stride)]), maps.device)
             total = sample(maps, there[None].expand(len(maps), -1, -1)) + total
         return (total / 4).transpose(1, 2).unflatten(2, (h * 2, w * 2))
+
+
+def check_device(device: torch.device | str, called: str = "the device") -> None:
+    """Raise a ValueError if torch cannot use a device here."""
+    try:
+        torch.ones(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # AssertionError: torch without CUDA
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise ValueError(f"{called} {device} cannot be used here ({reason}): take cpu") from error
 
 
 def load_encoder(

@@ -205,9 +205,8 @@ class Detector(nn.Module):
         height, width = (-(-max(image.shape[i] for image in images) // divisor) * divisor for i in (1, 2))
         batch = self.mean.new_zeros(len(images), 3, height, width)
         for image, frame in zip(images, batch, strict=True):
-            frame[:, : image.shape[1], : image.shape[2]] = (
-                image.to(self.mean.device, non_blocking=True) - self.mean
-            ) / self.std
+            sent = image.to(self.mean.device, non_blocking=True)
+            frame[:, : image.shape[1], : image.shape[2]] = (sent - self.mean) / self.std
         maps = self.backbone.maps(batch, until=self.layers[-1])
         levels = {layer: maps[layer] for layer in self.layers}
         return list((self.neck(levels) if self.neck else levels).values())

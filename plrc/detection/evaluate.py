@@ -115,6 +115,7 @@ def measure(
         [found] = detector([sample.image.to(here.device, non_blocking=True)])
         (width, height), (h, w) = sample.original_size, sample.image.shape[1:]
         boxes = found.boxes.float().cpu() * torch.tensor([width / w, height / h, width / w, height / h])
+        columns = (part.tolist() for part in (boxes, found.labels, found.scores))
         found_in[sample.number] = [
             {
                 "image_id": data.image_ids[sample.number],
@@ -122,9 +123,7 @@ def measure(
                 "bbox": [round(v, 3) for v in (x0, y0, x1 - x0, y1 - y0)],
                 "score": round(score, 6),
             }
-            for (x0, y0, x1, y1), label, score in zip(
-                boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True
-            )
+            for (x0, y0, x1, y1), label, score in zip(*columns, strict=True)
         ]
         if found.masks is not None:
             runs = masks_to_rle(found.masks, boxes, width, height)
@@ -209,7 +208,6 @@ def load_results(file: Path, truth: Truth) -> list[dict[str, Any]]:
 
 
 def _wrong(entry: Any, images: Mapping[Any, list[Any]], categories: set[Any]) -> str:
-    """What is wrong with an entry, "" if nothing is."""
     if missing := [part for part in _PARTS if not isinstance(entry, dict) or part not in entry]:
         return f"lacks {', '.join(missing)}: write COCO's results"
     box, score = entry["bbox"], entry["score"]
@@ -274,11 +272,8 @@ def table(found: Mapping[str, Any]) -> list[str]:
     head = ["class", "objects", "AP", "AP50", *(["masks AP", "masks AP50"] if "masks" in found else [])]
     parts.append([[*head, *(f"AP50 {rule}" for rule in found.get("voc", {}))]])
     for name, numbers in found["boxes"]["classes"].items():
-        shares = [
-            of["classes"][name][m]
-            for rule, of in rules.items()
-            for m in (("AP", "AP50") if rule in coco else ("AP50",))
-        ]
+        wanted = ((of["classes"][name], ("AP", "AP50") if rule in coco else ("AP50",)) for rule, of in rules.items())
+        shares = (of_class[m] for of_class, keys in wanted for m in keys)
         parts[-1].append([name, str(numbers["objects"]), *map(_percent, shares)])
     lost, counts = found["errors"]["lost"], found["errors"]["counts"]
     errors = [[kind, _percent(lost[kind]), str(counts[kind])] for kind in metrics.KINDS]
@@ -349,10 +344,8 @@ def _detected(data: DetectionData, results: Results, count: int) -> list[figures
         found = (boxes * scale, np.array([r["score"] for r in here]), [names[r["category_id"]] for r in here])
         there = (objects.boxes * scale, [data.classes[k] for k in objects.labels])
         drawn = np.stack(masks) if here and len(masks) == len(here) else None
-        uncounted = objects.crowd | objects.difficult
-        shown.append(
-            figures.DetectedPicture(np.asarray(image), printable(data.name(i)), *found, *there, drawn, uncounted)
-        )
+        name, uncounted = printable(data.name(i)), objects.crowd | objects.difficult
+        shown.append(figures.DetectedPicture(np.asarray(image), name, *found, *there, drawn, uncounted))
     return shown
 
 

@@ -14,6 +14,7 @@ import torch
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from plrc import figures
+from plrc.analysis.features import check_device
 from plrc.analysis.scores.table import aligned
 from plrc.detection.data import input_size
 from plrc.detection.files import LoadedDetector, load_detector
@@ -23,7 +24,7 @@ from plrc.pretrained.loading import checkpoint_file
 from plrc.queries import Detections
 from plrc.views import Drawing, Progress, list_images, note_of
 from plrc.views.images import NamedImage, spread
-from plrc.views.session import Session, check_device, stamp
+from plrc.views.session import Session, not_taken, stamp
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +50,7 @@ def look(query: Detections, session: Session, progress: Progress) -> DetectionsD
     """
     if not query.detectors:
         raise ValueError("name a detector with --detector: 'plrc detect train --preset small …' trains one")
-    check_device(query.device)
+    check_device(query.device, "--device")
     query = replace(query, images=tuple(list_images(query.images, query.most)), most=None)
     named = _named(query.detectors)
     inputs: dict[str, str] = {}
@@ -139,11 +140,7 @@ def _named(detectors: Sequence[str]) -> dict[str, str]:
     for path in detectors:
         file = Path(path).absolute()
         run = file.parent.parent if file.parent.name == "checkpoints" else file
-        name = first = run.stem if run.is_file() else run.name
-        number = 1
-        while name in named:
-            name, number = f"{first} ({number + 1})", number + 1
-        named[name] = path
+        named[not_taken(run.stem if run.is_file() else run.name, named)] = path
     return named
 
 

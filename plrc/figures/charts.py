@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from itertools import chain, zip_longest
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -36,12 +36,7 @@ KINDS = {
     "background": "no object there, IoU < 0.1",
     "missed": "not found, none of the above",
 }
-_LEVEL: tuple[Any, ...] = (
-    (0, (1, 1)),
-    (0, (4, 2)),
-    (0, (6, 1, 1, 1)),
-    "solid",
-)  # lines of what does not change with the epochs
+_LEVEL: tuple[Any, ...] = ((0, (1, 1)), (0, (4, 2)), (0, (6, 1, 1, 1)), "solid")  # of what does not change with epochs
 GRID = np.linspace(0, 1, 101)  # COCO's recall thresholds
 
 
@@ -84,12 +79,9 @@ def curves(
     rows = -(-len(drawn) // 3)
     columns = -(-len(drawn) // rows)
     width = min(PAGE, 2.6 * columns)
-    body, grid = page([1.0] * rows, [1.7] * columns, width)
+    body, grid = page([1.0] * rows, [1.7] * columns, width, len(drawn))
     last = max(1.0, *(run["step"].max(initial=0) for run in runs.values()))
-    for i, (axes, quantity) in enumerate(zip_longest(grid.flat, drawn)):
-        if quantity is None:
-            axes.set_axis_off()
-            continue
+    for i, (axes, quantity) in enumerate(zip(grid.flat, drawn, strict=False)):
         loss = "total loss, weighted" if quantity == "total" else f"{quantity.replace('_', ' ')} loss"
         heading, factor, varies = _NO_LOSSES.get(quantity, (loss, 1.0, True))
         for k, run in enumerate(runs.values()):
@@ -169,11 +161,8 @@ def score_chart(
     columns = -(-len(scores) // lines)
     panel = min(2.4, (PAGE - 2.0) / columns)
     width = min(PAGE, columns * (panel + 0.4) + 1.2)
-    body, grid = page([0.05 + 0.15 * len(rows)] * lines, [panel] * columns, width)
-    for i, (axes, measure) in enumerate(zip_longest(grid.flat, scores)):
-        if measure is None:
-            axes.set_axis_off()
-            continue
+    body, grid = page([0.05 + 0.15 * len(rows)] * lines, [panel] * columns, width, len(scores))
+    for i, (axes, measure) in enumerate(zip(grid.flat, scores, strict=False)):
         heading = printable(measure).replace(" = ", "\xa0=\xa0")  # "n = 12" stays whole
         axes.set_title(fold(heading, panel + 0.3, 7), loc="left")
         labels = [cut(printable(name), letters(1.5)) if i % columns == 0 else "" for name in rows]
@@ -219,17 +208,14 @@ def scores_over_epochs(
     runs = list(dict.fromkeys(chain(*scores.values(), losses)))
     level = list(dict.fromkeys(chain(*beside.values())))
     there = {name for of in losses.values() for name, values in of.items() if np.isfinite(values).any()} - {"epoch"}
-    drawn = [*scores, *sorted(there, key=lambda loss: loss != "total")]
+    drawn = [*scores, *sorted(there, key=lambda loss: (loss != "total", loss))]  # of a set, whose order is none
     rows = -(-len(drawn) // 3)
     columns = -(-len(drawn) // rows)
     width = min(PAGE, 2.6 * columns)
     smooth = 15 if losses and min(len(of["epoch"]) for of in losses.values()) >= 30 else 1
-    body, grid = page([1.0] * rows, [1.4] * columns, width)
+    body, grid = page([1.0] * rows, [1.4] * columns, width, len(drawn))
     last = max(1.0, *(of[:, 0].max() for measure in scores.values() for of in measure.values()))
-    for i, (axes, name) in enumerate(zip_longest(grid.flat, drawn)):
-        if name is None:
-            axes.set_axis_off()
-            continue
+    for i, (axes, name) in enumerate(zip(grid.flat, drawn, strict=False)):
         of_losses = i >= len(scores)
         heading = name if not of_losses else "total loss, weighted" if name == "total" else f"{name} loss"
         axes.set_title(fold(printable(heading).replace(" = ", "\xa0=\xa0"), width / columns, 7))
@@ -240,9 +226,8 @@ def scores_over_epochs(
                 axes.plot(epoch, running_mean(values, smooth), linewidth=1.1, zorder=3, label=f"curve {k}", **_run(k))
             elif not of_losses and run in scores[name]:
                 epoch, mean, low, high = scores[name][run].T
-                axes.fill_between(
-                    epoch, low, high, color=_run(k)["color"], alpha=0.2, linewidth=0, label=f"interval {k}"
-                )
+                colour = _run(k)["color"]
+                axes.fill_between(epoch, low, high, color=colour, alpha=0.2, linewidth=0, label=f"interval {k}")
                 axes.plot(epoch, mean, marker="o", ms=3, linewidth=1.1, zorder=3, label=f"curve {k}", **_run(k))
         for k, other in enumerate(level):
             if not of_losses and math.isfinite(value := beside.get(name, {}).get(other, math.nan)):

@@ -108,14 +108,14 @@ def detections(
     ratios = [max(aspect(p.image), 1.0) for p in pictures]
     rows = [1 / min(ratios[i : i + columns]) for i in range(0, len(pictures), columns)]
     width = min(PAGE / columns, 5.0)
-    body, grid = page(rows, [1.0] * columns, width * columns)
-    for unused in grid.flat[len(pictures) :]:
-        unused.set_axis_off()
+    body, grid = page(rows, [1.0] * columns, width * columns, len(pictures))
     written, kinds = [], {"right", "false", "object"}
     for picture, axes in zip(pictures, grid.flat, strict=False):
         shown, kind_of, missed = judge(picture, least, most)
         show_picture(axes, picture.image)
-        said = [picture.name, _line(picture, kind_of), _hidden(picture, shown)]
+        hidden = np.delete(picture.scores, shown)
+        more = f"… and {len(hidden)} more, at most {100 * hidden.max():.0f} %" if len(hidden) else ""
+        said = [picture.name, _line(picture, kind_of), more]
         axes.set_xlabel("\n".join(fold(line, width) for line in said if line), color=GREY)
         size = np.tile(picture.image.shape[1::-1], 2)
         if picture.masks is not None:
@@ -160,9 +160,8 @@ def judge(picture: DetectedPicture, least: float, most: int) -> tuple[np.ndarray
     shown = np.argsort(-picture.scores, kind="stable")
     shown = shown[picture.scores[shown] >= least][:most]
     boxes, objects = picture.boxes[shown][:, None], picture.truth_boxes
-    shared = (
-        (np.minimum(boxes[..., 2:], objects[:, 2:]) - np.maximum(boxes[..., :2], objects[:, :2])).clip(0).prod(axis=2)
-    )
+    sides = np.minimum(boxes[..., 2:], objects[:, 2:]) - np.maximum(boxes[..., :2], objects[:, :2])
+    shared = sides.clip(0).prod(axis=2)
     own, theirs = ((b[..., 2:] - b[..., :2]).prod(axis=-1) for b in (boxes, objects))
     same = np.array([[picture.labels[d] == name for name in picture.truth_labels] for d in shown], dtype=bool)
     same, counted = same.reshape(shared.shape), picture.counted
@@ -185,13 +184,7 @@ def _line(picture: DetectedPicture, kinds: Sequence[str]) -> str:
     return " · ".join(said)
 
 
-def _hidden(picture: DetectedPicture, shown: np.ndarray) -> str:
-    hidden = np.delete(picture.scores, shown)
-    return f"… and {len(hidden)} more, at most {100 * hidden.max():.0f} %" if len(hidden) else ""
-
-
 def _look(k: int) -> tuple[str, Any]:
-    """Colour and line of class k."""
     return _COLOURS[k % len(_COLOURS)], DASHES[k // len(_COLOURS) % len(DASHES)]
 
 
@@ -201,9 +194,8 @@ def _box(box: np.ndarray, kind: str, colour: str, rim: str, style: Any = None) -
     width, own, _ = _KINDS[kind]
     under = withStroke(linewidth=width + 0.7, foreground=rim, alpha=0.75)
     how = {"linewidth": width, "linestyle": own or style, "edgecolor": colour, "path_effects": [under]}
-    return Rectangle(
-        (x0, y0), x1 - x0, y1 - y0, fill=False, label=kind, zorder=2 + list(_KINDS)[::-1].index(kind) / 9, **how
-    )
+    above = 2 + list(_KINDS)[::-1].index(kind) / 9
+    return Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, label=kind, zorder=above, **how)
 
 
 def _write(axes: Axes, labels: Sequence[tuple[np.ndarray, str, str, bool]], size: float) -> None:

@@ -23,7 +23,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from plrc.data.images import as_image
-from plrc.figures.style import GREY, LOOK, PAGE, Scale, line
+from plrc.figures.style import GREY, LOOK, Scale, line
 from plrc.geometry import cell_centres, cell_of
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor  # whatever ``as_image`` takes
@@ -70,12 +70,18 @@ def cut(name: str, most: int = 28) -> str:
     return name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-(most - most // 2) :]}"
 
 
-def page(rows: Sequence[float], columns: Sequence[float], width: float = PAGE) -> tuple[Any, np.ndarray]:
-    """The body of a page, to which legends belong, and its axes, of these heights and widths in any unit."""
+def page(rows: Sequence[float], columns: Sequence[float], width: float, used: int = 0) -> tuple[Any, np.ndarray]:
+    """The body of a page, to which legends belong, and its axes, of these heights and widths in any unit.
+
+    used: how many of the axes, from the first one on, if not all.
+    """
     height = width * sum(rows) / sum(columns) + 0.3 * len(rows) + 0.8
     body: Any = Figure(figsize=(width, height), layout="constrained").subfigures()
     ratios = {"height_ratios": list(rows), "width_ratios": list(columns)}
-    return body, body.subplots(len(rows), len(columns), squeeze=False, gridspec_kw=ratios)
+    axes = body.subplots(len(rows), len(columns), squeeze=False, gridspec_kw=ratios)
+    for unused in axes.flat[used or axes.size :]:
+        unused.set_axis_off()
+    return body, axes
 
 
 def finish(body: Any, note: str = "", title: str = "", details: str = "") -> Figure:

@@ -120,9 +120,8 @@ def _cosines(axes: Axes, picture: LossPicture) -> None:
     grid.show_picture(axes, (255 - (255 - picture.views[1]) * 0.45).astype(np.uint8))
     grid.frame(axes, 1)
     positive = picture.region == picture.region[picture.chosen]
-    colours = picture.cosine.colours(
-        (picture.cosines - picture.cosine.low) / (picture.cosine.high - picture.cosine.low)
-    )
+    scale = picture.cosine
+    colours = scale.colours((picture.cosines - scale.low) / (scale.high - scale.low))
     for which, shape, size, edge, label in (
         (~positive, "s", 9, "white", "negatives"),
         (positive, "o", 20, "black", "positives"),

@@ -14,17 +14,14 @@ from matplotlib.lines import Line2D
 
 from plrc.figures import grid
 from plrc.figures.grid import Picture, Values, as_array, as_pixels, aspect, cut, each, finish, fold, halo, page
-from plrc.figures.style import GREY, LOOK, PAGE, number, region_colours, scale_of, styled
+from plrc.figures.style import GREY, LOOK, PAGE, line, number, region_colours, scale_of, styled
 
 Pair = tuple[np.ndarray, np.ndarray]
 DRAWN = 10  # matches of a pair, spread: of more the lines are a tangle
 _TALLEST = 2.6  # inches of an image
 _GAP = 0.02  # between two images side by side, as a share of their width together
 _ENDS = {"right": "o", "wrong": "D"}
-
-
-def _dashes(state: str) -> Any:
-    return (0, LOOK["matches"][state]["dash"]) if LOOK["matches"][state]["dash"] else "solid"
+_DASHES = {state: line(LOOK["matches"][state])["linestyle"] for state in _ENDS}
 
 
 class Parts(NamedTuple):
@@ -151,7 +148,7 @@ def correspondence(
         axes[0].set_title(name + "\n " * bool(sides), loc="left", fontsize=6).set_in_layout(False)  # over the whole row
     if every[0].truth is not None:
         how: dict[str, Any] = {"color": GREY, "markersize": 3.5}
-        key = [Line2D([], [], marker=_ENDS[state], label=state, linestyle=_dashes(state), **how) for state in _ENDS]
+        key = [Line2D([], [], marker=_ENDS[state], label=state, linestyle=_DASHES[state], **how) for state in _ENDS]
         key.append(Line2D([], [], marker="x", linestyle="none", label="true place of a wrong one", **how))
         body.legend(handles=key, loc="outside lower left", ncols=len(key))
     return finish(body, note)
@@ -194,7 +191,7 @@ def _lines(axes: Axes, parts: Parts, shown: np.ndarray, boxes: np.ndarray) -> No
     right = parts.right[shown] | (parts.truth is None)
     over: dict[str, Any] = {"clip_on": False, "zorder": 3}
     for state, which in (("right", right), ("wrong", ~right)):
-        lines = LineCollection(list(ends[which]), colors=colours[which], linewidths=1.1, linestyles=[_dashes(state)])
+        lines = LineCollection(list(ends[which]), colors=colours[which], linewidths=1.1, linestyles=[_DASHES[state]])
         lines.set(label=state, clip_on=False, zorder=2, path_effects=halo(2.0, "0.15"))
         axes.add_collection(lines, autolim=False)
         for v, shape in enumerate(("o", _ENDS[state])):

@@ -108,7 +108,6 @@ def _thumbnails(axes: Axes, plane: np.ndarray, images: Sequence[Picture], groups
         (x0, y0), (x1, y1) = place - half, place + half
         how: dict[str, Any] = {"aspect": "auto", "clip_on": False, "interpolation": "antialiased", "zorder": 3}
         axes.imshow(np.asarray(small), extent=(x0, x1, y0, y1), label=f"picture {k}", **how)
-        axes.add_patch(
-            Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=colour_of[k], lw=1.2, zorder=3.5, clip_on=False)
-        )
+        look = {"fill": False, "ec": colour_of[k], "lw": 1.2, "zorder": 3.5, "clip_on": False}
+        axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **look))
     return list(placed)

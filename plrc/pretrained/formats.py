@@ -138,6 +138,7 @@ PLRC_RUN, PLRC_EXPORT = "PLRC run", "PLRC export"
 ANOTHER = "if it is another network that timm has, say which: timm:NAME@FILE"
 # Before the names of a library, where a file holds one network.
 _PREFIXES = ("", "backbone.", "backbone.body.", "encoder.", "model.", "net.", "features.")
+_RUN = Head("{}_encoder.projector.", dense=True)
 _FC = Head("{}.fc.")
 _DINO = Head("{}.head.mlp.", nn.GELU)
 _PIXPRO = Head("projector{}.", order={"linear1": "0", "bn1": "1", "linear2": "3"}, dense=True)
@@ -147,9 +148,7 @@ _NECK = {"projector": Head("{}.1.mlp."), "dense_projector": Head("{}.1.mlp2.", d
 _OWN_NECK = {"projector": Head("neck.mlp."), "dense_projector": Head("neck.mlp2.", dense=True)}
 _MMSELFSUP = Branch("query", "backbone.", _OWN_NECK), _pair("", "encoder_k", "{}.0.", **_NECK)[1]
 FORMATS: list[Format] = [
-    Format(
-        PLRC_RUN, _pair("query", "key", "{}_encoder.backbone.", projector=Head("{}_encoder.projector.", dense=True))
-    ),
+    Format(PLRC_RUN, _pair("query", "key", "{}_encoder.backbone.", projector=_RUN)),
     Format(PLRC_EXPORT, (Branch("", "", {"projector": Head("projector.", dense=True)}),), sign=r"projector\.0\."),
     Format("PLRC detector", (Branch("", "backbone."),), sign=r"rpn\.head\."),
     Format("released PLRC", _pair("encoder_q", "encoder_k", "{}.enc.", **_RELEASED)),

@@ -94,9 +94,7 @@ def open_image(spec: str) -> NamedImage:
                 raise ValueError(f"{spec}: there are the images {path}#0 … {path}#{len(source) - 1}")
             name = f"scene {i}" if _SCENES.fullmatch(path) else Path(source.name(i)).stem
             known = source.annotation(i)
-            masks, classes = (
-                (known.masks, known.classes) if known is not None and known.masks is not None else (None, None)
-            )
+            masks, classes = (known.masks, known.classes) if known and known.masks is not None else (None, None)
             return NamedImage(spec, printable(name), source.load(i), masks, classes, known)
         if spec in SAMPLES:
             file = _sample(spec)

@@ -138,12 +138,9 @@ def loss(query: Loss, session: Session, progress: Progress) -> LossDrawing:
     place = crops[0].to_image(seen.points[0, chosen][None])[0]
     rows = _rows(seen, config, step / per_epoch)
     lacks = _lacks(student, teacher, rows, others)
-    said = [
-        f"{what} {values.mean():.2f} ({len(values)})".replace("-", "−") for what, values in kinds.items() if len(values)
-    ]
-    of_point = f"point {place[0]:.3f},{place[1]:.3f} of region {int(seen.region[chosen])}"
-    lines = [*aligned([_cells(row) for row in rows]), f"{of_point}: loss {seen.own[chosen]:.2f}; mean cosine: "]
-    lines[-1] += ", ".join(said)
+    said = [f"{what} {of.mean():.2f} ({len(of)})".replace("-", "−") for what, of in kinds.items() if len(of)]
+    of_point = f"point {place[0]:.3f},{place[1]:.3f} of region {int(seen.region[chosen])}: loss {seen.own[chosen]:.2f}"
+    lines = [*aligned([_cells(row) for row in rows]), f"{of_point}; mean cosine: {', '.join(said)}"]
     picture = figures.LossPicture(
         image=image.pixels,
         crops=crops,
@@ -217,13 +214,8 @@ def _step(
         encoder.projector = nn.Sequential(*(network.heads[name] for name in _head(network)))
     queue = _queue(student)
     model.queue = nn.Buffer((torch.zeros(0, config.dim) if queue is None else queue).to(student.device))
-    draws = model.draw(
-        len(images),
-        batch.region_count,
-        generator(config.seed, 1, step, 0),
-        generator(config.seed, 2, step),
-        _TERMS,
-    )
+    generators = generator(config.seed, 1, step, 0), generator(config.seed, 2, step)
+    draws = model.draw(len(images), batch.region_count, *generators, _TERMS)
     temperature = teacher_temperature(step / per_epoch, *config.teacher_temperature, config.teacher_warmup)
     on = batch.to(student.device)
     of_batch, *_ = model.directions(on.coloured(), on.regions, draws, True, temperature)

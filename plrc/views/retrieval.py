@@ -173,20 +173,18 @@ def retrieval(query: Retrieval, session: Session, progress: Progress) -> Retriev
                 row |= {"answer": answer.spec, "cosine": round(answer.cosine, 4)}
                 row |= dict(zip(("x0", "y0", "x1", "y1"), answer.box.round(4).tolist(), strict=True))
                 rows.append(row | {"label": label, "same": "" if answer.right is None else int(answer.right)})
-        cells = len(index.image) - len(index.starts)
-        there = len(index.starts)
+        there, cells = len(index.starts), len(index.image) - len(index.starts)
         of = f"in {there}{f' of {len(source)}' * (there < len(source))} images" + f", {cells} patches" * (not whole)
-        kept = (
-            f"{CHANNELS} of {len(index.axes)} channels, {index.lost:.1%} of length² lost"
-            if index.axes is not None
-            else ""
-        )
+        kept = ""
+        if index.axes is not None:
+            kept = f"{CHANNELS} of {len(index.axes)} channels, {index.lost:.1%} of length² lost"
         same = result(f"same {questions[0].kind}", shares, of, float(np.mean(chances))) if shares else of
         cosine = [row["cosine"] for row in rows if row["network"] == name]
         span = f"cosine {max(cosine):.3f} to {min(cosine):.3f}".replace("-", "−")
         lines.append([name, same, span, kept])
 
-    shown = [(name, one) for k in range(len(questions)) for name, of in found.items() for one in [of[k]]]
+    headed = {heading(name, made[name], query.layer): of for name, of in found.items()}
+    shown = [(name, of[k]) for k in range(len(questions)) for name, of in headed.items()]
     what = {"point": "the patch around a point", "region": f"a region ({query.regions})", "image": "the whole image"}
     note = note_of(few(q.image.name for q in questions), what[query.of], made_of(made, query, len(query.images)))
     among = f"among {searched} of {len(source)} images of {Path(query.among).name}"
@@ -194,13 +192,11 @@ def retrieval(query: Retrieval, session: Session, progress: Progress) -> Retriev
         query=replace(query, until=searched if searched < len(numbers) else None),
         inputs=inputs,
         arrays=arrays,
-        draw=partial(
-            _draw, [(heading(n, made[n], query.layer), one) for n, one in shown[:ON_A_SHEET]], f"{note} · {among}"
-        ),
+        draw=partial(_draw, shown[:ON_A_SHEET], f"{note} · {among}"),
         lines=aligned(lines),
         rows=rows,
         part=f"{ON_A_SHEET} of {len(shown)} rows" * (len(shown) > ON_A_SHEET),
-        found={heading(name, made[name], query.layer): of for name, of in found.items()},
+        found=headed,
     )
 
 

@@ -201,7 +201,6 @@ def _named(runs: Sequence[str]) -> dict[str, str]:
 
 
 def _numbers(record: RunRecord, rows: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """What is told of a run: name and value."""
     curves, total, epochs = record.curves, record.total_steps, record.epochs
     step, epoch = curves["step"][-1], curves["epoch"][-1]
     if record.finished:

@@ -115,9 +115,7 @@ def _folder(query: Scores, networks: Mapping[str, DenseEncoder], source: Source)
         origin = network.origin
         weights = origin.sha256 or (origin.name, origin.arch, origin.note)
         known.update(repr((name, weights, origin.branch, network.device.type)).encode())
-    known.update(
-        torch.__version__.encode() + pickle.dumps(source)
-    )  # with the boxes, classes, keypoints that it has read
+    known.update(torch.__version__.encode() + pickle.dumps(source))  # with what it has read: boxes, classes, keypoints
     if hasattr(source, "stamp"):
         for i in range(len(source)):
             with suppress(OSError):  # a dangling link

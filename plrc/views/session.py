@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-import torch
 from cachetools import LRUCache
 from PIL import Image
 
-from plrc.analysis.features import DEFAULT_SIZE, DenseEncoder, FeatureMap, load_encoder
+from plrc.analysis.features import DEFAULT_SIZE, DenseEncoder, FeatureMap, check_device, load_encoder
 from plrc.options import Size
 from plrc.pretrained.loading import checkpoint_file
 from plrc.queries import ImageQuery, Query
@@ -58,18 +58,14 @@ class Session:
         """
         if not query.checkpoints:
             raise ValueError("name a checkpoint: a file, a run folder, torchvision:resnet50 or random:resnet50")
-        check_device(query.device)
+        check_device(query.device, "--device")
         named: dict[str, DenseEncoder] = {}
         for checkpoint in query.checkpoints:
             key = (checkpoint, stamp(checkpoint_file(checkpoint)), query.device, query.branch)
             make = partial(load_encoder, checkpoint, query.device, query.branch)
             encoder = self.once(key, make, network=True)
             encoder.stride(query.layer)  # before any image is encoded
-            name = first = " ".join(filter(None, (encoder.origin.name, query.branch)))
-            number = 1
-            while name in named:
-                name, number = f"{first} ({number + 1})", number + 1
-            named[name] = encoder
+            named[not_taken(" ".join(filter(None, (encoder.origin.name, query.branch))), named)] = encoder
         return named
 
     def size(self, query: Query) -> Size:
@@ -163,12 +159,9 @@ def stamp(file: Path) -> tuple[int, int] | None:
     return None
 
 
-def check_device(name: str) -> None:
-    try:
-        torch.ones(1, device=name).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # AssertionError: torch without CUDA
-        reason = str(error).split("\n")[0].rstrip(".")
-        raise ValueError(f"--device {name} cannot be used here ({reason}): leave it out, for cpu") from error
+def not_taken(name: str, taken: Container[str]) -> str:
+    """A name, with a number behind it if it is taken."""
+    return next(n for n in chain([name], (f"{name} ({k})" for k in count(2))) if n not in taken)
 
 
 def inputs_of(networks: Mapping[str, DenseEncoder], query: Query) -> dict[str, str]:

@@ -157,9 +157,7 @@ class NearestNeighbours:
 
     def of(self, images: Sequence[ScoredImage]) -> dict[int, Any]:
         """An image's class, and its mean by each descriptor."""
-        return {
-            image.number: (image.label or "", [maps[0].mean(dim=(1, 2)) for maps in image.maps]) for image in images
-        }
+        return {i.number: (i.label or "", [maps[0].mean(dim=(1, 2)) for maps in i.maps]) for i in images}
 
     def values(self, noted: Mapping[int, Any], why: str, descriptors: Sequence[Descriptor]) -> dict[str, Values]:
         """1 or 0 an image; by chance, whether it is of the most frequent class."""

@@ -104,20 +104,15 @@ def _asked(image: ScoredImage) -> _Asked:
     if image.number not in image.kept:
         if len(image.kept) > _FIRST:
             image.kept.popitem()  # the latest: the first ones are asked for again
-        image.kept[image.number] = _affinities(image)
+        known = image.annotation
+        assert known is not None
+        counted = [k for k in range(len(known.boxes)) if k not in known.difficult | known.crowd]
+        masks = None if known.masks is None else known.masks[counted]
+        objects = objects_of(masks, known.boxes[counted], image.image.size, image.number)
+        described = zip(image.descriptors, image.maps, strict=True) if objects else ()
+        image.kept[image.number] = [[(obj.affinities(d, maps), obj) for obj in objects] for d, maps in described]
     asked: _Asked = image.kept[image.number]
     return asked
-
-
-def _affinities(image: ScoredImage) -> _Asked:
-    known = image.annotation
-    assert known is not None
-    kept = [k for k in range(len(known.boxes)) if k not in known.difficult | known.crowd]
-    masks = None if known.masks is None else known.masks[kept]
-    if not (objects := objects_of(masks, known.boxes[kept], image.image.size, image.number)):
-        return []
-    described = zip(image.descriptors, image.maps, strict=True)
-    return [[(obj.affinities(d, maps), obj) for obj in objects] for d, maps in described]
 
 
 def auc(image: ScoredImage) -> list[float] | str:

@@ -578,7 +578,6 @@ def _origin(descriptor: Descriptor) -> dict[str, str | None]:
 
 
 def _digest(image: ScoredImage) -> str:
-    """SHA-256 of an image and of what is known of it."""
     label, sha256 = image.group or image.label or "", hashlib.sha256()
     sha256.update(f"{image.image.size} {label} ".encode(errors="surrogateescape") + image.image.tobytes())
     if (known := image.annotation) is not None:
