@@ -27,7 +27,7 @@ from plrc.pretrained import CheckpointError, load
 from plrc.pretrained.export import export
 from plrc.pretrained.formats import DETECTRON2 as BACKBONE
 from plrc.pretrained.formats import arch_of, find
-from plrc.pretrained.loading import run_checkpoint
+from plrc.pretrained.loading import faults_of, run_checkpoint
 from plrc.pretrained.reading import read
 from plrc.registry import did_you_mean
 
@@ -49,7 +49,6 @@ LOADABLE = (
 _ASSUMED = "taken as RGB, normalised as ImageNet is, with the stride in the 3×3 convolutions"
 _RPN, _ROI = "proposal_generator.rpn_head", "roi_heads"
 _ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
-_SHOWN = 4  # names in an error
 
 # Modules here → in Detectron2, but for the backbone's (``plrc.pretrained.formats``).
 _MODULES = {
@@ -172,29 +171,10 @@ def load_tensors(
     with torch.random.fork_rng(devices=[]):
         detector = Detector(architecture).eval()
     wanted = detector.state_dict()
-    there = {spelled(name): name for name in wanted}
-    state = {there[name]: value for name, value in tensors.items() if name in there}
-    faults: dict[str, list[str]] = {
-        "lacks": [name for name in there if name not in tensors and not name.endswith("num_batches_tracked")],
-        "has what such a detector has not,": [name for name in tensors if name not in there],
-        "has": [],
-    }
-    for name, value in state.items():
-        like = wanted[name]
-        if not isinstance(value, Tensor) or value.shape != like.shape:
-            shape = tuple(getattr(value, "shape", ()))
-            faults["has"].append(f"{spelled(name)} of shape {shape} instead of {tuple(like.shape)}")
-        elif (like.is_floating_point() and not value.is_floating_point()) or not torch.isfinite(value).all():
-            faults["has"].append(f"{spelled(name)} of whole numbers or infinite or undefined ones")
-    said = [f"it {how} {_listed(names)}" for how, names in faults.items() if names]
-    if said:
-        raise CheckpointError(f"{file} has a {architecture}, but not whole: {'; '.join(said)}; {remedy}")
-    detector.load_state_dict({**wanted, **state})
+    if faults := faults_of(tensors, {spelled(name): like for name, like in wanted.items()}):
+        raise CheckpointError(f"{file} has a {architecture}, but not whole: {faults}; {remedy}")
+    detector.load_state_dict({name: tensors.get(spelled(name), like) for name, like in wanted.items()})
     return detector
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _detectron2_tensors(content: object) -> dict[str, Any]:

@@ -43,7 +43,7 @@ _SETTINGS = (
     "{data}, views of {image_size} px, regions {regions}, batch {batch_size}, {optimizer}, lr {lr} for a batch of 256"
 )
 _COUNTER = "num_batches_tracked"
-_SHOWN = 4  # faults in an error
+_SHOWN = 4  # names in an error
 
 
 @dataclass(frozen=True)
@@ -344,18 +344,9 @@ def fill(backbone: Backbone, tensors: Mapping[str, Tensor], file: str) -> None:
         parts = {name.split(".")[0] for name in wanted}
         tensors = {name: tensor for name, tensor in tensors.items() if name.split(".")[0] in parts}
     state = {name: tensor for name, tensor in tensors.items() if not name.endswith(_COUNTER)}
-    faults = [f"{name} is missing" for name in wanted if name not in state and not name.endswith(_COUNTER)]
-    for name, tensor in state.items():
-        if name not in wanted:
-            faults.append(f"{name} is none of its tensors")
-        elif tensor.shape != wanted[name].shape:
-            faults.append(f"{name} is of shape {tuple(tensor.shape)} instead of {tuple(wanted[name].shape)}")
-        elif wanted[name].is_floating_point() and not (tensor.is_floating_point() and tensor.isfinite().all()):
-            faults.append(f"{name} has values that are no finite floating-point numbers")
-    if faults:
+    if faults := faults_of(state, wanted):
         stem = next(iter(wanted))
-        shown = ", ".join(faults[:_SHOWN]) + (f" ({len(faults)} faults in all)" if len(faults) > _SHOWN else "")
-        what = f"looks like a {backbone.name}, but not a whole one: {shown}; take another checkpoint or save it anew"
+        what = f"looks like a {backbone.name}, but not a whole one: {faults}; take another checkpoint or save it anew"
         if stem in state and state[stem].ndim == 4 and state[stem].shape[1:] != wanted[stem].shape[1:]:
             theirs, ours = ("{1} × {2} pixels and {0} channels".format(*of[stem].shape[1:]) for of in (state, wanted))
             what = f"is a {backbone.name} for other images: its first convolution sees {theirs}, and here {ours}"
@@ -364,6 +355,29 @@ def fill(backbone: Backbone, tensors: Mapping[str, Tensor], file: str) -> None:
         raise CheckpointError(f"{file} {what}; {ANOTHER}")
     named.load_state_dict({name: _copy(tensor) for name, tensor in state.items()}, assign=True)
     backbone.eval()
+
+
+def faults_of(tensors: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> str:
+    """Which tensors are missing, unknown, of the wrong shape or kind, or not finite, in clauses; "" if none is.
+
+    wanted: a network's, by the names in the file. BatchNorm's counters may be missing.
+    """
+    faults: dict[str, list[str]] = {
+        "lacks": [name for name in wanted if name not in tensors and not name.endswith(_COUNTER)],
+        "has what such a network has not,": [name for name in tensors if name not in wanted],
+        "has": [],
+    }
+    for name, like, value in ((name, wanted[name], tensors[name]) for name in wanted if name in tensors):
+        if not isinstance(value, Tensor) or value.shape != like.shape:
+            shape = tuple(getattr(value, "shape", ()))
+            faults["has"].append(f"{name} of shape {shape} instead of {tuple(like.shape)}")
+        elif (like.is_floating_point() and not value.is_floating_point()) or not value.isfinite().all():
+            faults["has"].append(f"{name} of whole numbers or infinite or undefined ones")
+    said = []
+    for how, names in faults.items():
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        said += [f"it {how} {', '.join(names[:_SHOWN])}{more}"] * bool(names)
+    return "; ".join(said)
 
 
 def _copy(tensor: Tensor) -> Tensor:

@@ -151,7 +151,7 @@ def test_run_folder_and_other_sizes(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (lambda c: c["model"].pop("rpn.head.cls_logits.bias"), r"lacks rpn\.head\.cls_logits\.bias; save it anew"),
-        (lambda c: c["model"].update({"a.b": torch.ones(1)}), r"such a detector has not, a\.b"),
+        (lambda c: c["model"].update({"a.b": torch.ones(1)}), r"such a network has not, a\.b"),
         (lambda c: c["architecture"].update(neck="neither"), "unknown neck 'neither'"),
         (lambda c: c["architecture"].update(classes=["cat", "dog"]), r"cls_score\.weight of shape \(4, 1024\)"),
         (lambda c: c.update(version=99), "newer version"),
