@@ -49,21 +49,13 @@ def image_contrast(query: Tensor, key: Tensor, queue: Tensor, temperature: float
 
 
 def point_contrast(
-    points: Tensor,
-    key_points: Tensor,
-    valid: Tensor,
-    others: Tensor,
-    others_image: Tensor,
-    first_image: int,
-    temperature: float,
-    count: Tensor | None = None,
+    points: Tensor, key_points: Tensor, valid: Tensor, *others: Any, count: Tensor | None = None
 ) -> Tensor:
     """Point-level region contrast (paper figure 1): pull points of one region together, push other regions' away.
 
-    The mean of ``pair_losses`` over all pairs of valid regions.
+    The mean of ``pair_losses``, whose arguments it takes in their order, over all pairs of valid regions.
 
     Args:
-        points, key_points, valid, others, others_image, first_image, temperature: as of ``pair_losses``.
         count: number of valid regions by which the sum is divided, if not those of these images: of several ranks the
             mean, so that the mean over ranks is that of one process, whatever their numbers of regions.
 
@@ -71,7 +63,7 @@ def point_contrast(
         Scalar; zero where no region is valid.
     """
     with torch.autocast(points.device.type, enabled=False):
-        pairs = pair_losses(points, key_points, valid, others, others_image, first_image, temperature)
+        pairs = pair_losses(points, key_points, valid, *others)
         weight = valid.view(len(valid), 1, 1, -1).float()
         count = weight.sum() if count is None else count
         return (pairs * weight).sum() / (count * pairs.shape[1] ** 2).clamp(min=1e-3)
@@ -320,8 +312,8 @@ def affinity(step: Direction) -> Tensor:
 
 
 def _contrast(step: Direction, points: Tensor, keys: Tensor) -> Tensor:
-    temperature, count = step.config.temperature, step.count
-    return point_contrast(points, keys, step.valid, *step.others(keys), step.first_image, temperature, count)
+    others = *step.others(keys), step.first_image, step.config.temperature
+    return point_contrast(points, keys, step.valid, *others, count=step.count)
 
 
 def _pooled(z: Tensor) -> Tensor:

@@ -127,11 +127,10 @@ class PLRC(nn.Module):
         """
         device, per_region = self.queue.device, self.config.points_per_region
         places = torch.rand((2 * images, region_count, per_region, 3), generator=points)
-        lotteries = [
-            torch.rand(images * region_count * per_region, generator=points) for _ in range(1 + self.config.symmetric)
-        ]
+        shape = (1 + self.config.symmetric, images * region_count * per_region)
+        lotteries = [sent_to(lottery, device) for lottery in torch.rand(shape, generator=points)]
         keys = BatchShuffle(images * (2 if self._needed(terms)[1] else 1), shuffle, device)
-        return Draws(sent_to(places, device), [sent_to(lottery, device) for lottery in lotteries], keys)
+        return Draws(sent_to(places, device), lotteries, keys)
 
     def _needed(self, terms: Collection[str] | None) -> tuple[list[str], bool]:
         """Names of the losses to compute, and whether the key encoder must see the queries' own view, too."""

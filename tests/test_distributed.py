@@ -57,9 +57,9 @@ def losses_and_gradients(mode: str, rank: int, ranks: int) -> dict[str, Tensor]:
     others = []
     original = plrc.losses.point_contrast
 
-    def counted(*arguments):
+    def counted(*arguments, **named):
         others.append(len(arguments[3]))
-        return original(*arguments)
+        return original(*arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plrc.losses, "point_contrast", counted)

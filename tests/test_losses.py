@@ -39,7 +39,7 @@ class Points:
 
     def contrast(self, count: Tensor | None = None) -> Tensor:
         others = self.others, self.others_image, self.first_image
-        return point_contrast(self.points, self.key_points, self.valid, *others, TEMPERATURE, count)
+        return point_contrast(self.points, self.key_points, self.valid, *others, TEMPERATURE, count=count)
 
     def distillation(self, count: Tensor | None = None) -> Tensor:
         keys = self.teacher_points, self.key_points

@@ -57,9 +57,9 @@ def recorded(monkeypatch: pytest.MonkeyPatch, loss: str) -> list[tuple]:
     calls: list[tuple] = []
     original = getattr(plrc.losses, loss)
 
-    def record(*args: Any) -> Tensor:
+    def record(*args: Any, **named: Any) -> Tensor:
         calls.append(args)
-        return original(*args)
+        return original(*args, **named)
 
     monkeypatch.setattr(plrc.losses, loss, record)
     return calls
