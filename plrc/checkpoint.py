@@ -46,10 +46,8 @@ def save_checkpoint(file: Path, content: dict[str, Any], also: Path | None = Non
             cause = getattr(error.__context__, "errno", None) or errno.ENOSPC
             free = shutil.disk_usage(file.parent).free
             room = f"it takes {_bytes(content):,} bytes, {free:,} are free here"
-            said = (
-                f"{os.strerror(cause)}, {room}; the checkpoint before it is whole: make room, go on with --resume auto"
-            )
-            raise OSError(cause, said) from error
+            remedy = "the checkpoint before it is whole: make room, go on with --resume auto"
+            raise OSError(cause, f"{os.strerror(cause)}, {room}; {remedy}") from error
         if also is not None:
             also.unlink(missing_ok=True)
             try:
@@ -151,9 +149,7 @@ def load_checkpoint(file: Path, kind: str = FORMAT) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"there is no checkpoint {file}")
     if wrong := damage(file):
-        raise ValueError(
-            f"{file} cannot be read as a checkpoint, it is damaged, cut short or of another kind ({wrong})"
-        )
+        raise ValueError(f"{file} cannot be read as a checkpoint: damaged, cut short or of another kind ({wrong})")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler, too, raises almost anything
@@ -162,7 +158,6 @@ def load_checkpoint(file: Path, kind: str = FORMAT) -> dict[str, Any]:
         run = {FORMAT: "PLRC run", STEP: "step that was not finite"}.get(kind, "detector of ours")
         raise ValueError(f"{file} is not a checkpoint of a {run}: it has no 'format: {kind}' in it")
     if content["version"] > VERSION:
-        raise ValueError(
-            f"{file} was written by a newer version of PLRC (layout {content['version']}, known is {VERSION})"
-        )
+        layouts = f"layout {content['version']}, known is {VERSION}"
+        raise ValueError(f"{file} was written by a newer version of PLRC ({layouts})")
     return with_new_names(content)

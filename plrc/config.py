@@ -62,9 +62,8 @@ class RunOptions(Options):
         folder = Path(self.out) / "checkpoints"
         goes_on = self.resume == "auto" or Path(self.resume).parent.resolve() == folder.resolve()
         if not goes_on and any(folder.glob("*.pt")):
-            raise ValueError(
-                f"{self.out} already holds a run: go on with --resume auto, choose another --out, or {self.anew}"
-            )
+            remedy = f"go on with --resume auto, choose another --out, or {self.anew}"
+            raise ValueError(f"{self.out} already holds a run: {remedy}")
 
     def repeatable(self) -> dict[str, Any]:
         """What ``config.yaml`` holds: all but ``resume``, which belongs to this start, not to the run."""
@@ -77,11 +76,8 @@ class RunOptions(Options):
             ValueError: the saved configuration has fields or values that are not known here.
         """
         ours, theirs = self._by_flag(), type(self).from_dict(saved, "the saved run")._by_flag()
-        return [
-            f"{name} is {ours[name]} now, but {theirs[name]} in the saved run"
-            for name in ours
-            if ours[name] != theirs[name]
-        ]
+        both = {name: (of, theirs[name]) for name, of in ours.items()}
+        return [f"{name} is {now} now, but {was} in the saved run" for name, (now, was) in both.items() if now != was]
 
     def _by_flag(self) -> dict[str, str]:
         shown: dict[str, str] = {}

@@ -93,16 +93,12 @@ class MaskRegions:
     def __init__(self, folder: Path | str, source: str = "") -> None:
         self._folder = at_home(folder)
         if not self._folder.is_dir():
-            raise ValueError(
-                f"--regions masks:{folder}: there is no such folder; it should hold one label PNG an image"
-            )
+            raise ValueError(f"--regions masks:{folder}: there is no such folder; it should hold a label PNG an image")
 
     def raster(self, name: str, load: LoadImage) -> Tensor:
         file = self._folder / Path(name).with_suffix(".png")
         if not file.exists():
-            raise ValueError(
-                f"{file} is missing: masks:DIR needs one label PNG for every image, under the image's name"
-            )
+            raise ValueError(f"{file} is missing: masks:DIR needs a label PNG for every image, under the image's name")
         try:
             with Image.open(file) as labels:
                 mode, regions = labels.mode, _dense(np.array(labels))

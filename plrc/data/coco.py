@@ -144,9 +144,7 @@ class COCO(BoxFiles):
         there = [image for image in images.values() if (folder / image["file_name"]).is_file()]
         super().__init__(folder, [image["file_name"] for image in there])
         if not there:
-            raise ValueError(
-                f"{self.file}: none of its {len(images)} images is in {folder}, nor in another folder near"
-            )
+            raise ValueError(f"{self.file}: none of its {len(images)} images is in {folder}, nor in a folder near")
         for image in there:
             if not (image["width"] and image["height"]):
                 with suppress(UndecodableImage):
@@ -291,16 +289,10 @@ def read_outline(outline: Any, height: int | None, width: int | None) -> tuple[A
     if isinstance(outline, dict):
         size, counts = [*map(whole, outline["size"])], outline["counts"]
         if height and width and size != [height, width]:
-            raise ValueError(
-                f"its outline is of an image of {outline['size']}, height and width, not {[height, width]}"
-            )
+            raise ValueError(f"its outline is of an image of {outline['size']}, height, width, not {[height, width]}")
         runs = _read_runs(counts) if isinstance(counts, str) else [n for n in map(whole, counts) if n is not None]
-        rows, columns = (n or 0 for n in size)
-        if (
-            min(runs, default=0) < 0
-            or len(runs) < len(counts) * isinstance(counts, list)
-            or sum(runs) != rows * columns
-        ):
+        unread, (rows, columns) = isinstance(counts, list) and len(runs) < len(counts), (n or 0 for n in size)
+        if unread or min(runs, default=0) < 0 or sum(runs) != rows * columns:
             raise ValueError("its outline's run lengths do not fill its size")
         return {"size": size, "counts": counts if isinstance(counts, str) else runs}, sum(runs[1::2])
     if not isinstance(outline, list):

@@ -39,9 +39,7 @@ _AS_EXPORTED = (  # neither can be seen in the weights
     "taken as RGB, normalised as ImageNet is, with the stride in the 3×3 convolutions, as converted checkpoints are; a "
     "model of Detectron2's own zoo (BGR, stride in the 1×1) gives other features here than there"
 )
-_SETTINGS = (
-    "{data}, views of {image_size} px, regions {regions}, batch {batch_size}, {optimizer}, lr {lr} for a batch of 256"
-)
+_TOLD = "{data}, views of {image_size} px, regions {regions}, batch {batch_size}, {optimizer}, lr {lr} for a batch of"
 _COUNTER = "num_batches_tracked"
 _SHOWN = 4  # names in an error
 
@@ -453,17 +451,16 @@ def describe(path_or_name: str | Path, branch: str | None = None) -> list[str]:
     of = f" of {config['epochs']}" if "epochs" in config else ""
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
     weights = loss_tables(config).get("weights")  # a detector's are the name of its backbone's
-    known = _SETTINGS.replace("256", "16") if "iterations" in config else _SETTINGS  # a detector's rate is for 16
+    known = f"{_TOLD} {16 if 'iterations' in config else 256}"  # a detector's rate is for 16
     settings = [text.format(**config) for text in known.split(", ") if re.split("[{}]", text)[1] in config]
+    terms = ", ".join(f"{term} {w}" for term, w in weights.items() if w) if isinstance(weights, dict) else ""
     told = {
         "architecture": f"{info.arch}, {parameters / 1e6:.1f} M parameters in the backbone",
         "channels": ", ".join(f"{c} {backbone.channels[c]} at stride {backbone.strides[c]}" for c in backbone.layers),
         "heads": ", ".join(f"{name} {_widths(head)}" for name, head in network.heads.items()) or "none",
         "epoch": f"{info.run['epoch']:.4g}{of}" if "epoch" in info.run else "",
         "trained with": ", ".join(settings),
-        "loss weights": ", ".join(f"{term} {w}" for term, w in weights.items() if w)
-        if isinstance(weights, dict)
-        else "",
+        "loss weights": terms,
         "note": info.note,
     }
     if info.path is not None:

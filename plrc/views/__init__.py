@@ -156,9 +156,8 @@ def read_recipe(file: Path) -> dict[str, Any]:
     version = recipe.get("version") if isinstance(recipe, dict) and recipe.get("format") == FORMAT else None
     parts = {"view": str, "query": dict, "inputs": dict, "arrays": dict, "lines": list, "torch": str}
     if version is None or (version == VERSION and not all(isinstance(recipe.get(p), parts[p]) for p in parts)):
-        raise ValueError(
-            f"{file} is no recipe, or no whole one: 'plrc affinity' and the other views write one beside each figure"
-        )
+        written = "'plrc affinity' and the other views write one beside each figure"
+        raise ValueError(f"{file} is no recipe, or no whole one: {written}")
     if version != VERSION:
         raise ValueError(
             f"{file} is a recipe of version {version!r}, and this plrc replays version {VERSION}: draw it anew, or "

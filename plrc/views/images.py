@@ -106,9 +106,8 @@ def open_image(spec: str) -> NamedImage:
         return NamedImage(spec, printable(file.stem), decode(file, name=spec))
     except UndecodableImage as error:
         what = spec if error.name == spec else f"{spec} ({error.name})"  # of a data set: the file, or that of the mask
-        raise ValueError(
-            f"{what} cannot be shown: {error.reason}; give another image, or a whole copy of this one"
-        ) from error
+        remedy = "give another image, or a whole copy of this one"
+        raise ValueError(f"{what} cannot be shown: {error.reason}; {remedy}") from error
     except OSError as error:
         raise ValueError(f"{spec}: {error}") from error
 
