@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from plrc import config
@@ -122,7 +121,9 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
         _add_output(parser, f"runs/look/{name}")
 
     replay = command("replay", _replay, "draw a recipe again, and compare")
-    replay.add_argument("recipe", type=_path, help="the .json beside a figure; a run's not_finite.pt is computed again")
+    replay.add_argument(
+        "recipe", type=at_home, help="the .json beside a figure; a run's not_finite.pt is computed again"
+    )
     _add_output(replay, None)
 
     info = command("info", _info, "what a checkpoint is")
@@ -130,7 +131,7 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     export = command("export", _export, "write a backbone for another library")
     export.add_argument("checkpoint", help=CHECKPOINT)
     export.add_argument("--to", required=True, choices=("torchvision", "timm", "detectron2", "safetensors"))
-    export.add_argument("--out", type=_path, required=True, metavar="FILE", help=".pth, .pkl or .safetensors")
+    export.add_argument("--out", type=at_home, required=True, metavar="FILE", help=".pth, .pkl or .safetensors")
     for parser in (info, export):
         parser.add_argument("--branch", help=Query.__dataclass_fields__["branch"].metadata["help"])
 
@@ -147,21 +148,11 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
 
 
 def _add_output(parser: argparse.ArgumentParser, default: str | None) -> None:
-    parser.add_argument(
-        "--out",
-        type=_path,
-        default=default,
-        metavar="NAME",
-        help="--out results/cat writes cat.png, cat.npz, … into results, and replaces earlier ones "
-        f"[default {default or 'the name of the recipe with -replayed'}]",
-    )
-    parser.add_argument(
-        "--format", type=_formats, metavar=",".join(FORMATS), help="one or several [as NAME ends, or png]"
-    )
-
-
-def _path(text: str) -> Path:
-    return at_home(text)
+    named = f"[default {default or 'the name of the recipe with -replayed'}]"
+    about = f"--out results/cat writes cat.png, cat.npz, … into results, and replaces earlier ones {named}"
+    parser.add_argument("--out", type=at_home, default=default, metavar="NAME", help=about)
+    about = "one or several [as NAME ends, or png]"
+    parser.add_argument("--format", type=_formats, metavar=",".join(FORMATS), help=about)
 
 
 def _formats(text: str) -> list[str]:

@@ -269,7 +269,8 @@ def add_arguments(
             member, count = _members(type_)
             named = (about["each"] or field.name).strip("-").replace("-", "_").upper()
             listed = isinstance(about["choices"], tuple) and about["choices"]
-            how |= {"type": _reader(member), "metavar": "{" + ",".join(listed) + "}" if listed else named}
+            how |= {"type": functools.partial(_read, member)}
+            how |= {"metavar": "{" + ",".join(listed) + "}" if listed else named}
             if count is None:  # --train A B is --train A --train B
                 how |= {"action": "append"} if about["each"] else {"nargs": "+", "action": "extend"}
             elif count > 1:
@@ -316,14 +317,11 @@ def _help_of_name(field: dataclasses.Field[Any], key: str, default: Mapping[str,
     return details.replace("%", "%%")
 
 
-def _reader(member: Any) -> Any:
-    def read(text: str) -> Any:
-        try:
-            return _single(text, member)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {_EXPECTED[member]}") from error
-
-    return read
+def _read(member: Any, text: str) -> Any:
+    try:
+        return _single(text, member)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {_EXPECTED[member]}") from error
 
 
 # ----------------------------------------------------------------------------------------------------------- conversion
