@@ -149,7 +149,7 @@ def load_checkpoint(file: Path, kind: str = FORMAT) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"there is no checkpoint {file}")
     if wrong := damage(file):
-        raise ValueError(f"{file} cannot be read as a checkpoint: damaged, cut short or of another kind ({wrong})")
+        raise ValueError(f"{file} cannot be read as a checkpoint, it is damaged, cut off or of another kind ({wrong})")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler, too, raises almost anything

@@ -57,9 +57,8 @@ def read(file: Path) -> Any:
         raise CheckpointError(f"{file} is empty: copy or download it again")
     what = "is a text, such as a web page or a pointer of Git LFS" if head.isascii() else f"begins with {head[:8]!r}"
     remedy = "download the file itself, or save it anew with a newer torch"
-    raise CheckpointError(
-        f"{file} is no checkpoint that is known here (torch, safetensors, pickled arrays), it {what}: {remedy}"
-    )
+    known = "torch, safetensors, pickled arrays"
+    raise CheckpointError(f"{file} is no checkpoint that is known here ({known}), it {what}: {remedy}")
 
 
 def _reason(error: Exception) -> str:

@@ -155,12 +155,15 @@ def loss(query: Loss, session: Session, progress: Progress) -> LossDrawing:
         student=seen.student.numpy(),
         losses=rows,
     )
+    arrays = {"crops": crops.box.numpy(), "mirrored": crops.flip.numpy(), "views": seen.views}
+    arrays |= {name: getattr(picture, name) for name in ("regions", "points", "region", "teacher", "student")}
+    arrays |= {"chosen": np.array(chosen), "cosines": seen.cosines.numpy(), "point losses": seen.own.numpy()}
     named = f"{image.name}, {student.origin.name}" + f" at step {run.get('step')}" * ("step" in run)
     how = f"regions {config.regions} · view {config.image_size} × {config.image_size} · seed {query.seed}, step {step}"
     return LossDrawing(
         query=query,
         inputs=inputs,
-        arrays=_arrays(picture, seen, crops),
+        arrays=arrays | dict(picture.kinds),
         draw=partial(figures.loss, picture, note_of(named, how, *lacks)),
         lines=[*lines, *lacks],
         rows=rows,
@@ -316,10 +319,3 @@ def _lacks(student: DenseEncoder, teacher: DenseEncoder, rows: list[dict[str, An
         "no other images in the batch (--others): all negatives are of this one": not others,
     }
     return [what for what, lacking in said.items() if lacking]
-
-
-def _arrays(picture: LossPicture, seen: Step, crops: Crop) -> dict[str, np.ndarray]:
-    arrays = {"crops": crops.box.numpy(), "mirrored": crops.flip.numpy(), "views": seen.views}
-    arrays |= {name: getattr(picture, name) for name in ("regions", "points", "region", "teacher", "student")}
-    arrays |= {"chosen": np.array(picture.chosen), "cosines": seen.cosines.numpy(), "point losses": seen.own.numpy()}
-    return arrays | dict(picture.kinds)
