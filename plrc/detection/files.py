@@ -240,7 +240,7 @@ def detect_convert(query: DetectConvert) -> list[str]:
     file = Path(query.out)
     of_backbone = query.to == "detectron2" and file.suffix.lower() == ".pkl"
     if (of_backbone and query.classes) or (query.recipe and not of_backbone):
-        raise ValueError("--classes are a detector's, --recipe is for a backbone, which is a .pkl: leave out what is not")
+        raise ValueError("--classes are a detector's, --recipe is for a backbone, to a .pkl: leave out what is not")
     if of_backbone:
         return _write_backbone(query.checkpoint, file, query.recipe or "voc-c4-24k")
     if file.suffix.lower() not in (".pth", ".pt"):  # Detectron2 chooses its reader by it
