@@ -57,7 +57,6 @@ def save_checkpoint(file: Path, content: dict[str, Any], also: Path | None = Non
 
 
 def _bytes(content: Any) -> int:
-    """Of all tensors in it."""
     if isinstance(content, torch.Tensor):
         return content.nbytes
     parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()

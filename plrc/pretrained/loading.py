@@ -68,6 +68,11 @@ class CheckpointInfo:
     run: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def identity(self) -> tuple[Any, str]:
+        """What tells these weights from others, by any name: their SHA-256 or, without a file, what made them."""
+        return self.sha256 or (self.name, self.arch, self.note), self.branch
+
+    @property
     def view(self) -> int:
         """Side of the views that it was trained with, pixels; 0 where that is not known."""
         return int(self.run.get("config", {}).get("image_size", 0))

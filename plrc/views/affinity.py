@@ -227,7 +227,6 @@ def _numbers(rows: Rows, quantity: str, softmax: bool) -> list[str]:
 
 
 def _aucs(rows: Rows) -> list[float]:
-    """The mean AUC of each image where it is known."""
     aucs: dict[str, list[float]] = {}
     for row in rows:
         if row["AUC"] != "":

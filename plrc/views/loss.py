@@ -269,7 +269,6 @@ def _queue(network: DenseEncoder) -> Tensor | None:
 
 
 def _chosen(query: Loss, image: NamedImage, seen: Step, crop: Crop, where: str) -> int:
-    """Which of the n points of view 1 is looked at."""
     if len(query.points) > 1:
         raise ValueError("one point is looked at: give --point once")
     wanted = crop.to_view(points_in_frame(query.points, image)) if query.points else torch.tensor([[0.5, 0.5]])

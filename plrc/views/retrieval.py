@@ -219,9 +219,7 @@ def _listed(source: Source, numbers: Sequence[int]) -> tuple[str, str]:
 
 def _key(network: DenseEncoder, known: Sequence[Any]) -> str:
     """Names the index of a network: all that its rows depend on."""
-    origin = network.origin
-    weights = origin.sha256 or (origin.name, origin.arch, origin.note)
-    parts = weights, origin.branch, network.device.type, network.default, *known
+    parts = *network.origin.identity, network.device.type, network.default, *known
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 

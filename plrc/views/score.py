@@ -112,9 +112,7 @@ def _folder(query: Scores, networks: Mapping[str, DenseEncoder], source: Source)
     for file in sorted(Path(plrc.__file__).parent.rglob("*.py")):
         known.update(file.read_bytes())
     for name, network in networks.items():
-        origin = network.origin
-        weights = origin.sha256 or (origin.name, origin.arch, origin.note)
-        known.update(repr((name, weights, origin.branch, network.device.type)).encode())
+        known.update(repr((name, *network.origin.identity, network.device.type)).encode())
     known.update(torch.__version__.encode() + pickle.dumps(source))  # with what it has read: boxes, classes, keypoints
     if hasattr(source, "stamp"):
         for i in range(len(source)):

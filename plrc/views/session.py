@@ -91,7 +91,6 @@ class Session:
                     fmap = network.features(image, *how)
                 yield fmap
             return
-        origin = network.origin
         for image in images:
 
             def make(image: Image.Image = image) -> FeatureMap:
@@ -100,9 +99,8 @@ class Session:
 
             # The pixels tell the image: a view that is cut again is the same one, a file that has changed another.
             pixels = hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
-            weights = origin.sha256 or (origin.name, origin.arch, origin.note)
-            key = ("map", weights, origin.branch, str(network.device), pixels, query.layer or network.default, *how[1:])
-            yield self.once(key, make)
+            on, layer = str(network.device), query.layer or network.default
+            yield self.once(("map", *network.origin.identity, on, pixels, layer, *how[1:]), make)
 
     def seen(
         self, name: str, network: DenseEncoder, query: ImageQuery, progress: Callable[[str, int, int], Any]
