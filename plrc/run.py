@@ -478,16 +478,18 @@ def losses_of(line: Iterable[str]) -> list[str]:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run folder's ``log.jsonl``, oldest first, without a last one that a kill cut short."""
+    """The lines of a run folder's ``log.jsonl``, oldest first, up to one that a kill or a disk has damaged."""
     file = folder / "log.jsonl"
     if not file.exists():
         return []
     lines = []
-    for text in file.read_text().splitlines():
+    for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except json.JSONDecodeError:
             break
+        if isinstance(line, dict) and isinstance(line.get("step"), int | float):
+            lines.append(line)
     return lines
 
 

@@ -36,6 +36,17 @@ def test_a_resumed_log_reads_as_if_it_had_never_stopped(tmp_path):
     assert (tmp_path / "log.jsonl").read_text().count("\n") == 3
 
 
+@pytest.mark.parametrize("damage", [b"5\n", b'["step"]\n', b'{"step": "2"}\n', b"\0" * 64, b"\x87\xff"])
+def test_a_damaged_log_ends_no_training(damage, tmp_path):
+    with RunLog(tmp_path, total=10, first_step=0) as log:
+        log.write(line(1))
+    with (tmp_path / "log.jsonl").open("ab") as stream:
+        stream.write(damage)
+    with RunLog(tmp_path, total=10, first_step=1) as log:
+        log.write(line(2))
+    assert read_log(tmp_path) == [line(1), line(2)]
+
+
 def test_events_that_cannot_be_written_end_no_training(tmp_path, capsys):
     with RunLog(tmp_path, total=1000, first_step=0) as log:
         shutil.rmtree(tmp_path / "tensorboard")

@@ -117,11 +117,11 @@ def read_run(folder: Path) -> RunRecord:
     file, config = folder / "log.jsonl", folder / "config.yaml"
     try:
         files, written = {str(file): _digest(file)}, file.stat().st_mtime
-        lines = [line for line in read_log(folder) if isinstance(line, dict)]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_log(folder)
+    except OSError as error:
         near = "" if folder.exists() else did_you_mean(str(folder), file=True)
         wanted = near or ": name a run folder, such as runs/demo, which 'make demo' trains"
-        raise ValueError(f"{file} cannot be read ({getattr(error, 'strerror', error)}){wanted}") from error
+        raise ValueError(f"{file} cannot be read ({error.strerror}){wanted}") from error
     kept: dict[float, dict[str, Any]] = {}
     for line in lines:
         if not math.isfinite(_number(line, "step", math.nan)):
