@@ -235,8 +235,9 @@ class _Once(argparse.Action):
     def __call__(
         self, parser: argparse.ArgumentParser, found: argparse.Namespace, value: Any, flag: Any = None
     ) -> None:
-        if getattr(found, self.dest, value) != value:
-            raise argparse.ArgumentError(self, f"it is given twice, {getattr(found, self.dest)} and {value}: give one")
+        before = getattr(found, self.dest, None)
+        if before not in (None, value):
+            raise argparse.ArgumentError(self, f"it is given twice, {before} and {value}: give one")
         setattr(found, self.dest, value)
 
 
@@ -252,7 +253,7 @@ def add_arguments(
         from_preset = f"where the defaults come from [{preset}]"
         from_file = "a YAML file of fields, such as a run's config.yaml"
         parser.add_argument("--preset", choices=presets, default=preset, help=from_preset)
-        parser.add_argument("--config", type=Path, metavar="FILE", help=from_file)
+        parser.add_argument("--config", type=Path, action=_Once, metavar="FILE", help=from_file)
     kinds = _hints(kind)
     for field in dataclasses.fields(kind):
         type_, about = kind_of(kinds[field.name])[0], field.metadata

@@ -272,6 +272,7 @@ def test_bad_input_is_one_sentence(place, capsys, command, message):
         (["affinity", "x", "--format", "png,gif"], "'gif' is no format: choose from png,pdf,svg"),
         (["affinity", "x", "--chekpoint", "y"], "arguments: --chekpoint y; did you mean '--checkpoint'?"),
         (["train", "--data", "a", "--data", "b"], "argument --data: it is given twice, a and b: give one"),
+        (["train", "--config", "a", "--config", "b"], "argument --config: it is given twice, a and b: give one"),
         (["train", "--learning-rate", "1"], "--learning-rate 1; did you mean '--lr'?"),
         (["detect", "train", "--steps=9"], "--steps=9; did you mean '--iterations'?"),
         (["tran"], "; did you mean 'train'?"),
