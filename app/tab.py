@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 import gradio as gr
+from gradio.layouts import Form
 
 from plrc.options import Options, Point, Size, kind_of
 from plrc.queries import Query
@@ -35,7 +36,6 @@ _WORDS: dict[str, dict[str, Any]] = {
     "checkpoints": {
         "info": f"Up to {MOST}, side by side. @key is the momentum encoder, random: an untrained network.",
         "max_choices": MOST,
-        "min_width": 320,
     },
     "layer": {
         "label": "Layer or head",
@@ -156,8 +156,10 @@ class Tab:
         """Controls beside each other: name → how wide. Of one image there is a chooser."""
         with gr.Row():
             for name, scale in names.items():
-                with gr.Column(scale=scale, min_width=160 * scale):
-                    self.image_chooser() if name == "images" and name not in self.start else self.control(name)
+                how = {"scale": scale, "min_width": 160 * scale}
+                chooses = name == "images" and name not in self.start
+                with (gr.Column if chooses else Form)(**how):  # a form is what Gradio would lay into a column
+                    self.image_chooser() if chooses else self.control(name)
 
     def viewed(self) -> list[Any]:
         """The viewer, and the numbers below it; laid out here."""
@@ -275,7 +277,7 @@ class Tab:
         """All fields that have no control yet, in a part that is closed."""
         with gr.Accordion("More", open=False), gr.Row():
             for name in [name for name in self._fields if name not in (*self.controls, *self.fixed)]:
-                with gr.Column(min_width=220):
+                with Form(scale=1, min_width=220):
                     self.control(name, visible=name != "device" or len(self.bench.devices) > 1)
 
     def answering(self, answer: Callable[[Any], Any]) -> Callable[..., Any]:
