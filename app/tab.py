@@ -156,9 +156,9 @@ class Tab:
         """Controls beside each other: name → how wide. Of one image there is a chooser."""
         with gr.Row():
             for name, scale in names.items():
-                how = {"scale": scale, "min_width": 160 * scale}
                 chooses = name == "images" and name not in self.start
-                with (gr.Column if chooses else Form)(**how):  # a form is what Gradio would lay into a column
+                lay: Any = gr.Column if chooses else Form  # which is what Gradio would lay into a column
+                with lay(scale=scale, min_width=160 * scale):
                     self.image_chooser() if chooses else self.control(name)
 
     def viewed(self) -> list[Any]:
