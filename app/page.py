@@ -198,8 +198,8 @@ def _open_link(
             updates = tab.fault(error, first=True)
         return only("" if any(seen.values()) else tab.name, outputs, updates)
 
-    page.load(restore, answered, [views, *chain(*inputs.values())], **PROMPT)
-    page.load(show, answered, list(chain(*outputs.values())), **PROMPT)
+    restored = page.load(restore, answered, [views, *chain(*inputs.values())], **PROMPT)
+    restored.then(show, answered, list(chain(*outputs.values())), **PROMPT)  # after it: both say what the points are
     for name, tab in tabs.items():
         items[name].select(partial(_at_first_sight, tab), [answered, *inputs[name]], outputs[name], **QUIET)
 
