@@ -76,7 +76,7 @@ def start(launcher: list[str], arguments: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, str]:
+def finish(process: subprocess.Popen[str], timeout: float = 300) -> tuple[int, str]:
     try:
         output, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
