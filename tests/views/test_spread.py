@@ -71,7 +71,8 @@ def test_the_first_of_two_ranks_writes_and_prints_what_one_process_does(start, o
     said, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     alone = draw(objects)
-    assert said.splitlines()[1:] == alone.lines
+    told = [line for line in said.splitlines() if not line.startswith("[Gloo]")]  # as torch 2.9 does
+    assert told[1:] == alone.lines
     assert len(list(tmp_path.glob("two.*"))) == 5
     with np.load(tmp_path / "two.npz") as arrays:
         same(dict(arrays), alone.arrays)
