@@ -52,7 +52,7 @@ CSS = """
 .gradio-container :has(.plrc-asks) { overflow: visible !important; } /* so that they stay in reach, see viewers.css */
 footer, #add-file { display: none !important; } /* the latter takes what is dropped, see drop.js */
 .toast-wrap { top: auto !important; bottom: 16px; } /* not over the tabs */
-[id$="-thumbnails"] .caption-label { direction: rtl; } /* of a long name the end */
+[id$="-thumbnails"] .caption-label { direction: rtl; unicode-bidi: plaintext; } /* of a long name the end */
 [id$="-thumbnails"] .grid-container { grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)) !important; }
 .plrc-lines { margin: 0; font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 """

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from contourpy import contour_generator
 from matplotlib.colors import Colormap
 from PIL import Image
 from scipy.ndimage import find_objects
@@ -100,7 +101,17 @@ def affinity_scene(drawings: Sequence[AffinityDrawing]) -> dict[str, Any]:
     signed = zip(first.asked, (False, True), strict=True)
     points = [{"x": x, "y": y, "negative": negative} for asked, negative in signed for x, y in asked.tolist()]
     live = {"temperature": query.temperature, "limits": [-1, 1] if full and not softmax else None}
-    return {"panels": panels, "points": points, "live": live}
+    outline = "" if first.mask is None else _outline(first.mask.numpy())
+    return {"panels": panels, "points": points, "outline": outline, "live": live}
+
+
+def _outline(mask: np.ndarray) -> str:
+    """The border of a mask ``(H, W)`` as an SVG path in shares of the image, to about 1/300 of its longer side."""
+    step = -(-max(mask.shape) // 300)
+    inside = np.pad(mask[step // 2 :: step, step // 2 :: step].astype(float), 1)
+    y, x = ((np.arange(n) - 0.5) / (n - 2) for n in inside.shape)
+    borders = contour_generator(x, y, inside).lines(0.5)
+    return "".join("M" + "L".join(f"{u:.4f} {v:.4f}" for u, v in border.tolist()) for border in borders)
 
 
 def answers_scene(drawing: RetrievalDrawing) -> dict[str, Any]:

@@ -300,6 +300,8 @@ class Tab:
         has been seen so far."""
         blank = showing(scene=None) if hasattr(self, "viewer") else ""
         shown = blank if first and isinstance(self.outputs[0], gr.HTML) else gr.skip()
+        if not first and hasattr(self, "viewer"):
+            shown = showing(live={})  # which tells a viewer that there is no answer
         return [shown, lines([f"This cannot be shown: {error}"]), *self._nothing[2:]]
 
     @property
@@ -336,7 +338,8 @@ class Tab:
             layers = self.bench.layers(checkpoints)
             return gr.Dropdown(choices=[("automatic", ""), *layers], value=chosen if chosen in layers else "")
 
-        return chooser.input(update, [chooser, layer], layer, **QUIET)
+        events = [chooser.input, chooser.select]  # the latter of what is typed
+        return gr.on(events, update, [chooser, layer], layer, **QUIET, trigger_mode="always_last")
 
     @staticmethod
     def _named(value: str | list[str], names: Callable[[str], str]) -> str | list[str]:

@@ -11,6 +11,7 @@
 //     key: of the feature map behind it; null of the last one's difference from the first one. quantities: what is
 //     shown without negative points, and with them.
 //   points: [{x, y, negative}], shares of the image: those that are asked about
+//   outline: of the object that is meant, an SVG path in shares of the image, or nothing
 //   live: {temperature, limits}, of the softmax and of the colours, or null
 // packed: key → a packed map, see live.js.
 // emit gets {points}: those that are to be asked about, by a click, a key or a button; none stands for the first one.
@@ -22,11 +23,12 @@
   const HELD = 6; // feature maps that the page keeps
   const STEP = 1 / 16; // of the crosshair, where no map has cells
   const ASKS = [["this place", ""], ["this too", "+"], ["but not this", "-"]];
+  const OUTLINE = `<svg class="plrc-object" viewBox="0 0 1 1" preserveAspectRatio="none"><path/><path/></svg>`;
   const EMPTY = "Choose an image and a checkpoint.";
   const BROKEN = "The image could not be read: choose another one.";
   const USE =
     "Click, or move with the arrow keys and press Enter, to ask what is like this place. " +
-    "With Shift, or the minus key: what is unlike it. Backspace removes the last point, Escape all. " +
+    "With Shift, or the minus key: what is unlike it. Backspace goes back to the points before, Escape removes all. " +
     "A point can be dragged; a click on one of several removes it. Ctrl and the wheel, or plus, enlarge; 0 goes back.";
 
   /** Row and column of the cell that holds [x, y]; null beyond the map. x = 1 belongs to the last column. */
@@ -91,6 +93,7 @@
     const load = loader(), panels = [];
     const held = new Map(), opened = new Map(); // by key: packed maps, and the scene's as they are asked
     let scene = null, hover = null; // hover: the place under the pointer
+    let past = []; // points that were asked about before
     let awaited = null, dragged = null; // points that were asked about and are not answered yet; {index, moved}
     let overRing = false, less = false, previewed = false; // the pointer is on a point; a click would ask for the unlike; other maps are shown than the scene's
     let cross = [0.5, 0.5], keys = false; // the keyboard's place, and whether it is in use
@@ -141,8 +144,8 @@
       return overRing || same(others, points()) ? awaited : others;
     };
 
-    const same = (some, others) => some.length === others.length && some.every(({ x, y, negative }, i) =>
-      Math.hypot(x - others[i].x, y - others[i].y) < 0.01 && negative === Boolean(others[i].negative));
+    const same = (some, others, within = 0.01) => some.length === others.length && some.every(({ x, y, negative }, i) =>
+      Math.hypot(x - others[i].x, y - others[i].y) < within && Boolean(negative) === Boolean(others[i].negative));
 
     const isLive = () => Boolean(scene?.live) && panels.every(({ spec }) => !spec.key || opened.has(spec.key));
 
@@ -184,7 +187,8 @@
 
     /** Feature maps that came: those that the scene needs can be asked from now on. */
     const take = (packed) => {
-      for (const [key, map] of Object.entries(packed || {})) held.set(key, map);
+      for (const [key, map] of Object.entries(packed)) held.set(key, map);
+      if (!Object.keys(packed).length) [awaited, previewed] = [null, true], drawRings(); // there was no answer
       enliven();
     };
 
@@ -219,13 +223,22 @@
 
     /** Asks the server; what this page knows by itself is seen at once. */
     const askAll = (all) => {
+      if (scene && !awaited && same(all, scene.points, 1e-4)) return; // they are answered
+      if (scene && !same(all, points())) past.push([...points()]);
       awaited = all.length ? all : null;
       if (awaited) drawRings();
       emit({ points: all });
       follows();
     };
     const ask = (at, negative) => askAll(asked(at, negative));
-    const undo = () => askAll(points().slice(0, -1)), clear = () => askAll([]);
+    const clear = () => askAll([]);
+    /** The points of before; of a link's, which have none, all but the last. */
+    const undo = () => {
+      while (past.length && same(past.at(-1), points(), 1e-4)) past.pop(); // what was asked and not answered
+      const before = past.pop() || points().slice(0, -1), kept = [...past];
+      askAll(before);
+      past = kept;
+    };
 
     const placeOf = ({ layer }, event) => {
       const { left, top, width, height } = layer.getBoundingClientRect();
@@ -303,7 +316,7 @@
     /** A point goes with the pointer, and the maps with it. */
     const drag = (panel, event) => {
       if (!panel.press.moved) return;
-      if (!dragged.moved) panel.surface.setPointerCapture(event.pointerId);
+      if (!dragged.moved) (panel.surface.setPointerCapture(event.pointerId), past.push([...points()]));
       dragged.moved = true;
       const [u, v] = placeOf(panel, event).map((share) => +share.toFixed(5));
       awaited = points().map((p, i) => (i === dragged.index ? { ...p, x: u, y: v } : p));
@@ -321,6 +334,7 @@
       const surface = make(figure, "div", "plrc-canvas", { tabIndex: 0, role: "application" });
       const layer = make(surface, "div", "plrc-layer");
       const [image, map] = ["", "plrc-map"].map((name) => make(layer, "canvas", name));
+      layer.insertAdjacentHTML("beforeend", OUTLINE);
       const [here, points, cross] = ["cell", "points", "cross"].map((name) => make(layer, "div", `plrc-${name}`));
       const words = make(figure, "figcaption"), bar = colourBar(figure), reading = make(figure, "div", "plrc-reading");
       const [title, caption] = ["title", "caption"].map((name) => make(words, "div", `plrc-${name}`));
@@ -336,6 +350,7 @@
       paint(panel.image, image);
       map.hidden = !panel.mapped;
       if (panel.mapped) (colour(map, spec.map, spec.scale), lay(map, 0, 0, ...spec.map.extent));
+      surface.querySelectorAll(".plrc-object path").forEach((path) => path.setAttribute("d", scene.outline || ""));
       write(panel.title, spec.title);
       write(panel.caption, spec.caption || "");
       panel.bar.fill(panel.mapped ? spec.scale : null);
@@ -363,7 +378,7 @@
 
     /** All at once, when the image is there: until then the last scene stays. */
     const change = (next, [image]) => {
-      if (scene?.image.src !== next.image.src) view.look(1);
+      if (scene?.image.src !== next.image.src) (view.look(1), (past = []));
       [scene, awaited, previewed] = [next, null, false];
       while (panels.length < scene.panels.length) addPanel();
       for (const { figure } of panels.splice(scene.panels.length)) figure.remove();

@@ -122,6 +122,9 @@ class ImageFiles:
         warn_left_out(logger, self.root, what, items)
 
 
+_MASKS = {b"images": (b"masks",), b"JPEGImages": (b"SegmentationClass", b"SegmentationObject")}
+
+
 class ImageFolder(ImageFiles):
     """The images under a folder, at any depth, in bytewise order of their relative paths.
 
@@ -130,7 +133,8 @@ class ImageFolder(ImageFiles):
 
     Those under ``train/`` alone are listed if that is the training split. It is, where ``root`` itself holds no image,
     if ``train/`` has class folders (ImageNet) or a folder val… or test… beside it. Otherwise "train" may be one class
-    among others, as in CIFAR-100, and all are listed. Raises a FileNotFoundError if there is nothing to list.
+    among others, as in CIFAR-100, and all are listed. Masks are no images: ``masks/`` beside ``images/``, PASCAL VOC's
+    ``Segmentation…/`` beside ``JPEGImages/``. Raises a FileNotFoundError if there is nothing to list.
 
     Args:
         names: another ImageFolder's, so that one rank lists and the others do not touch the disk.
@@ -146,6 +150,10 @@ class ImageFolder(ImageFiles):
     def _listed(self, base: bytes) -> bytes:
         shown = printable(os.fsdecode(base))
         entries = {e: os.path.isdir(os.path.join(base, e)) for e in os.listdir(base)} if os.path.isdir(base) else {}
+        beside = {name for images, of in _MASKS.items() if entries.get(images) for name in of if entries.get(name)}
+        if beside:
+            masks = ", ".join(f"{name.decode()}/" for name in sorted(beside))
+            logger.warning("%s: left out what is in %s, which annotates the images", shown, masks)
         names: list[bytes] = []
         if entries.get(b"train") and not any(_is_image(entry) for entry, is_folder in entries.items() if not is_folder):
             names = self._walk(base, b"train")
@@ -154,7 +162,7 @@ class ImageFolder(ImageFiles):
                 logger.info("%s: using the %d images of its train/ only", shown, len(names))
             else:
                 names = []
-        names = names or self._walk(base, b"")
+        names = names or [name for name in self._walk(base, b"") if name.partition(b"/")[0] not in beside]
         if not names:
             accepted = f"{', '.join(SUFFIXES)} files at any depth, such as ImageNet's train/<class>/*.JPEG"
             near = "" if os.path.exists(base) else did_you_mean(os.fsdecode(base), file=True)

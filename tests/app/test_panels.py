@@ -166,6 +166,41 @@ def test_a_click_forgets_adds_or_excludes_and_points_are_taken_back(bare):
     assert [event["points"] for event in viewer.told()] == [points[:1], []]
 
 
+def test_undo_goes_back_to_the_places_before_and_what_is_answered_is_not_asked_again(bare):
+    viewer = bare("panels", scene(panel(3, 5), points=[point(0.5, 0.5)]))
+    first = click(viewer, 0, 20, 90)
+    viewer.show(scene(panel(3, 5), points=first))
+    viewer.show(scene(panel(3, 5), points=click(viewer, 0, 90, 20)))
+    viewer.page.locator(SURFACE).first.click(position={"x": 90, "y": 20})  # the same place
+    viewer.settle()
+    assert viewer.told() == [], "its answer is there"
+    viewer.page.get_by_text("Undo").click()
+    viewer.page.get_by_text("Undo").click()
+    assert [event["points"][0]["x"] for event in viewer.told()] == [first[0]["x"], 0.5]
+
+
+def test_the_object_that_is_meant_is_outlined_in_all_panels(bare):
+    viewer = bare(
+        "panels", scene(panel(1, 1), colour=(90, 90, 90)) | {"outline": "M0.25 0.25L0.75 0.25L0.75 0.75L0.25 0.75Z"}
+    )
+    for k in range(2):
+        shot = viewer.pixels(SURFACE, k).astype(int)
+        h, w, _ = shot.shape
+        border = shot[h // 2, w // 4 - 3 : w // 4 + 4].sum(axis=1)
+        assert [border.min() < 90, border.max() > 600] == [True, True], "white in black"
+    viewer.show(scene(panel(1, 1), colour=(90, 90, 90)))
+    assert np.unique(viewer.pixels(SURFACE, 0)[5:-5, 5:-5]).tolist() == [90]
+
+
+def test_where_there_is_no_answer_the_points_are_as_before(bare):
+    viewer = bare("panels", scene(panel(3, 5), points=[point(0.5, 0.5)]))
+    click(viewer, 0, 20, 90)
+    viewer.page.evaluate("view.take({})")
+    viewer.settle()
+    left = viewer.page.locator(f"{SURFACE} .plrc-point").first.evaluate("(e) => e.style.left")
+    assert left == "50%"
+
+
 def test_the_opacity_of_the_maps_shows_the_image(bare):
     viewer = bare("panels", scene(panel(1, 1), colour=(200, 200, 200)))
     assert viewer.pixels(SURFACE, 1)[50, 50].tolist() == list(LUT[0])

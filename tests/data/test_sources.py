@@ -59,6 +59,16 @@ def test_train_is_the_split_or_one_class_of_many(files, expected, tmp_path, capl
     assert (f"the {len(expected)} images of its train/ only" in caplog.text) == of_train
 
 
+@pytest.mark.parametrize(("images", "masks"), [("images", "masks"), ("JPEGImages", "SegmentationClass")])
+def test_masks_are_no_images_to_train_on(images, masks, tmp_path, caplog):
+    for name in (f"{images}/a.jpg", f"{masks}/a.png", f"{masks}/deep/b.png", "more/c.png"):
+        jpeg(tmp_path / name)
+    assert names(ImageFolder(tmp_path)) == [f"{images}/a.jpg", "more/c.png"]
+    assert f"left out what is in {masks}/" in caplog.text
+    (tmp_path / images).rename(tmp_path / "others")
+    assert len(ImageFolder(tmp_path)) == 4, "beside no images, masks are a class like another"
+
+
 def test_links_are_followed_once(tmp_path):
     root = tmp_path / "root"
     jpeg(root / "b" / "1.jpg")
