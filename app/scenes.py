@@ -110,7 +110,7 @@ def _outline(mask: np.ndarray) -> str:
     step = -(-max(mask.shape) // 300)
     inside = np.pad(mask[step // 2 :: step, step // 2 :: step].astype(float), 1)
     y, x = ((np.arange(n) - 0.5) / (n - 2) for n in inside.shape)
-    borders = contour_generator(x, y, inside).lines(0.5)
+    borders: Any = contour_generator(x, y, inside).lines(0.5)
     return "".join("M" + "L".join(f"{u:.4f} {v:.4f}" for u, v in border.tolist()) for border in borders)
 
 
