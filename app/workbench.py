@@ -26,7 +26,7 @@ from plrc.pretrained.loading import SHIPPED, run_checkpoint, split_branch, store
 from plrc.queries import Affinity, Query
 from plrc.registry import did_you_mean, region_examples
 from plrc.views import Drawing, NamedImage, Progress, Session, draw, list_images
-from plrc.views.images import SAMPLES, are_several, file_of, open_image
+from plrc.views.images import SAMPLES, are_several, file_of, open_image, search
 from plrc.views.session import stamp
 
 EXAMPLES = ("scenes#12", "scenes#3", "scenes#7", "scenes#21", *SAMPLES)
@@ -134,8 +134,11 @@ class Workbench:
         return self._short.get(spec, spec)
 
     def long(self, name: str) -> str:
-        """The opposite of ``short``."""
-        return self._long.get(name, name)
+        """The opposite of ``short``; of an image that is not listed, too, by the end of its path."""
+        if name in self._long or not name or self._may_show(name):
+            return self._long.get(name, name)
+        found = chain.from_iterable(search(str(folder), Path(name).name) for folder in self.folders)
+        return next((spec for spec in found if Path(file_of(spec)).match(name)), name)
 
     def layers(self, checkpoints: Sequence[str]) -> list[str]:
         """The layers and heads that all of these have."""
@@ -160,19 +163,21 @@ class Workbench:
         return self.layers(self.shown) if field == "layer" else list(fixed.get(field, ()))
 
     def thumbnails(self, text: str) -> list[tuple[np.ndarray, str, str]]:
-        """Small image ``(96, 128, 3)``, label and name of each that is listed and whose label has this text, a page of
-        them; not of those that are gone or cannot be decoded."""
+        """Small image ``(96, 128, 3)``, label and name of each that is listed, or of all whose names have this text, a
+        page of them; not of those that are gone or cannot be decoded."""
 
         def small(spec: str) -> np.ndarray:
             image = decode(Path(spec), _THUMBNAIL) if Path(spec).is_file() else open_image(spec).image
             return np.asarray(ImageOps.fit(image, _THUMBNAIL))
 
         found = list[tuple[np.ndarray, str, str]]()
-        for label, spec in self.choices("images"):
-            if text.lower() in label.lower() and len(found) < _THUMBNAILS:
+        listed = [spec for label, spec in self.choices("images") if text.lower() in label.lower()]
+        further = chain.from_iterable(search(str(folder), text) for folder in self.folders) if text else ()
+        for spec in dict.fromkeys([*listed, *further]):
+            if len(found) < _THUMBNAILS:
                 with suppress(ValueError, OSError, UndecodableImage):
                     key = "thumbnail", spec, stamp(Path(spec))
-                    found.append((self.session.once(key, partial(small, spec)), label, spec))
+                    found.append((self.session.once(key, partial(small, spec)), _label(spec), spec))
         return found
 
     def draw(self, query: Options, progress: Progress | None = None) -> Any:

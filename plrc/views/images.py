@@ -150,14 +150,22 @@ def are_several(spec: str) -> bool:
     return bool(_SCENES.fullmatch(spec)) or split or Path(spec).is_dir() or is_shards(spec)
 
 
-def _in_folder(path: str, most: int | None) -> list[str]:
+def search(path: str, text: str) -> list[str]:
+    """The images of a folder or data set whose names have this text, in order. Raises a ValueError if there is none."""
+    source = _listed(path)
+    return [spec_of(path, source, i) for i in range(len(source)) if text.lower() in source.name(i).lower()]
+
+
+def _listed(path: str) -> Source:
     try:
         source = _data_set(path)
-        numbered = getattr(source, "has_objects", isinstance(source, Shards))
-        listed = source if numbered else ImageFolder(path)
+        return source if getattr(source, "has_objects", isinstance(source, Shards)) else ImageFolder(path)
     except OSError as error:
         raise ValueError(str(error)) from error
-    found, broken = [], []
+
+
+def _in_folder(path: str, most: int | None) -> list[str]:
+    found, broken, listed = [], [], _listed(path)
     for i in spread(len(listed), most):
         try:
             listed.load(i, (1, 1))  # of a JPEG an eighth, which tells as much and is soon done

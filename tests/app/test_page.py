@@ -40,6 +40,7 @@ from plrc.pretrained import load
 from plrc.pretrained.export import export
 from plrc.queries import VIEWS, Affinity
 from plrc.views import draw, replay
+from tests.views.conftest import save_masked
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINTS = ("plrc:tiny", "random:tiny")
@@ -428,10 +429,23 @@ def test_what_a_click_cannot_show_is_said_below_the_viewer(tmp_path):
         tab = AffinityTab(Workbench(CHECKPOINTS, runs=tmp_path, megabytes=1))
     (asked,) = [f for f in page.fns.values() if f.targets == [(tab.outputs[0]._id, "select")]]
     event = {"points": [{"x": 2, "y": 0.5, "negative": False}]}
-    viewer, numbers, *rest = asked.fn(1, {"number": 0}, event, *tab.values(tab.first))
+    viewer, numbers, *rest = asked.fn(1, {}, event, *tab.values(tab.first))
     assert "This cannot be shown" in numbers
+    assert viewer.props == {"live": "{}"}, "there is no answer"
     assert len(rest) == len(tab.outputs) - 2
-    assert all(one == gr.skip() for one in (viewer, *rest))
+    assert all(one == gr.skip() for one in rest)
+
+
+def test_an_image_that_is_not_listed_is_found_by_its_name_with_its_mask(tmp_path, monkeypatch):
+    monkeypatch.setattr("app.workbench.MOST_IMAGES", 2)
+    folder = save_masked(tmp_path / "photos", 6)
+    bench = Workbench(CHECKPOINTS, [folder], tmp_path, 1)
+    assert bench.images[:2] == [f"{folder}#0", f"{folder}#3"]
+    for name in ("images/p4.png", "p4.png", "photos/images/p4.png"):
+        assert bench.long(name) == f"{folder}#4"
+    assert bench.session.image(bench.long("p4.png")).masks.any()
+    assert bench.long("p9.png") == "p9.png", "which check refuses"
+    assert [spec for *_, spec in bench.thumbnails("P4")] == [f"{folder}#4"]
 
 
 def test_views_begin_with_the_user_s_folder_and_say_that_they_are_drawn_for_the_first_time(tmp_path):
