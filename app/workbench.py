@@ -39,7 +39,7 @@ _RUNS = ("runs", "detectors")
 _GIVEN = dict.fromkeys(
     ("images", "other", "others", "to", "dataset", "among"), "start the app with --images FOLDER, or upload it"
 )
-_GIVEN |= {"checkpoints": "start the app with --checkpoint"} | dict.fromkeys(_RUNS, "it is not below --runs")
+_GIVEN |= {"checkpoints": "start the app with --checkpoint NAME"} | dict.fromkeys(_RUNS, "it is not below --runs")
 
 
 class Workbench:
@@ -202,8 +202,9 @@ class Workbench:
                 offered = self.choices(field.name) if listed else ()
                 if not ({name, split_branch(name)[0]} & {*offered} if listed else self._may_show(name)):
                     known = offered or chain(*self.choices("images"), *self.sets())
-                    near = did_you_mean(name, known) or f": {_GIVEN[field.name]}"
-                    raise ValueError(f"{name} is not offered here{near}")
+                    near = did_you_mean(name, known)
+                    remedy = f"{near} Else {_GIVEN[field.name]}" if near else f": {_GIVEN[field.name]}"
+                    raise ValueError(f"{name} is not offered here{remedy}")
         specs = [
             *getattr(query, "images", ()),
             *getattr(query, "others", ()),

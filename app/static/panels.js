@@ -187,8 +187,8 @@
 
     /** Feature maps that came: those that the scene needs can be asked from now on. */
     const take = (packed) => {
-      for (const [key, map] of Object.entries(packed)) held.set(key, map);
-      if (!Object.keys(packed).length) [awaited, previewed] = [null, true], drawRings(); // there was no answer
+      for (const [key, map] of Object.entries(packed || {})) held.set(key, map);
+      if (packed && !Object.keys(packed).length) [awaited, previewed] = [null, true], drawRings(); // there was no answer
       enliven();
     };
 

@@ -134,7 +134,8 @@ def read_run(folder: Path) -> RunRecord:
     values = {name: [_number(line, name, math.nan) for line in kept.values()] for name in ("step", "epoch", *told)}
     curves = {name: np.array(of, dtype=np.float64) for name, of in values.items()}
     if not any(np.isfinite(curves[name]).any() for name in told):
-        raise ValueError(f"{file} has no line that can be read: wait for the run's first one, or name another run")
+        stopped = ", go on with a run that has stopped (--resume auto), or name another one"
+        raise ValueError(f"{file} has no line that can be read: wait for the run's first one{stopped}")
     try:  # fields of another version's too; the file may be just being written
         settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
