@@ -298,10 +298,10 @@ class Tab:
     def fault(self, error: ValueError, first: bool = False) -> list[Any]:
         """What is seen of a query that cannot be shown, where Gradio would not tell of an error. first: it is all that
         has been seen so far."""
-        blank = showing(scene=None) if hasattr(self, "viewer") else ""
-        shown = blank if first and isinstance(self.outputs[0], gr.HTML) else gr.skip()
-        if not first and hasattr(self, "viewer"):
-            shown = showing(live={})  # which tells a viewer that there is no answer
+        if hasattr(self, "viewer"):  # an empty ``live`` tells it that there is no answer
+            shown: Any = showing(scene=None) if first else showing(live={})
+        else:
+            shown = "" if first and isinstance(self.outputs[0], gr.HTML) else gr.skip()
         return [shown, lines([f"This cannot be shown: {error}"]), *self._nothing[2:]]
 
     @property

@@ -174,10 +174,11 @@ class Workbench:
         listed = [spec for label, spec in self.choices("images") if text.lower() in label.lower()]
         further = chain.from_iterable(search(str(folder), text) for folder in self.folders) if text else ()
         for spec in dict.fromkeys([*listed, *further]):
-            if len(found) < _THUMBNAILS:
-                with suppress(ValueError, OSError, UndecodableImage):
-                    key = "thumbnail", spec, stamp(Path(spec))
-                    found.append((self.session.once(key, partial(small, spec)), _label(spec), spec))
+            with suppress(ValueError, OSError, UndecodableImage):
+                key = "thumbnail", spec, stamp(Path(spec))
+                found.append((self.session.once(key, partial(small, spec)), _label(spec), spec))
+            if len(found) == _THUMBNAILS:
+                break
         return found
 
     def draw(self, query: Options, progress: Progress | None = None) -> Any:
