@@ -37,6 +37,7 @@ _COPY = """(query) => {
   navigator.clipboard?.writeText(link).catch(() => {});
   return link;
 }"""
+_HIDE = "() => Array(2).fill({ __type__: 'update', visible: false })"
 # Gradio's own labels and help texts are too pale to be read, and its orange on white.
 CSS = """
 .gradio-container {
@@ -48,8 +49,9 @@ CSS = """
 .gradio-container .prose h1 { margin: 0 !important; font-size: 20px !important; }
 .gradio-container button[role="tab"].selected { color: var(--body-text-color) !important; }
 .dark #run-curves img, .dark .plrc-chart { filter: invert(0.93) hue-rotate(180deg); } /* a white page would glare */
-.dark #run-images img { filter: brightness(0.8); }
+.dark :is(#run-images, #run-learnt) img { filter: brightness(0.8); }
 .gradio-container :has(.plrc-asks) { overflow: visible !important; } /* so that they stay in reach, see viewers.css */
+[id$="-checkpoints"] .remove-all, #run-runs .remove-all { display: none; } /* Gradio tells nobody of its use */
 footer, #add-file { display: none !important; } /* the latter takes what is dropped, see drop.js */
 .toast-wrap { top: auto !important; bottom: 16px; } /* not over the tabs */
 [id$="-thumbnails"] .caption-label { direction: rtl; unicode-bidi: plaintext; } /* of a long name the end */
@@ -126,6 +128,8 @@ def _share(tab: Tab) -> None:
             gr.Warning("The image was uploaded: the link holds while this server runs. Export keeps the image.")
         return tab.link(tab.query(values)), gr.Textbox(visible=True)
 
+    # What was written, and the link, are of another picture once the numbers are others.
+    tab.outputs[1].change(None, None, [link, files], js=_HIDE)
     make.click(tab.answering(write), inputs, files, api_visibility="private")
     copy.click(tell, inputs, [address, link], **QUIET).then(None, address, link, js=_COPY)
 
@@ -133,8 +137,9 @@ def _share(tab: Tab) -> None:
 def _add(bench: Workbench, tabs: Mapping[str, Tab]) -> None:
     """A field for a folder or a checkpoint that is to be offered, too."""
     with gr.Accordion("Add a folder of images, a run or a checkpoint", open=False, elem_id="add"):
-        info = "Of this machine; Enter adds it. A checkpoint, like an image, can also be dropped anywhere on the page."
-        path = gr.Textbox(label="Path", info=info, elem_id="add-path")
+        info = "A path of this machine, or a name such as random:resnet18; Enter adds it. A checkpoint, like an image, "
+        info += "can also be dropped anywhere on the page."
+        path = gr.Textbox(label="Path or name", info=info, elem_id="add-path")
         told = gr.Markdown(elem_id="add-told")
     with gr.Column(elem_id="add-file"):
         file = gr.UploadButton("Upload a checkpoint")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +14,16 @@ import gradio as gr
 from PIL import Image
 
 from plrc.queries import Run
-from plrc.views.run import RunDrawing, affinity_pictures, nearest, open_picture
+from plrc.views.run import LEARNT, RunDrawing, RunRecord, affinity_pictures, nearest, open_picture
 from plrc.views.session import stamp
 
 from .scenes import data_uri
-from .tab import QUIET, Tab, lines, said
+from .tab import QUIET, Tab, lines, said, used
 from .workbench import MOST
 
 _EVERY = 5.0  # seconds between two looks at a log
 _DPI = 220  # of the curves: a little more than a column of the page shows
+_LAST_FIGURE = 300.0  # seconds that it may take
 _THUMBNAILS = 12  # of the affinity maps
 _NO_RUN = """<p>There is no training run here yet.</p>
 <p><code>make demo</code> trains a small network in a few minutes, into <code>runs/demo</code>;
@@ -55,12 +57,13 @@ class RunTab(Tab):
                 few: dict[str, Any] = {"columns": _THUMBNAILS, "height": 150, "allow_preview": False}
                 strip = gr.Gallery(**few, visible=False, label="Steps", elem_id="run-strip")
                 images = gr.HTML(css_template=_STYLE, elem_id="run-images")
+        learnt = gr.HTML(css_template=_STYLE, elem_id="run-learnt")
         timer = gr.Timer(_EVERY, active=False)
         seen = gr.State(None)  # the stamp of what is shown, see _stamp
-        self.outputs = [runs, numbers, curves, step, strip, images, follow, timer, seen]
+        self.outputs = [runs, numbers, curves, step, strip, images, learnt, follow, timer, seen]
         inputs, maps = list(self.controls.values()), [step, strip, images]
         turn = self.answering(self._turn)
-        runs.input(self.answering(self._choose), inputs[:-1], self.outputs, **QUIET)
+        used(runs)(self.answering(self._choose), inputs[:-1], self.outputs, **QUIET)
         smoothed = self.answering(lambda query: _curves(self.drawings(query)[0]))
         smooth.input(smoothed, inputs[:-1], curves, trigger_mode="always_last", **QUIET)
         step.input(turn, inputs, maps, trigger_mode="always_last", **QUIET)
@@ -72,18 +75,18 @@ class RunTab(Tab):
         """No run stands for the newest; an error is a sentence in the view, as a run that has just begun is awaited."""
         newest = self.bench.runs()[:1]
         if not query.runs and not newest:
-            return [gr.skip(), _NO_RUN, *[gr.skip()] * 7]
+            return [gr.skip(), _NO_RUN, *[gr.skip()] * 8]
         chosen = replace(query, runs=query.runs or tuple(newest))
         seen = None
         try:
             self.bench.check(chosen)
             seen = _stamp(chosen.runs)  # before reading: what comes in between is seen at the next look
             drawn: Any = self.bench.draw(chosen)
-            shown = [lines(drawn), _curves(drawn), *_over_training(drawn, query.affinity_at)]
-            going = not all(record.finished for record in drawn.records.values())
+            shown = [lines(drawn), _curves(drawn), *_over_training(drawn, query.affinity_at), _learnt(drawn)]
+            going = any(map(_goes_on, drawn.records.values()))
         except ValueError as error:
             sentence = f'<p class="sentence" role="alert">{html.escape(str(error))}</p>'
-            shown = [sentence, "", gr.Slider(visible=False), gr.Gallery(visible=False), ""]
+            shown = [sentence, "", gr.Slider(visible=False), gr.Gallery(visible=False), "", ""]
             going = seen is not None  # a log gets its first line
         return [gr.skip() if query.runs else list(chosen.runs), *shown, going, gr.Timer(active=going), seen]
 
@@ -99,7 +102,7 @@ class RunTab(Tab):
         self.bench.check(query)
         if not query.runs or _stamp(query.runs) == seen:
             return gr.skip()
-        was_newest = seen is None or (query.affinity_at or 0) >= max(newest for _, newest in seen)
+        was_newest = seen is None or (query.affinity_at or 0) >= max(newest for *_, newest in seen)
         return self.show(replace(query, affinity_at=None) if was_newest else query)
 
 
@@ -109,8 +112,16 @@ def _picked(event: gr.SelectData, shown: list[Any]) -> int:
 
 
 def _stamp(runs: Sequence[str]) -> tuple[Any, ...]:
-    """What changes when there is more to show, for each run: its log's time and size, its newest affinity maps."""
-    return tuple((stamp(run / "log.jsonl"), max(affinity_pictures(run), default=0)) for run in map(Path, runs))
+    """What changes when there is more to show, for each run: its log, its last figure, its newest affinity maps."""
+    return tuple(
+        (stamp(run / "log.jsonl"), stamp(run / LEARNT), max(affinity_pictures(run), default=0))
+        for run in map(Path, runs)
+    )
+
+
+def _goes_on(record: RunRecord) -> bool:
+    """Whether there will be more to show: after its last step a run draws a last figure."""
+    return not record.finished or (record.learnt is None and time.time() - record.written < _LAST_FIGURE)
 
 
 def _curves(drawn: RunDrawing) -> str:
@@ -137,6 +148,13 @@ def _over_training(drawn: RunDrawing, at: int | None) -> list[Any]:
         gr.Gallery([(_opened(first[step], 130), str(step)) for step in chosen], visible=len(chosen) > 1),
         figures,
     ]
+
+
+def _learnt(drawn: RunDrawing) -> str:
+    """The last figure of each run that has drawn it."""
+    having = {name: record.learnt for name, record in drawn.records.items() if record.learnt}
+    told = "a point's affinity, before and after training"
+    return "".join(_figure(f"{name}, before and after", f"{name}: {told}", _opened(f)) for name, f in having.items())
 
 
 def _opened(file: Path, longest: int = 4096) -> Image.Image:

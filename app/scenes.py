@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from contourpy import contour_generator
 from matplotlib.colors import Colormap
 from PIL import Image
 from scipy.ndimage import find_objects
@@ -27,7 +26,7 @@ from plrc import figures
 from plrc.analysis import FeatureMap
 from plrc.analysis.features import input_size, region_numbers, region_points
 from plrc.figures import Scale
-from plrc.figures.grid import UNMATCHED, enlarge, region_tint
+from plrc.figures.grid import UNMATCHED, border, enlarge, region_tint
 from plrc.figures.matches import parts_of, same_points
 from plrc.figures.style import DENSITY, DENSITY_DIFFERENCE, DIVERGING, LOOK, SEQUENTIAL, SIGNED, region_colours
 from plrc.geometry import cell_of
@@ -51,7 +50,7 @@ _LARGE, _SMALL, _MANY = 320, 192, 80  # longer side of a thumbnail, pixels; of o
 _HOW = "Drag a line around dots, or click one, to see where they are; with Shift, more are added."
 
 
-def script(viewers: Iterable[str] = ("panels", "matches", "scatter", "loss", "answers", "drop")) -> str:
+def script(viewers: Iterable[str] = ("panels", "matches", "scatter", "loss", "answers", "drop", "lists")) -> str:
     """The script of these viewers, with the table of colours and marks that figures are drawn with."""
     look = LOOK | {"sequential": _steps(SEQUENTIAL), "diverging": _steps(DIVERGING), "signed": SIGNED}
     texts = [(STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ("common", "live", *viewers)]
@@ -108,10 +107,8 @@ def affinity_scene(drawings: Sequence[AffinityDrawing]) -> dict[str, Any]:
 def _outline(mask: np.ndarray) -> str:
     """The border of a mask ``(H, W)`` as an SVG path in shares of the image, to about 1/300 of its longer side."""
     step = -(-max(mask.shape) // 300)
-    inside = np.pad(mask[step // 2 :: step, step // 2 :: step].astype(float), 1)
-    y, x = ((np.arange(n) - 0.5) / (n - 2) for n in inside.shape)
-    borders: Any = contour_generator(x, y, inside).lines(0.5)
-    return "".join("M" + "L".join(f"{u:.4f} {v:.4f}" for u, v in border.tolist()) for border in borders)
+    borders = border(mask[step // 2 :: step, step // 2 :: step])
+    return "".join("M" + "L".join(f"{u:.4f} {v:.4f}" for u, v in line.tolist()) for line in borders)
 
 
 def answers_scene(drawing: RetrievalDrawing) -> dict[str, Any]:

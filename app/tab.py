@@ -263,6 +263,7 @@ class Tab:
             gallery = gr.Gallery(show_label=False, elem_id=f"{self.name}-thumbnails", **how)
         there = gr.State([])
 
+        @said
         def look(text: str) -> tuple[list[tuple[Any, str]], list[str]]:
             found = self.bench.thumbnails(text)
             return [(small, Path(label).name) for small, label, _ in found], [spec for *_, spec in found]
@@ -298,8 +299,8 @@ class Tab:
     def fault(self, error: ValueError, first: bool = False) -> list[Any]:
         """What is seen of a query that cannot be shown, where Gradio would not tell of an error. first: it is all that
         has been seen so far."""
-        if hasattr(self, "viewer"):  # an empty ``live`` tells it that there is no answer
-            shown: Any = showing(scene=None) if first else showing(live={})
+        if hasattr(self, "viewer"):  # ``live`` of None tells it that there is no answer
+            shown: Any = showing(scene=None) if first else showing(live=None)
         else:
             shown = "" if first and isinstance(self.outputs[0], gr.HTML) else gr.skip()
         return [shown, lines([f"This cannot be shown: {error}"]), *self._nothing[2:]]
@@ -324,7 +325,7 @@ class Tab:
             elif isinstance(component, gr.Number | gr.Textbox):  # a number that is being typed is none yet
                 events += [component.submit, component.blur]
             else:
-                events.append(component.input)
+                events.append(used(component))
         gr.on(events, handle, **self._numbered(inputs), trigger_mode="always_last")  # one: a page loads faster
         return handle
 
@@ -338,8 +339,7 @@ class Tab:
             layers = self.bench.layers(checkpoints)
             return gr.Dropdown(choices=[("automatic", ""), *layers], value=chosen if chosen in layers else "")
 
-        events = [chooser.input, chooser.select]  # the latter of what is typed
-        return gr.on(events, update, [chooser, layer], layer, **QUIET, trigger_mode="always_last")
+        return used(chooser)(update, [chooser, layer], layer, **QUIET, trigger_mode="always_last")
 
     @staticmethod
     def _named(value: str | list[str], names: Callable[[str], str]) -> str | list[str]:
@@ -401,6 +401,12 @@ class Tab:
             return self.first
         images = {"images": self.first.images} if "images" in self._fields else {}  # of which the query has no default
         return self.kind.from_dict(images | said | dict(self.fixed), "the link")
+
+
+def used(component: Any) -> Any:
+    """The event of a user's having changed a control's value; of a list for several values Gradio's ``input`` does not
+    tell of one that is typed."""
+    return component.select if getattr(component, "multiselect", False) else component.input
 
 
 def showing(**parts: dict[str, Any] | None) -> gr.HTML:

@@ -88,15 +88,14 @@ class Workbench:
 
     def add(self, path: str) -> str:
         """Offer a folder of images, or a checkpoint, from now on; what it is. Raises a ValueError if it is neither."""
+        if not path.strip():
+            raise ValueError("give a folder of images, a run, or a checkpoint's file or name, such as random:resnet18")
         place = at_home(path.strip())
-        if not path.strip() or not place.exists():
-            raise ValueError(f"there is no file or folder {path}: give a folder of images, a run or a checkpoint")
-        if place.is_file() or (place / "checkpoints").is_dir():
-            (network,) = self.session.networks(Query(checkpoints=(str(place),))).values()
-            self._named.append(str(place))
-            return f"{place}: {network.origin.format}, {network.origin.arch}; under Checkpoints from now on"
-        if not place.is_dir():
-            raise ValueError(f"{place} is neither a file nor a folder: give a folder of images, a run or a checkpoint")
+        if not place.is_dir() or (place / "checkpoints").is_dir():
+            name = str(place) if place.exists() else path.strip()
+            (network,) = self.session.networks(Query(checkpoints=(name,))).values()
+            self._named.append(name)
+            return f"{name}: {network.origin.format}, {network.origin.arch}; under Checkpoints from now on"
         new = list_images([str(place)], MOST_IMAGES)
         self.folders = list(dict.fromkeys([*self.folders, place.resolve()]))
         self._list(list(dict.fromkeys([*new, *(spec for spec in self.images if spec not in EXAMPLES)])))

@@ -13,7 +13,7 @@
 //   points: [{x, y, negative}], shares of the image: those that are asked about
 //   outline: of the object that is meant, an SVG path in shares of the image, or nothing
 //   live: {temperature, limits}, of the softmax and of the colours, or null
-// packed: key → a packed map, see live.js.
+// packed: key → a packed map, see live.js; or null, if what was asked has no answer.
 // emit gets {points}: those that are to be asked about, by a click, a key or a button; none stands for the first one.
 // Or {lacks}: keys of feature maps that the page does not have.
 // Rows and columns are counted from 0, as in the arrays that are exported.
@@ -188,7 +188,7 @@
     /** Feature maps that came: those that the scene needs can be asked from now on. */
     const take = (packed) => {
       for (const [key, map] of Object.entries(packed || {})) held.set(key, map);
-      if (packed && !Object.keys(packed).length) [awaited, previewed] = [null, true], drawRings(); // there was no answer
+      if (!packed) [awaited, previewed] = [null, true], drawRings();
       enliven();
     };
 

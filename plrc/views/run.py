@@ -28,6 +28,7 @@ from plrc.schedules import scaled_steps
 from plrc.views import Drawing, Progress
 from plrc.views.session import Session
 
+LEARNT = "figures/before_after.png"  # in a run's folder
 LAST = 10  # log lines that the newest means are of
 
 
@@ -41,6 +42,7 @@ class RunRecord:
             float64 in the order of steps; NaN where a line has none.
         broken: loss → in how many lines it stands but is not finite; those only.
         written: when the log was last written, seconds since 1970. pictures: step → the affinity picture of that step.
+        learnt: the figure of before and after training, which a run draws at its end; or None.
         steps_per_epoch, total_steps, seconds_left: None where they are not known; the last by the speed of the last
             log lines.
     """
@@ -50,6 +52,7 @@ class RunRecord:
     broken: dict[str, int]
     written: float
     pictures: dict[int, Path]
+    learnt: Path | None
     epochs: Any
     steps_per_epoch: float | None
     total_steps: int | None
@@ -158,8 +161,8 @@ def read_run(folder: Path) -> RunRecord:
     left = None
     if batch is not None and total is not None and speed > 0:
         left = max(0.0, total - float(step[-1])) * batch / speed
-    pictures = affinity_pictures(folder)
-    return RunRecord(files, curves, broken, written, pictures, settings.get("epochs"), per_epoch, total, left)
+    pictures, learnt = affinity_pictures(folder), folder / LEARNT if (folder / LEARNT).exists() else None
+    return RunRecord(files, curves, broken, written, pictures, learnt, settings.get("epochs"), per_epoch, total, left)
 
 
 def affinity_pictures(folder: Path) -> dict[int, Path]:

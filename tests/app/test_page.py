@@ -285,6 +285,45 @@ def test_an_epoch_of_a_run_that_came_later_is_drawn_for_the_same_points(visit, s
     shutil.rmtree(server.folder / "runs")
 
 
+def test_a_list_of_checkpoints_is_answered_however_it_is_changed(visit):
+    page = visit(f"?images=scenes%2312&{BOTH}")
+    ready(page)
+    chooser = page.locator("#affinity-checkpoints")
+    field = chooser.get_by_role("combobox")
+
+    def shown(*names):
+        now = "[...document.querySelectorAll('.plrc-title')].map((e) => e.innerText).join()"
+        page.wait_for_function(f"(wanted) => {now} === wanted", arg=",".join(["image", *names]), timeout=TAKES)
+
+    field.press("Backspace")  # which Gradio tells nobody
+    shown("plrc:tiny")
+    field.fill("random:tiny@key")  # typed, a branch that the list does not have
+    field.press("Enter")
+    page.get_by_text(re.compile("random:tiny@key")).first.wait_for(timeout=TAKES)
+    toast(page, "random:tiny has no branch")
+    field.press("Backspace")
+    field.press("Backspace")
+    page.get_by_text("Choose an image and a checkpoint.").wait_for(timeout=TAKES)
+    field.click()
+    page.get_by_role("option", name="random:tiny", exact=True).click()
+    shown("random:tiny")
+    assert not chooser.locator(".remove-all").is_visible(), "which Gradio tells nobody either"
+
+
+def test_what_was_exported_goes_with_its_picture(visit, tmp_path):
+    page = visit(f"?images=scenes%2312&{BOTH}")
+    ready(page)
+    exported(page, "affinity", tmp_path)
+    page.locator("#affinity-link").click()
+    both = [page.locator(f"#affinity-{name}") for name in ("files", "url")]
+    for one in both:
+        one.wait_for(timeout=TAKES)
+    click(page, 0.3, 0.6)
+    for one in both:
+        one.wait_for(state="hidden", timeout=TAKES)
+    exported(page, "affinity", tmp_path)
+
+
 def test_an_upload_is_seen_upright_and_its_export_can_be_replayed(visit, photos, tmp_path, monkeypatch):
     page = visit()
     ready(page)
@@ -622,6 +661,8 @@ def test_a_thumbnail_chooses_an_image(visit):
     page.locator("#affinity-shelf").get_by_text("Thumbnails").click()
     small = page.locator("#affinity-thumbnails button img")
     small.nth(3).wait_for(timeout=TAKES)
+    captions = page.locator("#affinity-thumbnails .caption-label").all_inner_texts()
+    assert [text.strip() for text in captions[:2]] == ["small.png", "tall.png"]
     page.locator("#affinity-search").get_by_role("textbox").fill("SCENE 2")
     page.wait_for_function("document.querySelectorAll('#affinity-thumbnails button img').length === 1", timeout=TAKES)
     small.click()
@@ -662,7 +703,9 @@ def test_a_folder_and_a_checkpoint_are_added_from_the_page_by_who_runs_the_serve
     assert bench.choices("runs") == []
     bench.add(str(tmp_path / "run"))
     assert bench.choices("runs") == [str(tmp_path / "run")]
-    for wrong, why in (("", "there is no file"), ("/no/such", "there is no file"), (str(tmp_path / "empty"), "image")):
+    assert "under Checkpoints from now on" in bench.add("random:tiny@3")
+    assert bench.checkpoints().count("random:tiny@3") == 1
+    for wrong, why in (("", "give a folder"), ("/no/such", "there is no file"), (str(tmp_path / "empty"), "image")):
         with pytest.raises(ValueError, match=why):
             bench.add(wrong)
     has = [[block.elem_id for block in build(bench, alone).blocks.values()].count("add") for alone in (True, False)]

@@ -195,7 +195,7 @@ def test_the_object_that_is_meant_is_outlined_in_all_panels(bare):
 def test_where_there_is_no_answer_the_points_are_as_before(bare):
     viewer = bare("panels", scene(panel(3, 5), points=[point(0.5, 0.5)]))
     click(viewer, 0, 20, 90)
-    viewer.page.evaluate("view.take({})")
+    viewer.page.evaluate("view.take(null)")
     viewer.settle()
     left = viewer.page.locator(f"{SURFACE} .plrc-point").first.evaluate("(e) => e.style.left")
     assert left == "50%"
