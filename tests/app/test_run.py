@@ -18,7 +18,7 @@ from app.run import RunTab
 from app.workbench import Workbench
 from plrc.queries import Run
 
-NAMES = ["runs", "numbers", "curves", "step", "strip", "images", "follow", "timer", "seen"]
+NAMES = ["runs", "numbers", "curves", "step", "strip", "images", "learnt", "follow", "timer", "seen"]
 
 
 def line(step: int) -> str:
@@ -108,6 +108,11 @@ def test_following_sees_a_line_appended_and_sends_nothing_else(runs: Path) -> No
         assert last is not None
         assert told in last["numbers"]
         seen = last["seen"]
+    assert [last["follow"], last["learnt"]] == [True, ""], "it draws a last figure"
+    Image.new("RGB", (40, 60)).save(new / "figures" / "before_after.png")
+    last = page.tick([new], 200, seen)
+    assert last is not None
+    assert captions(last["learnt"]) == [f"{new.name}, before and after"]
     assert last["follow"] is False
     assert not last["timer"].active
     assert page.tick([], 0, None) is None
