@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.colors import Colormap
 from PIL import Image
 from scipy.ndimage import find_objects
@@ -28,12 +29,12 @@ from plrc.analysis.features import input_size, region_numbers, region_points
 from plrc.figures import Scale
 from plrc.figures.grid import UNMATCHED, border, enlarge, region_tint
 from plrc.figures.matches import parts_of, same_points
-from plrc.figures.style import DENSITY, DENSITY_DIFFERENCE, DIVERGING, LOOK, SEQUENTIAL, SIGNED, region_colours
+from plrc.figures.style import DENSITY, DENSITY_DIFFERENCE, DIVERGING, LOOK, SIGNED, region_colours
 from plrc.geometry import cell_of
 from plrc.options import Point
-from plrc.queries import Affinity
+from plrc.queries import COLOUR_MAPS, Affinity
 from plrc.views import NamedImage, Session
-from plrc.views.affinity import AffinityDrawing
+from plrc.views.affinity import AffinityDrawing, colour_limits
 from plrc.views.correspondence import CorrespondenceDrawing, Found, Pair, numbers
 from plrc.views.embedding import EmbeddingDrawing
 from plrc.views.images import points_in_frame, region_raster
@@ -52,7 +53,8 @@ _HOW = "Drag a line around dots, or click one, to see where they are; with Shift
 
 def script(viewers: Iterable[str] = ("panels", "matches", "scatter", "loss", "answers", "drop", "lists")) -> str:
     """The script of these viewers, with the table of colours and marks that figures are drawn with."""
-    look = LOOK | {"sequential": _steps(SEQUENTIAL), "diverging": _steps(DIVERGING), "signed": SIGNED}
+    sequential = {name: _steps(colormaps[name]) for name in COLOUR_MAPS}
+    look = LOOK | {"sequential": sequential, "diverging": _steps(DIVERGING), "signed": SIGNED}
     texts = [(STATIC / f"{name}.js").read_text(encoding="utf-8") for name in ("common", "live", *viewers)]
     return "\n".join([f"window.plrc = {{ look: {json.dumps(look)} }};", *texts])
 
@@ -88,7 +90,7 @@ def affinity_scene(drawings: Sequence[AffinityDrawing]) -> dict[str, Any]:
     first = next(iter(drawings[0].columns.values()))[0]
     panels = [IMAGE | {"caption": "seen at {} × {} pixels".format(*first.fmap.input_size)}]
     query: Any = drawings[0].query
-    softmax, full = query.temperature is not None, query.colour_range == "full"
+    softmax = query.temperature is not None
     for drawing in drawings:
         difference = drawing.query.to_dict()["difference"]
         for name, (answer, *_) in drawing.columns.items():
@@ -99,7 +101,7 @@ def affinity_scene(drawings: Sequence[AffinityDrawing]) -> dict[str, Any]:
             panels.append(shown | {"key": None if difference else answer.fmap.sha256, "quantities": named})
     signed = zip(first.asked, (False, True), strict=True)
     points = [{"x": x, "y": y, "negative": negative} for asked, negative in signed for x, y in asked.tolist()]
-    live = {"temperature": query.temperature, "limits": [-1, 1] if full and not softmax else None}
+    live = {"temperature": query.temperature, "limits": colour_limits(query), "colours": query.colour_map}
     outline = "" if first.mask is None else _outline(first.mask.numpy())
     return {"panels": panels, "points": points, "outline": outline, "live": live}
 

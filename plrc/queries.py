@@ -22,6 +22,7 @@ CHECKPOINT = (
     "plrc:tiny, torchvision:resnet50 or random:resnet50"
 )
 _REGIONS = f"{region_specs('objects')}, the images' own"
+COLOUR_MAPS = ("viridis", "cividis", "magma", "gray")  # matplotlib's, each in even steps of lightness
 SHARD_INDEX = "index.npy"  # beside the shards that plrc writes
 
 
@@ -85,8 +86,12 @@ class Affinity(ImageQuery):
     )
     difference: bool = option(False, "the last checkpoint's map minus the first one's")
     colour_range: str = option(
-        "shared", "range of the colours: that of all maps shown, or full, from −1 to 1", choices=("shared", "full")
+        "shared",
+        "range of the colours: that of all maps shown; percentiles, without the lowest and the highest 2 % of them; or "
+        "full, from −1 to 1",
+        choices=("shared", "percentiles", "full"),
     )
+    colour_map: str = option(COLOUR_MAPS[0], "colours of a range whose middle is not 0", choices=COLOUR_MAPS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,11 +89,22 @@
     return Float32Array.from({ length: h * w }, (_, k) => at(a, over, k) - at(b, overToo, k));
   };
 
-  /** The one scale of some maps, as plrc.figures.scale_of finds it; limits: a range, or null. */
-  const scaleOf = (quantity, limits, maps) => {
-    let [low, high] = limits || [Infinity, -Infinity];
-    if (!limits) {
-      for (const values of maps) for (const v of values) [low, high] = [Math.min(low, v), Math.max(high, v)];
+  /** Quantiles of the values of some maps, as NumPy has them: with what lies between two values. */
+  const quantiles = (maps, ...shares) => {
+    const values = new Float32Array(maps.reduce((n, of) => n + of.length, 0));
+    maps.reduce((at, of) => (values.set(of, at), at + of.length), 0);
+    values.sort();
+    return shares.map((share) => {
+      const at = share * (values.length - 1), k = Math.floor(at);
+      return values[k] + (at - k) * ((values[k + 1] ?? values[k]) - values[k]);
+    });
+  };
+
+  /** The one scale of some maps, as plrc.figures.scale_of finds it; limits: a range, a share, or null. */
+  const scaleOf = (quantity, { limits, colours }, maps) => {
+    let [low, high] = Array.isArray(limits) ? limits : limits ? quantiles(maps, limits, 1 - limits) : [Infinity, -Infinity];
+    if (!Array.isArray(limits)) {
+      if (!limits) for (const values of maps) for (const v of values) [low, high] = [Math.min(low, v), Math.max(high, v)];
       if (plrc.look.signed.includes(quantity)) [low, high] = [-Math.max(-low, high), Math.max(-low, high)];
       if (high - low <= 1e-6 * Math.max(Math.abs(low), Math.abs(high))) {
         const around = Math.abs(high) / 2 || 1;
@@ -101,7 +112,7 @@
         if (quantity === "cosine") [low, high] = [Math.max(low, -1), Math.min(high, 1)];
       }
     }
-    return { quantity, low, high, colours: low === -high ? plrc.look.diverging : plrc.look.sequential };
+    return { quantity, low, high, colours: low === -high ? plrc.look.diverging : plrc.look.sequential[colours] };
   };
 
   plrc.live = { open, answer, difference, scaleOf };

@@ -12,7 +12,7 @@
 //     shown without negative points, and with them.
 //   points: [{x, y, negative}], shares of the image: those that are asked about
 //   outline: of the object that is meant, an SVG path in shares of the image, or nothing
-//   live: {temperature, limits}, of the softmax and of the colours, or null
+//   live: {temperature, limits, colours}, of the softmax and of the colours, see plrc.live.scaleOf, or null
 // packed: key → a packed map, see live.js; or null, if what was asked has no answer.
 // emit gets {points}: those that are to be asked about, by a click, a key or a button; none stands for the first one.
 // Or {lacks}: keys of feature maps that the page does not have.
@@ -154,18 +154,18 @@
       const others = scene && isLive() && preview();
       if (!others) return previewed && ((previewed = false), restore());
       previewed = true;
-      const negative = others.some((p) => p.negative), { temperature, limits } = scene.live;
+      const negative = others.some((p) => p.negative), { temperature } = scene.live;
       const maps = panels.map(({ spec }) => spec.key && opened.get(spec.key));
       const values = maps.map((map) => map && live.answer(map, others, temperature));
       const shown = panels.flatMap(({ mapped, spec }, i) => (mapped && spec.key ? i : []));
       const [first, last] = [shown[0], shown.at(-1)];
-      const shared = live.scaleOf(panels[first].spec.quantities[+negative], limits, shown.map((i) => values[i]));
+      const shared = live.scaleOf(panels[first].spec.quantities[+negative], scene.live, shown.map((i) => values[i]));
       panels.forEach((panel, i) => {
         if (!panel.mapped) return;
         let [found, scale] = [values[i], shared];
         if (!panel.spec.key) {
           found = live.difference(values[last], maps[last], values[first], maps[first]);
-          scale = live.scaleOf(panel.spec.quantities[+negative], limits, [found]);
+          scale = live.scaleOf(panel.spec.quantities[+negative], scene.live, [found]);
         }
         colour(panel.map, { ...panel.spec.map, values: found }, scale);
         panel.bar.fill(scale);

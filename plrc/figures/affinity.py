@@ -16,6 +16,7 @@ from plrc.figures import grid
 from plrc.figures.grid import WHOLE, Extent, Picture, Values, as_array, as_pixels, aspect, each, fold, halo, mark
 from plrc.figures.style import GREY, LOOK, PAGE, Limits, Scale, line, region_colours, scale_of, styled
 from plrc.geometry import Crop, cell_centres, cell_of
+from plrc.queries import COLOUR_MAPS
 
 Images = Sequence[Picture]
 Several = Values | Sequence[Values]
@@ -90,6 +91,7 @@ def affinity(
     negatives: Several | None = None,
     quantity: str = "cosine",
     limits: Limits | None = None,
+    colour_map: str = COLOUR_MAPS[0],
     extent: Extent = WHOLE,
     mask: Values | None = None,
     note: str = "",
@@ -98,8 +100,8 @@ def affinity(
 
     image: ``(H, W, 3)`` uint8 or a PIL image. maps: ``(n, h, w)``. points: ``(n, 2)`` in the image frame, one a map, or
     n arrays ``(k, 2)`` where a map answers for several (a prompt). negatives: n arrays ``(k, 2)``, perhaps empty, of
-    points that a map is *not* to be like. titles: n headings. quantity, limits: as of ``scale_of``. extent: how far
-    right and down maps reach, the image being 1. mask: ``(h, w)`` bool, an object, outlined. note: at the foot.
+    points that a map is *not* to be like. titles: n headings. quantity, limits, colour_map: as of ``scale_of``. extent:
+    how far right and down maps reach, the image being 1. mask: ``(h, w)`` bool, an object, outlined. note: at the foot.
     Raises a ValueError if maps, points, negatives or titles differ in number, or limits are no range.
     """
     each(len(maps), "maps", points=points, titles=titles, negatives=negatives)
@@ -112,7 +114,7 @@ def affinity(
     for i, (values, title, prompt) in enumerate(zip(maps, titles or words, prompts, strict=True)):
         panels += [None] * (i > 0 and i % 4 == 0)
         panels.append(_Panel(pixels, as_array(values), title, "", extent, mask, [prompt]))
-    scale = scale_of(quantity, limits, map(as_array, maps))
+    scale = scale_of(quantity, limits, map(as_array, maps), colour_map)
     return grid.finish(_sheet(panels, min(5, len(panels)), scale, len(panels))[0], note)
 
 
@@ -126,6 +128,7 @@ def affinity_sheet(
     captions: Captions = None,
     quantity: str = "cosine",
     limits: Limits | None = None,
+    colour_map: str = COLOUR_MAPS[0],
     extents: Extents = None,
     masks: Sequence[Values | None] | None = None,
     note: str = "",
@@ -140,7 +143,7 @@ def affinity_sheet(
     each(len(images), "images", points=points, negatives=negatives, masks=masks)
     marks = masks or [None] * len(images), _prompts(points, negatives), _rows(images, columns, captions, extents)
     panels = [panel._replace(mask=m, prompts=[p]) for m, p, row in zip(*marks, strict=True) for panel in row]
-    scale = scale_of(quantity, limits, map(as_array, chain(*columns.values())))
+    scale = scale_of(quantity, limits, map(as_array, chain(*columns.values())), colour_map)
     return grid.finish(_sheet(panels, 1 + len(columns), scale)[0], note)
 
 

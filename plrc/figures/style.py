@@ -26,9 +26,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from plrc.files import written_whole
+from plrc.queries import COLOUR_MAPS
 
 logger = logging.getLogger(__name__)
-Limits = tuple[float, float]
+Limits = tuple[float, float] | float
 
 # Dashes are in widths of their line; [] is a solid line. What colours tell, lines and shapes tell too.
 LOOK: dict[str, Any] = {
@@ -57,7 +58,6 @@ CATEGORIES: list[str] = LOOK["categories"]
 OTHER: str = LOOK["other"]
 DASHES: tuple[Any, ...] = ("solid", (0, (3.5, 1.2)), (0, (1.1, 0.9)))  # of several lines that cross
 ROUND = {"steps": [1, 2, 2.5, 5, 10]}  # numbers of an axis
-SEQUENTIAL = matplotlib.colormaps["viridis"]
 DIVERGING = matplotlib.colormaps["RdBu_r"]
 DENSITY, DENSITY_DIFFERENCE = "density (even: 1)", "density difference"  # of a softmax, whatever the number of cells
 SIGNED = ("difference", DENSITY_DIFFERENCE, "positive − negative")  # their automatic range has 0 in its middle
@@ -115,19 +115,20 @@ def region_colours(regions: np.ndarray | int) -> np.ndarray:
 class Scale:
     """The colours of the values ``low`` … ``high`` of a quantity: "cosine", "difference", ``DENSITY``.
 
-    White means 0, and only that: a range with 0 in its middle goes from blue over white to red, any other from dark
-    violet to yellow, in even steps of lightness. beyond: the end outside of which values lie and have its colour:
-    "neither", "min", "max" or "both".
+    White means 0, and only that: a range with 0 in its middle goes from blue over white to red, any other has the
+    colours of ``colour_map``, in even steps of lightness. beyond: the end outside of which values lie and have its
+    colour: "neither", "min", "max" or "both".
     """
 
     quantity: str = "cosine"
     low: float = -1.0
     high: float = 1.0
     beyond: str = "neither"
+    colour_map: str = COLOUR_MAPS[0]
 
     @property
     def colours(self) -> Colormap:
-        return DIVERGING if self.low == -self.high else SEQUENTIAL
+        return DIVERGING if self.low == -self.high else matplotlib.colormaps[self.colour_map]
 
     def ticks(self, most: int) -> list[float]:
         """Both ends, and at most so many steps of round numbers between them."""
@@ -142,34 +143,37 @@ class Scale:
         return [number(round(t, digits)) for t in ticks]
 
 
-def scale_of(quantity: str, limits: Limits | None, maps: Iterable[np.ndarray]) -> Scale:
+def scale_of(
+    quantity: str, limits: Limits | None, maps: Iterable[np.ndarray], colour_map: str = COLOUR_MAPS[0]
+) -> Scale:
     """The one scale of all maps of a figure.
 
-    limits: the range; None: from the smallest to the largest value of all maps, with 0 in the middle if the quantity is
-    one of ``SIGNED``; around the value of a constant map. Raises a ValueError if the limits are no range, or None where
-    there is no finite value to find one.
+    limits: the range; None: from the smallest to the largest value of all maps; a share, 0.02: without as many of the
+    smallest and of the largest. The last two have 0 in their middle if the quantity is one of ``SIGNED``, and reach
+    around the value of a constant map. Raises a ValueError if the limits are no range, or None or a share where there
+    is no finite value to find one.
     """
     values = np.concatenate([np.zeros(0), *map(np.ravel, maps)])
     values = values[np.isfinite(values)]
-    if limits is not None:
+    if isinstance(limits, tuple):
         low, high = map(float, limits)
         if not -math.inf < low < high < math.inf:
             raise ValueError(f"limits are a range (low, high), low < high, or None for an automatic one; not {limits}")
-        slack = 1e-5 * (high - low)
-        under, over = (values < low - slack).any(), (values > high + slack).any()
-        return Scale(quantity, low, high, (("neither", "max"), ("min", "both"))[int(under)][int(over)])
-    if not len(values):
+    elif not len(values):
         raise ValueError(f"there is no finite {quantity} to take a range from: give limits")
-    low, high = float(values.min()), float(values.max())
-    if quantity in SIGNED:
-        high = max(-low, high)
-        low = -high
-    if high - low <= 1e-6 * max(abs(low), abs(high)):
-        around = abs(high) / 2 or 1.0
-        low, high = low - around, high + around
-        if quantity == "cosine":
-            low, high = max(low, -1.0), min(high, 1.0)
-    return Scale(quantity, low, high)
+    else:
+        low, high = np.quantile(values, (limits or 0.0, 1 - (limits or 0.0))).tolist()
+        if quantity in SIGNED:
+            high = max(-low, high)
+            low = -high
+        if high - low <= 1e-6 * max(abs(low), abs(high)):
+            around = abs(high) / 2 or 1.0
+            low, high = low - around, high + around
+            if quantity == "cosine":
+                low, high = max(low, -1.0), min(high, 1.0)
+    slack = 1e-5 * (high - low)
+    under, over = (values < low - slack).any(), (values > high + slack).any()
+    return Scale(quantity, low, high, (("neither", "max"), ("min", "both"))[int(under)][int(over)], colour_map)
 
 
 def number(value: float, digits: str = ".6g") -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from plrc.figures import Scale
+    from plrc.figures.style import Limits
 
+_PERCENTILES = 0.02  # of the values, at each end of their range
 ON_A_SHEET = 12  # rows; the table and the arrays have all
 Rows = list[dict[str, Any]]
 
@@ -116,7 +119,7 @@ def affinity(query: Affinity, session: Session, progress: Progress) -> AffinityD
     quantity = said = DENSITY if softmax else "positive − negative" if query.negatives else "cosine"
     if query.difference:
         quantity = DENSITY_DIFFERENCE if softmax else "difference"
-    limits = (-1.0, 1.0) if query.colour_range == "full" and not softmax else None
+    limits = colour_limits(query)
     columns = {heading(name, column[0].fmap, query.layer): column for name, column in shown.items()}
     first = next(iter(columns.values()))
     alone = len(columns) == 1 and not many and not query.to and not query.difference
@@ -137,13 +140,22 @@ def affinity(query: Affinity, session: Session, progress: Progress) -> AffinityD
         query=query,
         inputs=inputs,
         arrays=arrays | points,
-        draw=partial(_draw, columns, alone, quantity=quantity, limits=limits, note=note),
+        draw=partial(_draw, columns, alone, quantity=quantity, limits=limits, colour_map=query.colour_map, note=note),
         lines=aligned(numbers),
         rows=[row for column in rows.values() for row in column],
         part=f"{ON_A_SHEET} of {number_of} {'images' if many else 'maps'}" * (number_of > ON_A_SHEET and not alone),
         columns=columns,
-        scale=figures.scale_of(quantity, limits, [a.values.numpy() for column in columns.values() for a in column]),
+        scale=figures.scale_of(
+            quantity, limits, [a.values.numpy() for a in chain(*columns.values())], query.colour_map
+        ),
     )
+
+
+def colour_limits(query: Affinity) -> Limits | None:
+    """What ``plrc.figures.scale_of`` finds the range of the colours by."""
+    if query.colour_range == "full" and query.temperature is None:
+        return -1.0, 1.0
+    return _PERCENTILES if query.colour_range == "percentiles" else None
 
 
 def _questions(query: Affinity, image: NamedImage, one: bool) -> list[tuple[Tensor, Tensor, Tensor | None, str]]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 
 from app import scenes
 from app.scenes import affinity_scene, image_of, packed
@@ -51,6 +53,13 @@ class Live:
         maps = self.viewer.page.locator(".plrc-map").all()[1:]
         return [np.array(map_.evaluate(VALUES), dtype=np.float64) for map_ in maps]
 
+    def colour_of_the_highest(self) -> str:
+        """Of all cells of the first network's map."""
+        where = self.values()[0].argmax()
+        pixel = f"(c) => c.getContext('2d').getImageData({where} % c.width, {where} / c.width | 0, 1, 1).data"
+        red, green, blue, _ = self.viewer.page.locator(".plrc-map").nth(1).evaluate(f"(c) => [...({pixel})(c)]")
+        return f"#{red:02x}{green:02x}{blue:02x}"
+
     def compare(self, query: Affinity, atol: float = CLOSE) -> None:
         """All maps of the page, and their colours' ends, with those of the query's drawings."""
         drawn = [(d, answer.values) for d in self.drawings(query) for (answer, *_) in d.columns.values()]
@@ -69,6 +78,7 @@ class Live:
         {"checkpoints": ("plrc:tiny", "random:resnet18"), "difference": True, "size": "100x75"},  # other grids
         {"temperature": 0.1, "checkpoints": ("plrc:tiny", "random:tiny"), "difference": True},
         {"colour_range": "full", "layer": "c2"},
+        {"colour_range": "percentiles", "colour_map": "magma"},
     ],
 )
 def test_a_map_that_follows_the_pointer_is_what_a_click_would_answer(bare, how):
@@ -79,6 +89,8 @@ def test_a_map_that_follows_the_pointer_is_what_a_click_would_answer(bare, how):
         there = Point(*live.hover(*at))
         live.compare(replace(query, points=(there,)), 0.05 if query.temperature else CLOSE)
     assert live.viewer.texts(".plrc-caption")[1] == "click for its numbers"
+    if "colour_map" in how:
+        assert live.colour_of_the_highest() == to_hex(colormaps[query.colour_map](1.0))
     live.viewer.page.get_by_label("but not this").check()
     there = Point(*live.hover(0.6, 0.3))
     live.compare(replace(query, negatives=(there,)), 0.05 if query.temperature else CLOSE)

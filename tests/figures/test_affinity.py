@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from PIL import Image
 
 from plrc import figures
 from plrc.figures.grid import UNMATCHED, depth_in_region
-from plrc.figures.style import DIVERGING, LOOK, SEQUENTIAL, region_colours
+from plrc.figures.style import DIVERGING, LOOK, region_colours
 from plrc.geometry import Crop, cell_centres, cell_of
 from tests.figures.readback import labelled, marks, one, panels, picture, pixel, ramp, rendered, shown, texts, words
 
@@ -28,14 +29,15 @@ def test_each_cell_of_a_map_is_where_the_coordinate_rule_says_and_has_the_colour
 ) -> None:
     """Read from the pixels of the drawn figure, close to the four corners of every cell."""
     values = ramp(5, 7) + 0.01
-    figure = figures.affinity(picture(60, 90), values[None], AWAY, extent=extent, limits=limits)
+    colours = {"limits": limits, "colour_map": "magma"}
+    figure = figures.affinity(picture(60, 90), values[None], AWAY, extent=extent, **colours)
     figure.set_dpi(300)
     pixels, (axes,) = rendered(figure), panels(figure, "map")
     low, high = limits or (values.min(), values.max())
     for i, j, a, b in itertools.product(range(5), range(7), (0.15, 0.85), (0.15, 0.85)):
         x, y = (j + a) / 7 * extent[0], (i + b) / 5 * extent[1]
         if max(x, y) < 1:
-            wanted = (DIVERGING if limits else SEQUENTIAL)((values[i, j] - low) / (high - low))
+            wanted = (DIVERGING if limits else colormaps["magma"])((values[i, j] - low) / (high - low))
             np.testing.assert_allclose(pixel(pixels, axes, x, y), wanted, atol=0.01)
 
 

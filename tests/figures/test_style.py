@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from plrc import figures
-from plrc.figures.style import DIVERGING, LOOK, SEQUENTIAL, Scale, region_colours, scale_of
+from plrc.figures.style import DIVERGING, LOOK, Scale, region_colours, scale_of
 from tests.figures.readback import bar, picture
 
 POINT = np.array([[0.5, 0.5]])
@@ -26,7 +27,17 @@ def test_an_automatic_range_is_that_of_all_maps_and_only_of_differences_symmetri
     for value in (0.0, 0.3, -0.9):
         scale = scale_of("cosine", None, [np.full((2, 2), value)])
         assert -1 <= scale.low < value < scale.high <= 1
-    assert [Scale("cosine", low, 1).colours for low in (-1, 0, -0.2)] == [DIVERGING, SEQUENTIAL, SEQUENTIAL]
+    plain = colormaps["viridis"]
+    assert [Scale("cosine", low, 1).colours for low in (-1, 0, -0.2)] == [DIVERGING, plain, plain]
+    assert scale_of("cosine", None, maps, "magma").colours == colormaps["magma"]
+
+
+def test_a_share_of_the_values_may_lie_beyond_the_range_at_each_end() -> None:
+    maps = [np.arange(40.0), np.arange(40.0, 101.0)]
+    scale = scale_of("cosine", 0.02, maps)
+    assert (scale.low, scale.high, scale.beyond) == (2, 98, "both")
+    scale = scale_of("difference", 0.02, maps)
+    assert (scale.low, scale.high, scale.beyond) == (-98, 98, "max")
 
 
 def test_values_beyond_the_limits_are_told_and_limits_that_are_no_range_refused() -> None:
