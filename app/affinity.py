@@ -25,7 +25,10 @@ class AffinityTab(Tab):
     top: ClassVar = {"images": 1, "checkpoints": 2}
     below: ClassVar = ("difference", "colour_range", "layer", "size")
     words: ClassVar = {
-        "colour_range": {"label": "Range of the colours", "info": "Of all maps shown, without the outer 2 % at each end, or −1 to 1."},
+        "colour_range": {
+            "label": "Range of the colours",
+            "info": "Of all maps, without their outer 2 %, or −1 to 1.",
+        },
     }
 
     def build(self) -> None:

@@ -20,12 +20,11 @@ import torch
 from matplotlib import colormaps
 from matplotlib.colors import Colormap
 from PIL import Image
-from scipy.ndimage import find_objects
 from torch import Tensor
 
 from plrc import figures
 from plrc.analysis import FeatureMap
-from plrc.analysis.features import input_size, region_numbers, region_points
+from plrc.analysis.features import region_numbers, region_points
 from plrc.figures import Scale
 from plrc.figures.grid import UNMATCHED, border, enlarge, region_tint
 from plrc.figures.matches import parts_of, same_points
@@ -36,8 +35,8 @@ from plrc.queries import COLOUR_MAPS, Affinity
 from plrc.views import NamedImage, Session
 from plrc.views.affinity import AffinityDrawing, colour_limits
 from plrc.views.correspondence import CorrespondenceDrawing, Found, Pair, numbers
-from plrc.views.embedding import EmbeddingDrawing
-from plrc.views.images import points_in_frame, region_raster
+from plrc.views.embedding import EmbeddingDrawing, boxes
+from plrc.views.images import points_in_frame
 from plrc.views.retrieval import RetrievalDrawing
 from plrc.views.session import heading
 
@@ -267,11 +266,15 @@ def _raster(raster: Tensor, image: Image.Image) -> dict[str, Any]:
 
 def scatter_scene(drawing: EmbeddingDrawing, session: Session) -> dict[str, Any]:
     """The scene of ``scatter.js``. Raises a ValueError if an image is gone."""
-    images = [session.image(spec) for spec in drawing.query.to_dict()["images"]]
+    query: Any = drawing.query
+    images = [session.image(spec) for spec in query.images]
+    covered = np.zeros((len(drawing.samples), 4))
+    for i in range(len(images)):
+        covered[drawing.samples.image == i] = boxes(query, drawing.samples, i, session)
     planes = {n: [[float(f"{v:.5g}") for v in at] for at in of.tolist()] for n, of in drawing.planes.items()}
     scene = {
         "kind": drawing.samples.kind,
-        "samples": {"image": drawing.samples.image.tolist(), "box": _rounded(_boxes(drawing, images, session))},
+        "samples": {"image": drawing.samples.image.tolist(), "box": _rounded(covered)},
         "groupings": list(_groupings(drawing, images)),
         "planes": [{"name": n, "caption": drawing.captions.get(n, ""), "coordinates": of} for n, of in planes.items()],
         "note": _HOW,
@@ -280,28 +283,6 @@ def scatter_scene(drawing: EmbeddingDrawing, session: Session) -> dict[str, Any]
     key = hashlib.sha256(json.dumps([drawing.inputs, scene]).encode(errors="surrogateescape")).hexdigest()
     side = _SMALL if len(images) > _MANY else _LARGE
     return scene | {"key": key, "images": [image_of(image.image, side) | {"name": image.name} for image in images]}
-
-
-def _boxes(drawing: EmbeddingDrawing, images: Sequence[NamedImage], session: Session) -> np.ndarray:
-    """What each sample covers, a point its cell, a region its box: ``(n, 4)``, x0, y0, x1, y1 of the image frame."""
-    samples = drawing.samples
-    query: Any = drawing.query
-    found = np.tile([0.0, 0.0, 1.0, 1.0], (len(samples), 1))
-    if samples.kind == "regions":
-        for i, image in enumerate(images):
-            raster = region_raster(image, query.regions).numpy() + 1  # find_objects leaves 0 out
-            parts, (h, w) = find_objects(raster), raster.shape
-            for k in np.flatnonzero(samples.image == i):
-                rows, columns = parts[samples.region[k]]
-                found[k] = columns.start / w, rows.start / h, columns.stop / w, rows.stop / h
-    elif samples.kind == "points":  # all networks' maps have the same cells
-        network = next(iter(session.networks(query).values()))
-        stride = network.stride(query.layer) / (2 if query.finer else 1)
-        for i, image in enumerate(images):
-            seen: Any = np.array(input_size(image.image.size, query.size.sides, network.backbone.stride))
-            middle = samples.point[samples.image == i]
-            found[samples.image == i] = np.hstack((middle - stride / 2 / seen, middle + stride / 2 / seen))
-    return found.clip(0, 1)
 
 
 def _groupings(drawing: EmbeddingDrawing, images: Sequence[NamedImage]) -> Iterable[dict[str, Any]]:

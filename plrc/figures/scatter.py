@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from plrc.figures.grid import Picture, Values, as_array, as_pixels, cut, each, f
 from plrc.figures.style import CATEGORIES, GREY, LOOK, OTHER, PAGE, styled
 
 Group = tuple[str, np.ndarray, dict[str, Any]]  # name, members, look
+_COVERED = 3  # dots, at most, by an image
 _THUMBNAIL = 0.07  # longer side of an image in the plane, whose width is 1
 
 
@@ -24,7 +25,7 @@ def embedding(
     coordinates: Values | Mapping[str, Values],
     labels: Sequence[str | int] | Values | None = None,
     *,
-    thumbnails: Sequence[Picture] | None = None,
+    thumbnails: Callable[[int], Picture] | None = None,
     explained: Mapping[str, Sequence[float]] | None = None,
     captions: Mapping[str, str] | None = None,
     note: str = "",
@@ -36,14 +37,15 @@ def embedding(
     is grey.
 
     coordinates: ``(n, 2)`` of t-SNE, PCA, …; or heading → ``(n, 2)``, of the same n samples. labels: n categories.
-    thumbnails: n images, drawn in place of their dots where they do not cover one another. explained: heading ("" of a
-    single plane) → the shares of variance that its two axes explain, for PCA. captions: heading → a line under the
-    plane ("purity 0.61"). note: at the foot. Raises a ValueError for coordinates of another shape, or another number.
+    thumbnails: what gives an image of a sample, drawn in place of its dot where it covers no other image and few dots.
+    explained: heading ("" of a single plane) → the shares of variance that its two axes explain, for PCA. captions:
+    heading → a line under the plane ("purity 0.61"). note: at the foot. Raises a ValueError for coordinates of another
+    shape, or another number.
     """
     planes = coordinates if isinstance(coordinates, Mapping) else {"": coordinates}
     arrays = {name: as_array(plane).astype(float) for name, plane in planes.items()}
     n = len(next(iter(arrays.values())))
-    each(n, "samples", labels=labels, thumbnails=thumbnails, **arrays)
+    each(n, "samples", labels=labels, **arrays)
     if not n or any(plane.shape != (n, 2) or not np.isfinite(plane).all() for plane in arrays.values()):
         raise ValueError("coordinates are (n, 2) finite numbers, of one sample at least")
     groups = _groups(labels, n)
@@ -93,21 +95,25 @@ def _groups(labels: Sequence[str | int] | Values | None, count: int) -> list[Gro
     return groups
 
 
-def _thumbnails(axes: Axes, plane: np.ndarray, images: Sequence[Picture], groups: Sequence[Group]) -> list[int]:
+def _thumbnails(
+    axes: Axes, plane: np.ndarray, image_of: Callable[[int], Picture], groups: Sequence[Group]
+) -> list[int]:
     """Draw images at their dots, framed in their category's colour, unless one is in the way; returns which."""
     colour_of = {k: look["color"] for _, members, look in groups for k in members}
     unit = _THUMBNAIL * np.ptp(axes.get_xlim())
-    placed: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for k, (place, image) in enumerate(zip(plane, images, strict=True)):
-        small = Image.fromarray(as_pixels(image))
-        half = np.array(small.size) / max(small.size) * unit / 2
-        if any((np.abs(place - other) < half + reach).all() for other, reach in placed.values()):
+    covers = np.array([(np.abs(plane - place) < unit / 2).all(axis=1).sum() - 1 for place in plane])
+    placed: list[int] = []
+    for k in np.argsort(covers, kind="stable").tolist():
+        place = plane[k]
+        if covers[k] > _COVERED or (np.abs(plane[placed] - place) < unit).all(axis=1).any():
             continue
-        placed[k] = (place, half)
+        placed.append(k)
+        small = Image.fromarray(as_pixels(image_of(k)))
         small.thumbnail((96, 96))
+        half = np.array(small.size) / max(small.size) * unit / 2
         (x0, y0), (x1, y1) = place - half, place + half
         how: dict[str, Any] = {"aspect": "auto", "clip_on": False, "interpolation": "antialiased", "zorder": 3}
         axes.imshow(np.asarray(small), extent=(x0, x1, y0, y1), label=f"picture {k}", **how)
         look = {"fill": False, "ec": colour_of[k], "lw": 1.2, "zorder": 3.5, "clip_on": False}
         axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **look))
-    return list(placed)
+    return placed

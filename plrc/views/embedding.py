@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from PIL import Image
+from scipy.ndimage import find_objects
 
 from plrc.analysis import embedding as analysis
 from plrc.analysis.embedding import Samples
-from plrc.analysis.features import FeatureMap
+from plrc.analysis.features import FeatureMap, input_size
 from plrc.analysis.scores import result
 from plrc.analysis.scores.table import aligned
 from plrc.distributed import gather_objects, rank, world_size
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 NO_OBJECT = "background"
 _NEIGHBOURS = 10
-_THUMBNAIL = 96  # pixels of the longer side
 _MOST = 20_000  # samples: above, t-SNE takes more than an hour, and dots cover one another
 _ON_A_SHEET = 24  # images of colours or segments; the arrays have all
 _ROOM = 4 * 10**9  # bytes of the feature maps that are held at once, those of all images by one network
@@ -124,7 +124,7 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
             figures.embedding,
             planes,
             told,
-            thumbnails=seen.thumbnails or None,
+            thumbnails=partial(_crop, query, first, session),
             explained=shares or None,
             captions=captions,
             note=note_of(method, f"{len(first)} {what}{where}", coloured, made_of(made, query, n)),
@@ -142,17 +142,16 @@ class _Seen:
     """What is noted of this rank's images on their way through the first network, each when its map has come.
 
     Attributes:
-        numbers: of this rank's images. inputs: what a recipe notes of all. thumbnails: of all, for "images". last: the
-            last image's map, without its features. These are known to the first rank.
+        numbers: of this rank's images. inputs: what a recipe notes of all. last: the last image's map, without its
+            features. These are known to the first rank.
     """
 
     def __init__(self, query: Embedding) -> None:
         self._query, self._objects_known = query, True
         self.numbers = range(rank(), len(query.images), world_size())
         self._now: tuple[NamedImage, FeatureMap]
-        self._noted: list[tuple[dict[str, str], Image.Image | None]] = []  # of each image: inputs, thumbnail
+        self._noted: list[dict[str, str]] = []  # of each image its inputs
         self.inputs: dict[str, str] = {}
-        self.thumbnails: list[Image.Image] = []
         self.last: FeatureMap
 
     def samples(self, seen: Iterator[tuple[NamedImage, FeatureMap]], labelled: bool) -> Samples | None:
@@ -176,8 +175,7 @@ class _Seen:
         self._check_number(len(samples))
         if labelled:
             in_turn = [noted[i % len(ranks)][i // len(ranks)] for i in range(len(query.images))]
-            self.inputs = {name: sha256 for inputs, _ in in_turn for name, sha256 in inputs.items()}
-            self.thumbnails = [small for _, small in in_turn if small]
+            self.inputs = {name: sha256 for inputs in in_turn for name, sha256 in inputs.items()}
             self._objects_known = all(known)
         return samples
 
@@ -194,10 +192,7 @@ class _Seen:
         if not self._noted and (query.of == "points" or query.regions.startswith("grid:")):
             self._check_number(len(points) * len(query.images))
         self._objects_known &= image.masks is not None
-        small = image.image.copy() if query.of == "images" else None
-        if small:
-            small.thumbnail((_THUMBNAIL, _THUMBNAIL))
-        self._noted.append((image.inputs, small))
+        self._noted.append(image.inputs)
         if image.masks is None:
             return [""] * len(points)
         names = [*(image.classes or []), NO_OBJECT]
@@ -213,6 +208,36 @@ class _Seen:
                 f"{len(self._query.images)} images have {number} {self._query.of}, and {_MOST} can be laid out: take "
                 "fewer images with --most, fewer points with --per-image, or fewer --regions of each"
             )
+
+
+def boxes(query: Embedding, samples: Samples, i: int, session: Session) -> np.ndarray:
+    """What each sample of image i covers, a point its cell, a region its box: ``(m, 4)``, x0, y0, x1, y1 of the image
+    frame. Raises a ValueError if the image is gone."""
+    mine, image = samples.image == i, session.image(query.images[i])
+    if samples.kind == "regions":
+        raster = region_raster(image, query.regions).numpy() + 1  # find_objects leaves 0 out
+        parts, (h, w) = find_objects(raster), raster.shape
+        corners = [(columns.start / w, rows.start / h, columns.stop / w, rows.stop / h) for rows, columns in parts]
+        return np.array([corners[k] for k in samples.region[mine]])
+    if samples.kind == "images":
+        return np.array([[0.0, 0.0, 1.0, 1.0]])
+    network = next(iter(session.networks(query).values()))  # all networks' maps have the same cells
+    stride = network.stride(query.layer) / (2 if query.finer else 1)
+    assert query.size is not None
+    seen: Any = np.array(input_size(image.image.size, query.size.sides, network.backbone.stride))
+    middle = samples.point[mine]
+    return np.hstack((middle - stride / 2 / seen, middle + stride / 2 / seen)).clip(0, 1)
+
+
+def _crop(query: Embedding, samples: Samples, session: Session, k: int) -> Image.Image:
+    """A square around a sample: 1.5 times as large, or a third of the image, as a cell alone says little."""
+    i = int(samples.image[k])
+    image = session.image(query.images[i]).image
+    whole = np.array(image.size)
+    low, high = boxes(query, samples, i, session)[(samples.image[:k] == i).sum()].reshape(2, 2) * whole
+    side = np.minimum(max(whole.max() / 3, 1.5 * (high - low).max()), whole)
+    start = ((low + high - side) / 2).clip(0, whole - side)
+    return image.crop((*start.round().astype(int).tolist(), *(start + side).round().astype(int).tolist()))
 
 
 def _quality(samples: Samples, plane: np.ndarray) -> tuple[str, list[str]]:

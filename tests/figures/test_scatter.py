@@ -75,7 +75,7 @@ def test_both_directions_have_one_unit_and_every_dot_is_inside(stretch: tuple[in
 
 def test_images_stand_at_their_dots_and_do_not_cover_one_another() -> None:
     images = [picture(30, 40), picture(40, 10)] * 30
-    (axes,) = planes(figures.embedding(XY, LABELS, thumbnails=images))
+    (axes,) = planes(figures.embedding(XY, LABELS, thumbnails=images.__getitem__))
     shown = {int(image.get_label().split()[1]): image.get_extent() for image in axes.images}
     assert 10 < len(shown) < 60
     for k, (x0, x1, y0, y1) in shown.items():
@@ -84,6 +84,8 @@ def test_images_stand_at_their_dots_and_do_not_cover_one_another() -> None:
     for (a0, a1, b0, b1), (c0, c1, d0, d1) in itertools.combinations(shown.values(), 2):
         both = Bbox.intersection(Bbox([(a0, b0), (a1, b1)]), Bbox([(c0, d0), (c1, d1)]))
         assert both is None or min(both.size) < 1e-9
+    for x0, x1, y0, y1 in shown.values():
+        assert (((x0, y0) < XY) & ((x1, y1) > XY)).all(axis=1).sum() <= 4, "few dots are covered"
     elsewhere = np.concatenate([c.get_offsets() for c in dots(axes).values()])
     assert sorted(map(tuple, elsewhere)) == sorted(tuple(XY[k]) for k in range(60) if k not in shown)
     frames = [patch for patch in axes.patches if isinstance(patch, Rectangle)]

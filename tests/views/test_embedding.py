@@ -14,7 +14,7 @@ from plrc.analysis.embedding import gather, kmeans, label_purity, load_basis, ne
 from plrc.analysis.features import load_encoder
 from plrc.views import Session, session
 from plrc.views.images import NamedImage, open_image
-from tests.views.conftest import colours, embedding, noise, said, segments
+from tests.views.conftest import colours, embedding, noise, ramp, said, segments
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 TWO = ["scenes#3", "scenes#5"]
@@ -337,3 +337,19 @@ def test_without_classes_the_figure_has_the_colours_of_the_clusters():
     sizes = np.bincount(drawing.clusters["random:tiny"])
     assert {f"{k} {size}" for k, size in enumerate(sizes)} <= said(drawing)
     assert any("clusters by random:tiny" in text for text in said(drawing))
+
+
+@pytest.mark.parametrize(("of", "near"), [("regions", 0.02), ("points", 0.06)])  # a cell's middle is no pixel's
+def test_what_stands_for_a_dot_is_the_part_of_the_image_around_it(tmp_path, of, near):
+    for name, size in (("wide", (200, 120)), ("tall", (90, 150))):
+        ramp(*size).save(tmp_path / f"{name}.png")  # its colours tell the place
+    drawn = embedding([str(tmp_path)], ["random:tiny"], of=of, regions="grid:3", per_image=6, method="pca", size=64)
+    (axes,) = drawn.figure.axes
+    shown = {int(image.get_label().split()[1]): np.asarray(image.get_array()) for image in axes.images}
+    assert shown
+    for k, crop in shown.items():
+        h, w, _ = crop.shape
+        inside = abs(drawn.samples.point[k] - 0.5) < 0.3  # at an edge the crop is moved into the image
+        middle = crop[h // 2, w // 2, :2] / 255
+        np.testing.assert_allclose(middle[inside], drawn.samples.point[k][inside], atol=near)
+        assert (np.ptp(crop[..., :2].reshape(-1, 2), axis=0) < 250).any(), "a part"
