@@ -26,7 +26,7 @@ from plrc.files import written_whole
 
 FORMAT, VERSION = "plrc", 1  # of a pre-training run
 DETECTOR = "plrc detector"  # of a fine-tuning run, in the same layout
-STEP = "plrc step"  # of a pre-training step that went wrong: its batch instead of the optimiser
+STEP = "plrc step"  # of a step of either that went wrong: its batch instead of the optimiser
 
 
 def save_checkpoint(file: Path, content: dict[str, Any], also: Path | None = None, kind: str = FORMAT) -> None:

@@ -203,9 +203,11 @@ def _ranks(spread: bool) -> Iterator[tuple[int, int]]:
 
 def _replay(o: argparse.Namespace) -> None:
     if o.recipe.suffix == ".pt":
-        from plrc.train import replay_step
+        from plrc.checkpoint import STEP, load_checkpoint
 
-        return print("\n".join(replay_step(o.recipe)))
+        saved = load_checkpoint(o.recipe, STEP)
+        training = import_module("plrc.detection.train" if "architecture" in saved else "plrc.train")
+        return print("\n".join(training.replay_step(saved)))
     o.out = o.out or o.recipe.parent / f"{o.recipe.stem}-replayed"
     with _place(o) as save:
         from plrc.views import replay

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import resource
+import shlex
 import signal
 import socket
 import sys
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from plrc.checkpoint import FORMAT, load_checkpoint, newest_whole
+from plrc.checkpoint import FORMAT, STEP, load_checkpoint, newest_whole, save_checkpoint
 from plrc.config import RunOptions
 from plrc.data.loader import cores
 from plrc.data.shards import Shards
@@ -296,6 +297,79 @@ def check_state(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -
     broken = [name for name, t in state.items() if isinstance(t, Tensor) and not t.isfinite().all()]
     if named := sorted(set().union(*all_gather_objects(broken[:1]))):
         raise ValueError(f"{named[0]} is not finite after step {step}: lower --lr; the last checkpoint is untouched")
+
+
+def check_step(
+    losses: Mapping[str, Tensor],
+    model: nn.Module,
+    kept: Callable[[], dict[str, Any]],
+    config: RunOptions,
+    step: int,
+    here: World,
+) -> None:
+    """Raise a ValueError on every rank if losses or gradients are not finite, before the weights become so.
+
+    One rank that saw it, or the first, writes ``not_finite.pt`` into the run folder: ``kept()``, the model and the
+    configuration, from which the step is computed again. On a GPU it is looked for when the losses are logged, as the
+    GPU is waited for then anyway.
+    """
+    if here.device.type != "cpu" and (step + 1) % config.log_every:
+        return
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    everything = [*losses.values(), nn.utils.get_total_norm(gradients, torch.inf)]
+    if not any_rank(not torch.stack(everything).isfinite().all()):
+        return
+    seen = all_gather_objects([f"the {name} loss is {x.item()}" for name, x in losses.items() if not x.isfinite()])
+    writer = next((r for r, of in enumerate(seen) if of), 0)
+    file, told = Path(config.out) / "not_finite.pt", ""
+    if here.rank == writer:
+        precision = "bf16" if in_bf16(config.precision, here.device) else "fp32"
+        content = {"step": step, "rank": here.rank, "ranks": here.size, "model": model.state_dict(), **kept()}
+        content["config"] = {**config.to_dict(), "precision": precision}
+        try:
+            save_checkpoint(file, content, kind=STEP)
+            told = f", plrc replay {shlex.quote(str(file))} computes it again"
+        except OSError as error:
+            told = f", the step cannot be saved ({error.strerror})"
+    said = " and ".join(seen[writer]) or "the gradient is not finite"
+    if not all(p.isfinite().all() for p in model.parameters() if p.requires_grad):
+        told += "; it began earlier: the same command with --resume auto --log-every 1 comes to the first such step"
+    raise ValueError(f"{said} at step {step + 1}: lower --lr; the last checkpoint is untouched{told}")
+
+
+def computed_again(
+    model: nn.Module, again: Callable[[], Mapping[str, Tensor]], saved: Mapping[str, Any], images: int
+) -> list[str]:
+    """Lines that tell the losses which a step gives, and what in it was not finite first.
+
+    again: computes losses and gradients. saved: what ``check_step`` has kept. images: of the batch.
+    """
+    found = list[str]()
+
+    def note(what: str, of: Any) -> None:
+        if isinstance(of, Tensor):
+            found.extend([what] * (not of.isfinite().all()))
+        elif isinstance(of, list | tuple):
+            for part in of:
+                note(what, part)
+
+    for name, parameter in model.named_parameters():
+        note(f"{name}, before the step", parameter)
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(lambda p, n=name: note(f"the gradient of {n}", p.grad))
+    for name, buffer in model.named_buffers():
+        if "running_" not in name:  # BatchNorm's are those after it
+            note(f"{name}, before the step", buffer)
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda _, __, out, n=name: note(f"what {n} gives", out))
+    losses = again()
+    found = list(dict.fromkeys(found))
+    more = f" (of {len(found)})" if len(found) > 1 else ""
+    return [
+        f"step {saved['step'] + 1}, rank {saved['rank']} of {saved['ranks']}: {images} images",
+        *(f"the {name} loss is {loss.item():.6g}" for name, loss in losses.items()),
+        f"not finite first{more}: {found[0]}" if found else "here all is finite",
+    ]
 
 
 def check_finite(losses: Mapping[str, float], step: int) -> None:

@@ -7,18 +7,20 @@ import shlex
 import signal
 import sys
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from plrc import report, run
-from plrc.checkpoint import STEP, Writer, load_checkpoint, save_checkpoint
+from plrc.checkpoint import Writer
 from plrc.config import Config
 from plrc.data.kept import KeptRegions
 from plrc.data.loader import Batch, Order, TwoViews, make_loader
 from plrc.data.sources import fingerprint
-from plrc.distributed import World, all_gather_objects, any_rank, world
+from plrc.distributed import World, world
 from plrc.geometry import Crop
 from plrc.model import PLRC
 from plrc.regions import open_regions
@@ -149,8 +151,12 @@ def train_step(
     """
     model.update_keys()
     sums = _backward(model, parallel, batch, config, step, steps_per_epoch, here)
-    if here.device.type == "cpu" or (step + 1) % config.log_every == 0:  # when a GPU is waited for anyway
-        _check_finite(sums, model, batch, config, step, steps_per_epoch, here)
+
+    def kept() -> dict[str, Any]:
+        parts = {**vars(batch), "crops": list(vars(batch.crops).values()), "undecodable": []}
+        return {"steps_per_epoch": steps_per_epoch, "bn_groups": model.bn_groups, "batch": parts}
+
+    run.check_step(sums, model, kept, config, step, here)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     model.enqueue()
@@ -187,82 +193,20 @@ def _backward(
     return sums
 
 
-def _check_finite(
-    losses: dict[str, Tensor],
-    model: PLRC,
-    batch: Batch,
-    config: Config,
-    step: int,
-    steps_per_epoch: int,
-    here: World,
-) -> None:
-    """Raise a ValueError on every rank if losses or gradients are not finite, before the weights become so.
-
-    One rank that saw it, or the first, writes ``not_finite.pt``: all that ``replay_step`` needs.
-    """
-    gradients = [p.grad for p in model.query_encoder.parameters() if p.grad is not None]
-    everything = [*losses.values(), nn.utils.get_total_norm(gradients, torch.inf)]
-    if not any_rank(not torch.stack(everything).isfinite().all()):
-        return
-    seen = all_gather_objects([f"the {name} loss is {x.item()}" for name, x in losses.items() if not x.isfinite()])
-    writer = next((r for r, of in enumerate(seen) if of), 0)
-    file, kept = Path(config.out) / "not_finite.pt", ""
-    if here.rank == writer:
-        precision = "bf16" if run.in_bf16(config.precision, here.device) else "fp32"
-        content = {
-            "step": step,
-            "steps_per_epoch": steps_per_epoch,
-            "rank": here.rank,
-            "ranks": here.size,
-            "bn_groups": model.bn_groups,
-            "config": {**config.to_dict(), "precision": precision},
-            "batch": {**vars(batch), "crops": list(vars(batch.crops).values()), "undecodable": []},
-            "model": model.state_dict(),
-        }
-        try:
-            save_checkpoint(file, content, kind=STEP)
-            kept = f", plrc replay {shlex.quote(str(file))} computes it again"
-        except OSError as error:
-            kept = f", the step cannot be saved ({error.strerror})"
-    said = " and ".join(seen[writer]) or "the gradient is not finite"
-    if not all(p.isfinite().all() for p in model.query_encoder.parameters()):
-        kept += "; it began earlier: the same command with --resume auto --log-every 1 comes to the first such step"
-    raise ValueError(f"{said} at step {step + 1}: lower --lr; the last checkpoint is untouched{kept}")
-
-
-def replay_step(file: Path) -> list[str]:
+def replay_step(saved: dict[str, Any]) -> list[str]:
     """Compute again, on the CPU, the step at which a run stopped; its losses, and what in it was not finite first.
 
-    Of several ranks it is one's share alone, whose keys are shuffled among themselves. Raises a ValueError if the file
-    is not a run's ``not_finite.pt``.
+    saved: what the run's ``not_finite.pt`` holds. Of several ranks it is one's share alone, whose keys are shuffled
+    among themselves.
     """
-    saved = load_checkpoint(file, STEP)
-    config, step = Config.from_dict(saved["config"], str(file)), saved["step"]
+    config = Config.from_dict(saved["config"], "not_finite.pt")
     batch = Batch(**{**saved["batch"], "crops": Crop(*saved["batch"]["crops"])})
     model = PLRC(config).to(memory_format=torch.channels_last)
     model.bn_groups = saved["bn_groups"]
     model.load_state_dict(saved["model"])
-    found = list[str]()
-
-    def note(what: str, of: object) -> None:
-        if isinstance(of, Tensor) and not of.isfinite().all():
-            found.append(what)
-
-    for name, parameter in model.named_parameters():
-        note(f"{name}, before the step", parameter)
-        if parameter.requires_grad:
-            parameter.register_post_accumulate_grad_hook(lambda p, n=name: note(f"the gradient of {n}", p.grad))
-    note("queue, before the step", model.queue)
-    for name, module in model.named_modules():
-        module.register_forward_hook(lambda _, __, out, n=name: note(f"what {n} gives", out))
     here = World(saved["rank"], 1, torch.device("cpu"))
-    losses = _backward(model, model, batch, config, step, saved["steps_per_epoch"], here)
-    more = f" (of {len(found)})" if len(found) > 1 else ""
-    return [
-        f"step {step + 1}, rank {saved['rank']} of {saved['ranks']}: {len(batch.indices)} images",
-        *(f"the {name} loss is {loss.item():.6g}" for name, loss in losses.items()),
-        f"not finite first{more}: {found[0]}" if found else "here all is finite",
-    ]
+    again = partial(_backward, model, model, batch, config, saved["step"], saved["steps_per_epoch"], here)
+    return run.computed_again(model, again, saved, len(batch.indices))
 
 
 def make_optimizer(model: PLRC, config: Config) -> torch.optim.Optimizer:

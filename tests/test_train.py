@@ -21,6 +21,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from plrc import report, run, train
+from plrc.checkpoint import STEP, load_checkpoint
 from plrc.cli import main
 from plrc.config import Config, load_config
 from plrc.data import loader
@@ -467,7 +468,8 @@ def test_a_kept_step_has_the_losses_that_it_had(at, uninterrupted, tmp_path, sil
             train.pretrain(small_config(tmp_path))
     line = read_log(uninterrupted)[2]
     of_log = [f"the {name} loss is {line[name]:.6g}" for name in ("image", "point", "affinity")]
-    assert train.replay_step(tmp_path / "not_finite.pt")[1:] == [*of_log, "here all is finite"]
+    saved = load_checkpoint(tmp_path / "not_finite.pt", STEP)
+    assert train.replay_step(saved)[1:] == [*of_log, "here all is finite"]
 
 
 def test_drawing_never_ends_a_training_nor_changes_it(uninterrupted, tmp_path, monkeypatch, capsys):

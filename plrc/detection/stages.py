@@ -141,8 +141,8 @@ class RegionProposalNetwork(nn.Module):
         """The proposals of each image by falling logit; no gradient flows through them.
 
         ``sizes``: height and width of each image without padding. Gives boxes ``(n, 4)`` float32, inside the image, in
-        its pixels, and their logits ``(n,)``, of each image. Raises a ValueError if a prediction is not finite in
-        training (in testing such boxes are left out).
+        its pixels, and their logits ``(n,)``, of each image. What is not finite is left out; in training the losses
+        tell of it.
         """
         before, after = self.limits[self.training]
         boxes, logits, level = [], [], []
@@ -155,8 +155,6 @@ class RegionProposalNetwork(nn.Module):
         levels, proposals = torch.cat(level), []
         every, logit_of = torch.cat(boxes, 1), torch.cat(logits, 1)
         finite = every.isfinite().all(2) & logit_of.isfinite()
-        if self.training and not finite.all():
-            raise ValueError("the region proposals are not finite, training has diverged: lower the learning rate")
         for box, logit, valid, size in zip(every, logit_of, finite, sizes, strict=True):
             box = clip_boxes_to_image(box, size)
             chosen = where(valid & (box[:, 2:] > box[:, :2]).all(1))

@@ -21,6 +21,7 @@ from plrc.detection.data import DetectionData, Sample, Samples, TrainingSampler,
 from plrc.detection.detector import Detector
 from plrc.detection.evaluate import by_rule, measure, open_test_data
 from plrc.detection.files import architecture_for, architecture_of
+from plrc.detection.stages import Target
 from plrc.distributed import World, all_mean, any_rank, from_main, world
 from plrc.files import written_whole
 from plrc.pretrained import load
@@ -194,9 +195,31 @@ def train_step(
     """One step on this rank's share of a batch; its losses, detached."""
     losses = _losses(parallel, batch, config, (1, step), here)
     torch.stack(list(losses.values())).sum().backward()
+    detector: Any = getattr(parallel, "module", parallel)
+
+    def kept() -> dict[str, Any]:
+        samples = [{**s._asdict(), "target": s.target._asdict()} for s in batch]
+        return {"architecture": detector.architecture.to_dict(), "batch": samples}
+
+    run.check_step(losses, detector, kept, config, step, here)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return {name: loss.detach() for name, loss in losses.items()}
+
+
+def replay_step(saved: dict[str, Any]) -> list[str]:
+    """As ``plrc.train.replay_step``, of a detector's step; each rank's BatchNorms then see its own share alone."""
+    config = FinetuneConfig.from_dict(saved["config"], "not_finite.pt")
+    batch = [Sample(**{**s, "target": Target(**s["target"])}) for s in saved["batch"]]
+    detector = Detector(architecture_of(saved)).to(memory_format=torch.channels_last).train()
+    detector.load_state_dict(saved["model"])
+
+    def again() -> dict[str, Tensor]:
+        losses = _losses(detector, batch, config, (1, saved["step"]), World(saved["rank"], 1, torch.device("cpu")))
+        torch.stack(list(losses.values())).sum().backward()
+        return losses
+
+    return run.computed_again(detector, again, saved, len(batch))
 
 
 def _losses(

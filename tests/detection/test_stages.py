@@ -131,13 +131,11 @@ def test_levels_are_limited_and_suppressed_apart(network: RegionProposalNetwork)
         torch.testing.assert_close(boxes, box.expand(2, 4))
 
 
-def test_what_is_not_finite_stops_training_and_is_left_out_in_testing(network: RegionProposalNetwork) -> None:
+def test_what_is_not_finite_is_left_out(network: RegionProposalNetwork) -> None:
     prediction = predicted(network)
     _, logits, deltas = prediction
     deltas[0][0, logits[0][0].argmax()] = torch.nan
-    with pytest.raises(ValueError, match="lower the learning rate"):
-        network.propose(prediction, SIZES)
-    for boxes, _ in network.eval().propose(prediction, SIZES):
+    for boxes, _ in network.propose(prediction, SIZES):
         assert boxes.isfinite().all()
 
 

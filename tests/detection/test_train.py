@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 import yaml
 from torch import nn
 
+from plrc.cli import main
 from plrc.detection import train as module
 from plrc.detection.config import PRESETS, DetectEval, FinetuneConfig
 from plrc.detection.data import Sample
@@ -25,7 +27,7 @@ from plrc.detection.train import finetune, make_optimizer, precise_statistics, s
 from plrc.distributed import World
 from plrc.options import load
 from plrc.queries import Run
-from plrc.run import EXIT_DONE, EXIT_PREEMPTED, Stop, read_log
+from plrc.run import EXIT_DONE, EXIT_PREEMPTED, Stop, losses_of, read_log
 from plrc.schedules import step_learning_rate
 from plrc.views import draw
 
@@ -256,6 +258,36 @@ def test_a_summary_keeps_what_nobody_knows():
         "AP": {"mean": pytest.approx(0.6), "std": pytest.approx(0.1414, abs=1e-4), "values": [0.5, 0.7]},
         "AP_small": None,
     }
+
+
+def test_a_step_that_is_not_finite_is_kept_and_computed_again_alone(tmp_path, monkeypatch, capsys):
+    original = module._losses
+
+    def broken_at_two(model, batch, config, key, here):
+        losses = original(model, batch, config, key, here)
+        return {n: loss * (torch.nan if key == (1, 2) else 1) for n, loss in losses.items()}
+
+    finetune(small(tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_losses", broken_at_two)
+        with pytest.raises(ValueError, match=r"the .* loss is nan .*at step 3: lower --lr; the last .* plrc replay"):
+            finetune(small(tmp_path / "broken", save_every=1))
+    left = torch.load(tmp_path / "broken" / "checkpoints" / "last.pt", weights_only=True)
+    assert left["step"] == 2
+    capsys.readouterr()
+    assert main(["replay", str(tmp_path / "broken" / "not_finite.pt")]) == 0
+    first, *told, last = capsys.readouterr().out.splitlines()
+    line = read_log(tmp_path / "whole")[2]
+    assert (first, last) == ("step 3, rank 0 of 1: 2 images", "here all is finite")
+    assert told == [f"the {name} loss is {line[name]:.6g}" for name in losses_of(line)]
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_a_training_that_diverges_stops_with_a_step_that_says_where(tmp_path, masks, capsys):
+    with pytest.raises(ValueError, match=r"(loss|gradient) is .* at step \d: lower --lr"):
+        finetune(small(tmp_path, lr=1e30, masks=masks, warmup=0))
+    assert main(["replay", str(tmp_path / "not_finite.pt")]) == 0
+    assert re.search(r"^not finite first.*: (what|the gradient of) ", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_two_ranks_train_together_and_one_and_two_evaluate_alike(tmp_path):
