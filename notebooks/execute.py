@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -16,9 +17,12 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from PIL import Image
 
+# Where Colab gets the project from: the address of its git repository, which this is the only place to know. Whoever
+# publishes it writes it here and runs `python -m notebooks.execute`. Empty: Colab's users are told to give one.
+REPOSITORY = ""
 HERE = Path(__file__).resolve().parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
-_LONGEST = 600  # seconds a cell may take, on a busy machine
+_LONGEST = 1200  # seconds a cell may take, on a busy machine
 
 
 def execute(file: Path) -> NotebookNode:
@@ -41,12 +45,16 @@ def execute(file: Path) -> NotebookNode:
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:
-    """Without the versions of the machine's tools, and without views of widgets, whose kernel is gone: a viewer that
-    finds such a view shows an error in place of the picture beside it. Pictures are packed as tightly as PNG allows."""
+    """With the address of the repository in its first code cell; without the versions of the machine's tools, and
+    without views of widgets, whose kernel is gone: a viewer that finds such a view shows an error in place of the
+    picture beside it. Pictures are packed as tightly as PNG allows."""
     notebook.metadata.pop("widgets", None)
     notebook.metadata.language_info = {"name": "python"}
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in code[:1]:
+        cell.source = re.sub(r'^REPOSITORY = ".*?"', f'REPOSITORY = "{REPOSITORY}"', cell.source, flags=re.MULTILINE)
+    for cell in code:
+        for output in cell.outputs:
             data = output.get("data", {})
             data.pop(WIDGET, None)
             if "image/png" in data:

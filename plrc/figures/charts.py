@@ -287,7 +287,7 @@ def precision_recall(curves: Mapping[str, np.ndarray], ap: Mapping[str, float], 
             look = {**_run(k), "linewidth": 0.9, "zorder": 3 - rank / 1000}
         drawn.append((name, key, curves[name], look))
     drawn = drawn[1:] if len(ranked) == 1 else drawn
-    body, ((axes,),) = page([1.0], [1.0], 5.4)
+    body, ((axes,),) = page([1.0], [2.0], PAGE)
     for name, _, precision, look in drawn:
         n = max(1, int(np.count_nonzero(precision)))
         recall, height = np.r_[GRID[:n], GRID[n - 1]], np.r_[precision[:n], 0.0]  # ends with a line straight down
@@ -315,7 +315,7 @@ def error_types(lost: Mapping[str, float], counts: Mapping[str, int], ap50: floa
         raise ValueError(f"give the AP50 lost and the count of each kind of error: {', '.join(KINDS)}")
     if not 0 <= ap50 <= 1 or any(abs(share) > 1 for share in lost.values()):
         raise ValueError(f"an AP50 of {ap50}, or what is lost of it, is outside [0, 1]: give shares, where objects are")
-    body, ((axes,),) = page([len(KINDS)], [8.0], 4.6)
+    body, ((axes,),) = page([len(KINDS)], [16.0], PAGE)
     points = [100 * lost[kind] for kind in KINDS]
     colour = LOOK["matches"]["wrong"]["colour"]
     bars = axes.barh(range(len(KINDS)), np.nan_to_num(points), 0.55, color=colour, label=list(KINDS))
