@@ -80,7 +80,7 @@ OF_IMAGES: dict[str, Callable[[np.ndarray], Figure]] = {
     "few regions": lambda image: figures.region_correspondence(
         image, NORMAL, (np.zeros((1, 1), int), RASTER[:2, :2] * 100), values(1, 4), names=(LONG, "b")
     ),
-    "thumbnails": lambda image: figures.embedding(values(20, 2), ["a"] * 20, thumbnails=[image] * 20, note=NOTE),
+    "thumbnails": lambda image: figures.embedding(values(20, 2), ["a"] * 20, thumbnails=lambda _: image, note=NOTE),
     "detections": lambda image: figures.detections([detected(image)] * 5, note=NOTE),
 }  # fmt: skip
 CHARTS: dict[str, Callable[[np.ndarray], Figure]] = {
