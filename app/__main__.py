@@ -87,7 +87,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     several: dict[str, Any] = {"action": "append", "default": []}
     first = f"{named} [plrc:tiny, and the newest run where there is one]"
     parser.add_argument("--checkpoint", dest="checkpoints", metavar="FILE", help=first, **several)
-    parser.add_argument("--images", type=Path, metavar="DIR", help="a folder whose images may be shown", **several)
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="a folder, or a file such as instances_val2017.json, whose images may be shown",
+        **several,
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders lie [runs]")
     parser.add_argument("--cache", type=float, default=1024, metavar="MB", help="megabytes of feature maps kept [1024]")
     parser.add_argument("--host", default=LOCAL[0], help=f"address to listen on [{LOCAL[0]}, this machine alone]")

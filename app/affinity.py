@@ -27,7 +27,7 @@ class AffinityTab(Tab):
     words: ClassVar = {
         "colour_range": {
             "label": "Range of the colours",
-            "info": "Of all maps, without their outer 2 %, or −1 to 1.",
+            "info": "shared: of all maps; percentiles: without their outer 2 %; full: −1 to 1.",
         },
     }
 
@@ -71,19 +71,21 @@ class AffinityTab(Tab):
 
     def _turn(self, number: int, answered: dict[str, int], epoch: int, *values: Any) -> list[Any]:
         """The same by the checkpoints of another epoch."""
-        chosen: Any = gr.skip()
+        chosen = snapped = gr.skip()
         try:
             query = self.query(values)
             self.bench.check(Query(checkpoints=query.checkpoints))
-            checkpoints = list(query.checkpoints)
-            for run, (place, stored, _) in _runs(checkpoints).items():
+            checkpoints, runs = list(query.checkpoints), _runs(query.checkpoints)
+            every = {epoch for _, stored, _ in runs.values() for epoch in stored}
+            snapped = gr.skip() if epoch in every else gr.Slider(value=nearest(every, epoch))
+            for run, (place, stored, _) in runs.items():
                 branch = split_branch(checkpoints[place])[1]
                 checkpoints[place] = f"{run}@{nearest(stored, epoch)}{f'@{branch}' * bool(branch)}"
             *shown, _ = self.show(replace(query, checkpoints=tuple(checkpoints)), still=False)
             chosen = checkpoints if number >= answered.get(self.name, 0) else chosen
         except ValueError as error:
             *shown, _ = self.fault(error)
-        return [chosen, *self._in_turn(number, answered, [*shown, gr.skip()])]  # the slider is where the pointer is
+        return [chosen, *self._in_turn(number, answered, [*shown, snapped])]
 
 
 def _runs(checkpoints: Sequence[str]) -> dict[str, tuple[int, list[int], int]]:

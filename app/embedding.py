@@ -18,7 +18,7 @@ class EmbeddingTab(SlowTab):
     name, title, kind, viewer = "embed", "Embedding", Embedding, "scatter"
     start: ClassVar = {"images": ("scenes",), "most": 60, "size": 224, "regions": "objects", "clusters": 8}
     words: ClassVar = {
-        "images": {"info": "A folder: start the app with --images."},
+        "images": {"info": "A folder: --images at the start, or the foot of the page."},
         "of": {"label": "What is a dot", "info": "A cell, a region's or an image's mean feature."},
         "method": {"info": "t-SNE keeps neighbours together; PCA keeps distances."},
         "regions": {"info": "objects: where they are known; grid:4: 4 × 4 parts."},

@@ -48,9 +48,15 @@ CSS = """
 }
 .gradio-container .prose h1 { margin: 0 !important; font-size: 20px !important; }
 .gradio-container button[role="tab"].selected { color: var(--body-text-color) !important; }
+@media (max-width: 740px) { /* letters stay readable: swipe */
+  :is(#run-curves, #run-learnt) figure { overflow-x: auto; border-right: 3px solid var(--border-color-primary); }
+  :is(#run-curves, #run-learnt) img { min-width: 700px; max-width: none !important; }
+}
 .dark #run-curves img, .dark .plrc-chart { filter: invert(0.93) hue-rotate(180deg); } /* a white page would glare */
 .dark :is(#run-images, #run-learnt) img { filter: brightness(0.8); }
 .gradio-container :has(.plrc-asks) { overflow: visible !important; } /* so that they stay in reach, see viewers.css */
+#affinity-epoch input[type="number"] { pointer-events: none; } /* any number could be typed, few epochs are stored */
+.gradio-container .wrap:not(:focus-within) > [role="listbox"] { display: none; } /* left by Tab, lists stay open */
 [id$="-checkpoints"] .remove-all, #run-runs .remove-all { display: none; } /* Gradio tells nobody of its use */
 footer, #add-file { display: none !important; } /* the latter takes what is dropped, see drop.js */
 .toast-wrap { top: auto !important; bottom: 16px; } /* not over the tabs */
@@ -62,6 +68,7 @@ footer, #add-file { display: none !important; } /* the latter takes what is drop
 
 def build(bench: Workbench, alone: bool = False) -> gr.Blocks:
     """The whole page. alone: for who runs the server, and may name any file of this machine."""
+    bench.adds = alone
     with gr.Blocks(title="PLRC workbench", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.Markdown(_TITLE)
         answered = gr.State({})  # kept by the server: no event can be ahead of it
@@ -126,7 +133,9 @@ def _share(tab: Tab) -> None:
     def tell(*values: Any) -> tuple[str, Any]:
         if any(tab.bench.uploaded(value) for value in values):
             gr.Warning("The image was uploaded: the link holds while this server runs. Export keeps the image.")
-        return tab.link(tab.query(values)), gr.Textbox(visible=True)
+        query = tab.query(values)
+        tab.bench.check(query)
+        return tab.link(query), gr.Textbox(visible=True)
 
     # What was written, and the link, are of another picture once the numbers are others.
     tab.outputs[1].change(None, None, [link, files], js=_HIDE)

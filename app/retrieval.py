@@ -32,7 +32,7 @@ class RetrievalTab(SlowTab):
     }
 
     def build(self) -> None:
-        sets = [*((folder.name, str(folder)) for folder in self.bench.folders), ("60 drawn scenes", "scenes:60")]
+        sets = [*self.bench.sets()[1:], ("60 drawn scenes", "scenes:60")]
         with gr.Row():
             with gr.Column(min_width=200):
                 self.image_chooser()

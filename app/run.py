@@ -91,7 +91,10 @@ class RunTab(Tab):
         return [gr.skip() if query.runs else list(chosen.runs), *shown, going, gr.Timer(active=going), seen]
 
     def _choose(self, query: Run) -> Any:
-        return self.show(query) if query.runs else gr.skip()  # before another is chosen
+        if query.runs:
+            return self.show(query)
+        hidden = [gr.Slider(visible=False), gr.Gallery(visible=False), "", "", False, gr.Timer(active=False), None]
+        return [gr.skip(), "<p>Choose a run.</p>", "", *hidden]
 
     def _turn(self, query: Run) -> list[Any]:
         return _over_training(self.drawings(query)[0], query.affinity_at or 1)  # the least is the oldest here
@@ -134,7 +137,7 @@ def _over_training(drawn: RunDrawing, at: int | None) -> list[Any]:
     having = {name: record.pictures for name, record in drawn.records.items() if record.pictures}
     every = sorted({step for of in having.values() for step in of})
     if not every:
-        nothing = "There are no affinity maps yet: a run draws them every --picture-every steps."
+        nothing = "There are no affinity maps: a run draws them every --picture-every steps."
         return [gr.Slider(visible=False), gr.Gallery(visible=False), nothing]
     at = nearest(every, at) if at else every[-1]
     first = next(iter(having.values()))
@@ -167,4 +170,4 @@ def _opened(file: Path, longest: int = 4096) -> Image.Image:
 
 def _figure(caption: str, alt: str, picture: Any, **how: Any) -> str:
     caption, alt, src = html.escape(caption), html.escape(alt), data_uri(picture, "png", **how)
-    return f'<figure><figcaption>{caption}</figcaption><img src="{src}" alt="{alt}"></figure>'
+    return f'<figure tabindex="0"><figcaption>{caption}</figcaption><img src="{src}" alt="{alt}"></figure>'

@@ -102,7 +102,8 @@ def affinity_scene(drawings: Sequence[AffinityDrawing]) -> dict[str, Any]:
     points = [{"x": x, "y": y, "negative": negative} for asked, negative in signed for x, y in asked.tolist()]
     live = {"temperature": query.temperature, "limits": colour_limits(query), "colours": query.colour_map}
     outline = "" if first.mask is None else _outline(first.mask.numpy())
-    return {"panels": panels, "points": points, "outline": outline, "live": live}
+    automatic = not query.points
+    return {"panels": panels, "points": points, "automatic": automatic, "outline": outline, "live": live}
 
 
 def _outline(mask: np.ndarray) -> str:
@@ -197,6 +198,8 @@ def matches_scene(drawing: CorrespondenceDrawing, chosen: Sequence[Point], sessi
         place = starts[(starts - place).norm(dim=1).argsort()[:1]]
     else:
         place = place[:0]
+    matrices = [one.matrix.numpy() for one in found.values() if one.matrix is not None]
+    scale = figures.scale_of("cosine", None, matrices) if matrices else None
     both = zip(("left", "right"), pair.images, pair.sides, titles, strict=True)
     rasters = zip(("left", "right"), pair.rasters or (), pair.images, strict=False)
     return {
@@ -207,14 +210,14 @@ def matches_scene(drawing: CorrespondenceDrawing, chosen: Sequence[Point], sessi
         "source": source,
         "rasters": {side: _raster(raster, image) for side, raster, image in rasters} or None,
         "networks": [
-            _network(name, told[name], one, overview)
+            _network(name, told[name], one, overview, scale)
             for (name, one), overview in zip(found.items(), overviews, strict=True)
         ],
         "chosen": _rounded(place[0]) if len(place) else None,
     }
 
 
-def _network(name: str, caption: str, found: Found, overview: np.ndarray) -> dict[str, Any]:
+def _network(name: str, caption: str, found: Found, overview: np.ndarray, scale: Scale | None) -> dict[str, Any]:
     pair, matches = found.pair, found.matches
     told = {part: getattr(matches, part) for part in _PARTS}
     told["place"] = matches.start if pair.crops is None else pair.crops[0].to_image(matches.start)
@@ -224,15 +227,15 @@ def _network(name: str, caption: str, found: Found, overview: np.ndarray) -> dic
         "matches": {part: None if values is None else _rounded(values) for part, values in told.items()},
         "overview": overview.tolist(),
     }
-    if pair.rasters is not None and found.matrix is not None:
+    if scale and pair.rasters is not None and found.matrix is not None:
         ends = zip(pair.rasters, (matches.start, matches.end), strict=True)
         regions = [raster[cell_of(points, *raster.shape)].tolist() for raster, points in ends]
         scene["matches"]["region"] = [list(both) for both in zip(*regions, strict=True)]
-        scene |= {"overview": list(range(len(matches)))} | _matrix(pair, found.matrix.numpy())
+        scene |= {"overview": list(range(len(matches)))} | _matrix(pair, found.matrix.numpy(), scale)
     return scene
 
 
-def _matrix(pair: Pair, values: np.ndarray) -> dict[str, Any]:
+def _matrix(pair: Pair, values: np.ndarray, scale: Scale) -> dict[str, Any]:
     """The region affinities, and regions in colours: one for those of one name, else for mutual best ones."""
     assert pair.rasters is not None
     rows, columns = (region_numbers(raster).tolist() for raster in pair.rasters)
@@ -241,7 +244,7 @@ def _matrix(pair: Pair, values: np.ndarray) -> dict[str, Any]:
     like = {r: r for r in rows if r in columns} if named else mutual
     matrix = {"rows": rows, "columns": columns, "values": _rounded(values, 4), "best": best.tolist()}
     matrix["same"] = [columns.index(r) if named and r in columns else None for r in rows]
-    matrix["scale"] = _colours(figures.scale_of("cosine", None, [values]))
+    matrix["scale"] = _colours(scale)
     own = {r: r for r in like.values()}
     left, right = (_tint(*side) for side in zip(pair.rasters, pair.images, (own, like), strict=True))
     return {"matrix": matrix, "tints": {"left": left, "right": right}}

@@ -92,7 +92,10 @@ class ScoresTab(SheetTab):
     fixed: ClassVar = {"until": None}
     top: ClassVar = {"dataset": 1, "most": 1, "checkpoints": 3}
     words: ClassVar = {
-        "dataset": {"label": "Data set", "info": "Drawn scenes, or a folder: start the app with --images."},
+        "dataset": {
+            "label": "Data set",
+            "info": "Drawn scenes, or a folder: --images at the start, or the foot of the page.",
+        },
         "most": {"label": "Number of images", "info": "Evenly spread."},
     }
     style = """

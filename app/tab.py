@@ -51,7 +51,8 @@ _WORDS: dict[str, dict[str, Any]] = {
 # Requests are numbered in the page, as its values are read: in what order they arrive, or are answered, tells nothing.
 _NUMBERED = "(_, ...values) => [(plrc.asked = (plrc.asked || 0) + 1), ...values]"
 # `scene` is what changes with each click, `still` the image, which is large and changes seldom, `live` the feature maps
-# that the viewer has asked for. A view that is opened while its answer is under way has none of them yet.
+# that the viewer has asked for, `stale` whether what is asked cannot be shown: what was seen before fades. A view that
+# is opened while its answer is under way has none of them yet.
 _ON_LOAD = """
 const root = element.querySelector(".plrc-root");
 const view = plrc.%s(root, (event) => { props.value = event; trigger("select"); });
@@ -63,6 +64,7 @@ const show = () => {
 };
 show();
 watch(["scene", "still"], show);
+watch(["stale"], () => root.classList.toggle("plrc-stale", Boolean(props.stale)));
 watch(["live"], () => {
   if (!props.live) return;
   view.take?.(JSON.parse(props.live));
@@ -165,7 +167,7 @@ class Tab:
         """The viewer, and the numbers below it; laid out here."""
         root = f'<div class="plrc-root" data-waits="{self.first_view}"></div>'
         how: dict[str, Any] = {"html_template": root, "js_on_load": _ON_LOAD % self.viewer, "apply_default_css": False}
-        shown = gr.HTML(None, **how, scene="", still="null", live="", elem_id=f"{self.name}-viewer")
+        shown = gr.HTML(None, **how, scene="", still="null", live="", stale="", elem_id=f"{self.name}-viewer")
         return [shown, gr.HTML(elem_id=f"{self.name}-numbers", apply_default_css=False)]
 
     @property
@@ -264,14 +266,20 @@ class Tab:
         there = gr.State([])
 
         @said
-        def look(text: str) -> tuple[list[tuple[Any, str]], list[str]]:
-            found = self.bench.thumbnails(text)
-            return [(small, Path(label).name) for small, label, _ in found], [spec for *_, spec in found]
+        def look(text: str) -> list[Any]:
+            found, every = self.bench.thumbnails(text)
+            told = f"Search ({len(found)} of {every} images)" if found else "Search (no image has such a name)"
+            small = [(image, Path(label).name) for image, label, _ in found]
+            return [small, [(label, spec) for _, label, spec in found], gr.Textbox(label=told)]
 
-        def pick(specs: list[str], at: gr.SelectData) -> str:
-            return specs[at.index]
+        def pick(shown: list[tuple[str, str]], at: gr.SelectData) -> Any:
+            label, spec = shown[at.index]
+            listed = self.bench.choices("images")
+            own = [] if any(spec == value for _, value in listed) else [(label, spec)]
+            return gr.Dropdown(choices=[*own, *listed], value=spec)
 
-        gr.on([shelf.expand, search.change], look, search, [gallery, there], trigger_mode="always_last", **QUIET)
+        looked = [gallery, there, search]
+        gr.on([shelf.expand, search.change], look, search, looked, trigger_mode="always_last", **QUIET)
         self.given.append(gallery.select(pick, there, self.controls["images"], **QUIET))
 
     def rest(self) -> None:
@@ -283,7 +291,14 @@ class Tab:
 
     def answering(self, answer: Callable[[Any], Any]) -> Callable[..., Any]:
         """The handler of the controls' values that answers their query."""
-        return said(lambda *values: answer(self.query(values)))
+
+        def handle(*values: Any) -> Any:
+            try:
+                return answer(self.query(values))
+            except ValueError as error:
+                raise ValueError(self.worded(error)) from error
+
+        return said(handle)
 
     def _numbered(self, inputs: Sequence[Any]) -> dict[str, Any]:
         """How an event asks for ``outputs``: its handler gets the request's number and ``answered`` first."""
@@ -300,10 +315,16 @@ class Tab:
         """What is seen of a query that cannot be shown, where Gradio would not tell of an error. first: it is all that
         has been seen so far."""
         if hasattr(self, "viewer"):  # ``live`` of None tells it that there is no answer
-            shown: Any = showing(scene=None) if first else showing(live=None)
+            shown: Any = showing(scene=None) if first else gr.HTML(live="null", stale="1")
         else:
             shown = "" if first and isinstance(self.outputs[0], gr.HTML) else gr.skip()
-        return [shown, lines([f"This cannot be shown: {error}"]), *self._nothing[2:]]
+        return [shown, lines([f"This cannot be shown: {self.worded(error)}"]), *self._nothing[2:]]
+
+    def worded(self, error: ValueError) -> str:
+        """An error's sentence, in which a field that it begins with has the name that it has in the page."""
+        flag, _, rest = str(error).partition(" ")
+        control = self.controls.get(flag.removeprefix("--").replace("-", "_")) if flag.startswith("--") else None
+        return f"{control.label.partition(',')[0]} {rest}" if control else str(error)
 
     @property
     def _nothing(self) -> list[Any]:
@@ -313,9 +334,12 @@ class Tab:
         """Draws anew when one of these controls is used; returns the handler of that."""
         inputs = list(self.controls.values())
 
-        @said
         def handle(number: int, answered: dict[str, int], *values: Any) -> list[Any]:
-            return self._in_turn(number, answered, show(self.query(values)))
+            try:
+                answer = show(self.query(values))
+            except ValueError as error:
+                answer = self.fault(error)
+            return self._in_turn(number, answered, answer)
 
         events: list[Any] = []
         for name in names:
@@ -333,10 +357,12 @@ class Tab:
         """Other checkpoints have other layers; the chosen one stays if all of them have it. Returns the event."""
         chooser, layer = self.controls["checkpoints"], self.controls["layer"]
 
-        @said
         def update(checkpoints: list[str], chosen: str) -> Any:
-            self.bench.check(Query(checkpoints=tuple(checkpoints)))
-            layers = self.bench.layers(checkpoints)
+            try:
+                self.bench.check(Query(checkpoints=tuple(checkpoints)))
+                layers = self.bench.layers(checkpoints)
+            except ValueError:  # which the view tells
+                return gr.skip()
             return gr.Dropdown(choices=[("automatic", ""), *layers], value=chosen if chosen in layers else "")
 
         return used(chooser)(update, [chooser, layer], layer, **QUIET, trigger_mode="always_last")
@@ -415,7 +441,7 @@ def showing(**parts: dict[str, Any] | None) -> gr.HTML:
     Each is one string: Gradio looks into every list that it sends for files, and a map has thousands of numbers.
     """
     strings: dict[str, Any] = {name: json.dumps(part) for name, part in parts.items()}
-    return gr.HTML(**strings)
+    return gr.HTML(**strings | ({"stale": ""} if "scene" in parts else {}))
 
 
 def lines(told: Drawing | Sequence[str]) -> str:

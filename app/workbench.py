@@ -40,6 +40,7 @@ _GIVEN = dict.fromkeys(
     ("images", "other", "others", "to", "dataset", "among"), "start the app with --images FOLDER, or upload it"
 )
 _GIVEN |= {"checkpoints": "start the app with --checkpoint NAME"} | dict.fromkeys(_RUNS, "it is not below --runs")
+_FOOT = "add it at the foot of the page, or "
 
 
 class Workbench:
@@ -47,7 +48,8 @@ class Workbench:
 
     Attributes:
         session: networks, images and maps, up to a number of megabytes. shown: the checkpoints that are shown first.
-        images: that are listed. folders: whose images may be shown. devices: to choose from.
+        images: that are listed. folders: whose images may be shown, or files of data sets. devices: to choose from.
+        adds: whether more can be added from the page.
         uploads: where the page puts the images that it is given; what it gives lies there too.
     """
 
@@ -61,9 +63,9 @@ class Workbench:
     ) -> None:
         """Raises a ValueError if a checkpoint cannot be loaded, or a folder has no image."""
         for folder in folders:
-            if not folder.is_dir():
-                raise ValueError(f"{folder} is no folder: --images takes one with images in it")
-        self.session = Session(megabytes)
+            if not (folder.is_dir() or are_several(str(folder))):
+                raise ValueError(f"{folder} is no folder or data set: --images takes one with images in it")
+        self.session, self.adds = Session(megabytes), False
         self.folders = [folder.resolve() for folder in folders]
         self.uploads = (uploads or Path(tempfile.gettempdir(), "gradio")).resolve()
         self.devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
@@ -91,7 +93,8 @@ class Workbench:
         if not path.strip():
             raise ValueError("give a folder of images, a run, or a checkpoint's file or name, such as random:resnet18")
         place = at_home(path.strip())
-        if not place.is_dir() or (place / "checkpoints").is_dir():
+        data = place.is_dir() or (place.suffix == ".json" and place.exists())
+        if not data or (place / "checkpoints").is_dir():
             name = str(place) if place.exists() else path.strip()
             (network,) = self.session.networks(Query(checkpoints=(name,))).values()
             self._named.append(name)
@@ -99,7 +102,9 @@ class Workbench:
         new = list_images([str(place)], MOST_IMAGES)
         self.folders = list(dict.fromkeys([*self.folders, place.resolve()]))
         self._list(list(dict.fromkeys([*new, *(spec for spec in self.images if spec not in EXAMPLES)])))
-        return f"{place}: {len(new)} images, first in the lists from now on"
+        every = len(search(str(place), ""))
+        of = f", {len(new)} of them" * (len(new) < every)
+        return f"{place}: {every} images{of}, first in the lists from now on"
 
     def runs(self, *where: str) -> list[str]:
         """The runs that there are now, the newest first."""
@@ -146,7 +151,7 @@ class Workbench:
 
     def sets(self) -> list[tuple[str, str]]:
         """What stands for several images: label, name."""
-        return [("drawn scenes, objects known", "scenes"), *((folder.name, str(folder)) for folder in self.folders)]
+        return [("drawn scenes, objects known", "scenes"), *(("/".join(f.parts[-2:]), str(f)) for f in self.folders)]
 
     def choices(self, field: str) -> list[Any]:
         """What a list in the page offers for a field of a query; nothing where any value may be given."""
@@ -161,9 +166,9 @@ class Workbench:
         fixed: dict[str, Sequence[str]] = {"size": _SIZES, "device": self.devices}
         return self.layers(self.shown) if field == "layer" else list(fixed.get(field, ()))
 
-    def thumbnails(self, text: str) -> list[tuple[np.ndarray, str, str]]:
+    def thumbnails(self, text: str) -> tuple[list[tuple[np.ndarray, str, str]], int]:
         """Small image ``(96, 128, 3)``, label and name of each that is listed, or of all whose names have this text, a
-        page of them; not of those that are gone or cannot be decoded."""
+        page of them, not of those that are gone or cannot be decoded; and how many there are."""
 
         def small(spec: str) -> np.ndarray:
             image = decode(Path(spec), _THUMBNAIL) if Path(spec).is_file() else open_image(spec).image
@@ -172,13 +177,14 @@ class Workbench:
         found = list[tuple[np.ndarray, str, str]]()
         listed = [spec for label, spec in self.choices("images") if text.lower() in label.lower()]
         further = chain.from_iterable(search(str(folder), text) for folder in self.folders) if text else ()
-        for spec in dict.fromkeys([*listed, *further]):
+        every = dict.fromkeys([*listed, *further])
+        for spec in every:
             with suppress(ValueError, OSError, UndecodableImage):
                 key = "thumbnail", spec, stamp(Path(spec))
                 found.append((self.session.once(key, partial(small, spec)), _label(spec), spec))
             if len(found) == _THUMBNAILS:
                 break
-        return found
+        return found, len(every)
 
     def draw(self, query: Options, progress: Progress | None = None) -> Any:
         """``plrc.views.draw`` of what is offered. Raises a ValueError."""
@@ -203,7 +209,8 @@ class Workbench:
                 if not ({name, split_branch(name)[0]} & {*offered} if listed else self._may_show(name)):
                     known = offered or chain(*self.choices("images"), *self.sets())
                     near = did_you_mean(name, known)
-                    remedy = f"{near} Else {_GIVEN[field.name]}" if near else f": {_GIVEN[field.name]}"
+                    how = _FOOT * (self.adds and field.name not in _RUNS) + _GIVEN[field.name]
+                    remedy = f"{near} Else {how}" if near else f": {how}"
                     raise ValueError(f"{name} is not offered here{remedy}")
         specs = [
             *getattr(query, "images", ()),
@@ -212,7 +219,7 @@ class Workbench:
         ]
         several = sum(map(are_several, specs))
         if len(specs) + several * ((getattr(query, "most", None) or MOST_IMAGES + 1) - 1) > MOST_IMAGES:
-            raise ValueError(f"{MOST_IMAGES} images are looked at here at most: give most, or use plrc in the shell")
+            raise ValueError(f"{MOST_IMAGES} images are looked at here at most: take fewer, or use plrc in the shell")
 
     def _may_show(self, spec: str) -> bool:
         name = spec.rpartition("#")[0]

@@ -145,7 +145,7 @@ def test_a_detectors_step_waits_only_where_it_must(monkeypatch):
     del waits.found["torchvision"]
     assert waits.found == {
         "where": 3 + 3 * images,  # anchors and objects among them; proposals, regions; objects of all and of an image
-        "propose": 1,  # whether all are finite
+        "check_step": 1,  # whether all are finite
         "pool": 2,  # how many regions each level has; of boxes and of masks
         "forward": images,  # targets, which are on the CPU still
     }

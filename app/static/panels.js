@@ -10,7 +10,7 @@
 //     image's width. colours: "#rrggbb" from low to high. A panel without a map is the image itself.
 //     key: of the feature map behind it; null of the last one's difference from the first one. quantities: what is
 //     shown without negative points, and with them.
-//   points: [{x, y, negative}], shares of the image: those that are asked about
+//   points: [{x, y, negative}], shares of the image: those that are asked about; automatic: nobody has chosen them
 //   outline: of the object that is meant, an SVG path in shares of the image, or nothing
 //   live: {temperature, limits, colours}, of the softmax and of the colours, see plrc.live.scaleOf, or null
 // packed: key → a packed map, see live.js; or null, if what was asked has no answer.
@@ -129,7 +129,8 @@
     /** The points that a click at a place asks about. */
     const asked = ([x, y], negative) => {
       const point = { x: +x.toFixed(5), y: +y.toFixed(5), negative: negative || how === "-" };
-      const adds = (how || negative) && points().some((p) => !p.negative);
+      const chosen = awaited || !scene.automatic; // a point that nobody chose is replaced by the first that is meant
+      const adds = (how || negative) && (chosen || point.negative) && points().some((p) => !p.negative);
       return adds ? [...points(), point] : [{ ...point, negative: false }];
     };
 
@@ -140,7 +141,7 @@
       const at = hover || (keys ? cross : null);
       if (dragged || !at || !follow.checked || !points().length) return awaited;
       const others = asked(at, less), last = points().at(-1);
-      if (how && Math.hypot(last.x - at[0], last.y - at[1]) < 0.01) return awaited; // it has just been asked
+      if (Math.hypot(last.x - at[0], last.y - at[1]) < 0.01) return awaited; // it has just been asked
       return overRing || same(others, points()) ? awaited : others;
     };
 

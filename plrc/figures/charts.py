@@ -63,7 +63,7 @@ def curves(
     """A panel for each quantity of which any run has a value: the losses as they come, then rate, speed and memory.
 
     Losses, speed and waiting vary from one log line to the next: the thin line is each value, the strong one their
-    ``running_mean``. Where a value is not finite its line has a gap.
+    ``running_mean``, where there are as many. Where a value is not finite its line has a gap.
 
     runs: name → quantity of ``log.jsonl``, "total" or "step" → its values ``(n,)`` in the order of steps, NaN where a
     log line has none; data_wait is a share, memory_mib is in MiB. What is not known is a loss. steps_per_epoch: for an
@@ -80,6 +80,8 @@ def curves(
     columns = -(-len(drawn) // rows)
     width = min(PAGE, 2.6 * columns)
     body, grid = page([1.0] * rows, [1.7] * columns, width, len(drawn))
+    if max(len(run["step"]) for run in runs.values()) < smooth:
+        smooth = 1
     last = max(1.0, *(run["step"].max(initial=0) for run in runs.values()))
     for i, (axes, quantity) in enumerate(zip(grid.flat, drawn, strict=False)):
         loss = "total loss, weighted" if quantity == "total" else f"{quantity.replace('_', ' ')} loss"

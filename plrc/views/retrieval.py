@@ -239,6 +239,8 @@ def _questions(query: Retrieval, image: NamedImage, index: Index, source: Source
     elif not len(points):
         points = torch.tensor([innermost(image.masks[largest]) if largest >= 0 else (0.5, 0.5)])  # type: ignore[index]
     kind = "class" if image.masks is not None or getattr(source, "has_objects", False) else "folder"
+    if kind == "class" and set(index.names) <= {"object", NO_OBJECT}:  # nothing has a name
+        kind = "kind, object or background,"
     own = np.flatnonzero(index.pixels == _pixels(image))
     if image.masks is not None:
         names = [*(image.classes or []), NO_OBJECT]
@@ -251,6 +253,7 @@ def _questions(query: Retrieval, image: NamedImage, index: Index, source: Source
     else:
         labels = [Path(image.spec).absolute().parent.name] * max(1, len(points))
     told = [label if label in index.names and len(index.names) > 1 else None for label in labels]
+    told = [None] * len(told) if query.of == "image" and kind.startswith("kind") else told
     if query.of == "image":
         return [Question(image, points, None, told[0], kind)]
     if query.of == "point":

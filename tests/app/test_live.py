@@ -167,6 +167,13 @@ def test_it_follows_the_keyboard_and_can_be_told_not_to_follow(bare):
     (told,) = live.maps.values()
     w, h = told["w"], told["h"]
     live.compare(replace(QUERY, points=(Point((w // 2 + 1.5) / w, (h // 2 + 1.5) / h),)))
+    live.viewer.page.keyboard.press("-")
+    (event,) = live.viewer.told()
+    asked = [Point(p["x"], p["y"]) for p in event["points"]]
+    unlike = replace(QUERY, points=(asked[0],), negatives=(asked[1],))
+    live.show(unlike)
+    live.compare(unlike, 1e-4)  # the answer, not what Enter would ask
+    live.show(QUERY)
     live.viewer.page.get_by_label("Follow the pointer").uncheck()
     live.hover(0.7, 0.7)
     live.compare(QUERY, 1e-4)

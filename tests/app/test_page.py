@@ -229,6 +229,8 @@ def test_a_link_restores_the_view_in_a_fresh_browser_and_a_server_with_a_passwor
     colour = page.evaluate("getComputedStyle(document.querySelector('.plrc-title')).color")
     assert max(map(int, re.findall(r"\d+", colour)[:3])) < 128, "dark on light"
     page.get_by_label("this too").check()
+    click(page, 0.6, 0.2)
+    assert len(points(page)[0]) == 1, "the point that nobody chose is replaced"
     click(page, 0.3, 0.7)
     page.get_by_label("Difference").check()
     ready(page, 4)
@@ -274,6 +276,13 @@ def test_an_epoch_of_a_run_that_came_later_is_drawn_for_the_same_points(visit, s
     ready(page)
     slider = page.locator("#affinity-epoch input[type=range]")
     assert slider.input_value() == "4"
+    exactly = page.locator("#affinity-epoch input[type=number]")
+    exactly.fill("3")  # between two that are stored
+    exactly.press("Enter")
+    page.wait_for_function("document.querySelector('#affinity-epoch input[type=number]').value === '2'", timeout=TAKES)
+    exactly.fill("4")
+    exactly.press("Enter")
+    page.locator(".plrc-title", has_text="later/epoch_0004").wait_for(timeout=TAKES)
     slider.focus()
     for name in ("epoch_0002", "untrained"):
         page.keyboard.press("ArrowLeft")
@@ -299,14 +308,21 @@ def test_a_list_of_checkpoints_is_answered_however_it_is_changed(visit):
     shown("plrc:tiny")
     field.fill("random:tiny@key")  # typed, a branch that the list does not have
     field.press("Enter")
-    page.get_by_text(re.compile("random:tiny@key")).first.wait_for(timeout=TAKES)
-    toast(page, "random:tiny has no branch")
+    page.get_by_text("This cannot be shown: random:tiny has no branch").wait_for(timeout=TAKES)
+    page.locator("#affinity-viewer .plrc-stale").wait_for(timeout=TAKES)
     field.press("Backspace")
     field.press("Backspace")
     page.get_by_text("Choose an image and a checkpoint.").wait_for(timeout=TAKES)
     field.click()
     page.get_by_role("option", name="random:tiny", exact=True).click()
     shown("random:tiny")
+    assert page.locator(".plrc-stale").count() == 0
+    image = page.locator("#affinity-images input")
+    image.fill("nonsense")
+    image.press("Enter")
+    page.get_by_text("This cannot be shown: nonsense is not offered here").wait_for(timeout=TAKES)
+    page.locator("#affinity-link").click()
+    toast(page, "nonsense is not offered here")  # there is no link to what cannot be shown
     assert not chooser.locator(".remove-all").is_visible(), "which Gradio tells nobody either"
 
 
@@ -470,7 +486,7 @@ def test_what_a_click_cannot_show_is_said_below_the_viewer(tmp_path):
     event = {"points": [{"x": 2, "y": 0.5, "negative": False}]}
     viewer, numbers, *rest = asked.fn(1, {}, event, *tab.values(tab.first))
     assert "This cannot be shown" in numbers
-    assert viewer.props == {"live": "null"}, "there is no answer"
+    assert viewer.props == {"live": "null", "stale": "1"}, "there is no answer"
     assert len(rest) == len(tab.outputs) - 2
     assert all(one == gr.skip() for one in rest)
 
@@ -484,7 +500,7 @@ def test_an_image_that_is_not_listed_is_found_by_its_name_with_its_mask(tmp_path
         assert bench.long(name) == f"{folder}#4"
     assert bench.session.image(bench.long("p4.png")).masks.any()
     assert bench.long("p9.png") == "p9.png", "which check refuses"
-    assert [spec for *_, spec in bench.thumbnails("P4")] == [f"{folder}#4"]
+    assert [spec for *_, spec in bench.thumbnails("P4")[0]] == [f"{folder}#4"]
 
 
 def test_views_begin_with_the_user_s_folder_and_say_that_they_are_drawn_for_the_first_time(tmp_path):
@@ -610,7 +626,7 @@ def test_the_wheel_has_the_app(tmp_path):
     run = [sys.executable, "-m", "plrc", "app", "--images", "nowhere"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}
     ended = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert ended.stderr.strip() == "plrc app: nowhere is no folder: --images takes one with images in it"
+    assert ended.stderr.strip() == "plrc app: nowhere is no folder or data set: --images takes one with images in it"
 
 
 def test_the_program_of_the_docs_runs(server, capsys):
@@ -625,7 +641,7 @@ def test_the_program_of_the_docs_runs(server, capsys):
     [
         (["--checkpoint", "broken.pth"], "broken.pth"),
         (["--checkpoint", "nowhere.pth"], "there is no file or folder nowhere.pth"),
-        (["--images", "nothing"], "nothing is no folder: --images takes one with images in it"),
+        (["--images", "nothing"], "nothing is no folder or data set: --images takes one with images in it"),
         (["--host", "0.0.0.0"], "--auth NAME:PASSWORD"),
         (["--auth", "name:"], "--auth is a name and a password"),
     ],
@@ -663,7 +679,11 @@ def test_a_thumbnail_chooses_an_image(visit):
     small.nth(3).wait_for(timeout=TAKES)
     captions = page.locator("#affinity-thumbnails .caption-label").all_inner_texts()
     assert [text.strip() for text in captions[:2]] == ["small.png", "tall.png"]
-    page.locator("#affinity-search").get_by_role("textbox").fill("SCENE 2")
+    shelf = page.locator("#affinity-search")
+    assert re.fullmatch(r"Search \((\d+) of \1 images\)", shelf.inner_text())
+    shelf.get_by_role("textbox").fill("nowhere")
+    shelf.get_by_text("Search (no image has such a name)").wait_for(timeout=TAKES)
+    shelf.get_by_role("textbox").fill("SCENE 2")
     page.wait_for_function("document.querySelectorAll('#affinity-thumbnails button img').length === 1", timeout=TAKES)
     small.click()
     page.wait_for_function(f"(before) => {STATE}[0] !== before[0]", arg=before, timeout=TAKES)
@@ -671,14 +691,37 @@ def test_a_thumbnail_chooses_an_image(visit):
     assert page.locator(PANELS).count() == 3
 
 
+def test_a_data_set_is_given_by_its_file(tmp_path):
+    Image.new("RGB", (60, 40), "red").save(tmp_path / "a.png")
+    image = {"id": 1, "file_name": "a.png", "width": 60, "height": 40}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20], "area": 400, "iscrowd": 0}
+    file = tmp_path / "two.json"
+    file.write_text(json.dumps({"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "thing"}]}))
+    bench = Workbench(("random:tiny",), [file], tmp_path / "none")
+    assert bench.images[0] == f"{file}#0"
+    bench.check(Affinity(images=(f"{file}#0",), checkpoints=("random:tiny",)))
+    assert "1 images, first in the lists" in Workbench(("random:tiny",), runs=tmp_path / "none").add(str(file))
+
+
+def test_an_error_has_the_field_s_name_in_the_page(tmp_path):
+    with gr.Blocks() as page:
+        tab = EmbeddingTab(Workbench(CHECKPOINTS, runs=tmp_path, megabytes=1))
+    (draw_it,) = [f for f in page.fns.values() if f.targets == [(b._id, "click") for b in page.blocks.values()
+                                                                if b.elem_id == "embed-draw"]]  # fmt: skip
+    values = dict(zip(tab.controls, tab.values(tab.first), strict=True)) | {"most": 0}
+    with pytest.raises(gr.Error, match=r"^'Number of images must be at least 1"):
+        draw_it.fn(*values.values())
+
+
 def test_thumbnails_are_of_what_is_listed_and_can_be_decoded(tmp_path):
     for name in ("a.png", "b.png"):
         Image.new("RGB", (300, 40), "red").save(tmp_path / name)
     bench = Workbench(("random:tiny",), [tmp_path])
     (tmp_path / "b.png").write_bytes(b"no image")
-    found = bench.thumbnails(".PNG")
+    found, every = bench.thumbnails(".PNG")
+    assert every == 2
     assert [(small.shape, name) for small, _, name in found] == [((96, 128, 3), str(tmp_path / "a.png"))]
-    assert [name for *_, name in bench.thumbnails("china")] == ["sample:china"]
+    assert [name for *_, name in bench.thumbnails("china")[0]] == ["sample:china"]
 
 
 def test_a_folder_and_a_checkpoint_are_added_from_the_page_by_who_runs_the_server_alone(tmp_path):
@@ -692,7 +735,7 @@ def test_a_folder_and_a_checkpoint_are_added_from_the_page_by_who_runs_the_serve
     assert "1 images, first in the lists" in bench.add(f" {tmp_path / 'new'} ")
     bench.check(query)
     assert bench.images[0] == query.images[0]
-    assert [name for *_, name in bench.thumbnails("a.png")] == [query.images[0]]
+    assert [name for *_, name in bench.thumbnails("a.png")[0]] == [query.images[0]]
     export(load("random:tiny"), "safetensors", tmp_path / "b.safetensors")
     assert "torchvision's names, tiny; under Checkpoints" in bench.add(str(tmp_path / "b.safetensors"))
     assert str(tmp_path / "b.safetensors") in bench.checkpoints()

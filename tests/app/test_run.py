@@ -147,7 +147,7 @@ def test_maps_of_a_step_side_by_side_with_slider_and_thumbnails(runs: Path) -> N
     (runs / "bare").mkdir()
     (runs / "bare" / "log.jsonl").write_text(line(10))
     nothing = page.show([runs / "bare"])  # it came after the page was built
-    assert "no affinity maps yet" in nothing["images"]
+    assert "There are no affinity maps" in nothing["images"]
     assert nothing["step"].visible is False
 
 

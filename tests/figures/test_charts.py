@@ -86,6 +86,7 @@ def test_what_no_run_has_is_left_out_gaps_and_single_values_are_drawn_and_runs_d
 
 
 def test_bad_runs_are_refused() -> None:
+    assert "mean of" not in " ".join(words(figures.curves({"demo": run()}, smooth=1001))), "of fewer lines than that"
     for smooth in (0, 4, -1):
         with pytest.raises(ValueError, match=f"odd number of log lines.*not {smooth}"):
             figures.curves({"demo": run()}, smooth=smooth)

@@ -106,7 +106,9 @@ def test_a_file_of_the_data_set_has_the_label_of_the_patch_around_the_point(fold
     ))  # fmt: skip
     assert [line.split("  ")[1] for line in of_file.lines] == [line.split("  ")[1] for line in of_set.lines]
     assert [row["same"] for row in of_file.rows] == [row["same"] for row in of_set.rows]
-    assert "same class" in of_file.lines[0]
+    assert "same kind, object or background, " in of_file.lines[0], "no class has a name here"
+    whole = retrieve([str(masked / "images" / "p0.png")], [TINY], masked, of="image", size=64)
+    assert "same" not in whole.lines[0], "each image is of an object"
 
 
 def test_an_index_that_was_interrupted_answers_and_goes_on(folder, tmp_path):
