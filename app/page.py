@@ -56,7 +56,6 @@ CSS = """
 .dark :is(#run-images, #run-learnt) img { filter: brightness(0.8); }
 .gradio-container :has(.plrc-asks) { overflow: visible !important; } /* so that they stay in reach, see viewers.css */
 #affinity-epoch input[type="number"] { pointer-events: none; } /* any number could be typed, few epochs are stored */
-.gradio-container .wrap:not(:focus-within) > [role="listbox"] { display: none; } /* left by Tab, lists stay open */
 [id$="-checkpoints"] .remove-all, #run-runs .remove-all { display: none; } /* Gradio tells nobody of its use */
 footer, #add-file { display: none !important; } /* the latter takes what is dropped, see drop.js */
 .toast-wrap { top: auto !important; bottom: 16px; } /* not over the tabs */

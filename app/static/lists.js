@@ -1,3 +1,5 @@
+// What Gradio's lists leave out.
+
 // Backspace in the empty field of a list of several values takes the last one away. Gradio does that too, but tells
 // nobody; a click on that value's own button is told.
 addEventListener("keydown", (event) => {
@@ -8,3 +10,12 @@ addEventListener("keydown", (event) => {
   event.stopPropagation();
   last.click();
 }, { capture: true });
+
+// A list that was opened by the Tab key is closed when the focus has gone on: it takes the focus itself, and the field
+// does not hear that it has lost it.
+addEventListener("focusin", ({ target }) => {
+  for (const list of document.querySelectorAll(".wrap > .options")) {
+    const field = list.parentElement.querySelector("[role=combobox]");
+    if (field && !list.parentElement.contains(target)) field.dispatchEvent(new FocusEvent("blur"));
+  }
+});

@@ -318,6 +318,11 @@ def test_a_list_of_checkpoints_is_answered_however_it_is_changed(visit):
     shown("random:tiny")
     assert page.locator(".plrc-stale").count() == 0
     image = page.locator("#affinity-images input")
+    image.focus()
+    page.locator("#affinity-images .options").wait_for(timeout=TAKES)
+    for _ in range(3):
+        page.keyboard.press("Tab")
+    page.locator("#affinity-images .options").wait_for(state="detached", timeout=TAKES)
     image.fill("nonsense")
     image.press("Enter")
     page.get_by_text("This cannot be shown: nonsense is not offered here").wait_for(timeout=TAKES)
