@@ -35,7 +35,7 @@ class AffinityTab(Tab):
         super().build()
         asked = self._numbered([self._epoch, *self.controls.values()])
         asked["outputs"] = [self.controls["checkpoints"], *self.outputs]
-        self._epoch.input(self._turn, **asked | PROMPT, trigger_mode="always_last")
+        self._epoch.input(self._turn, **asked | PROMPT)
 
     def above(self) -> list[Any]:
         told = "Of the last chosen checkpoint of each run; 0: untrained."

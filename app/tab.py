@@ -202,7 +202,7 @@ class Tab:
                 answer = self.fault(error)
             return answer if "lacks" in event else self._in_turn(number, answered, answer)
 
-        shown.select(act, **self._numbered([shown, *inputs]) | PROMPT, trigger_mode="multiple")
+        shown.select(act, **self._numbered([shown, *inputs]) | PROMPT | {"trigger_mode": "multiple"})
 
     def drawings(self, query: Any) -> list[Any]:
         """What is exported of a query. Raises a ValueError."""
@@ -301,8 +301,10 @@ class Tab:
         return said(handle)
 
     def _numbered(self, inputs: Sequence[Any]) -> dict[str, Any]:
-        """How an event asks for ``outputs``: its handler gets the request's number and ``answered`` first."""
-        return {"inputs": [self._number, self.answered, *inputs], "outputs": self.outputs, "js": _NUMBERED, **QUIET}
+        """How an event asks for ``outputs``: its handler gets the request's number and ``answered`` first. Of those
+        that come while one is answered the last is asked; by itself Gradio forgets it."""
+        how: dict[str, Any] = {"outputs": self.outputs, "js": _NUMBERED, "trigger_mode": "always_last", **QUIET}
+        return how | {"inputs": [self._number, self.answered, *inputs]}
 
     def _in_turn(self, number: int, answered: dict[str, int], answer: list[Any]) -> list[Any]:
         """The answer to a request, or nothing where a later one has been answered."""
@@ -350,7 +352,7 @@ class Tab:
                 events += [component.submit, component.blur]
             else:
                 events.append(used(component))
-        gr.on(events, handle, **self._numbered(inputs), trigger_mode="always_last")  # one: a page loads faster
+        gr.on(events, handle, **self._numbered(inputs))  # one: a page loads faster
         return handle
 
     def follow_checkpoints(self) -> Any:
