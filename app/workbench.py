@@ -63,7 +63,7 @@ class Workbench:
     ) -> None:
         """Raises a ValueError if a checkpoint cannot be loaded, or a folder has no image."""
         for folder in folders:
-            if not (folder.is_dir() or are_several(str(folder))):
+            if not (folder.exists() and are_several(str(folder))):
                 raise ValueError(f"{folder} is no folder or data set: --images takes one with images in it")
         self.session, self.adds = Session(megabytes), False
         self.folders = [folder.resolve() for folder in folders]

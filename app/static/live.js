@@ -100,11 +100,17 @@
     });
   };
 
+  const extremes = (maps) => {
+    let [low, high] = [Infinity, -Infinity];
+    for (const values of maps) for (const v of values) [low, high] = [Math.min(low, v), Math.max(high, v)];
+    return [low, high];
+  };
+
   /** The one scale of some maps, as plrc.figures.scale_of finds it; limits: a range, a share, or null. */
   const scaleOf = (quantity, { limits, colours }, maps) => {
-    let [low, high] = Array.isArray(limits) ? limits : limits ? quantiles(maps, limits, 1 - limits) : [Infinity, -Infinity];
-    if (!Array.isArray(limits)) {
-      if (!limits) for (const values of maps) for (const v of values) [low, high] = [Math.min(low, v), Math.max(high, v)];
+    const given = Array.isArray(limits);
+    let [low, high] = given ? limits : limits ? quantiles(maps, limits, 1 - limits) : extremes(maps);
+    if (!given) {
       if (plrc.look.signed.includes(quantity)) [low, high] = [-Math.max(-low, high), Math.max(-low, high)];
       if (high - low <= 1e-6 * Math.max(Math.abs(low), Math.abs(high))) {
         const around = Math.abs(high) / 2 || 1;
