@@ -77,6 +77,7 @@ def retrieval(page: Page) -> None:
 def training(page: Page) -> None:
     page.goto(f"{URL}?view=run&runs=runs/demo")
     page.wait_for_selector("#run-images img")
+    page.wait_for_selector("#run-learnt img")
     page.wait_for_timeout(1500)
 
 

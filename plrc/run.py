@@ -20,6 +20,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -256,13 +257,21 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 def in_bf16(precision: str, device: torch.device) -> bool:
     """Whether ``--precision`` means bf16; ``auto`` does where the hardware multiplies matrices in it.
 
-    On a CPU that is AMX: by AVX-512's instructions alone bf16 is slower than fp32 (docs/performance.md).
+    On a CPU that is AMX, or AVX-512's instructions for bf16 of AMD's; by Intel's bf16 is slower than fp32
+    (docs/performance.md).
     """
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+    amd = torch.cpu._is_avx512_bf16_supported() and _is_amd()
+    return device.type == "cpu" and (amd or torch.cpu._is_amx_tile_supported())
+
+
+@cache
+def _is_amd() -> bool:
+    about = Path("/proc/cpuinfo")
+    return about.exists() and "AuthenticAMD" in about.read_text()
 
 
 def cannot_compile(device: torch.device) -> str:

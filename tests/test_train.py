@@ -246,10 +246,19 @@ def test_a_machine_that_cannot_compile_says_so_and_goes_on(uninterrupted, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("asked", "amx", "enabled"), [("auto", True, True), ("auto", False, False), ("fp32", True, False)]
+    ("asked", "amx", "avx", "amd", "enabled"),
+    [
+        ("auto", True, True, False, True),
+        ("auto", False, True, True, True),
+        ("auto", False, True, False, False),
+        ("auto", False, False, True, False),
+        ("fp32", True, True, True, False),
+    ],
 )
-def test_bf16_is_taken_where_the_hardware_has_it(asked, amx, enabled, monkeypatch):
+def test_bf16_is_taken_where_the_hardware_has_it(asked, amx, avx, amd, enabled, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
+    monkeypatch.setattr(run, "_is_amd", lambda: amd)
     with run.autocast(asked, torch.device("cpu")):
         assert torch.is_autocast_enabled("cpu") == enabled
 
