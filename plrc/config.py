@@ -36,7 +36,9 @@ class RunOptions(Options):
         resumable=True,
     )
     precision: str = option(
-        "auto", "auto: bf16 autocast on GPUs, and CPUs that multiply in it (AMX; AMD with avx512_bf16), else fp32", choices=("auto", "bf16", "fp32")
+        "auto",
+        "auto: bf16 autocast on GPUs, and CPUs with AMX or of AMD with avx512_bf16, else fp32",
+        choices=("auto", "bf16", "fp32"),
     )
     seed: int = option(0, "seed of everything random", low=0, high=LAST_SEED)
     log_every: int = option(10, "interval between lines of log.jsonl", unit="steps", low=1, resumable=True)
