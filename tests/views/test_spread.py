@@ -79,6 +79,9 @@ def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
 
 
 def test_the_first_of_two_ranks_writes_and_prints_what_one_process_does(start, objects, tmp_path):
+    start("-c", KILLED, *flags(objects), "--out", tmp_path / "one").communicate(timeout=120)
+    kept = list((tmp_path / "cache" / "plrc" / "scores").glob("*/*.pt"))
+    assert len(kept) == 2, "of three parts, from which they go on"
     process = start(*RANKS, "-m", "plrc", *flags(objects), "--out", tmp_path / "two")
     said, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
