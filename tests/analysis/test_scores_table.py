@@ -191,6 +191,14 @@ def test_parts_are_few_and_of_an_interrupted_data_set_the_same():
     assert begun[:-1] == parts[: len(begun) - 1]
 
 
+def test_a_group_lies_in_one_part():
+    class Grouped:
+        def group(self, i: int) -> str:
+            return "aaaaaabbbbbccc"[i]
+
+    assert _parts(Grouped(), range(14), None) == [list(range(11)), [11, 12, 13]]  # type: ignore[arg-type]
+
+
 def test_what_was_scored_until_an_interrupt_is_a_table_and_a_limit_is_spread():
     seen: list[int] = []
 
