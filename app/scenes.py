@@ -273,7 +273,7 @@ def scatter_scene(drawing: EmbeddingDrawing, session: Session) -> dict[str, Any]
     images = [session.image(spec) for spec in query.images]
     covered = np.zeros((len(drawing.samples), 4))
     for i in range(len(images)):
-        covered[drawing.samples.image == i] = boxes(query, drawing.samples, i, session)
+        covered[drawing.samples.image == i] = boxes(query, drawing.samples, session, i)
     planes = {n: [[float(f"{v:.5g}") for v in at] for at in of.tolist()] for n, of in drawing.planes.items()}
     scene = {
         "kind": drawing.samples.kind,

@@ -150,17 +150,19 @@ def scale_of(
 
     limits: the range; None: from the smallest to the largest value of all maps; a share, 0.02: without as many of the
     smallest and of the largest. The last two have 0 in their middle if the quantity is one of ``SIGNED``, and reach
-    around the value of a constant map. Raises a ValueError if the limits are no range, or None or a share where there
-    is no finite value to find one.
+    around the value of a constant map. Raises a ValueError if the limits are no range and no share below 0.5, or None
+    or a share where there is no finite value to find one.
     """
     values = np.concatenate([np.zeros(0), *map(np.ravel, maps)])
     values = values[np.isfinite(values)]
-    if isinstance(limits, tuple):
+    if limits is not None and not isinstance(limits, float):
         low, high = map(float, limits)
         if not -math.inf < low < high < math.inf:
             raise ValueError(f"limits are a range (low, high), low < high, or None for an automatic one; not {limits}")
     elif not len(values):
         raise ValueError(f"there is no finite {quantity} to take a range from: give limits")
+    elif not 0 <= (limits or 0.0) < 0.5:
+        raise ValueError(f"limits of {limits} are no share of the values at each end: give 0.02, say")
     else:
         low, high = np.quantile(values, (limits or 0.0, 1 - (limits or 0.0))).tolist()
         if quantity in SIGNED:

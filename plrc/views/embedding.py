@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from PIL import Image
-from scipy.ndimage import find_objects
 
 from plrc.analysis import embedding as analysis
 from plrc.analysis.embedding import Samples
@@ -124,7 +123,8 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
             figures.embedding,
             planes,
             told,
-            thumbnails=partial(_crop, query, first, session),
+            # An image's regions are computed once, however many of them are shown.
+            thumbnails=partial(_crop, query, first, session, cache(partial(boxes, query, first, session))),
             explained=shares or None,
             captions=captions,
             note=note_of(method, f"{len(first)} {what}{where}", coloured, made_of(made, query, n)),
@@ -210,15 +210,17 @@ class _Seen:
             )
 
 
-def boxes(query: Embedding, samples: Samples, i: int, session: Session) -> np.ndarray:
+def boxes(query: Embedding, samples: Samples, session: Session, i: int) -> np.ndarray:
     """What each sample of image i covers, a point its cell, a region its box: ``(m, 4)``, x0, y0, x1, y1 of the image
     frame. Raises a ValueError if the image is gone."""
     mine, image = samples.image == i, session.image(query.images[i])
     if samples.kind == "regions":
+        from scipy.ndimage import find_objects  # takes a second to import
+
         raster = region_raster(image, query.regions).numpy() + 1  # find_objects leaves 0 out
-        parts, (h, w) = find_objects(raster), raster.shape
-        corners = [(columns.start / w, rows.start / h, columns.stop / w, rows.stop / h) for rows, columns in parts]
-        return np.array([corners[k] for k in samples.region[mine]])
+        parts, (h, w) = find_objects(raster), raster.shape  # None for a number that no cell has
+        of = (parts[k] for k in samples.region[mine])
+        return np.array([(x.start / w, y.start / h, x.stop / w, y.stop / h) for y, x in of])
     if samples.kind == "images":
         return np.array([[0.0, 0.0, 1.0, 1.0]])
     network = next(iter(session.networks(query).values()))  # all networks' maps have the same cells
@@ -229,12 +231,14 @@ def boxes(query: Embedding, samples: Samples, i: int, session: Session) -> np.nd
     return np.hstack((middle - stride / 2 / seen, middle + stride / 2 / seen)).clip(0, 1)
 
 
-def _crop(query: Embedding, samples: Samples, session: Session, k: int) -> Image.Image:
+def _crop(
+    query: Embedding, samples: Samples, session: Session, boxes_of: Callable[[int], np.ndarray], k: int
+) -> Image.Image:
     """A square around a sample: 1.5 times as large, or a third of the image, as a cell alone says little."""
     i = int(samples.image[k])
     image = session.image(query.images[i]).image
     whole = np.array(image.size)
-    low, high = boxes(query, samples, i, session)[(samples.image[:k] == i).sum()].reshape(2, 2) * whole
+    low, high = boxes_of(i)[(samples.image[:k] == i).sum()].reshape(2, 2) * whole
     side = np.minimum(max(whole.max() / 3, 1.5 * (high - low).max()), whole)
     start = ((low + high - side) / 2).clip(0, whole - side)
     return image.crop((*start.round().astype(int).tolist(), *(start + side).round().astype(int).tolist()))

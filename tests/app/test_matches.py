@@ -282,6 +282,8 @@ def test_regions_are_chosen_in_the_image_and_in_the_matrix(bare):
     drawing = found(checkpoints=both, other="scenes#4", regions="grid:2")
     scene = matches_scene(drawing, (), Session())
     viewer = bare("matches", scene)
+    first, second = (one["matrix"]["scale"] for one in scene["networks"])
+    assert first == second, "one range for both, as of maps"
     regions = [np.array(one["matches"]["region"]) for one in scene["networks"]]
     raster = region_raster(open_image("scenes#3"), "grid:2")
     row, column = cell_of(drawing.found[TINY][0].matches.start[2], *raster.shape)

@@ -38,6 +38,9 @@ def test_a_share_of_the_values_may_lie_beyond_the_range_at_each_end() -> None:
     assert (scale.low, scale.high, scale.beyond) == (2, 98, "both")
     scale = scale_of("difference", 0.02, maps)
     assert (scale.low, scale.high, scale.beyond) == (-98, 98, "max")
+    assert scale_of("cosine", [0, 50], maps).high == 50, "a list is a range, too"  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no share of the values"):
+        scale_of("cosine", 0.5, maps)
 
 
 def test_values_beyond_the_limits_are_told_and_limits_that_are_no_range_refused() -> None:

@@ -90,6 +90,7 @@ def test_objects_that_overlap_and_hide_their_middle(overlapping):
     # The table is drawn over the cup.
     regions = {0: "background", 2: "table", 3: "hair", 4: "ring"}
     assert {row["region"]: row["label"] for row in drawing.rows} == regions
+    assert drawing.figure.axes[0].images, "parts of it are shown, though no cell is left of the cup"
     drawing = embedding(["p"], [TINY], "points", "pca", per_image=2000, size=64)
     assert {row["label"] for row in drawing.rows} == {"background", "table", "cup", "ring"}
     points = drawing.arrays["point"]  # the table rounds, to either side of a border
