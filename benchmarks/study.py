@@ -1,31 +1,37 @@
-"""Does point-level contrast stand worse regions better than region-level contrast, as the paper argues?
+"""The paper's claims in miniature, on drawn scenes, whose objects are known: three studies of short trainings.
 
-    python -m benchmarks.study --out runs/study
+    python -m benchmarks.study regions     # does contrast of points stand worse regions better than that of regions?
+    python -m benchmarks.study affinity    # does affinity distillation improve what the affinities show, and when?
+    python -m benchmarks.study losses      # the image loss, the point loss, both, all three: at equal numbers of images
 
-The same network learns drawn scenes by the point loss alone, and by the region loss alone (one pooled feature a region,
-as DetCon has it), from regions of falling quality: the objects' true masks, the same with a share of their 8 × 8 pixel
-cells swapped among each other, superpixels, the paper's grid. The ``tiny`` net, 64 px, one thread a run; scores are of
-300 other scenes. Runs that are finished are not repeated, interrupted ones are resumed; ``--seeds`` and ``--epochs``
-make it shorter. Prints the table, in Markdown, and writes it to DIR/study.md.
+The ``tiny`` net learns 800 scenes at 64 px by one thread, with the losses and from the regions that ``STUDIES``
+names, and is scored on 300 other scenes. Regions of falling quality are the objects' true masks, the same with a share
+of their 8 × 8 pixel cells swapped among each other, superpixels, the paper's grid. Runs that are finished are not
+repeated, two studies share them, interrupted ones are resumed; ``--seeds`` and ``--epochs`` make it shorter. Prints the
+table, in Markdown, mean ± std over the seeds, and writes it to OUT/STUDY_EPOCHS.md; the picture beside it has the
+curves over the epochs that are stored, with the mean's 95 % interval over the seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from scipy.stats import t
 
-from plrc.analysis.scores import Score
 from plrc.data.sources import open_source
+from plrc.figures.charts import scores_over_epochs
 from plrc.options import Size
+from plrc.pretrained.loading import stored_epochs
 from plrc.queries import Scores
 from plrc.views import draw
 
@@ -33,25 +39,53 @@ ROOT = Path(__file__).parent.parent
 CELL = 8  # pixels of a scene
 TRUE = {"true masks": 0.0, "25 % swapped": 0.25, "50 % swapped": 0.5}  # share of cells
 REGIONS = {**dict.fromkeys(TRUE), "superpixels": "superpixels:8", "grid": "grid:4"}
-LOSSES = {
-    "point": ["--weight-point=1", "--weight-region=0"],
-    "region": ["--weight-point=0", "--weight-region=1"],
+LOSSES = {  # name → weight, and the share of the run after which it sets in
+    "points": {"point": 1.0},
+    "pooled": {"region": 1.0},
+    "image": {"image": 1.0},
+    "points, image": {"point": 1.0, "image": 0.3},
+    "points, affinity": {"point": 1.0, "affinity": 0.3},
+    "points, affinity late": {"point": 1.0, "affinity": 0.3},
+    "all": {"point": 1.0, "image": 0.3, "affinity": 0.3},
 }
+LATE = {"points, affinity late": 0.5}  # the affinity loss sets in after this share of the run
 MEASURES = ("auc", "purity", "views")
 SHORT_SIDE = 128  # pixels, at which scenes are scored
 
 
+@dataclass(frozen=True)
+class Study:
+    """Regions × losses. curves: scores over the epochs, too. branch: "@key" for the teacher's affinities."""
+
+    regions: tuple[str, ...]
+    losses: tuple[str, ...]
+    curves: bool = True
+    branch: str = ""
+
+
+STUDIES = {
+    "regions": Study(tuple(REGIONS), ("points", "pooled"), curves=False),
+    "affinity": Study(("superpixels", "grid"), ("points", "points, affinity", "points, affinity late"), branch="@key"),
+    "losses": Study(("superpixels",), ("image", "points", "points, image", "all")),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=24, help="of 800 scenes")
+    parser.add_argument("--epochs", type=int, default=16, help="of 800 scenes")
     arguments = parser.parse_args()
+    study = STUDIES[arguments.study]
     torch.set_num_threads(1)
     write_scenes(arguments.out / "scenes")
-    for seed, regions, loss in product(arguments.seeds, REGIONS, LOSSES):
-        train(arguments.out, arguments.epochs, seed, regions, loss)
-    tell(arguments.out, arguments.epochs, arguments.seeds)
+    runs = dict[tuple[str, str], list[Path]]()
+    for seed, regions, losses in product(arguments.seeds, study.regions, study.losses):
+        folder = folder_of(arguments.out, arguments.epochs, seed, regions, losses)
+        train(folder, arguments.epochs, seed, regions, losses)
+        runs.setdefault((regions, losses), []).append(folder)
+    tell(arguments.out / f"{arguments.study}_{arguments.epochs}", runs, study)
 
 
 def write_scenes(folder: Path) -> None:
@@ -82,46 +116,73 @@ def swapped(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.nd
     return cells.reshape(h, w, CELL, CELL).swapaxes(1, 2).reshape(h * CELL, w * CELL)
 
 
-def folder_of(out: Path, epochs: int, seed: int, regions: str, loss: str) -> Path:
-    return out / f"{loss} {regions} {epochs} epochs {seed}".replace(" ", "_").replace("%", "percent")
+def folder_of(out: Path, epochs: int, seed: int, regions: str, losses: str) -> Path:
+    name = f"{losses} {regions} {epochs} epochs {seed}"
+    return out / name.replace(", ", "+").replace(" ", "_").replace("%", "percent")
 
 
-def train(out: Path, epochs: int, seed: int, regions: str, loss: str) -> None:
-    run = folder_of(out, epochs, seed, regions, loss)
+def train(run: Path, epochs: int, seed: int, regions: str, losses: str) -> None:
     if (run / "figures" / "before_after.png").exists():  # the last thing that a run makes
         return
-    masks = out.absolute() / "scenes"
-    flags = [
-        "--preset=demo",
-        f"--data={masks / 'images'}",
-        f"--regions={REGIONS[regions] or f'masks:{masks / regions}'}",
-    ]
-    flags += ["--weight-image=0", "--weight-affinity=0", *LOSSES[loss], f"--epochs={epochs}", f"--seed={seed}"]
+    scenes = run.parent.absolute() / "scenes"
+    flags = ["--preset=demo", f"--data={scenes / 'images'}", f"--seed={seed}", f"--epochs={epochs}"]
+    flags += [f"--regions={REGIONS[regions] or f'masks:{scenes / regions}'}", f"--keep-every={max(1, epochs // 4)}"]
+    flags += [f"--weight-{loss}={LOSSES[losses].get(loss, 0)}" for loss in ("image", "point", "region", "affinity")]
+    flags += [f"--start-affinity={epochs * LATE.get(losses, 0)}"]
     flags += [f"--out={run}", "--resume=auto", "--precision=bf16", "--workers=0", "--picture-every=0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, ROOT / "train_ddp.py", *flags], env=environment, check=True, stdout=sys.stderr)
 
 
-def tell(out: Path, epochs: int, seeds: list[int]) -> None:
-    """Scores of all runs in one pass, mean and std over the seeds."""
-    folders = {(r, loss): [str(folder_of(out, epochs, s, r, loss)) for s in seeds] for r in REGIONS for loss in LOSSES}
-    checkpoints = ("random:tiny", *(name for of in folders.values() for name in of))
+def tell(to: Path, runs: dict[tuple[str, str], list[Path]], study: Study) -> None:
+    """Scores of all runs, at each epoch that is stored or untrained and at the end, in one pass."""
+    first, *between, end = stored_epochs(next(iter(runs.values()))[0])
+    epochs = [first, *between * study.curves, end]
+    names = {
+        (key, epoch): [f"{run}@{epoch}{study.branch}" for run in of] for key, of in runs.items() for epoch in epochs
+    }
+    checkpoints = tuple(name for of in names.values() for name in of)
     query = Scores(dataset="scenes:300@7", size=Size(SHORT_SIDE), measures=MEASURES, checkpoints=checkpoints)
     table = draw(query).table
-    columns = dict(zip(checkpoints, table.columns, strict=False))  # and the baselines after them
+    column = dict(zip(checkpoints, table.columns, strict=False))  # and the baselines after them
+    last = {key: [column[name] for name in names[key, end]] for key in runs}
+    others = {"untrained": [column[name] for name in names[next(iter(runs)), first]]}
+    others |= {name: [name] for name in ("Lab colour", "chance")}
 
-    def cell(scores: Mapping[str, Score], names: Sequence[str]) -> str:
-        means = [scores[name].mean for name in names]
-        return f"{np.mean(means):.3f}" + (f" ± {np.std(means, ddof=1):.3f}" if len(means) > 1 else "")
+    def row(of: list[str]) -> str:
+        return " | ".join(_mean_and_std([scores[c].mean for c in of]) for scores in table.rows.values())
 
-    def cells(names: Sequence[str]) -> str:
-        return " | ".join(cell(scores, names) for scores in table.rows.values())
-
-    lines = ["| regions | loss | " + " | ".join(table.rows) + " |", "|---" * (2 + len(table.rows)) + "|"]
-    lines += [f"| {r} | {loss} | {cells([columns[n] for n in of])} |" for (r, loss), of in folders.items()]
-    lines += [f"| – | {name} | {cells([name])} |" for name in (columns["random:tiny"], "Lab colour", "chance")]
-    (out / "study.md").write_text("\n".join(lines) + "\n")
+    lines = ["| regions | losses | " + " | ".join(table.rows) + " |", "|---" * (2 + len(table.rows)) + "|"]
+    lines += [f"| {regions} | {losses} | {row(of)} |" for (regions, losses), of in last.items()]
+    lines += [f"| – | {name} | {row(of)} |" for name, of in others.items()]
+    to.with_suffix(".md").write_text("\n".join(lines) + "\n")
     print(*lines, sep="\n")
+    if not study.curves:
+        return
+    curves = {
+        measure: {
+            " · ".join(key): np.array(
+                [[epoch, *_interval([scores[column[n]].mean for n in names[key, epoch]])] for epoch in epochs]
+            )
+            for key in runs
+        }
+        for measure, scores in table.rows.items()
+    }
+    beside = {measure: {"Lab colour": scores["Lab colour"].mean} for measure, scores in table.rows.items()}
+    scores_over_epochs(curves, beside, {}).savefig(to.with_suffix(".png"), dpi=150)
+
+
+def _mean_and_std(values: list[float]) -> str:
+    return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
+
+
+def _interval(values: list[float]) -> tuple[float, float, float]:
+    """The mean and its 95 % interval by Student's t, over the seeds; of one seed there is none."""
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return mean, math.nan, math.nan
+    half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+    return mean, mean - half, mean + half
 
 
 if __name__ == "__main__":

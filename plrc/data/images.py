@@ -227,3 +227,8 @@ def boxes_of(masks: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
     low = [shown.argmax(axis=1) / shown.shape[1] for shown in spans]
     high = [(shown.shape[1] - shown[:, ::-1].argmax(axis=1)) / shown.shape[1] for shown in spans]
     return np.stack((*low, *high), axis=1).astype(dtype)
+
+
+def spread(n: int, most: int | None) -> list[int]:
+    """At most so many of 0 … n − 1, evenly spread."""
+    return list(range(n)) if most is None or n <= most else [i * n // most for i in range(most)]

@@ -26,6 +26,9 @@ class FinetuneConfig(RunOptions):
 
     # data
     train: tuple[str, ...] = option((), f"data sets, together: {_DATA}", path=True, resumable=True)
+    train_most: int | None = option(
+        None, "train on at most so many images with objects, evenly spread over the data: few labels", low=1
+    )
     test: tuple[str, ...] = option((), "data sets to evaluate on, at the end", path=True, resumable=True)
     short_sides: tuple[int, ...] = option(
         tuple(range(480, 801, 32)), "short sides in training, one drawn an image", unit="pixels", low=1, source=_MOCO

@@ -24,7 +24,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from plrc.data.annotated import VOC, BoxFiles, layout_of, open_annotated
 from plrc.data.coco import COCO, COCOFile
-from plrc.data.images import UndecodableImage, printable
+from plrc.data.images import UndecodableImage, printable, spread
 from plrc.data.scenes import Scenes
 from plrc.data.sources import Annotation, ImageFiles, first_decodable, warn_left_out
 from plrc.detection.metrics import run_lengths
@@ -68,6 +68,7 @@ class DetectionData:
         paths: of each data set what ``plrc.data.annotated.open_annotated`` takes. Images come in this order.
         classes: a detector's. Without them those of the data: of COCO all categories of the file, by their numbers; of
             PASCAL VOC those that occur, by name; of data sets that differ in classes, all of them, by name.
+        most: to train on at most so many images with objects, evenly spread over them all: few labels.
 
     Attributes:
         classes: K names; labels are places in it. category_ids: K numbers, label k is category ``category_ids[k]`` in
@@ -80,7 +81,8 @@ class DetectionData:
         of none of ``classes``.
     """
 
-    def __init__(self, paths: Sequence[str], classes: Sequence[str] | None = None) -> None:
+    def __init__(self, paths: Sequence[str], classes: Sequence[str] | None = None, most: int | None = None) -> None:
+        self._most = most
         self.paths, self._sources = tuple(paths), [open_annotated(path) for path in paths]
         self._starts = [0, *accumulate(map(len, self._sources))]
         known = [_classes(path, source) for path, source in zip(paths, self._sources, strict=True)]
@@ -182,8 +184,9 @@ class DetectionData:
         return wide
 
     def trainable(self) -> list[int]:
-        """The images with an object that is not a crowd. Detectron2 trains on no others by default."""
-        return [i for i in range(len(self)) if _has_objects(*self._place(i))]
+        """The images with an object that is not a crowd, or ``most`` of them. Detectron2 trains on no others."""
+        found = [i for i in range(len(self)) if _has_objects(*self._place(i))]
+        return [found[k] for k in spread(len(found), self._most)]
 
     def fingerprint(self) -> str:
         """Tells these images, in this order and with these classes, from others, on every machine."""

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from plrc import figures
 from plrc.data.coco import read_outline, whole
-from plrc.data.images import printable
+from plrc.data.images import printable, spread
 from plrc.data.loader import make_loader
 from plrc.data.sources import read_json
 from plrc.detection import metrics
@@ -332,7 +332,7 @@ def _percent(value: float) -> str:
 def _detected(data: DetectionData, results: Results, count: int) -> list[figures.DetectedPicture]:
     """``count`` images, evenly over the data, with what was found and what there is."""
     names, shown = dict(zip(data.category_ids, data.classes, strict=True)), []
-    for i in np.unique(np.linspace(0, len(data) - 1, min(count, len(data))).astype(int)).tolist():
+    for i in spread(len(data), count):
         image, objects = data.load(i), data.objects(i)
         width = image.width
         image.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))

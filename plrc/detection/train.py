@@ -81,7 +81,7 @@ def summarise(evaluations: Sequence[Any]) -> Any:
 def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
     run.check_agreement(config, here)
     # Opened by rank 0 alone: the disk is asked once, and all ranks see the same.
-    data = from_main(lambda: DetectionData(config.train).checked())
+    data = from_main(lambda: DetectionData(config.train, most=config.train_most).checked())
     # Now: what is wrong with the test data should not wait for the training.
     test_data, truth = open_test_data(config.test, data.classes)
     if here.is_main:
@@ -136,7 +136,8 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
         if log:
             log.keep_config(config)
             ranks = f"{here.size} rank{'s' if here.size > 1 else ''} on {here.device.type}"
-            left = f" ({len(data) - len(trainable)} more have no object)" if len(trainable) < len(data) else ""
+            why = "are left out" if config.train_most else "have no object"
+            left = f" ({len(data) - len(trainable)} more {why})" if len(trainable) < len(data) else ""
             log.say(
                 f"{detector.architecture} from {weights}, {len(data.classes)} classes, {len(trainable)} images{left}, "
                 f"{steps} steps of {config.batch_size}, {ranks}{f', from step {first_step}' if first_step else ''}"

@@ -17,10 +17,11 @@ from plrc.analysis.affinity import density, map_difference, prompt
 from plrc.analysis.features import FeatureMap
 from plrc.analysis.scores import best_iou, point_auc, result
 from plrc.analysis.scores.table import aligned
+from plrc.data.images import spread
 from plrc.queries import Affinity
 from plrc.views import Drawing, Progress, few, note_of
 from plrc.views.embedding import NO_OBJECT
-from plrc.views.images import NamedImage, innermost, points_in_frame, spread
+from plrc.views.images import NamedImage, innermost, points_in_frame
 from plrc.views.session import Session, check_cells, heading, inputs_of, made_of
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from plrc.analysis.features import DenseEncoder, FeatureMap, region_features, re
 from plrc.analysis.scores import result
 from plrc.analysis.scores.table import aligned
 from plrc.config import load_config
+from plrc.data.images import spread
 from plrc.data.loader import view_sampler
 from plrc.data.photometric import apply
 from plrc.data.views import cut
@@ -25,7 +26,7 @@ from plrc.geometry import Crop, cell_centres
 from plrc.queries import Correspondence
 from plrc.regions import view_regions
 from plrc.views import Drawing, Progress, note_of
-from plrc.views.images import NamedImage, mask_files, points_in_frame, region_raster, spread
+from plrc.views.images import NamedImage, mask_files, points_in_frame, region_raster
 from plrc.views.session import Session, check_cells, heading, inputs_of, made_of
 
 if TYPE_CHECKING:

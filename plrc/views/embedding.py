@@ -20,12 +20,13 @@ from plrc.analysis.embedding import Samples
 from plrc.analysis.features import FeatureMap, input_size
 from plrc.analysis.scores import result
 from plrc.analysis.scores.table import aligned
+from plrc.data.images import spread
 from plrc.distributed import gather_objects, rank, world_size
 from plrc.files import written_whole
 from plrc.geometry import cell_centres, cell_of
 from plrc.queries import Colours, Embedding, ImageQuery, Segments
 from plrc.views import Drawing, Progress, few, note_of
-from plrc.views.images import NamedImage, mask_files, region_raster, spread
+from plrc.views.images import NamedImage, mask_files, region_raster
 from plrc.views.session import Session, heading, inputs_of, made_of
 
 if TYPE_CHECKING:

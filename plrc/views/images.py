@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from plrc.data.annotated import open_annotated
-from plrc.data.images import printable
+from plrc.data.images import printable, spread
 from plrc.data.shards import Shards, is_shards
 from plrc.data.sources import Annotation, ImageFiles, ImageFolder, Source, UndecodableImage, decode, warn_left_out
 from plrc.files import at_home
@@ -182,11 +182,6 @@ def spec_of(path: str, source: Source, i: int) -> str:
     """What ``open_image`` calls an image of the data set, or plain folder, that lies at a path."""
     numbered = getattr(source, "has_objects", isinstance(source, Shards)) or _SCENES.fullmatch(path)
     return f"{path}#{i}" if numbered else str(Path(path) / source.name(i))
-
-
-def spread(n: int, most: int | None) -> list[int]:
-    """At most so many of 0 … n − 1, evenly spread."""
-    return list(range(n)) if most is None or n <= most else [i * n // most for i in range(most)]
 
 
 def innermost(mask: np.ndarray) -> tuple[float, float]:

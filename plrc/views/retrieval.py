@@ -21,7 +21,7 @@ from plrc.analysis.retrieval import CHANNELS, Index, patch_at, patches, principa
 from plrc.analysis.scores import result
 from plrc.analysis.scores.table import aligned
 from plrc.data.annotated import open_annotated
-from plrc.data.images import boxes_of
+from plrc.data.images import boxes_of, spread
 from plrc.data.sources import ImageFiles, Source, warn_left_out
 from plrc.files import cache_folder, written_whole
 from plrc.geometry import cell_of
@@ -36,7 +36,6 @@ from plrc.views.images import (
     points_in_frame,
     region_raster,
     spec_of,
-    spread,
 )
 from plrc.views.session import Session, heading, inputs_of, made_of
 

@@ -165,6 +165,7 @@ def test_scenes_have_all_kinds_of_objects_however_few_they_are():
     few, more = DetectionData(["scenes:1"]), DetectionData(["scenes:5"])
     assert few.classes == more.classes == tuple(sorted(few.classes))
     assert (len(few.classes), more.trainable()) == (10, [0, 1, 2, 3, 4])
+    assert DetectionData(["scenes:5"], most=2).trainable() == [0, 2], "evenly spread"
     found = more.objects(2, masks=True)
     for (x0, y0, x1, y1), mask in zip(found.boxes.astype(int), found.masks, strict=True):
         assert mask[y0:y1, x0:x1].sum() == mask.sum()

@@ -156,6 +156,7 @@ def test_a_converted_detector_is_not_trained_further(whole, tmp_path):
     [
         ({}, "already holds a run: go on with --resume auto"),
         ({"resume": "auto", "lr": 0.5}, "--lr is 0.5 now, but 0.08 in the saved run"),
+        ({"resume": "auto", "train_most": 2}, "--train-most is 2 now, but None in the saved run"),
         ({"resume": "auto", "train": ("scenes:7",)}, "the images of scenes:7 are not those of the saved run"),
     ],
 )
