@@ -125,6 +125,8 @@ SCORES.add("iou", "plrc.analysis.scores.objects:MaskIoU", "one threshold", title
 SCORES.add("corloc", "plrc.analysis.scores.objects:CorLoc", "boxes found", title="CorLoc", needs="objects")
 _nearest = "plrc.analysis.scores.objects:region_purity"
 SCORES.add("purity", _nearest, "nearest cells", title="region purity", needs="objects")
+_probe = "plrc.analysis.scores.probe:LinearProbe"
+SCORES.add("probe", _probe, "foreground, learnt", title="linear probe AUC", needs="masks")
 SCORES.add("pck", "plrc.analysis.scores.matching:PCK", "keypoints found again", title="PCK", needs="keypoints")
 SCORES.add("knn", "plrc.analysis.scores.matching:NearestNeighbours", "classes", title="k-NN", needs="classes")
 SCORES.add("views", "plrc.analysis.scores.matching:views", "two views of an image", title="view match")

@@ -22,7 +22,7 @@ from plrc.data.annotated import open_annotated
 from plrc.queries import Scores
 from plrc.registry import SCORES
 
-OBJECTS = ["distance-matched AUC", "mask IoU", "CorLoc", "region purity"]
+OBJECTS = ["distance-matched AUC", "mask IoU", "CorLoc", "region purity", "linear probe AUC"]
 VIEWS = "view match (±1 of 7×7 cells)"
 
 
@@ -50,8 +50,8 @@ def table() -> tuple[Table, list[Tensor]]:
 
 def test_the_scores_of_scenes(table):
     found, seen = table
-    whole = [tuple(p.shape) for p in seen if len(p) == 1]  # each image is described once, in whole multiples of 32
-    assert whole == [(1, 3, 96, 128)] * 4
+    whole = [tuple(p.shape) for p in seen if len(p) == 1]  # in whole multiples of 32
+    assert whole == [(1, 3, 96, 128)] * (4 + 3), "all but the first image also beforehand, for the thresholds"
     assert {tuple(p.shape) for p in seen if len(p) == 2} == {(2, 3, 224, 224)}
     assert found.columns == ("pooled", "finer", "Lab colour", "distance", "chance")
     assert list(found.rows) == [*OBJECTS, VIEWS]
@@ -70,7 +70,7 @@ def test_arrays_are_what_the_scores_are_means_of(table):
         assert found.arrays[f"names of images of {measure}"].tolist() == [f"scene-00000{i}" for i in range(4)]
         for column, score in scores.items():
             assert bootstrap(found.arrays[f"{measure}: {column}"]) == score
-    assert len(found.arrays) == 5 * 7
+    assert len(found.arrays) == 6 * 7
 
 
 def photo(file: Path, seed: int, hue: int = 0) -> None:
@@ -125,7 +125,7 @@ def test_boxes_without_masks(tmp_path):
     found = scored(tmp_path)
     assert list(found.rows) == ["CorLoc (boxes)", "region purity (boxes)", VIEWS]
     assert found.notes()[0].endswith(": 3 images with boxes (PASCAL VOC: Annotations/, JPEGImages/)")
-    assert found.notes()[1].startswith("not scored: distance-matched AUC and mask IoU (no masks); PCK")
+    assert found.notes()[1].startswith("not scored: distance-matched AUC, mask IoU and linear probe AUC (no")
 
 
 def test_images_alone_and_undecodable_ones(tmp_path):
@@ -138,8 +138,8 @@ def test_images_alone_and_undecodable_ones(tmp_path):
     assert out.startswith("broken.png: not a JPEG")
     assert found.notes() == [
         f"it: 3 of 4 images of which nothing is known; left out 1: {out}",
-        "not scored: distance-matched AUC and mask IoU (no masks); CorLoc and region purity (no masks or boxes); PCK "
-        "(no keypoints); k-NN (fewer than two class folders)",
+        "not scored: distance-matched AUC, mask IoU and linear probe AUC (no masks); CorLoc and region purity (no "
+        "masks or boxes); PCK (no keypoints); k-NN (fewer than two class folders)",
     ]
     for i in range(3):
         (tmp_path / "it" / f"{i}.png").unlink()

@@ -71,7 +71,7 @@ def objects_of(
     rng, centres, found = np.random.default_rng((12345, number)), cell_centres(h, w), []
     for k, box in enumerate(boxes):
         if masks is not None:
-            inside = middle = _cells_of(torch.from_numpy(masks[k]), (h, w))
+            inside = middle = cells_of(torch.from_numpy(masks[k]), (h, w))
         else:
             low, high = torch.from_numpy(box[:2]), torch.from_numpy(box[2:])
             margins = torch.zeros(2), (high - low) / 4
@@ -89,7 +89,7 @@ def raster_of(size: tuple[int, int], longer: int = _RASTER) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _cells_of(mask: Tensor, raster: tuple[int, int]) -> Tensor:
+def cells_of(mask: Tensor, raster: tuple[int, int]) -> Tensor:
     """The cells ``(h, w)`` bool of a raster of which a mask ``(H, W)`` covers more than half."""
     return F.interpolate(mask.float()[None, None], raster, mode="area")[0, 0] > 0.5
 
@@ -172,7 +172,7 @@ def _on_raster(values: Tensor, extent: Tensor, mask: Tensor) -> tuple[Tensor, Te
     """A map's values ``(h * w,)`` and the object's cells ``(h, w)`` on the raster."""
     raster = raster_of((mask.shape[1], mask.shape[0]))
     similar = sample(values[None, None], (cell_centres(*raster).flatten(0, 1) / extent)[None])[0, :, 0]
-    return similar, _cells_of(mask, raster)
+    return similar, cells_of(mask, raster)
 
 
 def region_purity(image: ScoredImage) -> list[float] | str:
