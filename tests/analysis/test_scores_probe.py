@@ -21,7 +21,8 @@ def probed(maps: list[Tensor], masks: list[np.ndarray]) -> tuple[list[float], li
 
 def test_features_that_know_objects_and_those_that_do_not():
     masks = ellipses(40)
-    right, chance, _ = probed([knows(mask) for mask in masks], masks)
+    constant = torch.ones(1, 1, 32, 48)
+    right, chance, _ = probed([torch.cat((knows(mask), constant), dim=1) for mask in masks], masks)
     assert np.mean(right) > 0.99
     assert chance == [0.5] * 40
     noise = torch.Generator().manual_seed(0)
@@ -29,6 +30,13 @@ def test_features_that_know_objects_and_those_that_do_not():
     assert 0.45 < np.mean(blind) < 0.55
     alike, _, _ = probed([torch.ones(1, 3, 32, 48) for _ in masks], masks)
     assert alike == [0.5] * 40, "ties count as a half"
+
+
+def test_the_foreground_is_all_objects():
+    one, two = ellipses(20, seed=2), ellipses(20, seed=3)
+    both = [np.concatenate(of) for of in zip(one, two, strict=True)]
+    right, _, _ = probed([knows(of.any(axis=0, keepdims=True)) for of in both], both)
+    assert np.mean(right) > 0.99
 
 
 def test_a_direction_that_only_some_images_have_is_learnt_from_the_others():
@@ -40,14 +48,14 @@ def test_a_direction_that_only_some_images_have_is_learnt_from_the_others():
 
 
 def test_the_ridge_is_that_of_the_textbook():
-    cells = torch.randn(5, 16, 3, generator=torch.Generator().manual_seed(1)).half()
-    taught, asked = cells[1::2].double().numpy().reshape(-1, 3), cells[0].double().numpy()
-    x = (taught - taught.mean(axis=0)) / taught.std(axis=0, ddof=1)
-    y = np.tile(np.repeat([1.0, -1.0], 8), 2)
-    weights = np.linalg.inv(x.T @ x + 0.01 * len(x) * np.eye(3)) @ x.T @ y
-    ranked = ((asked - taught.mean(axis=0)) / taught.std(axis=0, ddof=1)) @ weights
-    pairs = [float(a > b) for a in ranked[:8] for b in ranked[8:]]
-    assert probe_auc(list(cells))[0] == pytest.approx(np.mean(pairs))
+    cells = torch.randn(21, 16, 200, generator=torch.Generator().manual_seed(1)).half()
+    x, asked = cells[1::2].double().numpy().reshape(-1, 200), cells[::2].double().numpy()
+    mean, std = x.mean(axis=0), x.std(axis=0, ddof=1)
+    x, y = (x - mean) / std, np.tile(np.repeat([1.0, -1.0], 8), 10)
+    weights = np.linalg.inv(x.T @ x + 0.01 * len(x) * np.eye(200)) @ x.T @ y
+    ranked = ((asked - mean) / std) @ weights
+    shares = [np.mean([float(a > b) for a in of[:8] for b in of[8:]]) for of in ranked]
+    assert probe_auc(list(cells))[::2] == pytest.approx(shares)
 
 
 def test_images_that_cannot_be_probed():
