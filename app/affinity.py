@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,6 +30,9 @@ class AffinityTab(Tab):
             "info": "shared: of all maps; percentiles: without their outer 2 %; full: −1 to 1.",
         },
     }
+
+    def begin(self) -> Mapping[str, Any]:
+        return {"finer": self.bench.finer}
 
     def build(self) -> None:
         super().build()

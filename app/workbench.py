@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import ImageOps
 
+from plrc.analysis.features import DEFAULT_SIZE
 from plrc.data.images import LONGEST, UndecodableImage, decode
 from plrc.files import at_home
 from plrc.options import Options
@@ -48,6 +49,7 @@ class Workbench:
 
     Attributes:
         session: networks, images and maps, up to a number of megabytes. shown: the checkpoints that are shown first.
+        finer: how maps are at first: as fine as can be where the networks' own input is small, and a map has few cells.
         images: that are listed. folders: whose images may be shown, or files of data sets. devices: to choose from.
         adds: whether more can be added from the page.
         uploads: where the page puts the images that it is given; what it gives lies there too.
@@ -72,7 +74,9 @@ class Workbench:
         self._runs, self._named = runs, list(checkpoints)
         saved = [run for run in self.runs() if Path(run, "checkpoints", "last.pt").exists()]
         self._named = self._named or [SHIPPED, *saved[:1]]
-        networks = self.session.networks(Query(checkpoints=tuple(self._named)))  # said now, not at the first click
+        query = Query(checkpoints=tuple(self._named))
+        networks = self.session.networks(query)  # what is wrong with one is said now, not at the first click
+        self.finer = "shifted" if self.session.size(query).width < DEFAULT_SIZE / 2 else None
         self._untrained = list(dict.fromkeys(f"random:{network.origin.arch}" for network in networks.values()))
         self._list([spec for folder in folders for spec in list_images([str(folder)], MOST_IMAGES)])
         self.shown = [*(self._untrained[:1] if len(checkpoints) < 2 else ()), *self._named][:MOST]
@@ -86,7 +90,7 @@ class Workbench:
     def prepare(self) -> None:
         """Encode what the page opens with."""
         with suppress(ValueError):  # said where it is seen
-            self.draw(Affinity(images=tuple(self.images[:1]), checkpoints=tuple(self.shown)))
+            self.draw(Affinity(images=tuple(self.images[:1]), checkpoints=tuple(self.shown), finer=self.finer))
 
     def add(self, path: str) -> str:
         """Offer a folder of images, or a checkpoint, from now on; what it is. Raises a ValueError if it is neither."""

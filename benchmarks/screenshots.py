@@ -29,7 +29,7 @@ SHOWN = "checkpoints=random:tiny&checkpoints=plrc:tiny"
 
 
 def affinity(page: Page) -> None:
-    page.goto(f"{URL}?view=affinity&images=sample:china&size=256&points=0.4,0.6&{SHOWN}")
+    page.goto(f"{URL}?view=affinity&images=sample:china&finer=shifted&points=0.4,0.6&{SHOWN}")
     page.wait_for_selector("#affinity-viewer .plrc-canvas >> nth=2")
     page.wait_for_timeout(1500)
     panel = page.locator("#affinity-viewer .plrc-canvas").nth(2)

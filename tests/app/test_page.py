@@ -496,6 +496,20 @@ def test_what_a_click_cannot_show_is_said_below_the_viewer(tmp_path):
     assert all(one == gr.skip() for one in rest)
 
 
+def test_maps_are_finer_at_first_where_an_input_has_few_cells(tmp_path):
+    first = {}
+    for name in ("plrc:tiny", "random:tiny"):  # which tells no view of a training: its input has 448 pixels
+        bench = Workbench([name], runs=tmp_path)
+        with gr.Blocks():
+            query = AffinityTab(bench).first
+        first[name] = query.finer
+        bench.prepare()
+        encoded = bench.session.encoded
+        bench.draw(query)
+        assert bench.session.encoded == encoded > 0, "what the page opens with was there"
+    assert first == {"plrc:tiny": "shifted", "random:tiny": None}
+
+
 def test_an_image_that_is_not_listed_is_found_by_its_name_with_its_mask(tmp_path, monkeypatch):
     monkeypatch.setattr("app.workbench.MOST_IMAGES", 2)
     folder = save_masked(tmp_path / "photos", 6)
