@@ -38,7 +38,6 @@ from plrc.views.correspondence import CorrespondenceDrawing, Found, Pair, number
 from plrc.views.embedding import EmbeddingDrawing, boxes
 from plrc.views.images import points_in_frame
 from plrc.views.retrieval import RetrievalDrawing
-from plrc.views.session import heading
 
 STATIC = Path(__file__).parent / "static"
 SIDE = 1024  # pixels of the longer side of an image in the page
@@ -222,7 +221,7 @@ def _network(name: str, caption: str, found: Found, overview: np.ndarray, scale:
     told = {part: getattr(matches, part) for part in _PARTS}
     told["place"] = matches.start if pair.crops is None else pair.crops[0].to_image(matches.start)
     scene = {
-        "name": heading(name, found.fmap),
+        "name": name,
         "caption": caption,
         "matches": {part: None if values is None else _rounded(values) for part, values in told.items()},
         "overview": overview.tolist(),

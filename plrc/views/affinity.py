@@ -22,7 +22,7 @@ from plrc.queries import Affinity
 from plrc.views import Drawing, Progress, few, note_of
 from plrc.views.embedding import NO_OBJECT
 from plrc.views.images import NamedImage, innermost, points_in_frame
-from plrc.views.session import Session, check_cells, heading, inputs_of, made_of
+from plrc.views.session import Session, check_cells, inputs_of, made_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +57,7 @@ class AffinityMap:
 
 @dataclass(eq=False, kw_only=True)
 class AffinityDrawing(Drawing):
-    """``columns``: heading → its maps, those that the figure shows. ``scale``: the colours of all values."""
+    """``columns``: network → its maps, those that the figure shows. ``scale``: the colours of all values."""
 
     columns: dict[str, list[AffinityMap]]
     scale: Scale
@@ -121,8 +121,7 @@ def affinity(query: Affinity, session: Session, progress: Progress) -> AffinityD
     if query.difference:
         quantity = DENSITY_DIFFERENCE if softmax else "difference"
     limits = colour_limits(query)
-    columns = {heading(name, column[0].fmap, query.layer): column for name, column in shown.items()}
-    first = next(iter(columns.values()))
+    columns, first = shown, next(iter(shown.values()))
     alone = len(columns) == 1 and not many and not query.to and not query.difference
     note = note_of(
         few(answer.image.name for answer in first),

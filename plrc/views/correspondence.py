@@ -27,7 +27,7 @@ from plrc.queries import Correspondence
 from plrc.regions import view_regions
 from plrc.views import Drawing, Progress, note_of
 from plrc.views.images import NamedImage, mask_files, points_in_frame, region_raster
-from plrc.views.session import Session, check_cells, heading, inputs_of, made_of
+from plrc.views.session import Session, check_cells, inputs_of, made_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -249,23 +249,22 @@ def _draw(found: Mapping[str, list[Found]], query: Correspondence, how: str) -> 
     from plrc import figures
 
     views = query.other is None
-    columns = {heading(name, column[0].fmap, query.layer): column for name, column in found.items()}
-    first = next(iter(columns.values()))
-    if len(columns) == len(first) == 1 and first[0].matrix is not None:  # its network and images are at the foot
+    first = next(iter(found.values()))
+    if len(found) == len(first) == 1 and first[0].matrix is not None:  # its network and images are at the foot
         one, pair = first[0], first[0].pair
-        said: dict[str, Any] = {"views": views, "names": (heading(pair.sides[0], one.fmap), pair.sides[1])}
+        said: dict[str, Any] = {"views": views, "names": pair.sides}
         said |= {"chance": one.by_chance if views else None, "keep": one.keep}
         said |= {"note": note_of(next(iter(found)), pair.name, how)}
         return figures.region_correspondence(*pair.images, pair.rasters, one.matrix, **said)  # type: ignore[arg-type]
     pairs = [one.pair for one in first]
     return figures.correspondence(
         [pair.images for pair in pairs],
-        {head: [one.matches for one in column] for head, column in columns.items()},
+        {name: [one.matches for one in column] for name, column in found.items()},
         [pair.name for pair in pairs],
         sides=[pair.sides for pair in pairs] if views else (),
         views=views,
-        chances={head: [one.by_chance for one in column] for head, column in columns.items()} if views else None,
+        chances={name: [one.by_chance for one in column] for name, column in found.items()} if views else None,
         rasters=[pair.rasters for pair in pairs if pair.rasters is not None] or None,
-        lines={head: [one.lines for one in column] for head, column in columns.items()},
+        lines={name: [one.lines for one in column] for name, column in found.items()},
         note=note_of(how, "the background has no line" if query.regions == "objects" else ""),
     )

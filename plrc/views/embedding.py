@@ -27,7 +27,7 @@ from plrc.geometry import cell_centres, cell_of
 from plrc.queries import Colours, Embedding, ImageQuery, Segments
 from plrc.views import Drawing, Progress, few, note_of
 from plrc.views.images import NamedImage, mask_files, region_raster
-from plrc.views.session import Session, heading, inputs_of, made_of
+from plrc.views.session import Session, inputs_of, made_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,8 +42,8 @@ _ROOM = 4 * 10**9  # bytes of the feature maps that are held at once, those of a
 @dataclass(eq=False, kw_only=True)
 class EmbeddingDrawing(Drawing):
     """Attributes:
-    samples: what is laid out, without its features. planes: heading → ``(n, 2)``.
-    captions: heading → the numbers under it. clusters: heading → ``(n,)`` int64, if they were wanted.
+    samples: what is laid out, without its features. planes: network → ``(n, 2)``.
+    captions: network → the numbers under it. clusters: network → ``(n,)`` int64, if they were wanted.
     """
 
     samples: Samples
@@ -89,22 +89,22 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
                 "compare regions or images with --of, or choose a --layer of one stride"
             )
         features, made[name] = samples.features, seen.last
-        head, how = heading(name, made[name], query.layer), "PCA"
+        how = "PCA"
         if query.method == "pca":
             basis = analysis.pca_basis(features, k=2)
-            plane, shares[head] = analysis.project(features, basis), basis.explained.tolist()
+            plane, shares[name] = analysis.project(features, basis), basis.explained.tolist()
         else:
             steps = partial(progress, f"t-SNE steps, {name}")
             plane, how = analysis.tsne(features, query.seed, query.perplexity, steps)
             method = f"{how}, seed {query.seed}"
             if query.perplexity > (len(samples) - 1) / 3:
                 how += f" ({query.perplexity:g} is more than a third of the others)"
-        planes[head] = arrays[f"{name} coordinates"] = plane
-        captions[head], quality = _quality(replace(samples, labels=first.labels), plane)
+        planes[name] = arrays[f"{name} coordinates"] = plane
+        captions[name], quality = _quality(replace(samples, labels=first.labels), plane)
         numbers.append([name, f"{len(samples)} {samples.kind}", how, *quality])
         if query.clusters:
             centroids, cohesion = analysis.kmeans(features, query.clusters, query.seed)
-            clusters[head] = arrays[f"{name} cluster"] = analysis.assign(features, centroids)
+            clusters[name] = arrays[f"{name} cluster"] = analysis.assign(features, centroids)
             numbers[-1].append(f"cohesion of {query.clusters} clusters {cohesion:.3f}")
         del samples, features  # the next network's are to come
     if first is None:
@@ -274,8 +274,8 @@ def _rows(images: tuple[str, ...], samples: Samples, planes: Mapping[str, np.nda
 
 @dataclass(eq=False, kw_only=True)
 class SheetDrawing(Drawing):
-    """``shown``: the images on the sheet. ``columns``: heading → the map of each, RGB ``(h, w, 3)`` in [0, 1] or
-    numbers of segments ``(h, w)``; ``extents``: how far each reaches, and ``captions``: what stands under the heading.
+    """``shown``: the images on the sheet. ``columns``: network → the map of each, RGB ``(h, w, 3)`` in [0, 1] or
+    numbers of segments ``(h, w)``; ``extents``: how far each reaches, and ``captions``: what stands under its name.
     """
 
     shown: list[NamedImage]
@@ -411,10 +411,9 @@ def _sheet(
                 shown += [image] * (i in chosen)
             fmaps.append(fmap)
         made[name] = replace(fmaps[0], features=torch.empty(0))
-        head = heading(name, made[name], query.layer)
-        maps, of_images, more, captions[head], number = look(name, fmaps)
-        columns[head] = [maps[i] / 255 if maps[i].ndim == 3 else maps[i] for i in chosen]
-        extents[head] = [tuple(fmaps[i].extent.tolist()) for i in chosen]
+        maps, of_images, more, captions[name], number = look(name, fmaps)
+        columns[name] = [maps[i] / 255 if maps[i].ndim == 3 else maps[i] for i in chosen]
+        extents[name] = [tuple(fmaps[i].extent.tolist()) for i in chosen]
         del fmaps, fmap  # before the next network's come
         arrays |= {f"{name} {part}": array for part, array in more.items()}
         arrays |= {f"{name} {i}": values for i, values in enumerate(maps)}

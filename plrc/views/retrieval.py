@@ -37,7 +37,7 @@ from plrc.views.images import (
     region_raster,
     spec_of,
 )
-from plrc.views.session import Session, heading, inputs_of, made_of
+from plrc.views.session import Session, inputs_of, made_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,7 +100,7 @@ class Found:
 
 @dataclass(eq=False, kw_only=True)
 class RetrievalDrawing(Drawing):
-    """``found``: heading → the questions with the answers of this network."""
+    """``found``: network → the questions with the answers of this network."""
 
     found: dict[str, list[Found]]
 
@@ -182,8 +182,7 @@ def retrieval(query: Retrieval, session: Session, progress: Progress) -> Retriev
         span = f"cosine {max(cosine):.3f} to {min(cosine):.3f}".replace("-", "−")
         lines.append([name, same, span, kept])
 
-    headed = {heading(name, made[name], query.layer): of for name, of in found.items()}
-    shown = [(name, of[k]) for k in range(len(questions)) for name, of in headed.items()]
+    shown = [(name, of[k]) for k in range(len(questions)) for name, of in found.items()]
     what = {"point": "the patch around a point", "region": f"a region ({query.regions})", "image": "the whole image"}
     note = note_of(few(q.image.name for q in questions), what[query.of], made_of(made, query, len(query.images)))
     among = f"among {searched} of {len(source)} images of {Path(query.among).name}"
@@ -195,7 +194,7 @@ def retrieval(query: Retrieval, session: Session, progress: Progress) -> Retriev
         lines=aligned(lines),
         rows=rows,
         part=f"{ON_A_SHEET} of {len(shown)} rows" * (len(shown) > ON_A_SHEET),
-        found=headed,
+        found=found,
     )
 
 

@@ -167,13 +167,9 @@ def inputs_of(networks: Mapping[str, DenseEncoder], query: Query) -> dict[str, s
     return {c: e.origin.sha256 or c for c, e in zip(query.checkpoints, networks.values(), strict=True)}
 
 
-def heading(name: str, fmap: FeatureMap, layer: str | None = None) -> str:
-    """A network's name over its maps, with the layer that was asked for and how the maps came to be finer."""
-    return ", ".join(filter(None, (name, layer, fmap.finer)))
-
-
 def made_of(maps: Mapping[str, FeatureMap], query: ImageQuery, images: int) -> str:
-    """Layer and input of a map of each network, for the note at a figure's foot; of each if they differ.
+    """Layer and input of a map of each network, for the note at a figure's foot; of each if they differ. And how maps
+    came to be finer.
 
     Of several images the inputs have in common only their short side, unless the size is exact.
     """
@@ -185,7 +181,8 @@ def made_of(maps: Mapping[str, FeatureMap], query: ImageQuery, images: int) -> s
     exact, sizes = images == 1 or bool(query.size and query.size.height), [fmap.input_size for fmap in maps.values()]
     seen = each([f"{w} × {h}" if exact else f"{min(w, h)}" for w, h in sizes])
     layers, side = each([fmap.layer for fmap in maps.values()]), "" if exact else "'s short side"
-    return f"layer {layers}, input{side} {seen}"
+    finer = next(iter(maps.values())).finer
+    return f"layer {layers}, {f'{finer}, ' * bool(finer)}input{side} {seen}"
 
 
 def check_cells(name: str, image: str, fmap: FeatureMap) -> None:

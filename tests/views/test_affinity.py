@@ -221,7 +221,7 @@ FOOT = "b · layer projector, input 96 × 64"
     ("how", "text"),
     [
         ({"layer": "c3"}, "b · layer c3, input 96 × 64"),
-        ({"checkpoints": [TINY, OTHER], "layer": "c2", "finer": "shifted"}, f"{OTHER}, c2, shifted ×2"),
+        ({"layer": "c2", "finer": "shifted"}, "b · layer c2, shifted ×2, input 96 × 64"),
         ({"checkpoints": [TINY, COARSE], "layer": "c3"}, "b · layer c3, input 96 × 64"),
         ({"temperature": 0.25}, f"{FOOT} · softmax at temperature 0.25"),
         ({"points": 2 * [[0.1, 0.1]]}, FOOT),

@@ -40,7 +40,7 @@ def test_what_is_drawn(data):
     assert drawing.lines[-2] == "masked: 2 of 3 images with masks (images/, masks/)"
     assert drawing.query == Scores(dataset=data, checkpoints=[TINY, OTHER], layer="c2", size=64, most=2, within=2)
     assert drawing.inputs == {TINY: TINY, OTHER: OTHER, data: table.sha256}
-    assert len(table.rows) == 5 <= len(drawing.figure.axes)
+    assert len(table.rows) == 6 <= len(drawing.figure.axes)
     # A reader can compare two networks in pairs: the difference, image by image, is that of their means.
     for measure, scored in table.rows.items():
         a, b = scored[TINY], scored[OTHER]
