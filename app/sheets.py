@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -50,6 +51,9 @@ class ColoursTab(SheetTab):
     fixed: ClassVar = {"basis": None, "keep_basis": None}
     top: ClassVar = {"images": 1, "checkpoints": 2}
     words: ClassVar = {"images": {"info": "Several share the meaning of colours."}, "most": {"info": "Of a folder."}}
+
+    def begin(self) -> Mapping[str, Any]:
+        return {**super().begin(), "finer": self.bench.finer}
 
     def shown(self, drawing: SheetDrawing) -> str:
         n = len(drawing.columns)

@@ -83,13 +83,13 @@ def training(page: Page) -> None:
 
 def colours(page: Page) -> None:
     images = "images=sample:china&images=sample:flower&images=scenes%2312&images=scenes%233"
-    page.goto(f"{URL}?view=colours&{images}&size=224&{SHOWN}")
+    page.goto(f"{URL}?view=colours&{images}&finer=shifted&{SHOWN}")
     page.wait_for_selector("#colours-sheet img")
 
 
 def segments(page: Page) -> None:
     images = "images=sample:china&images=sample:flower&images=scenes%2312&images=scenes%233"
-    page.goto(f"{URL}?view=segments&{images}&size=224&{SHOWN}")
+    page.goto(f"{URL}?view=segments&{images}&finer=shifted&{SHOWN}")
     page.wait_for_selector("#segments-sheet img")
 
 
