@@ -5,7 +5,7 @@
     python -m benchmarks.study losses      # the image loss, the point loss, both, all three: at equal numbers of images
 
 The ``tiny`` net learns 800 scenes at 64 px by one thread, with the losses and from the regions that ``STUDIES``
-names, and is scored on 300 other scenes. Regions of falling quality are the objects' true masks, the same with a share
+names, and is scored on 150 other scenes. Regions of falling quality are the objects' true masks, the same with a share
 of their 8 × 8 pixel cells swapped among each other, superpixels, the paper's grid. Runs that are finished are not
 repeated, two studies share them, interrupted ones are resumed; ``--seeds`` and ``--epochs`` make it shorter. Prints the
 table, in Markdown, mean ± std over the seeds, and writes it to OUT/STUDY_EPOCHS.md; the picture beside it has the
@@ -142,7 +142,7 @@ def tell(to: Path, runs: dict[tuple[str, str], list[Path]], study: Study) -> Non
         (key, epoch): [f"{run}@{epoch}{study.branch}" for run in of] for key, of in runs.items() for epoch in epochs
     }
     checkpoints = tuple(name for of in names.values() for name in of)
-    query = Scores(dataset="scenes:300@7", size=Size(SHORT_SIDE), measures=MEASURES, checkpoints=checkpoints)
+    query = Scores(dataset="scenes:150@7", size=Size(SHORT_SIDE), measures=MEASURES, checkpoints=checkpoints)
     table = draw(query).table
     column = dict(zip(checkpoints, table.columns, strict=False))  # and the baselines after them
     last = {key: [column[name] for name in names[key, end]] for key in runs}
