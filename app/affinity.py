@@ -70,7 +70,7 @@ class AffinityTab(Tab):
         if "points" in event:
             return self.show(asking(query, event), still=False)
         (drawing, *_) = self.drawings(replace(query, difference=False))
-        return [showing(live=packed(drawing, event["lacks"])), *[gr.skip()] * (len(self.outputs) - 1)]
+        return [showing(live=packed(drawing, event["lacks"])), *self.nothing[1:]]
 
     def _turn(self, number: int, answered: dict[str, int], epoch: int, *values: Any) -> list[Any]:
         """The same by the checkpoints of another epoch."""

@@ -156,10 +156,8 @@ def _add(bench: Workbench, tabs: Mapping[str, Tab]) -> None:
 
     @said
     def add(named: str) -> list[Any]:
-        what, sets, images = bench.add(named), bench.choices("dataset"), bench.choices("images")
-        of = dict.fromkeys(IMAGES, images) | {"dataset": sets, "among": sets}
-        several = [*bench.sets(), *images]
-        now = [several if name == "images" and one.multiselect else of[name] for one, name in lists.items()]
+        what = bench.add(named)
+        now = (bench.choices(name, one.multiselect) for one, name in lists.items())
         return [what, "", *(gr.Dropdown(choices=choices) for choices in now)]
 
     path.submit(add, path, [told, path, *lists], **QUIET)
@@ -221,9 +219,6 @@ def _at_first_sight(tab: Tab, answered: dict[str, int], *values: Any) -> list[An
     """What a view shows when it is chosen, if it has shown nothing yet: what it begins with."""
     # Nothing was shown: the page is being loaded, which also tells of a view, and will show it by itself.
     if not answered or tab.name in answered:
-        return [gr.skip()] * len(tab.outputs)
+        return tab.nothing
     answered[tab.name] = 0
-    try:
-        return tab.show(tab.query(values))
-    except ValueError as error:
-        return tab.fault(error, first=True)
+    return tab.seen(tab.show, values, first=True)

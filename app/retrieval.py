@@ -32,12 +32,11 @@ class RetrievalTab(SlowTab):
     }
 
     def build(self) -> None:
-        sets = [*self.bench.sets()[1:], ("60 drawn scenes", "scenes:60")]
         with gr.Row():
             with gr.Column(min_width=200):
                 self.image_chooser()
             with gr.Column(min_width=200):
-                self.control("among", choices=sets, label="Look in", info="Indexed once for each network, then kept.")
+                self.control("among", label="Look in", info="Indexed once for each network, then kept.")
                 buttons = self.buttons("Index", size="sm", min_width=60, scale=1)
             with gr.Column(scale=2, min_width=320):
                 self.control("checkpoints")
@@ -46,13 +45,8 @@ class RetrievalTab(SlowTab):
         self.row(dict.fromkeys(("of", "regions", "answers", "size"), 1))
         self.outputs = [shown, numbers, self.control("points", visible="hidden"), self.controls["images"]]
         self.rest()
-        inputs = list(self.controls.values())
-        self._redraws([name for name in self.controls if name not in ("images", "points")], self.show)
-        anew = self._redraws(["images"], lambda query: self.show(replace(query, points=())))
-        for event in self.given:
-            event.success(anew, **self._numbered(inputs))
+        self.listen_to(shown)
         self.listen(*buttons)
-        self._answers_to(shown, inputs)
 
     def read(self, asked: Mapping[str, list[str]]) -> Any:
         query = super().read(asked)
@@ -67,9 +61,7 @@ class RetrievalTab(SlowTab):
             return [showing(scene=None), "", "", gr.skip()]
         image = self.bench.session.image(query.images[0])
         parts = {"still": {"image": image_of(image.image) | {"name": image.name}}} if still else {}
-        listed, spec = self.bench.choices("images"), query.images[0]
-        own = [] if any(spec == value for _, value in listed) else [(image.name, spec)]
-        chosen = gr.Dropdown(choices=[*own, *listed], value=spec)
+        chosen = self.choosing(image.name, query.images[0])
         try:
             drawing = self._draw(query, progress)
         except NothingIndexed:

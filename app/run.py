@@ -75,7 +75,7 @@ class RunTab(Tab):
         """No run stands for the newest; an error is a sentence in the view, as a run that has just begun is awaited."""
         newest = self.bench.runs()[:1]
         if not query.runs and not newest:
-            return [gr.skip(), _NO_RUN, *[gr.skip()] * 8]
+            return [gr.skip(), _NO_RUN, *self.nothing[2:]]
         chosen = replace(query, runs=query.runs or tuple(newest))
         seen = None
         try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import gradio as gr
-from cachetools import LRUCache
+from cachetools import LRUCache, cachedmethod
 from gradio.context import LocalContext
 
 from plrc.options import Options
@@ -54,14 +55,12 @@ class SlowTab(Tab):
         stop.click(self._stop, None, None, **QUIET)
 
     def drawings(self, query: Any) -> list[Any]:
-        with self._lock:
-            found = self._kept.get(query)
-        if found is None:
-            with self.going() as told:
-                found = self.bench.draw(query, told)
-            with self._lock:
-                self._kept[query] = found
-        return [found]
+        return [self._drawn(query)]
+
+    @cachedmethod(attrgetter("_kept"), lock=attrgetter("_lock"))
+    def _drawn(self, query: Any) -> Drawing:
+        with self.going() as told:
+            return self.bench.draw(query, told)
 
     @contextmanager
     def going(self) -> Iterator[Progress]:
@@ -88,7 +87,7 @@ class SlowTab(Tab):
         try:
             (drawing,) = self.drawings(query)
         except Stopped:
-            return [gr.skip()] * len(self.outputs)
+            return self.nothing
         return [self.shown(drawing), self.told(drawing)]
 
     def shown(self, drawing: Any) -> Any:

@@ -12,6 +12,7 @@ import json
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -144,15 +145,10 @@ class Tab:
         points = [name for name in self._fields if self._holds_points(name)]
         self.outputs = [shown, numbers, *(self.control(name, visible="hidden") for name in points), *above]
         self.rest()
-        inputs, forgotten = list(self.controls.values()), dict.fromkeys(points, ())
-        self._redraws([name for name in self.controls if name not in (*self.anew, *points)], self.show)
-        anew = self._redraws(self.anew, lambda query: self.show(replace(query, **forgotten)))
-        for event in self.given:
-            event.success(anew, **self._numbered(inputs))
+        anew = self.listen_to(shown)
         if seed := self.controls.get("seed"):
             following = more.click(lambda now: int(now or 0) + 1, seed, seed, **QUIET)
-            following.then(anew, **self._numbered(inputs))
-        self._answers_to(shown, inputs)
+            following.then(anew, **self._numbered(list(self.controls.values())))
 
     def row(self, names: Mapping[str, int]) -> None:
         """Controls beside each other: name → how wide. Of one image there is a chooser."""
@@ -190,19 +186,31 @@ class Tab:
         """Answers an event of the viewer, with updates of ``outputs``."""
         raise NotImplementedError
 
-    def _answers_to(self, shown: gr.HTML, inputs: Sequence[Any]) -> None:
-        """Lets ``act`` answer the events of a viewer."""
+    def listen_to(self, shown: gr.HTML) -> Callable[..., Any]:
+        """Draws when a control is used, without points where they mean nothing; lets ``act`` answer the events of the
+        viewer. To be called once all controls are there; returns the handler that draws without points."""
+        inputs = list(self.controls.values())
+        points = dict.fromkeys(filter(self._holds_points, self.controls), ())
+        self._redraws([name for name in self.controls if name not in (*self.anew, *points)], self.show)
+        anew = self._redraws(self.anew, lambda query: self.show(replace(query, **points)))
+        for event in self.given:
+            event.success(anew, **self._numbered(inputs))
 
         def act(number: int, answered: dict[str, int], event: dict[str, Any] | None, *values: Any) -> list[Any]:
             if not event:
-                return self._nothing
-            try:
-                answer = self.act(event, self.query(values))
-            except ValueError as error:
-                answer = self.fault(error)
+                return self.nothing
+            answer = self.seen(partial(self.act, event), values)
             return answer if "lacks" in event else self._in_turn(number, answered, answer)
 
         shown.select(act, **self._numbered([shown, *inputs]) | PROMPT | {"trigger_mode": "multiple"})
+        return anew
+
+    def seen(self, show: Callable[[Any], list[Any]], values: Sequence[Any], first: bool = False) -> list[Any]:
+        """What is seen of the query that the components' values say: by ``show``, or of its ``fault``."""
+        try:
+            return show(self.query(values))
+        except ValueError as error:
+            return self.fault(error, first)
 
     def drawings(self, query: Any) -> list[Any]:
         """What is exported of a query. Raises a ValueError."""
@@ -211,7 +219,7 @@ class Tab:
     def control(self, name: str, component: Any = None, **special: Any) -> Any:
         """The control of a field, laid out here: from its type, choices, range and help, or a special one.
 
-        special: what the component has otherwise (label, info, choices …); ``none``, what stands for None in a list.
+        special: what the component has otherwise (label, info …); ``none``, what stands for None in a list.
         """
         about, (kind, optional) = self._fields[name].metadata, self._types[name]
         special = _WORDS.get(name, {}) | dict(self.words.get(name, {})) | special
@@ -222,8 +230,7 @@ class Tab:
         how |= {"elem_id": f"{self.name}-{name}"} | special
         low, high, step = _STEP if about["above"] == 0 else about["low"], about["high"], 1 if kind is int else _STEP
         none = [(how.pop("none", "–"), "")] if optional else []
-        several = self.bench.sets() if name == "images" and how.get("multiselect", True) else []
-        choices = how.pop("choices", None) or [*several, *self.bench.choices(name)] or about["choices"]
+        choices = self.bench.choices(name, how.get("multiselect", True)) or about["choices"]
         if component is not None or how.get("visible") == "hidden":
             component = component or gr.Textbox(value, **how)
         elif choices or typing.get_origin(kind) is tuple:
@@ -252,10 +259,15 @@ class Tab:
             if file is None:
                 return gr.skip()
             self.bench.accept(Path(file))
-            own = (f"{Path(file).name} (uploaded)", file)
-            return gr.Dropdown(choices=[own, *self.bench.choices("images")], value=file)
+            return self.choosing(f"{Path(file).name} (uploaded)", file)
 
         self.given = [button.upload(accept, button, chooser, show_progress="hidden", api_visibility="private")]
+
+    def choosing(self, label: str, spec: str) -> Any:
+        """The update of the chooser that chooses an image; it comes first if it is not listed."""
+        listed = self.bench.choices("images", several=False)
+        own = [] if any(spec == value for _, value in listed) else [(label, spec)]
+        return gr.Dropdown(choices=[*own, *listed], value=spec)
 
     def shelf(self) -> None:
         """Thumbnails to choose the image from, as wide as the page."""
@@ -273,10 +285,7 @@ class Tab:
             return [small, [(label, spec) for _, label, spec in found], gr.Textbox(label=told)]
 
         def pick(shown: list[tuple[str, str]], at: gr.SelectData) -> Any:
-            label, spec = shown[at.index]
-            listed = self.bench.choices("images")
-            own = [] if any(spec == value for _, value in listed) else [(label, spec)]
-            return gr.Dropdown(choices=[*own, *listed], value=spec)
+            return self.choosing(*shown[at.index])
 
         looked = [gallery, there, search]
         gr.on([shelf.expand, search.change], look, search, looked, trigger_mode="always_last", **QUIET)
@@ -309,7 +318,7 @@ class Tab:
     def _in_turn(self, number: int, answered: dict[str, int], answer: list[Any]) -> list[Any]:
         """The answer to a request, or nothing where a later one has been answered."""
         if number < answered.get(self.name, 0):
-            return self._nothing
+            return self.nothing
         answered[self.name] = number
         return answer
 
@@ -320,7 +329,7 @@ class Tab:
             shown: Any = showing(scene=None) if first else gr.HTML(live="null", stale="1")
         else:
             shown = "" if first and isinstance(self.outputs[0], gr.HTML) else gr.skip()
-        return [shown, lines([f"This cannot be shown: {self.worded(error)}"]), *self._nothing[2:]]
+        return [shown, lines([f"This cannot be shown: {self.worded(error)}"]), *self.nothing[2:]]
 
     def worded(self, error: ValueError) -> str:
         """An error's sentence, in which a field that it begins with has the name that it has in the page."""
@@ -329,7 +338,8 @@ class Tab:
         return f"{control.label.partition(',')[0]} {rest}" if control else str(error)
 
     @property
-    def _nothing(self) -> list[Any]:
+    def nothing(self) -> list[Any]:
+        """The answer that changes nothing."""
         return [gr.skip()] * len(self.outputs)
 
     def _redraws(self, names: Iterable[str], show: Callable[[Any], list[Any]]) -> Callable[..., Any]:
@@ -337,11 +347,7 @@ class Tab:
         inputs = list(self.controls.values())
 
         def handle(number: int, answered: dict[str, int], *values: Any) -> list[Any]:
-            try:
-                answer = show(self.query(values))
-            except ValueError as error:
-                answer = self.fault(error)
-            return self._in_turn(number, answered, answer)
+            return self._in_turn(number, answered, self.seen(show, values))
 
         events: list[Any] = []
         for name in names:
@@ -369,10 +375,6 @@ class Tab:
 
         return used(chooser)(update, [chooser, layer], layer, **QUIET, trigger_mode="always_last")
 
-    @staticmethod
-    def _named(value: str | list[str], names: Callable[[str], str]) -> str | list[str]:
-        return names(value) if isinstance(value, str) else [names(each) for each in value]
-
     def _holds_points(self, name: str) -> bool:
         return typing.get_args(self._types[name][0])[:1] == (Point,)
 
@@ -384,15 +386,15 @@ class Tab:
             if self._holds_points(name):
                 said[name] = (value or "").split()
             elif name in IMAGES and value:
-                said[name] = self._named(value, self.bench.long)
+                said[name] = self.bench.long(value) if isinstance(value, str) else [*map(self.bench.long, value)]
             elif value in ("", None):
                 said[name] = None if optional else () if typing.get_origin(kind) is tuple else value
         return self.kind(**said, **self.fixed)
 
     def values(self, query: Options) -> list[Any]:
         """The opposite of ``query``."""
-        several = {name: getattr(component, "multiselect", True) for name, component in self.controls.items()}
-        return [self._shown(name, getattr(query, name), many) for name, many in several.items()]
+        of = self.controls.items()
+        return [self._shown(name, getattr(query, name), getattr(part, "multiselect", True)) for name, part in of]
 
     def _shown(self, name: str, value: Any, many: bool | None) -> Any:
         """A field's value as its component has it."""
@@ -410,8 +412,8 @@ class Tab:
         for name in query.changed():
             value = getattr(query, name)
             several = isinstance(value, tuple) and not isinstance(value, Point | Size)
-            said[name] = list(map(str, value)) if several else str(value)
-            said[name] = self._named(said[name], self.bench.short) if name in IMAGES else said[name]
+            texts = map(str, value if several else [value])
+            said[name] = [self.bench.short(text) if name in IMAGES else text for text in texts]
         return urlencode({name: value for name, value in said.items() if name not in self.fixed}, doseq=True)
 
     def read(self, asked: Mapping[str, list[str]]) -> Any:
@@ -423,8 +425,8 @@ class Tab:
         for name in [name for name in asked if name in self._fields]:
             if name in self.fixed:
                 raise ValueError(f"the link's {name} cannot be given in the page: use the command line")
-            said[name] = asked[name] if typing.get_origin(self._types[name][0]) is tuple else asked[name][-1]
-            said[name] = self._named(said[name], self.bench.long) if name in IMAGES else said[name]
+            texts = [self.bench.long(text) if name in IMAGES else text for text in asked[name]]
+            said[name] = texts if typing.get_origin(self._types[name][0]) is tuple else texts[-1]
         if not said:
             return self.first
         images = {"images": self.first.images} if "images" in self._fields else {}  # of which the query has no default

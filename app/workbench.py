@@ -130,11 +130,9 @@ class Workbench:
         """Those that there are now: of each run its momentum encoder too, and what it was during training."""
         found = list(self._named)
         for run in dict.fromkeys([*(name for name in self._named if Path(name).is_dir()), *self.runs()]):
-            try:
+            with suppress(ValueError):  # of one that has just begun
                 run_checkpoint(Path(run))
-            except ValueError:  # it has just begun
-                continue
-            found += [run, f"{run}@key", *(f"{run}@{epoch}" for epoch in stored_epochs(Path(run)))]
+                found += [run, f"{run}@key", *(f"{run}@{epoch}" for epoch in stored_epochs(Path(run)))]
         return list(dict.fromkeys([*found, SHIPPED, *self._untrained]))
 
     def short(self, spec: str) -> str:
@@ -157,16 +155,20 @@ class Workbench:
         """What stands for several images: label, name."""
         return [("drawn scenes, objects known", "scenes"), *(("/".join(f.parts[-2:]), str(f)) for f in self.folders)]
 
-    def choices(self, field: str) -> list[Any]:
-        """What a list in the page offers for a field of a query; nothing where any value may be given."""
+    def choices(self, field: str, several: bool | None = True) -> list[Any]:
+        """What a list in the page offers for a field of a query; nothing where any value may be given. several: it
+        takes several values, so that a set of images may be one."""
         if field == "regions":
             return ["objects", *region_examples()]
         if field in ("images", "other", "others"):
-            return [(_label(spec), spec) for spec in self.images]
+            sets = self.sets() if several and field == "images" else []
+            return [*sets, *((_label(spec), spec) for spec in self.images)]
         if field in ("checkpoints", *_RUNS):
             return list(getattr(self, field)())
         if field == "dataset":
             return [("60 drawn scenes", "scenes:60@1"), *self.sets()[1:]]
+        if field == "among":
+            return [*self.sets()[1:], ("60 drawn scenes", "scenes:60")]
         fixed: dict[str, Sequence[str]] = {"size": _SIZES, "device": self.devices}
         return self.layers(self.shown) if field == "layer" else list(fixed.get(field, ()))
 
@@ -179,7 +181,7 @@ class Workbench:
             return np.asarray(ImageOps.fit(image, _THUMBNAIL))
 
         found = list[tuple[np.ndarray, str, str]]()
-        listed = [spec for label, spec in self.choices("images") if text.lower() in label.lower()]
+        listed = [spec for label, spec in self.choices("images", several=False) if text.lower() in label.lower()]
         further = chain.from_iterable(search(str(folder), text) for folder in self.folders) if text else ()
         every = dict.fromkeys([*listed, *further])
         for spec in every:
@@ -211,18 +213,15 @@ class Workbench:
             for name in named:
                 offered = self.choices(field.name) if listed else ()
                 if not ({name, split_branch(name)[0]} & {*offered} if listed else self._may_show(name)):
-                    known = offered or chain(*self.choices("images"), *self.sets())
+                    known = offered or chain(*self.choices("images"))
                     near = did_you_mean(name, known)
                     how = _FOOT * (self.adds and field.name not in _RUNS) + _GIVEN[field.name]
                     remedy = f"{near} Else {how}" if near else f": {how}"
                     raise ValueError(f"{name} is not offered here{remedy}")
-        specs = [
-            *getattr(query, "images", ()),
-            *getattr(query, "others", ()),
-            *filter(None, [getattr(query, "dataset", "")]),
-        ]
+        of = query.to_dict()
+        specs = [*of.get("images", ()), *of.get("others", ()), *filter(None, [of.get("dataset")])]
         several = sum(map(are_several, specs))
-        if len(specs) + several * ((getattr(query, "most", None) or MOST_IMAGES + 1) - 1) > MOST_IMAGES:
+        if len(specs) + several * ((of.get("most") or MOST_IMAGES + 1) - 1) > MOST_IMAGES:
             raise ValueError(f"{MOST_IMAGES} images are looked at here at most: take fewer, or use plrc in the shell")
 
     def _may_show(self, spec: str) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,6 +21,14 @@ from PIL import Image
 from app import scenes
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def handler(page: gr.Blocks, kind: str, of: str | None = None) -> Callable[..., Any]:
+    """What answers such an event, of the component with this ``elem_id`` or of the only one."""
+    such = [(fn.fn, page.blocks[target]) for fn in page.fns.values() for target, name in fn.targets if name == kind]
+    (found,) = [fn for fn, component in such if of in (None, component.elem_id)]
+    assert found is not None
+    return found
 
 
 class Server:
@@ -118,6 +127,21 @@ class Bare:
         """Until what is asked for the next frame is drawn, and what follows from a size that changes with it."""
         frame = "await new Promise(requestAnimationFrame); "
         self.page.evaluate(f"async () => {{ {4 * frame} }}")
+
+    def hover(self, x: float, y: float, number: int = 0, surface: str = ".plrc-canvas") -> tuple[float, float]:
+        """Moves to these shares of a surface, in whole pixels; where that is."""
+        box = self.page.locator(surface).nth(number).bounding_box()
+        at = round(box["x"] + x * box["width"]), round(box["y"] + y * box["height"])
+        self.page.mouse.move(*at)
+        self.settle()
+        return (at[0] - box["x"]) / box["width"], (at[1] - box["y"]) / box["height"]
+
+    def enlarge(self, factor: float) -> None:
+        """What is under the pointer, by the wheel with Ctrl."""
+        self.page.keyboard.down("Control")
+        self.page.mouse.wheel(0, -400 * np.log(factor))
+        self.page.keyboard.up("Control")
+        self.settle()
 
     def told(self) -> list[dict[str, Any]]:
         """The events since the last time."""

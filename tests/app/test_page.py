@@ -40,6 +40,7 @@ from plrc.pretrained import load
 from plrc.pretrained.export import export
 from plrc.queries import VIEWS, Affinity
 from plrc.views import draw, replay
+from tests.app.conftest import handler
 from tests.views.conftest import save_masked
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -487,9 +488,8 @@ def test_what_is_dropped_on_the_page_is_shown_or_offered(visit, tmp_path):
 def test_what_a_click_cannot_show_is_said_below_the_viewer(tmp_path):
     with gr.Blocks() as page:
         tab = AffinityTab(Workbench(CHECKPOINTS, runs=tmp_path, megabytes=1))
-    (asked,) = [f for f in page.fns.values() if f.targets == [(tab.outputs[0]._id, "select")]]
     event = {"points": [{"x": 2, "y": 0.5, "negative": False}]}
-    viewer, numbers, *rest = asked.fn(1, {}, event, *tab.values(tab.first))
+    viewer, numbers, *rest = handler(page, "select", "affinity-viewer")(1, {}, event, *tab.values(tab.first))
     assert "This cannot be shown" in numbers
     assert viewer.props == {"live": "null", "stale": "1"}, "there is no answer"
     assert len(rest) == len(tab.outputs) - 2
@@ -725,11 +725,9 @@ def test_a_data_set_is_given_by_its_file(tmp_path):
 def test_an_error_has_the_field_s_name_in_the_page(tmp_path):
     with gr.Blocks() as page:
         tab = EmbeddingTab(Workbench(CHECKPOINTS, runs=tmp_path, megabytes=1))
-    (draw_it,) = [f for f in page.fns.values() if f.targets == [(b._id, "click") for b in page.blocks.values()
-                                                                if b.elem_id == "embed-draw"]]  # fmt: skip
     values = dict(zip(tab.controls, tab.values(tab.first), strict=True)) | {"most": 0}
     with pytest.raises(gr.Error, match=r"^'Number of images must be at least 1"):
-        draw_it.fn(*values.values())
+        handler(page, "click", "embed-draw")(*values.values())
 
 
 def test_thumbnails_are_of_what_is_listed_and_can_be_decoded(tmp_path):
@@ -754,6 +752,7 @@ def test_a_folder_and_a_checkpoint_are_added_from_the_page_by_who_runs_the_serve
     assert "1 images, first in the lists" in bench.add(f" {tmp_path / 'new'} ")
     bench.check(query)
     assert bench.images[0] == query.images[0]
+    assert [name for _, name in bench.choices("among")] == [str(tmp_path / "new"), "scenes:60"]
     assert [name for *_, name in bench.thumbnails("a.png")[0]] == [query.images[0]]
     export(load("random:tiny"), "safetensors", tmp_path / "b.safetensors")
     assert "torchvision's names, tiny; under Checkpoints" in bench.add(str(tmp_path / "b.safetensors"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from PIL import Image
 from app.run import RunTab
 from app.workbench import Workbench
 from plrc.queries import Run
+from tests.app.conftest import handler
 
 NAMES = ["runs", "numbers", "curves", "step", "strip", "images", "learnt", "follow", "timer", "seen"]
 
@@ -38,21 +39,11 @@ class Page:
         with gr.Blocks() as self.blocks:
             self.tab = RunTab(Workbench(["random:tiny"], runs=runs, megabytes=1))
 
-    def event(self, kind: str, source: gr.components.Component | None = None) -> Callable[..., Any]:
-        (found,) = [
-            fn.fn
-            for fn in self.blocks.fns.values()
-            for target, name in fn.targets
-            if name == kind and (source is None or target == source._id)
-        ]
-        assert found is not None
-        return found
-
     def show(self, runs: Sequence[Path] = (), **how: Any) -> dict[str, Any]:
         return dict(zip(NAMES, self.tab.show(Run(runs=tuple(map(str, runs)), **how)), strict=True))
 
     def tick(self, runs: Sequence[Path], at: int, seen: Any) -> dict[str, Any] | None:
-        updates = self.event("tick")(seen, *self.values(runs, at))
+        updates = handler(self.blocks, "tick")(seen, *self.values(runs, at))
         return dict(zip(NAMES, updates, strict=True)) if isinstance(updates, list) else None
 
     def values(self, runs: Sequence[Path], at: int) -> list[Any]:
@@ -136,7 +127,7 @@ def test_maps_of_a_step_side_by_side_with_slider_and_thumbnails(runs: Path) -> N
     shown = page.show(both)
     assert captions(shown["images"]) == ["old, step 400", "new, step 200"]
     assert (shown["step"].minimum, shown["step"].maximum, shown["step"].step) == (0, 400, 200)
-    slider, _, images = page.event("input", page.tab.controls["affinity_at"])(*page.values(both, 260))
+    slider, _, images = handler(page.blocks, "input", "run-step")(*page.values(both, 260))
     assert captions(images) == ["old, step 200", "new, step 200"]
     assert slider.value == 200
     for step in range(100, 5000, 100):
@@ -178,7 +169,7 @@ def test_only_runs_that_are_offered_can_be_asked_for(runs: Path) -> None:
         assert "not offered here" in page.show([asked])["numbers"]
         assert not page.show([asked])["timer"].active
         with pytest.raises(gr.Error, match="offered here"):
-            page.event("input", page.tab.controls["affinity_at"])(*page.values([asked], 0))
+            handler(page.blocks, "input", "run-step")(*page.values([asked], 0))
         with pytest.raises(gr.Error, match="offered here"):
             page.tick([asked], 0, None)
     with pytest.raises(ValueError, match="choose at most 3 runs, not 4"):
