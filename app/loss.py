@@ -66,33 +66,20 @@ class LossTab(Tab):
 def scene(drawing: LossDrawing) -> dict[str, str]:
     """The scene of ``loss.js``: what the figure shows, as HTML in the colours of the page."""
     picture = drawing.picture
-    first, second = (f'<b style="border-bottom: 3px solid {look["colour"]}">view {{}}</b>' for look in LOOK["views"])
+    underlined = '<b style="border-bottom: 3px solid {}">view {}</b>'
+    first, second = (underlined.format(look["colour"], v) for v, look in enumerate(LOOK["views"], start=1))
     mirrored = [", mirrored" * bool(flip) for flip in picture.crops.flip]
-    drawn = int((picture.region == picture.region[picture.chosen]).sum())
+    densities = picture.densities.items()
+    drawn = f"{int((picture.region == picture.region[picture.chosen]).sum())} points are drawn"
     parts = [
-        (
-            "image, and two crops of it",
-            _crops(picture),
-            f"{drawn} points are drawn in each region that both views show",
-        ),
-        (first.format(1) + f", seen by the student{mirrored[0]}", _view(picture, 0), "click a point to look at it"),
-        (
-            second.format(2) + f", seen by the teacher{mirrored[1]}",
-            _view(picture, 1),
-            "grey: not in both views, not used",
-        ),
-        (
-            second.format(2) + " and the ringed point",
-            _alike(picture),
-            "● positives: its region · ■ negatives",
-        ),
+        ("image, and two crops of it", _crops(picture), f"{drawn} in each region that both views show"),
+        (f"{first}, seen by the student{mirrored[0]}", _view(picture, 0), "click a point to look at it"),
+        (f"{second}, seen by the teacher{mirrored[1]}", _view(picture, 1), "grey: not in both views, not used"),
+        (f"{second} and the ringed point", _alike(picture), "● positives: its region · ■ negatives"),
         ("positives and negatives", _spread(picture), "cosine with the ringed point, and means"),
-        *(
-            (f"{name}’s affinity", _affinity(picture, of), _bar(picture.density))
-            for name, of in picture.densities.items()
-        ),
-        ("losses of this image", _losses(picture.losses), ""),
     ]
+    parts += [(f"{name}’s affinity", _affinity(picture, of), _bar(picture.density)) for name, of in densities]
+    parts += [("losses of this image", _losses(picture.losses), "")]
     figures = (f"<figure><figcaption>{a}</figcaption>{b}<figcaption>{c}</figcaption></figure>" for a, b, c in parts)
     return {"html": "".join(figures)}
 

@@ -41,7 +41,6 @@ from plrc.views.retrieval import RetrievalDrawing
 
 STATIC = Path(__file__).parent / "static"
 SIDE = 1024  # pixels of the longer side of an image in the page
-IMAGE: dict[str, Any] = {"title": "image", "caption": "", "map": None, "scale": None}  # the panel without a map
 
 _CHANNELS, _NUMBERS = 128, 2**21  # of a map that the page gets: of a cell, and of all cells, at most
 _PARTS = ("start", "end", "similarity", "cycle", "mutual", "truth", "visible", "right")  # of matches
@@ -86,7 +85,8 @@ def _rounded(values: Tensor | np.ndarray, digits: int = 5) -> Any:
 def affinity_scene(drawings: Sequence[AffinityDrawing]) -> dict[str, Any]:
     """The scene of ``panels.js``, but for the image: the maps of an image by all networks, and the points asked."""
     first = next(iter(drawings[0].columns.values()))[0]
-    panels = [IMAGE | {"caption": "seen at {} × {} pixels".format(*first.fmap.input_size)}]
+    caption = "seen at {} × {} pixels".format(*first.fmap.input_size)
+    panels: list[dict[str, Any]] = [{"title": "image", "caption": caption, "map": None, "scale": None}]
     query: Any = drawings[0].query
     softmax = query.temperature is not None
     for drawing in drawings:
@@ -192,11 +192,10 @@ def matches_scene(drawing: CorrespondenceDrawing, chosen: Sequence[Point], sessi
     else:
         source = image_of(whole[0].image, _LARGE) | {"boxes": [_rounded(crop.box) for crop in pair.crops]}
         place = pair.crops[0].to_view(place)
+    nearest = None
     if len(place) and bool(((place >= 0) & (place < 1)).all()):
         starts = torch.cat([one.matches.start for one in found.values()])
-        place = starts[(starts - place).norm(dim=1).argsort()[:1]]
-    else:
-        place = place[:0]
+        nearest = _rounded(starts[(starts - place).norm(dim=1).argmin()])
     matrices = [one.matrix.numpy() for one in found.values() if one.matrix is not None]
     scale = figures.scale_of("cosine", None, matrices) if matrices else None
     both = zip(("left", "right"), pair.images, pair.sides, titles, strict=True)
@@ -212,7 +211,7 @@ def matches_scene(drawing: CorrespondenceDrawing, chosen: Sequence[Point], sessi
             _network(name, told[name], one, overview, scale)
             for (name, one), overview in zip(found.items(), overviews, strict=True)
         ],
-        "chosen": _rounded(place[0]) if len(place) else None,
+        "chosen": nearest,
     }
 
 
