@@ -7,14 +7,13 @@
 //     box: [x0, y0, x1, y1], shares of its image. right: whether its class or folder is the asked one's; null: not known
 // emit gets {point: [x, y]} of a click on the image; with {image: spec} of a click on an answer.
 (() => {
-  const { make, write, percent, clamp, minus, placeIn, ARROWS } = plrc.common;
+  const { make, write, percent, clamp, minus, shareIn, lay, ARROWS } = plrc.common;
   const STEP = 1 / 16; // of the crosshair
   const LOOKS = { true: "right", false: "wrong", null: "unknown" };
 
-  const lay = (parent, [x0, y0, x1, y1], look) => {
+  const frame = (parent, [x0, y0, x1, y1], look) => {
     const box = make(parent, "div", `plrc-box ${look}`), whole = x0 <= 0 && y0 <= 0 && x1 >= 1 && y1 >= 1;
-    const [left, top, width, height] = [x0, y0, x1 - x0, y1 - y0].map(percent);
-    Object.assign(box.style, { left, top, width, height });
+    lay(box, x0, y0, x1 - x0, y1 - y0);
     const { colour, dash } = plrc.look.matches[look] || {};
     if (colour) Object.assign(box.style, { borderColor: colour, borderStyle: dash.length ? "dashed" : "solid" });
     box.classList.toggle("whole", whole);
@@ -29,13 +28,10 @@
     const title = make(asked, "figcaption", "plrc-title");
     let scene = null, at = [0.5, 0.5];
 
-    const moveCross = () => Object.assign(cross.style, { left: percent(at[0]), top: percent(at[1]), width: 0, height: 0 });
+    const moveCross = () => lay(cross, ...at);
     const ask = (point) => scene && scene.of !== "image" && emit({ point: point.map((v) => +v.toFixed(5)) });
 
-    surface.onclick = (event) => {
-      const [x, y] = placeIn(surface, event);
-      ask((at = [clamp(x / surface.clientWidth), clamp(y / surface.clientHeight)]));
-    };
+    surface.onclick = (event) => ask((at = shareIn(surface, event)));
     surface.onfocus = () => (cross.hidden = !surface.matches(":focus-visible"));
     surface.onblur = () => (cross.hidden = true);
     surface.onkeydown = (event) => {
@@ -55,7 +51,7 @@
       const picture = make(button, "div", "picture");
       Object.assign(picture.style, { width: percent(Math.min(1, width / height)), aspectRatio: `${width} / ${height}` });
       make(picture, "img", "", { src, alt: "" });
-      lay(picture, box, LOOKS[right]);
+      frame(picture, box, LOOKS[right]);
       make(button, "span", "", { textContent: told });
       button.onclick = () => emit({ image: spec, point: [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2] });
     };
@@ -74,7 +70,7 @@
       write(title, name);
       marks.replaceChildren();
       const boxes = new Map(scene.networks.map(({ box }) => [box.join(), box]));
-      boxes.forEach((box) => lay(marks, box, "of"));
+      boxes.forEach((box) => frame(marks, box, "of"));
       for (const [x, y] of scene.points) {
         Object.assign(make(marks, "div", "plrc-point").style, { left: percent(x), top: percent(y) });
         at = [x, y];

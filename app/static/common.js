@@ -1,5 +1,5 @@
 // What the viewers share: elements, canvases, decoded images, marks, numbers, keys. Sizes are CSS pixels, places on a
-// canvas [x, y]. plrc.look has the colours and marks of plrc.figures; app/viewer.py writes it before this file.
+// canvas [x, y]. plrc.look has the colours and marks of plrc.figures; app/scenes.py writes it before this file.
 (() => {
   const plrc = (window.plrc = window.plrc || {});
 
@@ -51,6 +51,18 @@
   const placeIn = (element, event) => {
     const box = element.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
+  };
+
+  /** The same in shares of the element, within it. */
+  const shareIn = (element, event) => {
+    const { width, height } = element.getBoundingClientRect(), [x, y] = placeIn(element, event);
+    return [clamp(x / width), clamp(y / height)];
+  };
+
+  /** Lays an element over a part of its parent, in shares of that. */
+  const lay = (element, x, y, width = 0, height = 0) => {
+    const box = { left: percent(x), top: percent(y), width: percent(width), height: percent(height) };
+    Object.assign(element.style, box);
   };
 
   /** Strokes the path once for each [colour, width, dash], the widest first: seen on any ground. */
@@ -278,7 +290,7 @@
     });
 
   plrc.common = {
-    make, write, framed, watch, percent, bytes, sized, placeIn, stroke, polyline, outline, loader, clamp, minus, numbers,
-    colourAt, colourBar, zooming, zoomed, ARROWS, nearest, towards,
+    make, write, framed, watch, percent, bytes, sized, placeIn, shareIn, lay, stroke, polyline, outline, loader, clamp,
+    minus, numbers, colourAt, colourBar, zooming, zoomed, ARROWS, nearest, towards,
   };
 })();

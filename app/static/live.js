@@ -23,14 +23,6 @@
     return map;
   };
 
-  /** Makes a vector one of length 1, as F.normalize does. */
-  const normalise = (of) => {
-    let sum = 0;
-    for (let c = 0; c < of.length; c++) sum += of[c] * of[c];
-    const by = 1 / Math.max(Math.sqrt(sum), 1e-12);
-    for (let c = 0; c < of.length; c++) of[c] *= by;
-  };
-
   /** Calls add(number of a cell, weight) for the cells that a bilinear sample mixes. */
   const mixed = ({ h, w, extent }, [x, y], add) => {
     const u = clamp((x / extent[0]) * w - 0.5, 0, w - 1), v = clamp((y / extent[1]) * h - 0.5, 0, h - 1);
@@ -47,12 +39,12 @@
     const key = point.join(), { channels, cells, lengths, answers } = map;
     const known = answers.get(key);
     if (known) return known;
-    const query = new Float32Array(channels), found = new Float32Array(map.h * map.w);
+    const mean = new Float32Array(channels), found = new Float32Array(map.h * map.w);
     mixed(map, point, (cell, weight) => {
       const by = weight * lengths[cell], from = cell * channels;
-      for (let c = 0; c < channels; c++) query[c] += by * cells[from + c];
+      for (let c = 0; c < channels; c++) mean[c] += by * cells[from + c];
     });
-    normalise(query);
+    const length = Math.max(Math.hypot(...mean), 1e-12), query = mean.map((v) => v / length); // as F.normalize
     for (let i = 0, at = 0; i < found.length; i++) {
       let sum = 0;
       for (let c = 0; c < channels; c++, at++) sum += query[c] * cells[at];

@@ -2,7 +2,7 @@
 // scene: {html}, figures of which the one with the class "first" is view 1 with its points; or null for none.
 // emit gets {place}, [x, y] in [0, 1] of view 1: its point nearest to that is to be looked at.
 (() => {
-  const { make, placeIn, ARROWS, towards } = plrc.common;
+  const { make, shareIn, ARROWS, towards } = plrc.common;
 
   plrc.loss = (element, emit) => {
     element.replaceChildren();
@@ -10,17 +10,15 @@
     const first = (event) => event.target.closest(".first");
     root.addEventListener("click", (event) => {
       const view = first(event);
-      if (!view) return;
-      const { width, height } = view.getBoundingClientRect(), [x, y] = placeIn(view, event);
-      emit({ place: [x / width, y / height] });
+      if (view) emit({ place: shareIn(view, event) });
     });
     root.addEventListener("keydown", (event) => {
       const view = first(event), arrow = ARROWS[event.key];
       if (!view || !arrow) return;
       event.preventDefault();
-      const [ring, ...points] = ["[fill=none]", ":not([fill=none])"].flatMap((of) =>
-        [...view.querySelectorAll(`circle${of}`)].slice(0, of === "[fill=none]" ? 1 : undefined)
-      ).map((circle) => [circle.cx.baseVal.value / 100, circle.cy.baseVal.value / 100]);
+      const placed = (circles) => [...view.querySelectorAll(circles)]
+        .map(({ cx, cy }) => [cx.baseVal.value / 100, cy.baseVal.value / 100]);
+      const [ring] = placed("circle[fill=none]"), points = placed("circle:not([fill=none])");
       const next = towards(points, ring, arrow);
       if (next >= 0) emit({ place: points[next] });
     });

@@ -316,20 +316,18 @@
       const placed = all.map((i) => [i, SIDES.map(([side, end]) => at(boxes[side], matches[end][i]))]);
       const seen = (places) => places.map((place, v) => holds(layout[SIDES[v][0]], place));
       const kept = placed.filter(([, places]) => seen(places).some(Boolean));
-      const [some, ends] = [kept.map(([i]) => i), kept.map(([, places]) => places)];
-      some.forEach((i, k) => {
-        const line = ends[k].map((place, v) => within(layout[SIDES[v][0]], place));
+      for (const [i, ends] of kept) {
+        const line = ends.map((place, v) => within(layout[SIDES[v][0]], place));
         drawLine(context, ...line, styleOf(network, i)[0], bold ? 3 : 1.6);
-      });
-      some.forEach((i, k) => {
-        if (!bold && !points) return; // the regions have their numbers
+      }
+      for (const [i, ends] of bold || points ? kept : []) { // else the regions have their numbers
         const [style, number] = styleOf(network, i), names = matches.region?.[i] || [number, number];
         const from = points ? { ...style, shape: "o" } : style; // only where a point's match ends it can be wrong
-        const shown = seen(ends[k]), r = points ? (number ? 8 : 6) : 11;
-        [from, style].forEach((one, v) => shown[v] && drawMark(context, ends[k][v], r, one, names[v]));
+        const shown = seen(ends), r = points ? (number ? 8 : 6) : 11;
+        [from, style].forEach((one, v) => shown[v] && drawMark(context, ends[v], r, one, names[v]));
         const truth = bold && points && matches.truth && matches.visible[i] && at(boxes.right, matches.truth[i]);
         if (truth && holds(layout.right, truth)) drawCross(context, truth);
-      });
+      }
     };
 
     /** All that does not change under the pointer: images, regions, the marks of all matches, some lines. */

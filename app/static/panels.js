@@ -18,7 +18,8 @@
 // Or {lacks}: keys of feature maps that the page does not have.
 // Rows and columns are counted from 0, as in the arrays that are exported.
 (() => {
-  const { make, write, framed, percent, loader, clamp, numbers, colourBar, zooming, zoomed, ARROWS } = plrc.common;
+  const { make, write, framed, percent, shareIn, lay, loader, clamp, numbers, colourBar, zooming, zoomed, ARROWS } =
+    plrc.common;
   const { live } = plrc;
   const HELD = 6; // feature maps that the page keeps
   const STEP = 1 / 16; // of the crosshair, where no map has cells
@@ -75,12 +76,6 @@
     if (canvas.bitmap === bitmap) return;
     Object.assign(canvas, { bitmap, width: bitmap.width, height: bitmap.height });
     canvas.getContext("2d").drawImage(bitmap, 0, 0);
-  };
-
-  /** Lays an element over a part of its panel. */
-  const lay = (element, x, y, width = 0, height = 0) => {
-    const box = { left: percent(x), top: percent(y), width: percent(width), height: percent(height) };
-    Object.assign(element.style, box);
   };
 
   plrc.panels = (element, emit) => {
@@ -168,22 +163,21 @@
           found = live.difference(values[last], maps[last], values[first], maps[first]);
           scale = live.scaleOf(panel.spec.quantities[+negative], scene.live, [found]);
         }
-        colour(panel.map, { ...panel.spec.map, values: found }, scale);
-        panel.bar.fill(scale);
-        panel.bar.point(panel.value);
-        write(panel.caption, others === awaited ? "…" : "click for its numbers");
+        fillMap(panel, { ...panel.spec.map, values: found }, scale, others === awaited ? "…" : "click for its numbers");
       });
     });
 
     /** The scene's own maps, as the server answered. */
-    const restore = () => {
-      for (const panel of panels) {
-        if (!panel.mapped) continue;
-        colour(panel.map, panel.spec.map, panel.spec.scale);
-        panel.bar.fill(panel.spec.scale);
-        panel.bar.point(panel.value);
-        write(panel.caption, panel.spec.caption || "");
-      }
+    const restore = () => panels.forEach((panel) => {
+      if (panel.mapped) fillMap(panel, panel.spec.map, panel.spec.scale, panel.spec.caption);
+    });
+
+    /** Another map in a panel, with its bar and its words. */
+    const fillMap = (panel, map, scale, caption) => {
+      colour(panel.map, map, scale);
+      panel.bar.fill(scale);
+      panel.bar.point(panel.value);
+      write(panel.caption, caption || "");
     };
 
     /** Feature maps that came: those that the scene needs can be asked from now on. */
@@ -241,11 +235,6 @@
       past = kept;
     };
 
-    const placeOf = ({ layer }, event) => {
-      const { left, top, width, height } = layer.getBoundingClientRect();
-      return [clamp((event.clientX - left) / width), clamp((event.clientY - top) / height)];
-    };
-
     const pointTo = (at) => (([hover, keys] = [at, false]), point(), follows());
 
     const click = (panel, event, negative) => {
@@ -255,7 +244,7 @@
       if (taken?.moved) return; // it was dragged here
       const rest = points().filter((_, i) => i !== taken?.index);
       if (taken && !negative && rest.some((p) => !p.negative)) return ((overRing = false), askAll(rest)); // one of several goes
-      cross = placeOf(panel, event); // the keyboard goes on from there
+      cross = shareIn(panel.layer, event); // the keyboard goes on from there
       if (event.pointerType === "touch") pointTo(cross); // a finger does not hover: its last tap is what is read
       ask(cross, negative);
     };
@@ -293,7 +282,7 @@
       on("pointermove", (event) => {
         [overRing, less] = [Boolean(event.target.closest?.(".plrc-point")), event.shiftKey || event.altKey];
         if (dragged) drag(panel, event);
-        else if (event.pointerType !== "touch") pointTo(placeOf(panel, event));
+        else if (event.pointerType !== "touch") pointTo(shareIn(panel.layer, event));
       });
       on("pointerup", () => dragged?.moved && askAll(awaited));
       on("pointercancel", () => ((dragged = awaited = null), drawRings(), follows()));
@@ -319,7 +308,7 @@
       if (!panel.press.moved) return;
       if (!dragged.moved) (panel.surface.setPointerCapture(event.pointerId), past.push([...points()]));
       dragged.moved = true;
-      const [u, v] = placeOf(panel, event).map((share) => +share.toFixed(5));
+      const [u, v] = shareIn(panel.layer, event).map((share) => +share.toFixed(5));
       awaited = points().map((p, i) => (i === dragged.index ? { ...p, x: u, y: v } : p));
       hover = event.pointerType === "touch" ? null : [u, v];
       overRing = true;

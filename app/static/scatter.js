@@ -31,10 +31,7 @@
   const spans = (points) => [0, 1].map((axis) => points.reduce(
     ([low, high], point) => [Math.min(low, point[axis]), Math.max(high, point[axis])], [Infinity, -Infinity]));
 
-  const inside = ([x, y], polygon) => polygon.reduce((odd, [xi, yi], i) => { // edges that a ray to the right crosses
-    const [xj, yj] = polygon.at(i - 1);
-    return odd !== (yi > y !== yj > y && x < xi + ((xj - xi) * (y - yi)) / (yj - yi));
-  }, false);
+  const path = document.createElement("canvas").getContext("2d"); // knows what lies within a line
 
   const counted = (values) => {
     const sizes = new Map();
@@ -354,7 +351,8 @@
         mark();
         if (line.length === 1 && dot >= 0) toggle(dot);
         if (line.length < 2) return;
-        const within = at.flatMap((place, i) => (look.shown[i] && inside(place, line) ? [i] : []));
+        polyline(path, ...line);
+        const within = at.flatMap((place, i) => (look.shown[i] && path.isPointInPath(...place, "evenodd") ? [i] : []));
         select(event.shiftKey ? [...selected, ...within] : within);
       });
       on("pointercancel", () => ((lasso = null), mark()));
