@@ -40,15 +40,6 @@ class Live:
         image = self.session.image(query.images[0])
         self.viewer.show(affinity_scene(self.drawings(query)) | {"image": image_of(image.image) | {"name": "scene"}})
 
-    def hover(self, x: float, y: float) -> tuple[float, float]:
-        """Moves there; the place as the page has it."""
-        surface = self.viewer.page.locator(SURFACE).first
-        box = surface.bounding_box()
-        at = (round(box["x"] + x * box["width"]), round(box["y"] + y * box["height"]))
-        self.viewer.page.mouse.move(*at)
-        self.viewer.settle()
-        return (at[0] - box["x"]) / box["width"], (at[1] - box["y"]) / box["height"]
-
     def values(self) -> list[np.ndarray]:
         maps = self.viewer.page.locator(".plrc-map").all()[1:]
         return [np.array(map_.evaluate(VALUES), dtype=np.float64) for map_ in maps]
@@ -86,16 +77,16 @@ def test_a_map_that_follows_the_pointer_is_what_a_click_would_answer(bare, how):
     live = Live(bare, query)
     live.compare(query)
     for at in ((0.71, 0.62), (0.004, 0.99)):
-        there = Point(*live.hover(*at))
+        there = Point(*live.viewer.hover(*at))
         live.compare(replace(query, points=(there,)), 0.05 if query.temperature else CLOSE)
     assert live.viewer.texts(".plrc-caption")[1] == "click for its numbers"
     if "colour_map" in how:
         assert live.colour_of_the_highest() == to_hex(colormaps[query.colour_map](1.0))
     live.viewer.page.get_by_label("but not this").check()
-    there = Point(*live.hover(0.6, 0.3))
+    there = Point(*live.viewer.hover(0.6, 0.3))
     live.compare(replace(query, negatives=(there,)), 0.05 if query.temperature else CLOSE)
     live.viewer.page.get_by_label("this too").check()
-    there = Point(*live.hover(0.6, 0.3))
+    there = Point(*live.viewer.hover(0.6, 0.3))
     live.compare(replace(query, points=(*query.points, there)), 0.05 if query.temperature else CLOSE)
     live.viewer.page.mouse.move(5, 790)
     live.viewer.settle()
@@ -111,7 +102,7 @@ def test_a_map_of_fewer_channels_says_what_is_lost(bare, monkeypatch):
     assert 0 < told["lost"] < 0.1
     share = f"{100 * told['lost']:.1f}"
     assert live.viewer.texts(".plrc-reading")[1] == f"follows by 24 of 128 channels, {share} % of length² lost"
-    there = Point(*live.hover(0.71, 0.62))
+    there = Point(*live.viewer.hover(0.71, 0.62))
     live.compare(replace(QUERY, points=(there,)), 0.1)
 
 
@@ -123,7 +114,7 @@ def test_a_map_that_the_page_has_is_not_asked_for_again(bare):
     assert keys[0] not in live.maps
     live.show(QUERY)
     assert live.viewer.told() == []
-    live.hover(0.5, 0.5)
+    live.viewer.hover(0.5, 0.5)
     assert live.viewer.texts(".plrc-caption")[1] == "click for its numbers", "it follows at once"
 
 
@@ -131,9 +122,9 @@ def test_a_point_is_dragged_with_its_map_and_a_click_removes_one_of_several(bare
     query = replace(QUERY, points=(Point(0.2, 0.3), Point(0.5, 0.5)), negatives=(Point(0.8, 0.2),))
     live = Live(bare, query)
     mouse = live.viewer.page.mouse
-    live.hover(0.5, 0.5)
+    live.viewer.hover(0.5, 0.5)
     mouse.down()
-    at = live.hover(0.65, 0.8)
+    at = live.viewer.hover(0.65, 0.8)
     moved = replace(query, points=(Point(0.2, 0.3), Point(*at)))
     live.compare(moved)
     assert live.viewer.told() == [], "it is asked when it lies"
@@ -143,7 +134,7 @@ def test_a_point_is_dragged_with_its_map_and_a_click_removes_one_of_several(bare
     expected = [(0.2, 0.3, False), (*at, False), (0.8, 0.2, True)]
     assert asked == [pytest.approx(point, abs=1e-4) for point in expected]
     live.show(moved)
-    live.hover(0.2, 0.3)
+    live.viewer.hover(0.2, 0.3)
     live.compare(moved, 1e-4)  # over a point the maps are those of the points
     mouse.down()
     mouse.up()
@@ -151,7 +142,7 @@ def test_a_point_is_dragged_with_its_map_and_a_click_removes_one_of_several(bare
     assert [p["negative"] for p in event["points"]] == [False, True]
     assert event["points"][0]["x"] == pytest.approx(at[0], abs=1e-4)
     live.show(replace(query, points=(Point(*at),), negatives=()))
-    beside = live.hover(at[0] + 0.01, at[1])  # on the ring of the only point, which no click removes: it asks anew
+    beside = live.viewer.hover(at[0] + 0.01, at[1])  # on the only point's ring, which no click removes: it asks anew
     mouse.down()
     mouse.up()
     (event,) = live.viewer.told()
@@ -175,5 +166,5 @@ def test_it_follows_the_keyboard_and_can_be_told_not_to_follow(bare):
     live.compare(unlike, 1e-4)  # the answer, not what Enter would ask
     live.show(QUERY)
     live.viewer.page.get_by_label("Follow the pointer").uncheck()
-    live.hover(0.7, 0.7)
+    live.viewer.hover(0.7, 0.7)
     live.compare(QUERY, 1e-4)

@@ -237,10 +237,7 @@ def test_an_image_is_enlarged_in_all_rows_at_the_pointer_and_a_drag_moves_it(bar
     mouse.move(x, y)
     mouse.wheel(0, -400 * np.log(2))
     assert whole.is_disabled(), "the wheel alone scrolls"
-    viewer.page.keyboard.down("Control")
-    mouse.wheel(0, -400 * np.log(2))
-    viewer.page.keyboard.up("Control")
-    viewer.settle()
+    viewer.enlarge(2)
     click(viewer, LEFT, 0.875, 0.75)  # its neighbour is twice as far away now
     click(viewer, LEFT, 0.375, 0.75, 1)
     assert [event["point"] for event in viewer.told()] == [[0.625, 0.75], [0.375, 0.75]]

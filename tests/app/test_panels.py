@@ -39,11 +39,6 @@ def box(viewer: Any, number: int) -> dict[str, float]:
     return found
 
 
-def hover(viewer: Any, number: int, x: float, y: float) -> None:
-    at = box(viewer, number)
-    viewer.page.mouse.move(at["x"] + x * at["width"], at["y"] + y * at["height"])
-
-
 def click(viewer: Any, number: int, x: float, y: float, **how: Any) -> list[dict[str, Any]]:
     """The points that a click at pixels of a panel asks about."""
     viewer.page.locator(SURFACE).nth(number).click(position={"x": x, "y": y}, **how)
@@ -113,7 +108,7 @@ def test_hovering_names_the_cell_of_one_place_in_every_panel(bare):
     viewer = bare("panels", scene(*panels))
     plain = viewer.pixels(SURFACE, 1)
     for number in range(4):
-        hover(viewer, number, 0.55, 0.45)
+        viewer.hover(0.55, 0.45, number)
         told = [text.partition(" at ")[2] for text in viewer.texts(".plrc-reading")]
         cells = ["row 1, column 4", "row 4, column 5", "row 1, column 2"]
         assert told == ["", *cells, ""]  # the last does not reach there
@@ -133,7 +128,7 @@ def test_a_cell_without_a_value_says_so(bare):
     shown = scene(panel(1, 2))
     shown["panels"][1]["map"]["values"][0] = None
     viewer = bare("panels", shown)
-    hover(viewer, 1, 0.2, 0.5)
+    viewer.hover(0.2, 0.5, 1)
     assert viewer.texts(".plrc-reading")[1] == "no value at row 0, column 0"
 
 
@@ -230,23 +225,20 @@ def test_the_wheel_zooms_all_panels_at_the_pointer_and_a_drag_moves_them_without
         return shares[0], shares[1]
 
     assert whole.is_disabled()
-    hover(viewer, 1, 0.7, 0.7)
+    viewer.hover(0.7, 0.7, 1)
     reading = viewer.texts(".plrc-reading")
     mouse.wheel(0, -400 * np.log(2))
     viewer.settle()
     assert viewer.texts(".plrc-tip") == ["Ctrl + wheel enlarges"]
     assert whole.is_disabled(), "the wheel alone scrolls the page"
-    viewer.page.keyboard.down("Control")
-    mouse.wheel(0, -400 * np.log(2))  # twice as large
-    viewer.page.keyboard.up("Control")
-    viewer.settle()
+    viewer.enlarge(2)
     assert rings[0].bounding_box()["width"] == 14, "marks are as large as before"
     assert [place(number) for number in range(3)] == [pytest.approx((0.3, 0.3), abs=0.02)] * 3
     mouse.move(0, 0)
-    hover(viewer, 1, 0.7, 0.7)
+    viewer.hover(0.7, 0.7, 1)
     assert viewer.texts(".plrc-reading") == reading, "what is under the pointer stays there"
     mouse.down()
-    hover(viewer, 1, 0.8, 0.9)
+    viewer.hover(0.8, 0.9, 1)
     mouse.up()
     viewer.settle()
     assert [place(number) for number in range(3)] == [pytest.approx((0.4, 0.5), abs=0.02)] * 3
@@ -254,10 +246,7 @@ def test_the_wheel_zooms_all_panels_at_the_pointer_and_a_drag_moves_them_without
     at = box(viewer, 2)  # a click means what is seen under it: the ring, and a quarter of 60 pixels more
     (asked,) = click(viewer, 2, 0.4 * at["width"] + 30, 0.5 * at["height"])
     assert asked == point(pytest.approx(0.5 + 15 / at["width"], abs=0.01), pytest.approx(0.5, abs=0.01))
-    viewer.page.keyboard.down("Control")
-    mouse.wheel(0, 9999)
-    viewer.page.keyboard.up("Control")
-    viewer.settle()
+    viewer.enlarge(1e-9)
     assert whole.is_disabled(), "the whole image is the least"
     viewer.page.keyboard.press("+")
     assert not whole.is_disabled()

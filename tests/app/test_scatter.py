@@ -256,10 +256,7 @@ def test_zoom_keeps_what_is_under_the_pointer(bare):
     viewer = bare("scatter", scene())
     x, y = dot(viewer, 2)
     viewer.page.mouse.move(x, y)
-    viewer.page.keyboard.down("Control")
-    viewer.page.mouse.wheel(0, -300)
-    viewer.page.keyboard.up("Control")
-    viewer.settle()
+    viewer.enlarge(2)
     assert dot(viewer, 2) == pytest.approx((x, y), abs=4)  # the pointer's place is in whole pixels
     far = np.hypot(*np.subtract(dot(viewer, 3), dot(viewer, 2)))
     assert far > 1.5 * np.hypot(*np.subtract(dot(viewer, 3, 1), dot(viewer, 2, 1)))  # the other plane is as it was
@@ -280,9 +277,7 @@ def test_enlarged_dots_are_seen_as_what_they_are_of(bare):
 
     before = colour()
     viewer.page.mouse.move(x, y)
-    viewer.page.keyboard.down("Control")
-    viewer.page.mouse.wheel(0, -400 * np.log(4))
-    viewer.page.keyboard.up("Control")
+    viewer.enlarge(4)
     viewer.page.mouse.move(0, 0)
     assert before != [0, 255, 0] == colour()
 
