@@ -50,6 +50,12 @@ def shared_data() -> Callable[..., Path]:
     return folder
 
 
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training ends without its report, which takes longer than all the steps of a small one."""
+    monkeypatch.setattr("plrc.report.before_and_after", lambda *_: [])
+
+
 def chromium() -> str | None:
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

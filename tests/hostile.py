@@ -18,13 +18,10 @@ import torch
 from PIL import Image, features
 from safetensors.torch import save
 
+from tests.sets import H, W, noise
+
 KINDS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
 KINDS |= {"AVIF": "avif"} if features.check("avif") else {}
-W, H = 40, 30
-
-
-def noise(width: int = W, height: int = H) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(width * height).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def stored(image: Image.Image, kind: str, **how: object) -> bytes:

@@ -25,22 +25,6 @@ CONTENT = {
 }
 
 
-def test_what_is_saved_is_read_back(tmp_path):
-    save_checkpoint(tmp_path / "a" / "last.pt", CONTENT)
-    content = load_checkpoint(tmp_path / "a" / "last.pt")
-    assert content["step"] == 3
-    assert content["config"] == {"lr": 0.1}
-    assert torch.equal(content["model"]["w"], CONTENT["model"]["w"])
-    assert [f.name for f in (tmp_path / "a").iterdir()] == ["last.pt"]
-
-
-def test_a_kept_checkpoint_stays_when_the_last_one_moves_on(tmp_path):
-    last, kept = tmp_path / "last.pt", tmp_path / "epoch_0001.pt"
-    save_checkpoint(last, CONTENT, also=kept)
-    save_checkpoint(last, {**CONTENT, "step": 4})
-    assert (load_checkpoint(last)["step"], load_checkpoint(kept)["step"]) == (4, 3)
-
-
 def test_files_that_are_no_checkpoint_of_ours_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"there is no checkpoint .*nowhere\.pt"):
         load_checkpoint(tmp_path / "nowhere.pt")

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import json
 import os
-import pickle
 import re
 import signal
 import subprocess
@@ -27,7 +26,8 @@ from plrc.data.scenes import Scenes
 from plrc.options import Point, Size, kind_of, name_of
 from plrc.pretrained import load
 from plrc.queries import VIEWS
-from tests.views.conftest import noise, save_masked, save_photos
+from tests.sets import noise, placed
+from tests.views.conftest import save_masked, save_photos
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 NETWORK = ["--checkpoint", TINY, "--size", "64"]
@@ -78,20 +78,16 @@ def test_a_closed_stream_leaves_its_number_to_nothing_of_ours_and_a_removed_fold
     code = "import os\nfrom plrc.cli import main\ntry: main(['--help'])\nfinally: os.fstat(2)"
     closed = ["sh", "-c", '"$@" 2>&-', "sh", sys.executable, "-c", code]
     assert subprocess.run(closed, stdout=subprocess.DEVNULL).returncode == 0
-    code = (
-        f"import os\nfrom plrc.cli import main\nos.chdir('{tmp_path}')\nos.rmdir('{tmp_path}')\nmain(['check', '/x'])"
-    )
-    removed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    code = "import os\nfrom plrc.cli import main\nos.rmdir(os.getcwd())\nmain(['check', '/x'])"
+    removed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert removed.returncode == 2
     assert removed.stderr == "plrc: the folder that this was called in was removed: cd to another one\n"
 
 
 def test_what_is_there_already_is_refused_before_torch_is_imported(place):
     for folder in ("run", "runs/seed_1"):
-        (place / folder / "checkpoints").mkdir(parents=True)
-        (place / folder / "checkpoints" / "last.pt").touch()
-    (place / "shards").mkdir()
-    (place / "shards" / "index.npy").touch()
+        placed(place / folder / "checkpoints" / "last.pt").touch()
+    placed(place / "shards" / "index.npy").touch()
     (place / "file").touch()
     detect = ["detect", "train", "--preset", "small", "--train", "scenes:2", "--test", "scenes:2", "--seeds", "2"]
     every = [
@@ -206,13 +202,8 @@ def test_formats(place, words, files):
 
 
 FAILURES = [
-    ("affinity gone.png", r"gone\.png: there is no such file; give an image, a folder"),
-    ("embed empty", r"empty holds no data set: looked for .*images/ and masks/"),
-    ("score gone", r"gone does not exist: give a data set's folder or 'scenes:N'"),
-    ("affinity photos --layer c9", r"random:tiny has no layer 'c9': it has c2, c3, proj"),
     ("affinity photos/b.jpg --difference", "--difference compares two checkpoints"),
     ("affinity photos --to scenes#1", "name one image before it"),
-    ("affinity photos/b.jpg --point 97px,2px", "the point 97,2 lies outside b, which has 96 × 64 pixels"),
     ("affinity photos/b.jpg --size 8x8", r"tiny sees b, at 8 × 8 pixels, as one cell, .*: give a --size of 16 or more"),
     ("correspond scenes#3 --size 64x48", "two views are squares: give --size one number, not 64x48"),
     ("correspond photos --with scenes#4", "--with matches one image with another"),
@@ -224,18 +215,8 @@ FAILURES = [
     ),
     ("affinity photos --device cuda", r"--device cuda cannot be used here \(.+\): take cpu"),
     ("score data --device toaster", r"--device toaster cannot be used here"),
-    ("replay old.json", r"old.json is a recipe of version 1, and .* version 3: draw it anew"),
     ("replay .", r"the recipe \. cannot be read: Is a directory"),
-    ("embed photos --clusters -1", r"--clusters must be at least 0, not -1"),
-    ("run photos", r"photos/log.jsonl cannot be read \(No such file .*: name a run folder"),
-    ("correspond scenes#1 --regions knots", r"--regions 'knots' is not known: write grid:N, superpixels:K, masks"),
-    ("retrieve photos/a.png", "say where to look: --among with a folder"),
-    ("embed photos/a.png --of images", r"t-SNE needs 4 features or more, not 1"),
-    ("colours photos --basis gone.npz", r"there is no PCA basis gone\.npz"),
-    ("affinity photos --checkpoint gone.pth", r"no file or folder gone\.pth: give a checkpoint"),
     ("info gone.pth", r"no file or folder gone\.pth: give a checkpoint"),
-    ("export random:tiny --to timm --out x.pkl", r"x\.pkl is no name of a file for timm"),
-    ("export random:tiny --to timm --out x.pth", r"random:tiny is a tiny network, which timm"),
     ("affinity photos/a.png --out broken.png/x", r"broken\.png cannot be written \(.+\): name"),
     ("score data --out photos", "--out photos is a folder: give a name for new files"),
     ("embed data --out photos/b.jpg", "--out photos/b.jpg is a file: give a name for new files"),
@@ -245,12 +226,9 @@ FAILURES = [
 @pytest.mark.parametrize(("command", "message"), FAILURES)
 def test_bad_input_is_one_sentence(place, capsys, command, message):
     (place / "broken.png").write_text("no picture")
-    (place / "empty").mkdir()
-    (place / "old.json").write_text('{"format": "plrc recipe", "version": 1}')
     words = command.split()
     if words[0] in VIEWS:
         words += ["--out", "x"] * ("--out" not in words)
-    if words[0] in VIEWS and words[0] != "run":
         words += ["--checkpoint", TINY] * ("--checkpoint" not in words) + ["--size", "64"] * ("--size" not in words)
     before = sorted(place.rglob("*"))
     assert main(words) == 2
@@ -357,20 +335,11 @@ def test_replay(place, capsys):
 def test_score(place, capsys):
     assert main(["score", "data", *BOTH, "--layer", "c2", "--out", "out/s", "--format", "png,pdf"]) == 0
     said = capsys.readouterr()
-    lines, page = said.out.splitlines(), (place / "out/s.md").read_text(encoding="utf-8")
     files = ["s.png", "s.pdf", "s.npz", "s.json", "s.csv", "s.md"]
-    assert lines[0] == "written: " + ", ".join(f"out/{file}" for file in files)
+    assert said.out.startswith("written: " + ", ".join(f"out/{file}" for file in files))
+    assert "\nregion purity " in said.out
     assert sorted(file.name for file in (place / "out").iterdir()) == sorted(files)
     assert said.err == ""
-    content, rows = json.loads((place / "out/s.json").read_text()), table("out/s.csv")
-    for measure, scores in content["rows"].items():
-        line = next(line for line in lines if line.startswith(measure))
-        assert f"| {measure} | 3 | " in page
-        for name in (TINY, OTHER):
-            score = scores[name]
-            assert f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]" in line
-            (row,) = [row for row in rows if (row["measure"], row["column"]) == (measure, name)]
-            assert float(row["mean"]) == score["mean"]
 
 
 def test_an_interrupted_score_is_kept(place, capsys, monkeypatch):
@@ -435,18 +404,11 @@ def test_info(place, capsys):
     assert re.fullmatch(r"plrc info: vgg\.pth holds no network that is known here: .*features\.0\* \(1\).*\n", said)
 
 
-@pytest.mark.parametrize(
-    ("to", "file"),
-    [("torchvision", "r.pth"), ("timm", "r.pth"), ("safetensors", "r.safetensors"), ("detectron2", "r.pkl")],
-)
-def test_export(place, capsys, to, file):
-    assert main(["export", "random:resnet18", "--to", to, "--out", file]) == 0
-    assert capsys.readouterr().out.startswith(f"{file}: ")
-    trunk, back = load("random:resnet18").backbone.state_dict(), load(file).backbone.state_dict()
-    assert all(torch.equal(trunk[name], back[name]) for name in trunk if "num_batches" not in name)
-    if to == "detectron2":
-        with open(file, "rb") as stream:
-            assert pickle.load(stream)["matching_heuristics"]
+def test_export(place, capsys):
+    assert main(["export", "random:tiny", "--to", "safetensors", "--out", "r.safetensors"]) == 0
+    assert capsys.readouterr().out.startswith("r.safetensors: ")
+    trunk, back = (load(name).backbone.state_dict() for name in ("random:tiny", "r.safetensors"))
+    assert all(torch.equal(trunk[name], back[name]) for name in trunk)
 
 
 def test_a_look_needs_no_display_and_no_home_and_loads_neither_torchvision_nor_a_compiler(place):

@@ -8,11 +8,9 @@ import shlex
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 
 from app import __main__ as app
 from plrc import cli, config
@@ -20,6 +18,7 @@ from plrc.checkpoint import save_checkpoint
 from plrc.model import PLRC
 from plrc.options import read_arguments
 from plrc.run import EXIT_PREEMPTED
+from tests.sets import noise, placed
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))]
@@ -58,9 +57,7 @@ def test_plrc_takes_the_commands_of_the_docs(words):
 @pytest.mark.parametrize("words", [w for _, w in ALL if "train_ddp.py" in w], ids=" ".join)
 def test_training_takes_the_commands_of_the_docs(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    saved = tmp_path / "runs/r50/config.yaml"  # what `--config` names
-    saved.parent.mkdir(parents=True)
-    saved.write_text("arch: resnet50\n")
+    placed(tmp_path / "runs/r50/config.yaml").write_text("arch: resnet50\n")  # what `--config` names
     flags = words[words.index("train_ddp.py") + 1 :]
     options = cli.build_parser().parse_args(["train", *(flag for flag in flags if flag != "…")])
     assert read_arguments(options, config.Config, config.PRESETS).out
@@ -113,8 +110,7 @@ def test_the_docs_have_commands():
 def workplace(tmp_path, monkeypatch):
     """A folder with what the Python of the docs opens: a picture, and an untrained run."""
     monkeypatch.chdir(tmp_path)
-    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save("photo.jpg")
+    noise(64, 48).save("photo.jpg")
     demo = config.load_config("demo")
     torch.manual_seed(0)
     content = {"step": 1, "epoch": 1.0, "ranks": 1, "images": "", "config": demo.to_dict(), "optimizer": {}}

@@ -27,7 +27,7 @@ from plrc.detection.data import DetectionData, Samples, truth_of_json
 from plrc.pretrained import load
 from plrc.queries import VIEWS, Affinity
 from plrc.views import draw, read_recipe
-from tests.detection.test_data import entry, picture, thing, voc_set
+from tests.sets import entry, picture, placed, thing, voc_set
 
 CASES = int(os.environ.get("CASES", 60))  # of each test; the same in every run
 fuzzed = settings(
@@ -93,18 +93,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz")
 
 
-COCO = json.loads(
-    json.dumps(
-        {
-            "images": [{"id": 1, "file_name": "1.png", "width": 40, "height": 30}, {"id": 2, "file_name": "2.png"}],
-            "annotations": [
-                entry(1, 1, [1, 2, 10, 9], area=90, iscrowd=0, segmentation=[[1, 2, 10, 2, 10, 9]]),
-                entry(2, 2, [0, 0, 5, 5], iscrowd=1, segmentation={"size": [30, 40], "counts": [0, 1200]}),
-            ],
-            "categories": [{"id": 3, "name": "bee"}, {"id": 4, "name": "ant"}],
-        }
-    )
-)
+COCO = {
+    "images": [{"id": 1, "file_name": "1.png", "width": 40, "height": 30}, {"id": 2, "file_name": "2.png"}],
+    "annotations": [
+        entry(1, 1, [1, 2, 10, 9], area=90, iscrowd=0, segmentation=[[1, 2, 10, 2, 10, 9]]),
+        entry(2, 2, [0, 0, 5, 5], iscrowd=1, segmentation={"size": [30, 40], "counts": [0, 1200]}),
+    ],
+    "categories": [{"id": 3, "name": "bee"}, {"id": 4, "name": "ant"}],
+}
 
 
 @fuzzed
@@ -151,8 +147,7 @@ def test_boxes_of_yolo_and_its_table(place, lines, table):
     root = place / "yolo"
     if not root.exists():
         picture(root / "images" / "a.png")
-        (root / "labels").mkdir()
-    (root / "labels" / "a.txt").write_bytes(lines)
+    placed(root / "labels" / "a.txt").write_bytes(lines)
     (root / "data.yaml").write_bytes(table)
     if source := told(root, lambda: open_annotated(str(root))):
         assert (source.annotation(0).boxes <= 1).all()
@@ -190,7 +185,7 @@ def test_keypoints(place, content):
 
 
 @pytest.fixture(scope="module")
-def recipe(place: Path) -> dict[str, Any]:
+def recipe() -> dict[str, Any]:
     drawing = draw(Affinity(images=("scenes#1",), checkpoints=("random:tiny",), size=32))
     return json.loads(json.dumps(drawing.recipe()))
 

@@ -59,14 +59,6 @@ def test_cell_centres(size):
     torch.testing.assert_close(centres.permute(2, 0, 1)[None], ramp(*size), rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_the_cell_of_a_centre_is_its_own(size):
-    h, w = size
-    row, column = cell_of(cell_centres(h, w), h, w)
-    assert torch.equal(row, torch.arange(h)[:, None].expand(h, w))
-    assert torch.equal(column, torch.arange(w).expand(h, w))
-
-
 def test_cell_of_points_on_and_beyond_the_border():
     points = torch.tensor([[0.0, 0.0], [1.0, 1.0], [-0.1, 1.3], [0.2500001, 0.4999]])
     row, column = cell_of(points, 2, 4)

@@ -26,7 +26,8 @@ from plrc.pretrained import load, reading
 from plrc.queries import Affinity
 from plrc.regions import open_regions
 from plrc.views import Session, draw
-from tests.hostile import checkpoints, noise, pictures
+from tests.hostile import checkpoints, pictures
+from tests.sets import noise
 
 SECONDS, MEGABYTES = 60, 400  # for one file, on a busy machine
 

@@ -83,9 +83,8 @@ def naive_contrast(given: Points) -> Tensor:
                 for j in range(len(given.others)):
                     if int(given.others_image[j]) not in (-1, given.first_image + image):
                         negatives.append(given.others[j])
-                denominator = sum(
-                    (torch.exp(query @ n / TEMPERATURE) for n in negatives), start=torch.zeros(()).double()
-                )
+                terms_of_negatives = (torch.exp(query @ n / TEMPERATURE) for n in negatives)
+                denominator = sum(terms_of_negatives, start=torch.zeros(()).double())
                 for k in range(p):
                     numerator = torch.exp(query @ given.key_points[image, region, k] / TEMPERATURE)
                     terms.append(-torch.log(numerator / (numerator + denominator)))
@@ -102,9 +101,8 @@ def naive_distillation(given: Points) -> Tensor:
             student, teacher = given.points[image][here], given.teacher_points[image][here]
             weights = [torch.exp(teacher @ given.key_points[image][there] / TEACHER) for there in places]
             shares = [torch.exp(student @ given.key_points[image][there] / STUDENT) for there in places]
-            terms.append(
-                -sum(w / sum(weights) * torch.log(s / sum(shares)) for w, s in zip(weights, shares, strict=True))
-            )
+            pairs = zip(weights, shares, strict=True)
+            terms.append(-sum(w / sum(weights) * torch.log(s / sum(shares)) for w, s in pairs))
     return torch.stack(terms).mean()
 
 
@@ -261,31 +259,28 @@ def test_keys_take_no_gradient(loss):
     assert {name: leaf.grad for name, leaf in leaves.items()} == dict.fromkeys(leaves)
 
 
+def all_three(given: Points, vectors: list[Tensor]) -> list[Tensor]:
+    return [given.contrast(), given.distillation(), image_contrast(*vectors, TEMPERATURE)]
+
+
+VECTORS = [unit(5, 6, seed=s) for s in range(3)]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_agrees_to_its_own_tolerance(dtype):
     """The inputs are rounded; what is computed of them is not."""
-    given = drawn()
-    rounded = given.cast(dtype)
-    coarse = {torch.bfloat16: 0.05, torch.float16: 0.01}[dtype]
-    for loss in (Points.contrast, Points.distillation):
-        value = loss(rounded)
+    given, halves = drawn().cast(dtype), [v.to(dtype) for v in VECTORS]
+    for value, exact in zip(all_three(given, halves), all_three(drawn(), VECTORS), strict=True):
         assert value.dtype == torch.float32
-        assert value.item() == pytest.approx(loss(given).item(), rel=coarse)
-        torch.testing.assert_close(value, loss(rounded.cast(torch.float32)), rtol=1e-6, atol=0)
-    vectors = [unit(5, 6, seed=s) for s in range(3)]
-    halves = [v.to(dtype) for v in vectors]
-    value = image_contrast(halves[0], halves[1], halves[2], TEMPERATURE)
-    assert value.dtype == torch.float32
-    assert value.item() == pytest.approx(image_contrast(*vectors, TEMPERATURE).item(), rel=coarse)
+        assert value.item() == pytest.approx(exact.item(), rel={torch.bfloat16: 0.05, torch.float16: 0.01}[dtype])
+    for loss in (Points.contrast, Points.distillation):
+        torch.testing.assert_close(loss(given), loss(given.cast(torch.float32)), rtol=1e-6, atol=0)
 
 
 def test_autocast_does_not_reach_the_losses():
-    given = drawn()
-    vectors = [unit(5, 6, seed=s) for s in range(3)]
-    plain = [given.contrast(), given.distillation(), image_contrast(*vectors, TEMPERATURE)]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        cast = [given.contrast(), given.distillation(), image_contrast(*vectors, TEMPERATURE)]
-    assert torch.equal(torch.stack(cast), torch.stack(plain))
+        cast = all_three(drawn(), VECTORS)
+    assert torch.equal(torch.stack(cast), torch.stack(all_three(drawn(), VECTORS)))
 
 
 @pytest.mark.parametrize("others", ["none", "own", "absent", "usable"])

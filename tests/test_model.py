@@ -112,9 +112,8 @@ def test_points_are_sampled_from_the_right_view_by_the_right_encoder(monkeypatch
     views, regions = batch()
     point, affinity = recorded(monkeypatch, "point_contrast"), recorded(monkeypatch, "affinity_distillation")
     losses(model, views, regions, seed=3)
-    places, seen = sample_points(
-        regions.flatten(0, 1), torch.rand(2 * B, R, P, 3, generator=torch.Generator().manual_seed(3))
-    )
+    draws = torch.rand(2 * B, R, P, 3, generator=torch.Generator().manual_seed(3))
+    places, seen = sample_points(regions.flatten(0, 1), draws)
     ones, twos = places[:B], places[B:]
     with torch.no_grad():
         z1, k1, k2 = model.query_encoder(views[0]), model.key_encoder(views[0]), model.key_encoder(views[1])
@@ -128,9 +127,8 @@ def test_points_are_sampled_from_the_right_view_by_the_right_encoder(monkeypatch
     for calls, names in ((point, ("query", "key")), (affinity, ("query", "teacher", "key"))):
         ((*arguments,),) = calls
         for argument, name in zip(arguments, names, strict=False):
-            torch.testing.assert_close(
-                argument, expected[name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
-            )
+            told = lambda message, name=name: f"{name}: {message}"  # noqa: E731
+            torch.testing.assert_close(argument, expected[name], rtol=1e-4, atol=1e-5, msg=told)
         assert torch.equal(arguments[len(names)], valid)
 
 

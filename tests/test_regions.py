@@ -24,6 +24,7 @@ from plrc.regions import (
     sample_points,
     view_regions,
 )
+from tests.sets import placed
 
 UNLIKELY = 1e-3  # p below which a drawing is called uneven; the seeds are fixed
 
@@ -81,9 +82,8 @@ def test_regions_of_views_are_those_of_the_image_points_they_show(shape):
     boxes = [(0.113, 0.271, 0.613, 0.871), (0.337, 0.019, 0.987, 0.719)]
     seen = view_regions(raster, crop(*boxes, flip=(False, True)))
     for view, box, flip in zip(seen, boxes, (False, True), strict=True):
-        assert (
-            view != naive_view_regions(raster, list(box), flip)
-        ).float().mean() < 0.002  # centres on a border: rounding
+        wrong = view != naive_view_regions(raster, list(box), flip)
+        assert wrong.float().mean() < 0.002  # centres on a border: rounding
 
 
 # -------------------------------------------------------------------------------------------------- points in regions
@@ -175,8 +175,7 @@ def test_superpixels_do_not_depend_on_the_resolution_that_training_decodes(tmp_p
 
 
 def write(file: Path, labels: np.ndarray) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(labels).save(file)
+    Image.fromarray(labels).save(placed(file))
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (1, 1), (333, 7)])

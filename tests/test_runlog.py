@@ -17,13 +17,6 @@ def line(step: int, image: float = 1.0) -> dict:
     return {"step": step, "epoch": step / 10, "image": image, "images_per_second": 5.0}
 
 
-def test_lines_are_on_disk_at_once(tmp_path):
-    with RunLog(tmp_path, total=10, first_step=0) as log:
-        log.write(line(1))
-        log.advance()
-        assert read_log(tmp_path) == [line(1)]
-
-
 def test_a_resumed_log_reads_as_if_it_had_never_stopped(tmp_path):
     with RunLog(tmp_path, total=10, first_step=0) as log:
         for step in (1, 2, 3, 4):

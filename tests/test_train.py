@@ -7,9 +7,7 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +21,7 @@ from PIL import Image
 from plrc import report, run, train
 from plrc.checkpoint import STEP, load_checkpoint
 from plrc.cli import main
-from plrc.config import Config, load_config
+from plrc.config import load_config
 from plrc.data import loader
 from plrc.data.shards import write_shards
 from plrc.data.sources import open_source
@@ -32,62 +30,11 @@ from plrc.model import PLRC
 from plrc.queries import Shard
 from plrc.regions import GridRegions
 from plrc.run import read_log
+from tests.runs import finish, flags, free_port, losses, small_config, start, torchrun
+from tests.sets import noises, placed
 
-ROOT = Path(__file__).parent.parent
-SMALL = {
-    "data": "scenes:24",
-    "image_size": 32,
-    "batch_size": 8,
-    "epochs": 2,
-    "queue_size": 64,
-    "negatives": 32,
-    "points_per_region": 2,
-    "bn_groups": 2,
-    "regions": "grid:2",
-    "log_every": 1,
-    "save_every": 1,
-    "picture_every": 0,
-    "precision": "fp32",
-}
 STEPS = 6
 LONG = 8  # epochs of the runs that are hit from outside
-
-
-def small_config(out: Path, **changes: object) -> Config:
-    return load_config("demo", None, {**SMALL, "out": str(out), **changes})
-
-
-def flags(out: Path, **changes: object) -> list[str]:
-    fields = {**SMALL, "out": str(out), **changes}
-    return ["--preset=demo", *(f"--{name.replace('_', '-')}={value}" for name, value in fields.items())]
-
-
-def start(launcher: list[str], arguments: list[str]) -> subprocess.Popen[str]:
-    """A process group of its own, so that a kill reaches everything it started."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *launcher, *arguments]
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finish(process: subprocess.Popen[str], timeout: float = 300) -> tuple[int, str]:
-    try:
-        output, _ = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-    return process.returncode, output
-
-
-def torchrun(ranks: int, *more: str) -> list[str]:
-    return ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", *more, "train_ddp.py"]
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:
@@ -103,18 +50,8 @@ def wait_for_step(out: Path, step: int, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-def losses(out: Path) -> list[tuple]:
-    return [(line["step"], line["image"], line["point"], line["affinity"], line["lr"]) for line in read_log(out)]
-
-
 def state(out: Path) -> dict:
     return torch.load(out / "checkpoints" / "last.pt", weights_only=True)
-
-
-@pytest.fixture
-def silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that ends without its report, which takes longer than all these steps."""
-    monkeypatch.setattr(report, "before_and_after", lambda *_: [])
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +68,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on two ranks, long enough that another like it can be hit in the middle."""
     out = tmp_path_factory.mktemp("two")
-    code, output = finish(start(torchrun(2), flags(out, epochs=LONG)))
-    assert code == 0, output
+    finish(start(*torchrun(2, "train_ddp.py"), *flags(out, epochs=LONG)))
     return out
 
 
@@ -264,31 +200,21 @@ def test_bf16_is_taken_where_the_hardware_has_it(asked, amx, avx, amd, enabled, 
 
 
 def test_a_dead_rank_brings_the_job_down_and_a_restart_goes_on(two_ranks, tmp_path):
-    process = start(torchrun(2, "--max-restarts=1", "--monitor-interval=0.1"), flags(tmp_path, epochs=LONG))
+    launcher = torchrun(2, "--max-restarts=1", "--monitor-interval=0.1", "train_ddp.py")
+    process = start(*launcher, *flags(tmp_path, epochs=LONG))
     wait_for_step(tmp_path, 2, process)
     os.kill(children(process)[-1], signal.SIGKILL)
-    code, output = finish(process)
-    assert code == 0, output
-    assert "from step" in output, "it went on from a checkpoint"
+    assert "from step" in finish(process), "it went on from a checkpoint"
     assert losses(tmp_path) == losses(two_ranks)
 
 
 def test_two_nodes_compute_what_two_ranks_of_one_do(two_ranks, tmp_path):
     """Two torchrun agents that find each other through a rendezvous on the loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
-    rendezvous = [
-        "--nnodes=2",
-        "--nproc_per_node=1",
-        "--rdzv_backend=c10d",
-        f"--rdzv_endpoint={endpoint}",
-        "--rdzv_id=plrc",
-    ]
-    launcher = ["-m", "torch.distributed.run", *rendezvous, "--local_addr=127.0.0.1", "train_ddp.py"]
-    nodes = [start(launcher, flags(tmp_path, epochs=LONG)) for _ in range(2)]
-    for code, output in [finish(node) for node in nodes]:
-        assert code == 0, output
+    rendezvous = ["--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{free_port()}", "--rdzv_id=plrc"]
+    launcher = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", *rendezvous]
+    arguments = [*launcher, "--local_addr=127.0.0.1", "train_ddp.py", *flags(tmp_path, epochs=LONG)]
+    for node in [start(*arguments) for _ in range(2)]:
+        finish(node)
     assert losses(tmp_path) == losses(two_ranks)
 
 
@@ -311,39 +237,32 @@ sys.exit(train_ddp.main())
 
 def test_tasks_of_slurm_are_ranks_and_one_process_goes_on_with_their_global_batches(tmp_path, monkeypatch):
     """Two tasks on shards, pre-empted; their job starts again with one."""
-    (tmp_path / "images").mkdir()
-    for i in range(24):
-        Image.effect_noise((48, 48), 90).convert("RGB").save(tmp_path / "images" / f"{i:02d}.png")
-    write_shards(Shard(data=str(tmp_path / "images"), out=str(tmp_path / "shards"), shard_mb=0.03))
+    write_shards(Shard(data=str(noises(tmp_path / "images", 24)), out=str(tmp_path / "shards"), shard_mb=0.03))
     counts = open_source(str(tmp_path / "shards")).counts
     assert len(counts) > 3
     (tmp_path / "noted.py").write_text(NOTED)
     monkeypatch.setenv("NOTED", str(tmp_path / "noted.jsonl"))
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
     of_slurm = {"STEP_NUM_TASKS": "2", "NTASKS": "2", "JOB_NODELIST": "127.0.0.[1-2]", "JOB_ID": "7"}
     out, data = tmp_path / "out", str(tmp_path / "shards")
-    given = flags(out, data=data, epochs=LONG, resume="auto")
+    given = [tmp_path / "noted.py", *flags(out, data=data, epochs=LONG, resume="auto")]
     tasks = []
     for number in range(2):
         for name, value in {**of_slurm, "PROCID": str(number), "LOCALID": str(number)}.items():
             monkeypatch.setenv(f"SLURM_{name}", value)
-        tasks.append(start([str(tmp_path / "noted.py")], given))
+        tasks.append(start(*given))
     wait_for_step(out, 3, tasks[0])
     for task in tasks:
         task.send_signal(signal.SIGTERM)
-    for code, output in [finish(task) for task in tasks]:
-        assert code == train.EXIT_PREEMPTED, output
+    for task in tasks:
+        finish(task, train.EXIT_PREEMPTED)
     done = state(out)["step"]
     assert 3 <= done < LONG * 3, "the signal came too late to show anything"
     for name in (*of_slurm, "PROCID", "LOCALID"):
         monkeypatch.delenv(f"SLURM_{name}")
-    code, output = finish(start([str(tmp_path / "noted.py")], given))
-    assert code == 0, output
-    assert "was written by 2 ranks, now there are 1" in output
+    assert "was written by 2 ranks, now there are 1" in finish(start(*given))
     found: dict[int, list[int]] = {}
     for step, _, indices in sorted(map(json.loads, (tmp_path / "noted.jsonl").read_text().splitlines())):
         found.setdefault(step, []).extend(indices)
@@ -359,9 +278,7 @@ def test_ranks_that_disagree_stop_with_the_field(tmp_path):
         "import train_ddp\n"
         "sys.exit(train_ddp.main())\n"
     )
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(wrapper)]
-    code, output = finish(start(launcher, flags(tmp_path / "out")))
-    assert code != 0
+    output = finish(start(*torchrun(2, str(wrapper)), *flags(tmp_path / "out")), code=1)
     assert "ranks disagree on lr: 0.012 on rank 0, 1.0 on rank 1" in output
     assert not (tmp_path / "out" / "checkpoints").exists()
 
@@ -403,17 +320,12 @@ def test_a_run_whose_newest_checkpoint_is_lost_goes_on_from_the_newest_whole_one
 
 
 def test_a_run_folder_is_held_by_one_process_and_cleared_of_what_a_kill_left(tmp_path, silent):
-    left = tmp_path / "figures" / ".affinity.png.7-7.tmp"
-    left.parent.mkdir()
-    left.write_bytes(b"half")
-    foreign = [tmp_path / ".draft.tmp", tmp_path / "notes" / ".draft.txt.7-7.tmp"]
-    foreign[1].parent.mkdir()
-    for file in foreign:
-        file.touch()
-    hold = "import sys; from plrc import run\nwith run.held(sys.argv[1]): print(flush=True); sys.stdin.read()"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command, pipe = [sys.executable, "-c", hold, str(tmp_path)], subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment) as other:
+    left = placed(tmp_path / "figures" / ".affinity.png.7-7.tmp")
+    foreign = [tmp_path / ".draft.tmp", placed(tmp_path / "notes" / ".draft.txt.7-7.tmp")]
+    for file in (left, *foreign):
+        file.write_bytes(b"half")
+    hold = "import sys, time; from plrc import run\nwith run.held(sys.argv[1]): print(flush=True); time.sleep(600)"
+    with start("-c", hold, tmp_path) as other:
         other.stdout.readline()
         with pytest.raises(ValueError, match=rf"is in use by process {other.pid} on .*: wait for it, or choose"):
             train.pretrain(small_config(tmp_path))
@@ -471,9 +383,8 @@ def test_a_kept_step_has_the_losses_that_it_had(at, uninterrupted, tmp_path, sil
 
     with monkeypatch.context() as patch:
         patch.setattr(train, "_backward", broken_at_two)
-        with pytest.raises(
-            ValueError, match=f"{'point loss is nan' if at == 'loss' else 'gradient is not finite'} at step 3"
-        ):
+        told = "point loss is nan" if at == "loss" else "gradient is not finite"
+        with pytest.raises(ValueError, match=f"{told} at step 3"):
             train.pretrain(small_config(tmp_path))
     line = read_log(uninterrupted)[2]
     of_log = [f"the {name} loss is {line[name]:.6g}" for name in ("image", "point", "affinity")]
@@ -529,7 +440,6 @@ def test_a_finished_run_only_reports_of_which_map_and_pictures_it_is_and_measure
         ({"batch_size": 8, "bn_groups": 8}, "leaves BatchNorm one image at a time"),
         ({"regions": "grid:99"}, "makes 9801 regions"),
         ({"resume": "nowhere.pt"}, "there is no checkpoint nowhere.pt"),
-        ({"lr": 1e9, "epochs": 8}, "lower --lr"),
     ],
 )
 def test_bad_input_is_one_sentence(changes, message, tmp_path):
@@ -538,14 +448,11 @@ def test_bad_input_is_one_sentence(changes, message, tmp_path):
 
 
 def test_too_many_undecodable_files_stop_the_run_before_it_is_saved(tmp_path, silent):
-    data = tmp_path / "data"
-    data.mkdir()
-    for i in range(24):
-        Image.effect_noise((48, 48), 90).convert("RGB").save(data / f"{i:02d}.png")
-    (data / "07.png").write_bytes(b"not a picture")
-    with pytest.raises(ValueError, match=r"1 of 24 images cannot be decoded, more than 1%, among them 07\.png"):
+    data = noises(tmp_path / "data", 24)
+    (data / "007.png").write_bytes(b"not a picture")
+    with pytest.raises(ValueError, match=r"1 of 24 images cannot be decoded, more than 1%, among them 007\.png"):
         train.pretrain(small_config(tmp_path / "out", data=str(data), log_every=1000, save_every=1000))
-    (data / "07.png").unlink()
+    (data / "007.png").unlink()
     assert train.pretrain(small_config(tmp_path / "out", data=str(data))) == train.EXIT_DONE
 
 
@@ -558,10 +465,7 @@ def test_a_queue_that_holds_every_image_is_told(tmp_path, capsys, queue, told, s
 
 
 def test_one_undecodable_file_in_a_hundred_is_named_once_and_replaced(tmp_path, capsys, silent):
-    data = tmp_path / "data"
-    data.mkdir()
-    for i in range(104):
-        Image.effect_noise((48, 48), 90).convert("RGB").save(data / f"{i:03d}.png")
+    data = noises(tmp_path / "data", 104)
     (data / "007.png").write_bytes(b"not a picture")
     assert train.pretrain(small_config(tmp_path / "out", data=str(data))) == train.EXIT_DONE
     assert capsys.readouterr().err.count("007.png") == 1

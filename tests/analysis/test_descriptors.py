@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from skimage.color import rgb2lab
 from torch import nn
 
 from plrc.analysis import descriptors
 from plrc.analysis.descriptors import rgb_to_lab
 from plrc.analysis.features import as_tensor, input_size, load_encoder
-from plrc.geometry import cell_centres, sample
+from plrc.geometry import sample
+from tests.sets import ramp
 
 
 def test_lab_is_that_of_scikit_image():
@@ -50,8 +49,7 @@ def test_a_network_is_described_in_evaluation_mode_on_normalised_images():
 
 @pytest.mark.parametrize("size", [(500, 375), (200, 633), (64, 64)])
 def test_a_resized_image_keeps_its_frame(size):
-    ramp = (cell_centres(size[1], size[0]) * 255).round().byte().numpy()
-    pixels = as_tensor(Image.fromarray(np.dstack((ramp, ramp[..., :1]))), input_size(size, 128, 16))
+    pixels = as_tensor(ramp(*size), input_size(size, 128, 16))
     inside = 0.1 + 0.8 * torch.rand(1, 50, 2, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(sample(pixels[:, :2], inside), inside, rtol=0, atol=0.006)
 

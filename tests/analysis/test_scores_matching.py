@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from plrc.analysis import descriptors
@@ -21,13 +20,11 @@ from plrc.data.photometric import Photometric
 from plrc.data.views import ViewParameters, ViewSampler
 from plrc.geometry import Crop, cell_centres, sample
 from tests.analysis.maps import scored
+from tests.sets import ramp
 
-PLAIN = Photometric(
-    brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, jitter_p=0.0, grey_p=0.0, blur_p=0.0, blur_sigma=(0.1, 1.0)
-)
+PLAIN = Photometric(0.0, 0.0, 0.0, 0.0, jitter_p=0.0, grey_p=0.0, blur_p=0.0, blur_sigma=(0.1, 1.0))
 SAMPLER = ViewSampler((0.3, 1.0), 0.5, PLAIN)
-CHANNELS = (cell_centres(240, 320) * 255).round().byte().numpy()
-RAMP = Image.fromarray(np.dstack((CHANNELS, CHANNELS[..., :1])))  # says where it is: red is x, green is y
+RAMP = ramp(320, 240)
 
 
 def nearest(a: Tensor, b: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ from plrc.analysis.scores import Score, ScoredImage, Table, bootstrap, result, s
 from plrc.analysis.scores.table import _parts, aligned
 from plrc.data.annotated import open_annotated
 from plrc.queries import Scores
-from plrc.registry import SCORES
+from plrc.registry import SCORES, Entry
+from tests.sets import placed, thing, voc_set
 
 OBJECTS = ["distance-matched AUC", "mask IoU", "CorLoc", "region purity", "linear probe AUC"]
 VIEWS = "view match (±1 of 7×7 cells)"
@@ -74,20 +75,18 @@ def test_arrays_are_what_the_scores_are_means_of(table):
 
 
 def photo(file: Path, seed: int, hue: int = 0) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 120, (24, 32, 3), dtype=np.uint8)
     pixels[..., hue] += 130
-    Image.fromarray(pixels).resize((128, 96)).save(file)
+    Image.fromarray(pixels).resize((128, 96)).save(placed(file))
 
 
 def masked(folder: Path, boxes: list[tuple[int, int, int, int]], name: str = "", seed: int = 0) -> Path:
     """A folder with an image for each box of its mask: left, top, right, bottom."""
-    (folder / "masks").mkdir(parents=True, exist_ok=True)
     for i, (left, top, right, bottom) in enumerate(boxes):
         photo(folder / "images" / f"{name}{i}.png", seed + i)
         mask = np.zeros((96, 128), np.uint8)
         mask[top:bottom, left:right] = 255
-        Image.fromarray(mask).save(folder / "masks" / f"{name}{i}.png")
+        Image.fromarray(mask).save(placed(folder / "masks" / f"{name}{i}.png"))
     return folder
 
 
@@ -115,13 +114,9 @@ def test_keypoints_are_scored_by_pck(tmp_path):
 
 
 def test_boxes_without_masks(tmp_path):
-    (tmp_path / "Annotations").mkdir()
+    voc_set(tmp_path, dict.fromkeys("012", thing("x", (11, 11, 90, 80))), (128, 96))
     for i in range(3):
         photo(tmp_path / "JPEGImages" / f"{i}.jpg", i)
-        (tmp_path / "Annotations" / f"{i}.xml").write_text(
-            "<annotation><size><width>128</width><height>96</height></size><object><name>x</name><bndbox><xmin>11</xmin>"
-            "<ymin>11</ymin><xmax>90</xmax><ymax>80</ymax></bndbox></object></annotation>"
-        )
     found = scored(tmp_path)
     assert list(found.rows) == ["CorLoc (boxes)", "region purity (boxes)", VIEWS]
     assert found.notes()[0].endswith(": 3 images with boxes (PASCAL VOC: Annotations/, JPEGImages/)")
@@ -234,26 +229,24 @@ def brightness(image: ScoredImage) -> list[float] | str:
     return [*(float(maps.mean()) for maps in image.maps), 0.5]
 
 
-def test_a_registered_score_is_a_row_of_plrc_score(tmp_path, capsys):
-    SCORES.add("brightness", brightness, "how bright the maps are", title="mean value", needs="masks")
-    try:
-        data, out = masked(tmp_path / "data", [(0, 0, 128, 96)] * 3), tmp_path / "s"
-        cli.main(["score", str(data), "--measures", "brightness", "views", "--size", "64", "--out", str(out)])
-        said = capsys.readouterr().out
-        content = json.loads(out.with_suffix(".json").read_text())["rows"]
-        assert [row.split(" (")[0] for row in content] == ["view match", "mean value"]
-        with np.load(out.with_suffix(".npz")) as arrays:
-            assert arrays["images of mean value"].tolist() == [0, 2]
-            mean = content["mean value"]["plrc:tiny"]["mean"]
-            assert np.mean(arrays["mean value: plrc:tiny"]) == pytest.approx(mean)
-        assert content["mean value"]["chance"] == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 2}
-        network = json.loads(out.with_suffix(".json").read_text())["networks"]["plrc:tiny"]
-        assert Path(network["checkpoint"]).name == "tiny.safetensors"
-        assert re.search(r"^mean value +2 +\S", said, re.MULTILINE)
-        assert "1 in mean value (too dark)" in said
-        assert "mean value (no masks)" in scored(data / "images", measures=["brightness", "views"]).notes()[1]
-    finally:
-        del SCORES["brightness"]
+def test_a_registered_score_is_a_row_of_plrc_score(tmp_path, capsys, monkeypatch):
+    about = {"title": "mean value", "needs": "masks"}
+    monkeypatch.setitem(SCORES, "brightness", Entry(brightness, "how bright the maps are", about))
+    data, out = masked(tmp_path / "data", [(0, 0, 128, 96)] * 3), tmp_path / "s"
+    cli.main(["score", str(data), "--measures", "brightness", "views", "--size", "64", "--out", str(out)])
+    said = capsys.readouterr().out
+    content = json.loads(out.with_suffix(".json").read_text())["rows"]
+    assert [row.split(" (")[0] for row in content] == ["view match", "mean value"]
+    with np.load(out.with_suffix(".npz")) as arrays:
+        assert arrays["images of mean value"].tolist() == [0, 2]
+        mean = content["mean value"]["plrc:tiny"]["mean"]
+        assert np.mean(arrays["mean value: plrc:tiny"]) == pytest.approx(mean)
+    assert content["mean value"]["chance"] == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 2}
+    network = json.loads(out.with_suffix(".json").read_text())["networks"]["plrc:tiny"]
+    assert Path(network["checkpoint"]).name == "tiny.safetensors"
+    assert re.search(r"^mean value +2 +\S", said, re.MULTILINE)
+    assert "1 in mean value (too dark)" in said
+    assert "mean value (no masks)" in scored(data / "images", measures=["brightness", "views"]).notes()[1]
 
 
 def test_a_result_says_number_interval_and_chance():

@@ -18,27 +18,16 @@ from plrc.data.coco import COCO, outline_mask, whole
 from plrc.data.scenes import Scenes
 from plrc.data.sources import ImageFolder
 from plrc.registry import LAYOUTS
-
-W, H = 40, 30
-
-
-def image_file(file: Path, size: tuple[int, int] = (W, H), orientation: int = 1) -> Path:
-    """A plain image; with an EXIF orientation its stored size is ``size``."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.new("RGB", size, (90, 60, 30)).save(file, exif=exif)
-    return file
+from tests.sets import H, W, coco_set, picture, placed, thing, voc_set, voc_split
 
 
 def mask_set(root: Path, values: np.ndarray, palette: bool = False) -> MaskFolder:
-    image_file(root / "images" / "a.jpg", values.shape[1::-1])
-    (root / "masks").mkdir()
+    picture(root / "images" / "a.jpg", values.shape[1::-1])
     image = Image.fromarray(values)
     if palette:
         image = image.convert("P")
         image.putdata(values.flatten().tolist())
-    image.save(root / "masks" / "a.png")
+    image.save(placed(root / "masks" / "a.png"))
     return MaskFolder(root)
 
 
@@ -81,14 +70,13 @@ def test_a_coloured_mask_one_of_another_size_and_images_without_are_named(tmp_pa
     with pytest.raises(ValueError, match=r"a\.png is coloured"):
         mask_set(tmp_path / "colour", colours).annotation(0)
     other = mask_set(tmp_path / "size", two_blocks(255, 255))
-    image_file(other.path(0), (W + 1, H))
+    picture(other.path(0), (W + 1, H))
     with pytest.raises(ValueError, match=r"a\.png is of 40 × 30 pixels .*a\.jpg has 41 × 30"):
         other.annotation(0)
-    image_file(tmp_path / "size" / "images" / "lonely.jpg")
+    picture(tmp_path / "size" / "images" / "lonely.jpg")
     assert MaskFolder(tmp_path / "size").names == b"images/a.jpg\0"
-    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
-        "left out 1 images without a mask: lonely.jpg"
-    ]
+    (told,) = caplog.messages
+    assert told.endswith(": left out 1 images without a mask: lonely.jpg")
     with pytest.raises(ValueError, match="no image"):
         MaskFolder(tmp_path / "size" / "images")
 
@@ -96,17 +84,17 @@ def test_a_coloured_mask_one_of_another_size_and_images_without_are_named(tmp_pa
 def test_a_mask_of_the_stored_pixels_turns_and_one_of_the_upright_image_does_not(tmp_path):
     values = two_blocks(255, 0)
     folder = mask_set(tmp_path, values)
-    image_file(folder.path(0), (W, H), orientation=6)
+    picture(folder.path(0), (W, H), orientation=6)
     assert folder.size(0) == (H, W) == folder.load(0).size
     np.testing.assert_array_equal(folder.annotation(0).masks[0], np.rot90(values > 0, -1))
-    image_file(folder.path(0), (H, W), orientation=6)  # upright it has the mask's size
+    picture(folder.path(0), (H, W), orientation=6)  # upright it has the mask's size
     np.testing.assert_array_equal(folder.annotation(0).masks[0], values > 0)
 
 
 def test_keypoints_are_points_of_the_image_frame(tmp_path):
-    image_file(tmp_path / "car" / "b.png")
-    image_file(tmp_path / "car" / "a.png", (20, 10))
-    image_file(tmp_path / "duck" / "c.png")
+    picture(tmp_path / "car" / "b.png")
+    picture(tmp_path / "car" / "a.png", (20, 10))
+    picture(tmp_path / "duck" / "c.png")
     car = {"b.png": [[10, 15], None, [40, 30]], "a.png": [[0, 0], [5, 5], [None, 3]]}
     (tmp_path / "car" / "keypoints.json").write_text(json.dumps(car))
     (tmp_path / "duck" / "keypoints.json").write_text(json.dumps({"c.png": [[1, 2]]}))
@@ -130,37 +118,19 @@ def test_keypoints_are_points_of_the_image_frame(tmp_path):
     ],
 )
 def test_malformed_keypoints_are_named(tmp_path, content, message):
-    image_file(tmp_path / "a.png")
-    image_file(tmp_path / "b.png")
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "b.png")
     (tmp_path / "keypoints.json").write_text(content)
     with pytest.raises(ValueError, match=message):
         KeypointFolders(tmp_path)
 
 
-def xml(objects: str, size: tuple[int, int] | None = (W, H)) -> str:
-    sides = f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>" if size else ""
-    return f"<annotation>{sides}{objects}</annotation>"
-
-
-def thing(name: str, box: tuple[float, ...], more: str = "") -> str:
-    corners = "".join(f"<{c}>{v}</{c}>" for c, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
-    return f"<object><name>{name}</name>{more}<bndbox>{corners}</bndbox></object>"
-
-
-def voc_set(root: Path, files: dict[str, str]) -> Path:
-    (root / "Annotations").mkdir(parents=True)
-    (root / "ImageSets" / "Main").mkdir(parents=True)
-    for name, content in files.items():
-        image_file(root / "JPEGImages" / f"{name}.jpg")
-        (root / "Annotations" / f"{name}.xml").write_text(content)
-    (root / "ImageSets" / "Main" / "val.txt").write_text("b  1\n\na -1\n")
-    return root
-
-
 def test_voc_boxes_count_from_one_and_include_the_last_pixel(tmp_path):
     part = "<part><name>head</name><bndbox><xmin>9</xmin><ymin>9</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></part>"
-    objects = thing("cat", (1, 1, 40, 30)) + thing("dog", (11, 4.0, 20, 15), f"<difficult>1</difficult>{part}")
-    root = voc_set(tmp_path, {"a": xml(objects), "b": xml("", None), "c": xml(thing("cat", (0, 1, 50, 9)))})
+    cat, hard = thing("cat", (1, 1, 40, 30), "<difficult>0</difficult>"), f"<difficult>1</difficult>{part}"
+    files = {"a": cat + thing("dog", (11, 4.0, 20, 15), hard), "b": "<annotation></annotation>"}
+    root = voc_set(tmp_path, files | {"c": thing("cat", (0, 1, 50, 9))})
+    voc_split(root, "val", "b  1\n\na -1\n")
     everything = VOC(root)
     found = everything.annotation(0)
     np.testing.assert_allclose(found.boxes, [[0, 0, 1, 1], [10 / W, 3 / H, 20 / W, 15 / H]], rtol=1e-6)
@@ -177,58 +147,43 @@ def test_voc_boxes_count_from_one_and_include_the_last_pixel(tmp_path):
 def test_voc_in_folders_of_folders_and_under_other_names(tmp_path, caplog, images, noted):
     names = ["a/1", "a/my photo 1", "b", "only an image"]
     for name in names:
-        image_file(tmp_path / f"{images}{name}.jpg")
-        (tmp_path / f"{noted}{name}.xml").parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / f"{noted}{name}.xml").write_text(xml(thing("cat", (1, 1, 9, 9))))
+        picture(tmp_path / f"{images}{name}.jpg")
+        content = f"<annotation>{thing('cat', (1, 1, 9, 9))}</annotation>"
+        placed(tmp_path / f"{noted}{name}.xml").write_text(content)
     (tmp_path / f"{noted}only an image.xml").unlink()
     found = open_annotated(str(tmp_path))
     assert [found.name(i) for i in range(len(found))] == [f"{images}{name}.jpg" for name in names[:3]]
     assert "left out 1 without an image or an XML file: only an image" in caplog.text
-    split = tmp_path / "ImageSets" / "Main" / "val.txt"
-    split.parent.mkdir(parents=True)
-    split.write_text("\ufeffa/my photo 1\r\nb.jpg  1\r\na/1 -1\nb 1\n", encoding="utf-8")
+    split = voc_split(tmp_path, "val", "\ufeffa/my photo 1\r\nb.jpg  1\r\na/1 -1\nb 1\n")
     found = open_annotated(str(split))
     assert [found.name(i) for i in range(len(found))] == [f"{images}{names[k]}.jpg" for k in (1, 2, 0)]
     assert "left out 1 names that are listed again: b" in caplog.text
 
 
 def test_voc_boxes_without_area_are_left_out_in_one_line(tmp_path, caplog):
-    hard = "<difficult>1</difficult>"
-    objects = (
-        thing("a", (5, 5, 5, 9)) + thing("b", (2, 2, 8, 8), hard) + thing("c", (9, 9, 4, 12)) + thing("e", (6, 7, 9, 7))
-    )
-    found = VOC(voc_set(tmp_path, {"a": xml(objects), "b": xml(thing("d", (41, 3, 44, 8)))})).annotation(0)
+    flat = {"a": (5, 5, 5, 9), "c": (9, 9, 4, 12), "e": (6, 7, 9, 7)}
+    a, c, e = (thing(*of) for of in flat.items())
+    objects = a + thing("b", (2, 2, 8, 8), "<difficult>1</difficult>") + c + e
+    found = VOC(voc_set(tmp_path, {"a": objects, "b": thing("d", (41, 3, 44, 8))})).annotation(0)
     assert (found.classes, found.difficult) == (["b"], {0}), "numbers are of the boxes that stay"
     assert len(caplog.records) == 1
     assert "4 boxes without area: a (a at 5, 5), a (c at 9, 9), a (e at 6, 7)" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "content", ["<annotation>", xml("<object><name>x</name></object>"), xml(thing("x", ("a",) * 4))]
-)
+@pytest.mark.parametrize("content", ["<annotation>", "<object><name>x</name></object>", thing("x", ("a",) * 4)])
 def test_a_malformed_xml_file_is_named(tmp_path, content):
     with pytest.raises(ValueError, match=r"a\.xml is no PASCAL VOC annotation"):
         VOC(voc_set(tmp_path, {"a": content}))
 
 
 def test_voc_boxes_of_the_stored_pixels_turn_and_those_of_another_image_are_an_error(tmp_path):
-    found = VOC(voc_set(tmp_path, {"a": xml(thing("x", (1, 1, 10, 3)))}))
-    image_file(found.path(0), (W, H), orientation=6)  # a quarter to the right: the upper left goes to the upper right
+    found = VOC(voc_set(tmp_path, {"a": thing("x", (1, 1, 10, 3))}))
+    picture(found.path(0), (W, H), orientation=6)  # a quarter to the right: the upper left goes to the upper right
     np.testing.assert_allclose(found.annotation(0).boxes, [[1 - 3 / H, 0, 1, 10 / W]], rtol=1e-6)
     np.testing.assert_array_equal(found.pixel_boxes(0), [[H - 3, 0, H, 10]])
-    image_file(found.path(0), (W, H + 1))
+    picture(found.path(0), (W, H + 1))
     with pytest.raises(ValueError, match=r"a\.xml is of 40 × 30 pixels and .*a\.jpg has 40 × 31"):
         found.annotation(0)
-
-
-def coco_set(root: Path, annotations: list[dict], folder: str = "val2017") -> Path:
-    listed = [{"id": 7 - i, "file_name": f"{i}.jpg", "width": W, "height": H} for i in range(2)]
-    for image in listed:
-        image_file(root / folder / image["file_name"])
-    content = {"images": listed, "annotations": annotations, "categories": [{"id": 3, "name": "car"}]}
-    (root / "annotations").mkdir(parents=True, exist_ok=True)
-    (root / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
-    return root
 
 
 def instance(**changes: object) -> dict:
@@ -241,29 +196,29 @@ def test_coco_boxes_polygons_and_run_lengths(tmp_path):
     counts = [2 * H + 5, 10, H * W - 2 * H - 15]  # column 2, rows 5 to 14
     crowd = instance(id=2, iscrowd=1, bbox=[2, 5, 1, 10], segmentation={"counts": counts, "size": [H, W]})
     found = COCO(coco_set(tmp_path, [instance(), crowd]))
-    assert found.names == b"1.jpg\x000.jpg\0", "by their number in the file"
-    one, none = found.annotation(1), found.annotation(0)
+    assert found.names == b"7.png\x0021.png\0", "by their number in the file"
+    one, none = found.annotation(0), found.annotation(1)
     np.testing.assert_array_equal(one.masks[0], two_blocks(1, 0) > 0)
     assert one.masks[1].sum() == one.masks[1][5:15, 2].sum() == 10
     np.testing.assert_allclose(one.boxes, [[4 / W, 5 / H, 24 / W, 15 / H], [2 / W, 5 / H, 3 / W, 15 / H]], rtol=1e-6)
-    assert (one.classes, one.crowd, one.difficult) == (["car", "car"], {1}, frozenset())
+    assert (one.classes, one.crowd, one.difficult) == (["bee", "bee"], {1}, frozenset())
     assert (none.masks.shape, none.boxes.shape) == ((0, H, W), (0, 4))
-    assert COCO(coco_set(tmp_path, [instance(), instance(id=2, segmentation=[])])).annotation(1).masks is None
+    assert COCO(coco_set(tmp_path, [instance(), instance(id=2, segmentation=[])])).annotation(0).masks is None
 
 
 def test_coco_boxes_without_area_and_missing_images_are_named(tmp_path, caplog):
     root = coco_set(tmp_path, [instance(id=55, bbox=[1, 1, 0, 4]), instance()])
-    (root / "val2017" / "1.jpg").unlink()
+    (root / "val" / "21.png").unlink()
     found = COCO(root)
-    assert found.names == b"0.jpg\0"
+    assert found.names == b"7.png\0"
     assert len(found.annotation(0).boxes) == 1
-    assert "1.jpg" in caplog.text
+    assert "21.png" in caplog.text
     assert "annotation 55 (image 7)" in caplog.text
 
 
-@pytest.mark.parametrize("folder", ["val2017", "images/val2017", "images", "."])
+@pytest.mark.parametrize("folder", ["val", "images/val", "images", "."])
 def test_coco_images_are_found(tmp_path, folder):
-    assert COCO(coco_set(tmp_path, [], folder)).load(0).size == (W, H)
+    assert COCO(coco_set(tmp_path, [], folder=folder)).load(0).size == (W, H)
 
 
 def test_what_is_wrong_with_a_coco_set_is_said(tmp_path):
@@ -271,11 +226,11 @@ def test_what_is_wrong_with_a_coco_set_is_said(tmp_path):
     (root / "annotations" / "instances_train2017.json").write_text("{}")
     with pytest.raises(ValueError, match=r"has 2 files .*: name one, such as .*instances_train2017\.json"):
         COCO(root)
-    assert len(COCO(root, "val2017")) == 2
-    for file in (root / "val2017").iterdir():
+    assert len(COCO(root, "val")) == 2
+    for file in (root / "val").iterdir():
         file.unlink()
     with pytest.raises(ValueError, match="none of its 2 images"):
-        COCO(root, "val2017")
+        COCO(root, "val")
 
 
 RLE = {"counts": [2 * H + 5, 10, H * W - 2 * H - 15], "size": [H, W]}
@@ -293,26 +248,26 @@ RLE = {"counts": [2 * H + 5, 10, H * W - 2 * H - 15], "size": [H, W]}
         ({"segmentation": [[4, 5, 24, 5, 24, 15, 4]]}, "annotation 1: .* no pairs of finite numbers"),
         ({"segmentation": "abc"}, "annotation 1: its outline is neither polygons nor run lengths"),
         ({"iscrowd": "no"}, "annotation 1: its iscrowd is 'no', neither 0 nor 1"),
-        ({"category_id": 9}, "annotation 1 is of category 9, which is not listed"),
+        ({"category_id": 4}, "annotation 1 is of category 4, which is not listed"),
     ],
 )
 def test_what_may_mean_two_things_in_a_coco_file_is_refused_before_the_work(tmp_path, changes, message):
-    with pytest.raises(ValueError, match=rf"instances_val2017\.json: {message}.*: correct the file"):
+    with pytest.raises(ValueError, match=rf"instances_val\.json: {message}.*: correct the file"):
         COCO(coco_set(tmp_path, [instance(**changes)]))
 
 
 @pytest.mark.parametrize(("count", "more"), [(3, ""), (4, " and 1 more"), (6, " and 3 more")])
 def test_of_many_faults_of_a_coco_file_three_are_named(tmp_path, count, more):
-    with pytest.raises(ValueError, match=rf"annotation 3 is of category 9, [^;]* not listed{more}: correct the file"):
-        COCO(coco_set(tmp_path, [instance(id=k + 1, category_id=9) for k in range(count)]))
+    with pytest.raises(ValueError, match=rf"annotation 3 is of category 4, [^;]* not listed{more}: correct the file"):
+        COCO(coco_set(tmp_path, [instance(id=k + 1, category_id=4) for k in range(count)]))
 
 
 def test_areas_of_coco_are_those_of_the_file_or_of_the_outline(tmp_path):
     runs = {"counts": [2 * H + 5, 10, H - 10, 5, H * W - 3 * H - 10], "size": [H, W]}  # 10 pixels, and 5 beside them
     ways = [{"area": 0.5}, {"area": 123}, {"segmentation": runs}, {"segmentation": runs, "area": -1}]
     found = COCO(coco_set(tmp_path, [instance(id=k, **way) for k, way in enumerate(ways)]))
-    assert [item["area"] for item in found.entries(1)] == [0.5, 123, 15, 15]
-    assert [int(mask.sum()) for mask in found.annotation(1).masks] == [200, 200, 15, 15]
+    assert [item["area"] for item in found.entries(0)] == [0.5, 123, 15, 15]
+    assert [int(mask.sum()) for mask in found.annotation(0).masks] == [200, 200, 15, 15]
 
 
 @pytest.mark.parametrize(
@@ -341,7 +296,7 @@ def test_what_is_a_whole_number(value, number):
 )
 def test_damaged_annotations_of_coco_are_left_out_and_named(tmp_path, caplog, changes, why):
     found = COCO(coco_set(tmp_path, [instance(), instance(id=2, **changes)]))
-    assert [item["id"] for item in found.entries(1)] == [1]
+    assert [item["id"] for item in found.entries(0)] == [1]
     assert f"left out 1 {why}" in caplog.text
     assert "annotation 2" in caplog.text
 
@@ -353,16 +308,16 @@ def test_what_can_be_read_in_one_way_only_is_read(tmp_path):
     ways = [text, {"segmentation": corners}, {"segmentation": pairs, "area": None}, {"area": "x"}, {"area": 0}]
     ways += [{"iscrowd": flag} for flag in (0, "0", 1, "1", True, None)]
     root = coco_set(tmp_path, [*(instance(id=k, **way) for k, way in enumerate(ways)), instance(id=0, **text)])
-    file = root / "annotations" / "instances_val2017.json"
+    file = root / "annotations" / "instances_val.json"
     content = json.loads(file.read_text())
     for image in content["images"]:
-        image |= {"file_name": f"val2017\\{image['file_name']}", "id": str(image["id"]), "width": None}
+        image |= {"file_name": f"val\\{image['file_name']}", "id": str(image["id"]), "width": None}
     del content["images"][0]["height"]
     content["categories"] = [{"id": "3", "name": "car"}, {"id": 3.0, "name": "car"}, {"id": 4, "name": "car"}]
     content["categories"][1]["id"] = "3"
     file.write_bytes(b"\xef\xbb\xbf" + json.dumps(content).encode())
     found = COCO(file)
-    items, known = found.entries(1), found.annotation(1)
+    items, known = found.entries(0), found.annotation(0)
     assert [item["bbox"] for item in items] == [[4, 5, 20, 10]] * len(ways), "without the one that is written twice"
     assert [item["area"] for item in items] == [200] * len(ways)
     assert known.crowd == {7, 8, 9}
@@ -386,18 +341,17 @@ def test_images_of_coco_that_cannot_be_told_apart_are_refused(tmp_path, ids, nam
         COCO(tmp_path / "x.json")
 
 
-@pytest.mark.parametrize("name", ["annotations/instances_val2017.1@10.json", "semi.json", "annotations/a/b.json"])
+@pytest.mark.parametrize("name", ["annotations/instances_val.1@10.json", "semi.json", "annotations/a/b.json"])
 def test_coco_files_of_other_names_and_places(tmp_path, name):
     """Pictures of the same names lie in another split, too, and are of another size."""
     root = coco_set(tmp_path, [instance()])
-    image_file(root / "train2017" / "1.jpg", (9, 9))
-    (root / name).parent.mkdir(exist_ok=True)
-    (root / "annotations" / "instances_val2017.json").rename(root / name)
+    picture(root / "train" / "7.png", (9, 9))
+    (root / "annotations" / "instances_val.json").rename(placed(root / name))
     if "@" not in name:
-        (root / "train2017" / "1.jpg").unlink()
+        (root / "train" / "7.png").unlink()
     assert open_annotated(str(root / name)).load(0).size == (W, H)
-    (root / "val2017" / "_annotations.coco.json").write_bytes((root / name).read_bytes())
-    assert open_annotated(str(root / "val2017")).load(0).size == (W, H)
+    (root / "val" / "_annotations.coco.json").write_bytes((root / name).read_bytes())
+    assert open_annotated(str(root / "val")).load(0).size == (W, H)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -430,35 +384,35 @@ def test_run_lengths_as_text_are_those_that_coco_writes():
 
 @pytest.mark.parametrize("top", ["", "train"])
 def test_folders_are_classes(tmp_path, top):
-    image_file(tmp_path / top / "cat" / "b.jpg")
+    picture(tmp_path / top / "cat" / "b.jpg")
     with pytest.raises(ValueError, match="one class only, cat"):
         ClassFolders(tmp_path / top)
     for name in ("cat/a.jpg", "dog/deep/c.png"):
-        image_file(tmp_path / top / name)
+        picture(tmp_path / top / name)
     found = ClassFolders(tmp_path)
     assert [found.label(i) for i in range(3)] == ["cat", "cat", "dog"]
     with pytest.raises(IndexError):
         found.label(3)
-    image_file(tmp_path / top / "b.jpg")
+    picture(tmp_path / top / "b.jpg")
     with pytest.raises(ValueError, match=r"b\.jpg lies in no class folder"):
         ClassFolders(tmp_path / top)
 
 
 def test_a_data_set_is_recognised_by_what_is_in_it(tmp_path, monkeypatch):
-    voc_set(tmp_path / "voc", {"a": xml(""), "b": xml("")})
+    voc_split(voc_set(tmp_path / "voc", {"a": "", "b": ""}), "val", "a\nb\n")
     coco_set(tmp_path / "coco", [])
     mask_set(tmp_path / "masks", two_blocks(255, 255))
-    image_file(tmp_path / "points" / "x" / "a.png")
+    picture(tmp_path / "points" / "x" / "a.png")
     (tmp_path / "points" / "x" / "keypoints.json").write_text('{"a.png": [[1, 2]]}')
     for name in ("x/a.jpg", "y/b.jpg"):
-        image_file(tmp_path / "classes" / name)
+        picture(tmp_path / "classes" / name)
     monkeypatch.setenv("HOME", str(tmp_path))
     boxes, outlines = "with boxes (PASCAL VOC: Annotations/, JPEGImages/)", "with outlines or boxes (COCO: annotations/"
     for path, kind, layout, n in (
         ("voc", VOC, boxes, 2),
         ("voc/ImageSets/Main/val.txt", VOC, boxes, 2),
-        ("coco", COCO, f"{outlines}instances_val2017.json)", 2),
-        ("coco/annotations/instances_val2017.json", COCO, f"{outlines}instances_val2017.json)", 2),
+        ("coco", COCO, f"{outlines}instances_val.json)", 2),
+        ("coco/annotations/instances_val.json", COCO, f"{outlines}instances_val.json)", 2),
         ("masks", MaskFolder, "with masks (images/, masks/)", 1),
         ("points", KeypointFolders, "with keypoints (keypoints.json)", 1),
         ("classes", ClassFolders, "in class folders", 2),
@@ -492,7 +446,7 @@ def test_a_layout_of_ones_own_is_one_file_and_one_line(tmp_path, monkeypatch, ca
     imports = "import numpy as np\nfrom plrc.data.sources import Annotation, ImageFiles\n"
     (tmp_path / "halves.py").write_text(imports + layout)
     for name in "ab":
-        image_file(tmp_path / "mine" / f"{name}.png", (64, 64))
+        picture(tmp_path / "mine" / f"{name}.png", (64, 64))
     (tmp_path / "mine" / "halves.txt").write_text("a.png b.png")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)

@@ -6,17 +6,8 @@ import csv
 import json
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from plrc.cli import main
-
-
-def noise(file: Path, size: tuple[int, int] = (64, 48), seed: int = 0) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(file)
-    return file
+from tests.sets import noise, noises, picture, placed, thing, voc_set
 
 
 def checked(table: Path, *data: Path) -> tuple[int, list[tuple[str, ...]]]:
@@ -26,12 +17,10 @@ def checked(table: Path, *data: Path) -> tuple[int, list[tuple[str, ...]]]:
 
 
 def test_a_folder_of_images(tmp_path, capsys):
-    data = tmp_path / "photos"
-    for k in range(3):
-        noise(data / f"{k}.png", seed=k)
-    noise(data / "slim.png", (3, 400))
-    (data / "again.png").write_bytes((data / "1.png").read_bytes())
-    (data / "cut.png").write_bytes((data / "2.png").read_bytes()[:900])
+    data = noises(tmp_path / "photos", 3)
+    noise(3, 400).save(data / "slim.png")
+    (data / "again.png").write_bytes((data / "001.png").read_bytes())
+    (data / "cut.png").write_bytes((data / "002.png").read_bytes()[:900])
     (data / "a\udcff.png").write_bytes(b"")
     (data / "b.heic").write_bytes(b"x")
     status, rows = checked(tmp_path / "found.csv", data)
@@ -44,7 +33,7 @@ def test_a_folder_of_images(tmp_path, capsys):
         ("extreme shape", "slim.png", "3 × 400"),
         ("no image by its name", ".heic", "1 files"),
         ("refused", str(data), "training would stop: 2 of 7 images cannot be decoded, more than 1%"),
-        ("same file", "again.png", "as 1.png"),
+        ("same file", "again.png", "as 001.png"),
     ]
     head, *lines, last = capsys.readouterr().out.splitlines()
     assert (head, last) == (f"{data}: 7 images of which nothing is known", f"written: {tmp_path / 'found.csv'}")
@@ -57,18 +46,15 @@ def test_data_sets(tmp_path, capsys):
     images = [{"id": 1, "file_name": "a.png", "width": 64, "height": 48}]
     content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "ant"}]}
     good, bad = tmp_path / "coco" / "good.json", tmp_path / "coco" / "bad.json"
-    noise(tmp_path / "coco" / "a.png")
+    picture(tmp_path / "coco" / "a.png", (64, 48))
     good.write_text(json.dumps(content))
     annotations[0]["iscrowd"] = "perhaps"
     bad.write_text(json.dumps(content))
-    box = "".join(f"<{side}>{k}</{side}>" for k, side in enumerate(("xmin", "ymin", "xmax", "ymax"), start=1))
-    xml = f"<annotation><size><width>9</width><height>9</height></size><object><name>x</name><bndbox>{box}</bndbox>"
-    noise(tmp_path / "voc" / "JPEGImages" / "a.jpg")
-    (tmp_path / "voc" / "Annotations").mkdir()
-    (tmp_path / "voc" / "Annotations" / "a.xml").write_text(f"{xml}</object></annotation>")
-    noise(tmp_path / "masks" / "images" / "a.png")
-    noise(tmp_path / "masks" / "masks" / "a.png", seed=1)
-    sets = [good, bad, tmp_path / "voc", tmp_path / "masks", tmp_path / "nothing"]
+    voc = voc_set(tmp_path / "voc", {"a": thing("x", (1, 2, 3, 4))}, size=(9, 9))
+    picture(voc / "JPEGImages" / "a.jpg", (64, 48))
+    for part in ("images", "masks"):
+        noise(64, 48).save(placed(tmp_path / "masks" / part / "a.png"))
+    sets = [good, bad, voc, tmp_path / "masks", tmp_path / "nothing"]
     status, rows = checked(tmp_path / "found.csv", *sets)
     assert status == 1
     assert [row[:2] for row in rows] == [

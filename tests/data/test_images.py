@@ -29,6 +29,8 @@ from plrc.data.images import (
     upright_size,
 )
 from plrc.data.sources import ImageFolder
+from tests.hostile import chunk
+from tests.sets import noise, placed, ramp
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,11 +63,7 @@ def png(depth: int, colour: int, samples: list, transparent: bytes = b"") -> io.
     values = np.array(samples).astype(">u2" if depth == 16 else ">u1").tobytes()
     header = struct.pack(">IIBBBBB", len(samples), 1, depth, colour, 0, 0, 0)
     chunks = {b"IHDR": header, b"tRNS": transparent, b"IDAT": zlib.compress(b"\0" + values), b"IEND": b""}
-    written = [
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks.items()
-        if data or kind == b"IEND"
-    ]
+    written = [chunk(kind, data) for kind, data in chunks.items() if data or kind == b"IEND"]
     return io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(written))
 
 
@@ -189,12 +187,6 @@ def test_masks_boxes_and_points_turn_with_the_image(orientation):
     np.testing.assert_array_equal(upright_points(np.array([4.5, 5.5]), (W, H), orientation), [x + 0.5, y + 0.5])
 
 
-def ramp(width: int, height: int) -> Image.Image:
-    """Red grows with x, green with y, so that a shift of the frame shows."""
-    x, y = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
-    return Image.fromarray(np.stack([255 * x, 255 * y, np.full_like(x, 90)], axis=-1).astype(np.uint8))
-
-
 @pytest.mark.parametrize(
     ("at_least", "size"),
     [
@@ -226,9 +218,8 @@ def test_reduced_jpeg_shows_the_same_frame(scale):
     assert uneven.size == (-(-323 // scale), -(-197 // scale)), "rounded up"
 
 
-def noise(kind: str, **options: object) -> bytes:
-    values = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    return stored(Image.fromarray(values), kind, **options).getvalue()
+def noisy(kind: str, **options: object) -> bytes:
+    return stored(noise(64, 64), kind, **options).getvalue()
 
 
 @pytest.mark.parametrize(
@@ -236,19 +227,18 @@ def noise(kind: str, **options: object) -> bytes:
     [
         (b"", "the file is empty"),
         (b"<html>404 Not Found</html>", "not a JPEG, PNG, WebP, GIF, BMP, TIFF"),
-        (noise("PNG")[:20], ""),
-        (noise("JPEG")[:-1500], "truncated"),
-        (noise("JPEG", progressive=True)[:-1500], "truncated"),
-        (noise("PNG")[:-2000], "truncated"),
-        (noise("WEBP")[:-500], ""),
-        (noise("PNG").replace(b"IDAT", b"IDAT\xff", 1), ""),
+        (noisy("PNG")[:20], ""),
+        (noisy("JPEG")[:-1500], "truncated"),
+        (noisy("JPEG", progressive=True)[:-1500], "truncated"),
+        (noisy("PNG")[:-2000], "truncated"),
+        (noisy("WEBP")[:-500], ""),
+        (noisy("PNG").replace(b"IDAT", b"IDAT\xff", 1), ""),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 2 2\n%%EndComments\n%%EOF\n", "not a JPEG"),
     ],
     ids=["empty", "text", "header", "jpeg", "progressive", "png", "webp", "a wrong byte", "postscript"],
 )
 def test_damaged_file_is_named(data, reason, tmp_path):
-    (tmp_path / "class").mkdir()
-    (tmp_path / "class" / "bad.jpg").write_bytes(data)
+    placed(tmp_path / "class" / "bad.jpg").write_bytes(data)
     folder = ImageFolder(tmp_path)
     with pytest.raises(UndecodableImage) as caught:
         folder.load(0)
@@ -263,7 +253,7 @@ def test_damaged_file_is_named(data, reason, tmp_path):
 
 def test_size_reads_only_the_header(tmp_path):
     for kind in ("JPEG", "PNG"):  # the pixels are not there at all, and nobody notices
-        (tmp_path / "a.jpg").write_bytes(noise(kind)[:700])
+        (tmp_path / "a.jpg").write_bytes(noisy(kind)[:700])
         assert ImageFolder(tmp_path).size(0) == (64, 64)
     (tmp_path / "a.jpg").write_bytes(b"no")
     with pytest.raises(UndecodableImage, match=r"a\.jpg"):

@@ -13,13 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from plrc import cli, regions, report, train
-from plrc.config import load_config
+from plrc import cli, regions, train
 from plrc.data.kept import KeptRegions
 from plrc.data.shards import write_shards
 from plrc.data.sources import ImageFolder, UndecodableImage, open_source
 from plrc.queries import Shard
 from plrc.regions import GridRegions, SuperpixelRegions
+from tests.runs import small_config
+from tests.sets import placed
 
 N = 12
 
@@ -34,8 +35,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def folder(tmp_path: Path) -> Path:
     for i in range(N):
         blobs = np.random.default_rng(i).integers(0, 255, (5, 4 + i % 3, 3), np.uint8)
-        (tmp_path / "data").mkdir(exist_ok=True)
-        Image.fromarray(blobs).resize((150, 110 + i), Image.Resampling.BICUBIC).save(tmp_path / "data" / f"{i:02d}.png")
+        image = Image.fromarray(blobs).resize((150, 110 + i), Image.Resampling.BICUBIC)
+        image.save(placed(tmp_path / "data" / f"{i:02d}.png"))
     return tmp_path / "data"
 
 
@@ -116,8 +117,7 @@ def test_processes_that_add_at_once_do_not_write_over_one_another(folder):
 
 
 def test_where_nothing_can_be_kept_maps_are_computed_but_not_by_the_command(folder, cache, capsys):
-    cache.parent.mkdir(parents=True)
-    cache.write_text("no folder")
+    placed(cache).write_text("no folder")
     kept = kept_of(folder)
     assert torch.equal(kept.raster(4), computed(folder)[4])
     assert kept.missing() == N
@@ -150,16 +150,14 @@ def test_the_command_computes_what_is_missing_of_folders_and_shards(folder, tmp_
     assert "--regions grid:4 is not kept" in capsys.readouterr().err
 
 
-def test_training_says_what_is_missing_and_reads_what_is_there(folder, tmp_path, capsys, no_more, monkeypatch):
-    monkeypatch.setattr(report, "before_and_after", lambda *_: [])
+def test_training_says_what_is_missing_and_reads_what_is_there(folder, tmp_path, capsys, no_more, silent):
     folder = folder.rename(tmp_path / "my data")
-    small = {"data": str(folder), "image_size": 32, "batch_size": 4, "epochs": 1, "queue_size": 8, "negatives": 8}
-    small |= {"points_per_region": 2, "regions": "superpixels:5", "picture_every": 0, "log_every": 1}
-    assert train.pretrain(load_config("demo", None, {**small, "out": str(tmp_path / "a")})) == 0
+    small = {"data": str(folder), "epochs": 1, "batch_size": 4, "regions": "superpixels:5"}
+    assert train.pretrain(small_config(tmp_path / "a", **small)) == 0
     note = f"regions of {N} images are computed on the way; on all cores before: plrc regions '{folder}' --regions "
     assert f"{note}superpixels:5" in capsys.readouterr().err
     no_more()
-    assert train.pretrain(load_config("demo", None, {**small, "out": str(tmp_path / "b")})) == 0
+    assert train.pretrain(small_config(tmp_path / "b", **small)) == 0
     assert "computed on the way" not in capsys.readouterr().err
 
 

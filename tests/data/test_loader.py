@@ -5,13 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -23,8 +19,9 @@ from plrc.data.photometric import apply, normalise
 from plrc.data.sources import UndecodableImage, open_source
 from plrc.geometry import cell_centres
 from plrc.regions import VIEW_RASTER, GridRegions
+from tests.runs import finish, start
+from tests.sets import ramp
 
-ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 
 
@@ -49,10 +46,7 @@ class Ramps:
         width, height = self.size(i)
         if i in self._broken_pixels:
             raise UndecodableImage(self.name(i), "the file is truncated")
-        pixels = np.full((height, width, 3), 10 * i, dtype=np.uint8)
-        pixels[..., 0] = np.rint((np.arange(width) + 0.5) / width * 255)
-        pixels[..., 1] = np.rint((np.arange(height) + 0.5) / height * 255)[:, None]
-        return Image.fromarray(pixels)
+        return ramp(width, height, blue=10 * i)
 
 
 class RegionsByImage:
@@ -197,9 +191,6 @@ def test_an_undecodable_image_is_replaced_by_its_neighbour_and_named(broken):
 
 
 FAILING = """
-import sys
-sys.path.insert(0, {root!r})
-import torch
 from tests.data.test_loader import CPU, Order, Ramps, config, dataset, make_loader
 
 source = Ramps(4, broken_pixels=(0, 1, 2, 3) if {where!r} == "worker" else ())
@@ -212,17 +203,8 @@ raise ValueError("out of memory")
 @pytest.mark.parametrize(("where", "message"), [("worker", "4 files in a row"), ("training", "out of memory")])
 def test_an_error_ends_the_process_and_its_workers(where, message):
     """Not the message alone: a rank that hangs after its error is not seen by torchrun, and holds every other rank."""
-    script = FAILING.format(root=str(ROOT), where=where)
-    with subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        try:
-            _, error = process.communicate(timeout=25)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            pytest.fail("the process did not end")
-    assert process.returncode == 1
-    assert message in error
+    script = FAILING.format(where=where)
+    assert message in finish(start("-c", script), code=1, timeout=25)
 
 
 def test_real_photos_of_all_sizes(shared_data):

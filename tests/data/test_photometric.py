@@ -103,14 +103,6 @@ def test_a_view_does_not_depend_on_its_neighbours(monkeypatch):
         torch.testing.assert_close(apply(views, parameters), alone, rtol=0, atol=1e-6)
 
 
-def test_no_value_is_read_from_the_device():
-    """The meta device has shapes only: whatever asks it for a value, as a synchronisation would, fails there."""
-    views = torch.empty(16, 3, 30, 40, dtype=torch.uint8, device="meta")
-    result = normalise(apply(views, drawn(16)))
-    assert result.shape == views.shape
-    assert result.device.type == "meta"
-
-
 def test_autocast_does_not_coarsen_the_blur():
     views, parameters = random_views(4, 32, 32), unchanged(4)
     parameters[:, BLUR_SIGMA] = 1.0

@@ -22,7 +22,7 @@ import pytest
 import torch
 from PIL import Image
 
-from plrc import report, train
+from plrc import train
 from plrc.config import load_config
 from plrc.data import loader, shards
 from plrc.data.images import UndecodableImage
@@ -31,12 +31,12 @@ from plrc.data.shards import Index, Shards, write_shards
 from plrc.data.sources import ImageFolder, first_decodable, open_source
 from plrc.queries import Shard
 from plrc.regions import GridRegions
-from plrc.run import open_source_once, read_log
+from plrc.run import open_source_once
+from tests.runs import losses, small_config
+from tests.sets import placed
 
 N = 40
 CPU = torch.device("cpu")
-SMALL = {"image_size": 32, "batch_size": 8, "epochs": 2, "queue_size": 64, "negatives": 32, "points_per_region": 2}
-SMALL |= {"bn_groups": 2, "regions": "grid:2", "log_every": 1, "picture_every": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -49,9 +49,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Noise, which JPEG makes files of 2 to 9 kB of."""
     root = tmp_path_factory.mktemp("photos")
     for i in range(N):
-        (root / f"class{i % 3}").mkdir(exist_ok=True)
-        size = (40 + i, 70 - i)
-        Image.effect_noise(size, 30 + 5 * i).convert("RGB").save(root / f"class{i % 3}" / f"{i}.JPEG", quality=90)
+        image = Image.effect_noise((40 + i, 70 - i), 30 + 5 * i).convert("RGB")
+        image.save(placed(root / f"class{i % 3}" / f"{i}.JPEG"), quality=90)
     return root
 
 
@@ -60,10 +59,6 @@ def sharded(folder: Path, tmp_path: Path) -> Path:
     out = tmp_path / "shards"
     write_shards(Shard(data=str(folder), out=str(out), shard_mb=0.03))
     return out
-
-
-def small_config(data: object, out: Path, **changes: object) -> object:
-    return load_config("demo", None, {**SMALL, "data": str(data), "out": str(out), **changes})
 
 
 # ----------------------------------------------------------------------------------------------- what shards hold
@@ -158,8 +153,7 @@ def foreign(file: Path, images: list[bytes]) -> None:
 def test_shards_of_others_are_read_and_their_index_is_made_once(folder, tmp_path, monkeypatch):
     files = [file.read_bytes() for file in sorted(folder.rglob("*.JPEG"))]
     root = tmp_path / "theirs"
-    root.mkdir()
-    foreign(root / "a.tar", files[:5])
+    foreign(placed(root / "a.tar"), files[:5])
     foreign(root / "b.tar", files[5:9])
     source = open_source(str(root))
     assert [source._member(i)[1] for i in range(9)] == files[:9]
@@ -180,9 +174,8 @@ def test_shards_of_others_are_read_and_their_index_is_made_once(folder, tmp_path
 
 
 def test_an_archive_beside_the_images_that_came_in_it_is_no_shard(folder, tmp_path):
-    (tmp_path / "a").mkdir()
     (tmp_path / "a.tar").write_bytes(b"")
-    Image.new("RGB", (8, 8)).save(tmp_path / "a" / "1.jpg")
+    Image.new("RGB", (8, 8)).save(placed(tmp_path / "a" / "1.jpg"))
     assert isinstance(open_source(str(tmp_path)), ImageFolder)
 
 
@@ -195,9 +188,7 @@ def test_a_shard_that_is_missing_or_cut_off_is_named(sharded):
     source = open_source(str(sharded))
     place = int(source.counts[:2].sum())
     third.write_bytes(whole[:2000])  # after the run has begun
-    with pytest.raises(
-        UndecodableImage, match=rf"^000002\.tar, image 2 of {source.counts[2]}: the shard is cut off: it"
-    ):
+    with pytest.raises(UndecodableImage, match=rf"^000002\.tar, image 2 of {source.counts[2]}: the shard is cut off"):
         source.load(place + 1)
     with pytest.raises(ValueError, match=rf"000002\.tar has 2000 bytes, and by .* {len(whole)}: copy it again"):
         open_source(str(sharded))
@@ -273,7 +264,7 @@ def test_views_are_those_of_the_same_images_in_a_folder_and_workers_change_nothi
     for file in sharded.glob("*.tar"):
         with tarfile.open(file) as tar:
             tar.extractall(unpacked, filter="data")
-    config = small_config(sharded, tmp_path / "out")
+    config = small_config(tmp_path / "out", data=str(sharded))
     order = partial(Order, N, config, 0, 1, shards=source.counts)
     inline, plain, workers = (
         list(make_loader(TwoViews(of, GridRegions(2), config), order(), n, CPU))
@@ -286,13 +277,8 @@ def test_views_are_those_of_the_same_images_in_a_folder_and_workers_change_nothi
                 assert torch.equal(getattr(one, name), getattr(other, name)), name
 
 
-def losses(out: Path) -> list[tuple]:
-    return [(line["step"], line["image"], line["point"], line["affinity"]) for line in read_log(out)]
-
-
-def test_training_on_shards_that_is_killed_goes_on_bit_for_bit(sharded, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "before_and_after", lambda *_: [])
-    assert train.pretrain(small_config(sharded, tmp_path / "whole")) == 0
+def test_training_on_shards_that_is_killed_goes_on_bit_for_bit(sharded, tmp_path, monkeypatch, silent):
+    assert train.pretrain(small_config(tmp_path / "whole", data=str(sharded))) == 0
     step_of, opened = train.train_step, []
 
     class Killed(BaseException):
@@ -305,19 +291,20 @@ def test_training_on_shards_that_is_killed_goes_on_bit_for_bit(sharded, tmp_path
 
     monkeypatch.setattr(train, "train_step", killed_in_the_middle)
     with pytest.raises(Killed):
-        train.pretrain(small_config(sharded, tmp_path / "killed", save_every=1))
+        train.pretrain(small_config(tmp_path / "killed", data=str(sharded)))
     monkeypatch.setattr(train, "train_step", step_of)
     moved = sharded.rename(tmp_path / "elsewhere")  # they are the same shards
     read = shards._read
     monkeypatch.setattr(shards, "_read", lambda spans: opened.extend(spans) or read(spans))
-    assert train.pretrain(small_config(moved, tmp_path / "killed", resume="auto")) == 0
+    go_on = small_config(tmp_path / "killed", data=str(moved), resume="auto")
+    assert train.pretrain(go_on) == 0
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     assert len(losses(tmp_path / "whole")) == 10
     assert len(opened) == 3 * 8, "what was trained on before is not read again"
     (moved / "index.npy").unlink()
     (moved / "000001.tar").unlink()
     with pytest.raises(ValueError, match=r"the images of .* are not those of the saved run"):
-        train.pretrain(small_config(moved, tmp_path / "killed", resume="auto"))
+        train.pretrain(go_on)
 
 
 # --------------------------------------------------------------------------------------------------------- servers
@@ -378,7 +365,7 @@ def test_shards_of_a_web_server_give_the_batches_of_the_disk_in_worker_processes
     local, remote = open_source(str(sharded)), open_source_once(f"{server}/")
     assert len(remote) == N
     assert remote.names == open_source(f"{server}/{{000000..{len(local.counts) - 1:06d}}}.tar").names == local.names
-    config = small_config(sharded, tmp_path / "out")
+    config = small_config(tmp_path / "out", data=str(sharded))
     Ranges.failing["/000001.tar"] = 2
     batches = [
         list(make_loader(TwoViews(of, GridRegions(2), config), Order(N, config, 0, 1, 5, of.counts), workers, CPU))

@@ -12,11 +12,11 @@ from PIL import Image
 
 from plrc.data.images import UndecodableImage
 from plrc.data.sources import ImageFolder, first_decodable, open_source
+from tests.sets import placed
 
 
 def jpeg(path: Path, size: tuple[int, int] = (8, 6)) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, "white").save(path, "JPEG")
+    Image.new("RGB", size, "white").save(placed(path), "JPEG")
     return path
 
 
@@ -115,8 +115,7 @@ def test_names_are_compact_and_can_be_handed_over(tmp_path):
 
 def test_missing_empty_and_mistaken_folders_say_so(tmp_path):
     empty = tmp_path / "empty"
-    (empty / "train" / "n01").mkdir(parents=True)
-    (empty / "train" / "n01" / "x.tar").touch()
+    placed(empty / "train" / "n01" / "x.tar").touch()
     for given, what in (
         (tmp_path / "nowhere", "nowhere' does not exist"),
         (jpeg(tmp_path / "a.jpg"), r"a\.jpg' is a file"),

@@ -12,18 +12,11 @@ from torchvision.transforms import RandomResizedCrop
 from plrc.data.photometric import Photometric
 from plrc.data.views import ViewSampler, cut, pixels_needed
 from plrc.geometry import Crop, cell_centres
+from tests.sets import ramp
 
 RECIPE = Photometric(0.4, 0.4, 0.4, 0.1, jitter_p=0.8, grey_p=0.2, blur_p=0.5, blur_sigma=(0.1, 2.0))
 SAMPLER = ViewSampler((0.2, 1.0), 0.5, RECIPE)
 STEP = 1 / 255  # of an 8-bit ramp
-
-
-def ramp(width: int, height: int) -> Image.Image:
-    """RGB: red is x, green is y, blue is 128, of each pixel's centre; rounded to 1/255."""
-    pixels = np.full((height, width, 3), 128, dtype=np.uint8)
-    pixels[..., 0] = np.rint((np.arange(width) + 0.5) / width * 255)
-    pixels[..., 1] = np.rint((np.arange(height) + 0.5) / height * 255)[:, None]
-    return Image.fromarray(pixels)
 
 
 @pytest.mark.parametrize("size", [(640, 320), (300, 600), (500, 500)])
@@ -31,7 +24,7 @@ def ramp(width: int, height: int) -> Image.Image:
 def test_the_pixels_of_a_view_lie_where_the_crop_says(size, flip):
     boxes = [[0.1, 0.25, 0.7, 0.95], [0.33, 0.05, 0.91, 0.45], [0.0, 0.0, 1.0, 1.0]]
     crops = Crop(torch.tensor(boxes), torch.tensor([flip] * 3))
-    views = cut(ramp(*size), crops, 32)
+    views = cut(ramp(*size, blue=128), crops, 32)
     assert views.shape == (3, 32, 32, 3)
     assert views.dtype == torch.uint8
     named = crops.to_image(cell_centres(32, 32).view(1, -1, 2).expand(3, -1, -1)).view(3, 32, 32, 2)

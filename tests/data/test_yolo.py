@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from plrc.data.annotated import open_annotated
 from plrc.data.yolo import YOLO
 from plrc.detection.data import DetectionData
+from tests.sets import picture, placed
 
 LINES = {
     "a": "0 0.5 0.5 0.5 0.25\n\n1 0.05 0.5 0.2 0.2\n",
@@ -19,11 +19,9 @@ LINES = {
 def folder(tmp_path):
     """As Ultralytics lays it out: a table, and a folder of images and one of labels for each split."""
     for name, lines in LINES.items():
-        for kind in ("images", "labels"):
-            (tmp_path / kind / "train").mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (80, 40), "red").save(tmp_path / "images" / "train" / f"{name}.jpg")
+        picture(tmp_path / "images" / "train" / f"{name}.jpg", (80, 40))
         if lines is not None:
-            (tmp_path / "labels" / "train" / f"{name}.txt").write_text(lines)
+            placed(tmp_path / "labels" / "train" / f"{name}.txt").write_text(lines)
     (tmp_path / "data.yaml").write_text("path: .\ntrain: images/train\nnames: {0: cat, 1: 猫}\n", encoding="utf-8")
     return tmp_path
 

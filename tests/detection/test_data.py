@@ -7,6 +7,7 @@ import pickle
 from collections import Counter
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,52 +26,19 @@ from plrc.detection.data import (
     warn_of_doubles,
 )
 from plrc.distributed import World
-
-W, H = 40, 30
-CATEGORIES = ({"id": 9, "name": "ant"}, {"id": 3, "name": "bee"}, {"id": 5, "name": "wasp"})
+from tests.sets import CATEGORIES, H, W, coco_set, entry, picture, placed, thing, voc_set, voc_split
 
 
-def picture(file: Path, orientation: int = 1, size: tuple[int, int] = (W, H)) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.new("RGB", size, (90, 60, 30)).save(file, exif=exif)
-    return file
-
-
-def thing(name: str, box: tuple[int, int, int, int], difficult: int = 0) -> str:
-    corners = "".join(f"<{c}>{v}</{c}>" for c, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
-    return f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>{corners}</bndbox></object>"
-
-
-def voc_set(root: Path, pictures: dict[str, str], size: str = f"<width>{W}</width><height>{H}</height>") -> str:
-    (root / "Annotations").mkdir(parents=True)
-    for name, objects in pictures.items():
-        picture(root / "JPEGImages" / f"{name}.jpg")
-        (root / "Annotations" / f"{name}.xml").write_text(f"<annotation><size>{size}</size>{objects}</annotation>")
-    return str(root)
-
-
-def entry(number: int, image: int, bbox: list[float], category: int = 3, **more: object) -> dict:
-    return {"id": number, "image_id": image, "category_id": category, "bbox": bbox, **more}
-
-
-def coco_set(root: Path, annotations: list[dict], images: tuple[int, ...] = (21, 7), categories=CATEGORIES) -> str:
-    listed = [{"id": i, "file_name": f"{i}.png", "width": W, "height": H} for i in images]
-    for image in listed:
-        picture(root / "val" / image["file_name"])
-    content = {"images": listed, "annotations": annotations, "categories": categories}
-    (root / "annotations").mkdir(parents=True)
-    (root / "annotations" / "instances_val.json").write_text(json.dumps(content))
-    return str(root)
+def opened(*paths: Path | str, **how: Any) -> DetectionData:
+    return DetectionData([str(path) for path in paths], **how)
 
 
 # ------------------------------------------------------------------------------------------------------------- layouts
 
 
 def test_voc_objects_in_pixels_difficult_ones_included(tmp_path):
-    objects = thing("dog", (11, 4, 20, 15), 1) + thing("cat", (1, 1, 40, 30))
-    data = DetectionData([voc_set(tmp_path, {"a": objects, "b": thing("cat", (5, 5, 5, 9))})])
+    objects = thing("dog", (11, 4, 20, 15), "<difficult>1</difficult>") + thing("cat", (1, 1, 40, 30))
+    data = opened(voc_set(tmp_path, {"a": objects, "b": thing("cat", (5, 5, 5, 9))}))
     assert (data.classes, data.metric, data.has_masks) == (("cat", "dog"), "voc", False)
     found = data.objects(0)
     assert found.boxes.tolist() == [[10, 3, 20, 15], [0, 0, 40, 30]]
@@ -96,7 +64,7 @@ def test_coco_truth_is_what_the_file_says_and_training_leaves_crowds_and_empty_b
         entry(81, 21, [45, 3, 9, 4], 9, area=9, iscrowd=0, segmentation=outline),
         entry(82, 21, [0, 10, 1, 20], 9, area=20, iscrowd=1, segmentation=crowd),
     ]
-    data = DetectionData([coco_set(tmp_path, written)])
+    data = opened(coco_set(tmp_path, written))
     assert data.classes == ("bee", "wasp", "ant"), "by the categories' numbers"
     assert (data.category_ids, data.image_ids) == ((3, 5, 9), (7, 21))
     assert (data.metric, data.has_masks) == ("coco", True)
@@ -118,7 +86,7 @@ def test_what_coco_leaves_out_is_filled_in_and_what_is_beyond_the_border_clipped
     """Neither areas nor iscrowd, and numbers from 0, which COCO's evaluation takes for "no match"."""
     beyond, sliver = [-5, 20, 50, 20], [W - 1e-7, 3, 9, 4]
     written = [entry(0, 7, beyond), entry(1, 7, sliver), entry(2, 21, [2, 2, 5, 4], 9)]
-    data = DetectionData([coco_set(tmp_path, written)])
+    data = opened(coco_set(tmp_path, written))
     assert not data.has_masks
     assert data.objects(0).boxes.tolist() == [[0, 20, W, H]], "without the one of no width in the image"
     filled = [{**a, "id": k + 1, "area": (1000, 36, 20)[k], "iscrowd": 0} for k, a in enumerate(written)]
@@ -133,13 +101,13 @@ def test_a_turned_picture_has_upright_boxes_masks_and_truth(tmp_path):
     picture(tmp_path / "c" / "val" / "7.png", orientation=6)
     picture(tmp_path / "v" / "JPEGImages" / "a.jpg", orientation=6)
     for path in (coco, voc):
-        data = DetectionData([path])
+        data = opened(path)
         assert data.load(0).size == (H, W)
         np.testing.assert_allclose(data.objects(0).boxes, [[H - 15, 4, H - 5, 24]], rtol=1e-12)
         truth = data.truth()
         assert (truth["images"][0]["width"], truth["images"][0]["height"]) == (H, W)
         np.testing.assert_allclose(truth["annotations"][0]["bbox"], [H - 15, 4, 10, 20], rtol=1e-12)
-    turned = DetectionData([coco]).truth()["annotations"][0]
+    turned = opened(coco).truth()["annotations"][0]
     assert (turned["id"], turned["image_id"], turned["category_id"], turned["area"]) == (71, 7, 3, 12.5)
     expected = np.zeros((W, H), dtype=bool)
     expected[4:24, H - 15 : H - 5] = True
@@ -151,9 +119,8 @@ def test_masks_have_boxes_of_whole_pixels(tmp_path):
     mask = np.zeros((H, W), dtype=np.uint8)
     mask[5:15, 4:23] = 255
     mask[5, 4] = 0
-    (tmp_path / "masks").mkdir()
-    Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
-    data = DetectionData([str(tmp_path)])
+    Image.fromarray(mask).save(placed(tmp_path / "masks" / "a.png"))
+    data = opened(tmp_path)
     found = data.objects(0, masks=True)
     assert (data.classes, found.boxes.tolist()) == (("object",), [[4, 5, 23, 15]])
     (item,) = data.truth()["annotations"]
@@ -162,10 +129,10 @@ def test_masks_have_boxes_of_whole_pixels(tmp_path):
 
 
 def test_scenes_have_all_kinds_of_objects_however_few_they_are():
-    few, more = DetectionData(["scenes:1"]), DetectionData(["scenes:5"])
+    few, more = opened("scenes:1"), opened("scenes:5")
     assert few.classes == more.classes == tuple(sorted(few.classes))
     assert (len(few.classes), more.trainable()) == (10, [0, 1, 2, 3, 4])
-    assert DetectionData(["scenes:5"], most=2).trainable() == [0, 2], "evenly spread"
+    assert opened("scenes:5", most=2).trainable() == [0, 2], "evenly spread"
     found = more.objects(2, masks=True)
     for (x0, y0, x1, y1), mask in zip(found.boxes.astype(int), found.masks, strict=True):
         assert mask[y0:y1, x0:x1].sum() == mask.sum()
@@ -179,13 +146,13 @@ def test_scenes_have_all_kinds_of_objects_however_few_they_are():
 def test_a_union_has_the_pictures_in_order_and_all_classes(tmp_path):
     first = voc_set(tmp_path / "07", {"a": thing("dog", (1, 1, 9, 9)), "b": thing("cat", (1, 1, 8, 8))})
     second = voc_set(tmp_path / "12", {"a": thing("bird", (2, 2, 7, 7))})
-    data = DetectionData([first, second])
+    data = opened(first, second)
     assert [data.name(i) for i in range(len(data))] == ["JPEGImages/a.jpg", "JPEGImages/b.jpg", "JPEGImages/a.jpg"]
     assert (data.classes, data.metric) == (("bird", "cat", "dog"), "voc")
     assert [data.objects(i).labels.tolist() for i in range(3)] == [[2], [1], [0]]
     assert data.image_ids == (1, 2, 3)
-    assert data.fingerprint() != DetectionData([second, first]).fingerprint()
-    mixed = DetectionData([first, coco_set(tmp_path / "coco", [entry(71, 7, [4, 5, 20, 10])])])
+    assert data.fingerprint() != opened(second, first).fingerprint()
+    mixed = opened(first, coco_set(tmp_path / "coco", [entry(71, 7, [4, 5, 20, 10])]))
     assert (mixed.classes, mixed.metric) == (("ant", "bee", "cat", "dog", "wasp"), "coco")
     assert (mixed.category_ids, mixed.image_ids) == ((1, 2, 3, 4, 5), (1, 2, 3, 4))
     last = mixed.truth()["annotations"][-1]
@@ -196,18 +163,17 @@ def test_a_union_has_the_pictures_in_order_and_all_classes(tmp_path):
 def test_objects_that_were_changed_are_told_without_opening_a_picture(layout, tmp_path, monkeypatch):
     def of(x: int, root: Path) -> DetectionData:
         if layout == "voc":
-            return DetectionData([voc_set(root, {"a": thing("dog", (1, 1, x, 9))})])
+            return opened(voc_set(root, {"a": thing("dog", (1, 1, x, 9))}))
         if layout == "coco":
             outline = [[4, 5, 24, 5, 24, x, 4, x]]
-            return DetectionData([coco_set(root, [entry(71, 7, [4, 5, 20, 10], segmentation=outline)])])
+            return opened(coco_set(root, [entry(71, 7, [4, 5, 20, 10], segmentation=outline)]))
         picture(root / "images" / "a.png")
         if layout == "yolo":
-            (root / "labels").mkdir()
-            (root / "labels" / "a.txt").write_text(f"0 0.5 0.5 0.{x} 0.2")
+            placed(root / "labels" / "a.txt").write_text(f"0 0.5 0.5 0.{x} 0.2")
         else:
-            (root / "masks").mkdir()
-            Image.fromarray(np.eye(W, dtype=np.uint8)[:H] * 255 * (x > 10)).save(root / "masks" / "a.png")
-        return DetectionData([str(root)])
+            mask = np.eye(W, dtype=np.uint8)[:H] * 255 * (x > 10)
+            Image.fromarray(mask).save(placed(root / "masks" / "a.png"))
+        return opened(root)
 
     one, same, other = of(9, tmp_path / "1"), of(9, tmp_path / "2"), of(12, tmp_path / "3")
     monkeypatch.setattr(Image, "open", None)
@@ -219,15 +185,8 @@ def test_data_sets_that_share_images_are_named(tmp_path, caplog):
     one = voc_set(tmp_path / "07", {"a": thing("dog", (1, 1, 9, 9)), "b": thing("dog", (1, 1, 8, 8))})
     two = voc_set(tmp_path / "12", {"a": thing("dog", (2, 2, 7, 7))})
     (tmp_path / "link").symlink_to("07")
-    (tmp_path / "07" / "ImageSets" / "Main").mkdir(parents=True)
-    split = tmp_path / "07" / "ImageSets" / "Main" / "few.txt"
-    split.write_text("b")
-    link = str(tmp_path / "link")
-    warn_of_doubles(
-        DetectionData([one, two, link]),
-        DetectionData([str(split), "scenes:2"]),
-        DetectionData(["scenes:3", "scenes:3@1"]),
-    )
+    split, link = voc_split(tmp_path / "07", "few", "b"), tmp_path / "link"
+    warn_of_doubles(opened(one, two, link), opened(split, "scenes:2"), opened("scenes:3", "scenes:3@1"))
     assert [record.getMessage() for record in caplog.records] == [
         f"note: 2 of 2 images of {link} are in {one}, too",
         f"note: 1 of 1 images of {split} are in {link}, too",
@@ -237,72 +196,68 @@ def test_data_sets_that_share_images_are_named(tmp_path, caplog):
 def test_coco_files_of_the_same_categories_keep_order_and_numbers(tmp_path):
     one = coco_set(tmp_path / "1", [entry(1, 7, [4, 5, 20, 10])], (7,))
     two = coco_set(tmp_path / "2", [entry(1, 8, [4, 5, 20, 10], 9)], (8,))
-    data = DetectionData([one, two])
+    data = opened(one, two)
     assert (data.classes, data.category_ids, data.image_ids) == (("bee", "wasp", "ant"), (3, 5, 9), (7, 8))
     assert [(a["id"], a["image_id"], a["category_id"]) for a in data.truth()["annotations"]] == [(1, 7, 3), (2, 8, 9)]
-    assert DetectionData([one, one]).image_ids == (1, 2), "the file's numbers would be ambiguous"
+    assert opened(one, one).image_ids == (1, 2), "the file's numbers would be ambiguous"
     other = coco_set(tmp_path / "3", [entry(1, 9, [1, 1, 2, 2])], (9,), categories=[{"id": 3, "name": "ant"}])
-    mixed = DetectionData([one, other])
+    mixed = opened(one, other)
     assert (mixed.classes, mixed.category_ids) == (("ant", "bee", "wasp"), (1, 2, 3)), "3 is a bee here, an ant there"
     assert [a["category_id"] for a in mixed.truth()["annotations"]] == [2, 1]
 
 
 def test_given_classes_name_the_labels(tmp_path):
     coco = coco_set(tmp_path / "coco", [entry(71, 7, [4, 5, 20, 10], 9)])
-    data = DetectionData([coco], classes=["bee", "ant", "moth"])
+    data = opened(coco, classes=["bee", "ant", "moth"])
     assert (data.objects(0).labels.tolist(), data.category_ids[:2]) == ([1], (3, 9))
     truth = data.truth()
     assert truth["annotations"][0]["category_id"] == 9
     assert {c["name"] for c in truth["categories"]} == {"moth", "ant", "bee"}
     assert len({c["id"] for c in truth["categories"]}) == 3
     voc = voc_set(tmp_path / "voc", {"a": thing("dog", (1, 1, 9, 9))})
-    assert DetectionData([voc], ["cat", "dog"]).objects(0).labels.tolist() == [1]
+    assert opened(voc, classes=["cat", "dog"]).objects(0).labels.tolist() == [1]
     for path, classes, lacking in ((coco, "bee, wasp", "ant"), (voc, "cat", "dog")):
         with pytest.raises(ValueError, match=f"{path} has objects of {lacking}, a class that is none of {classes}"):
-            DetectionData([path], classes=classes.split(", "))
+            opened(path, classes=classes.split(", "))
 
 
 def test_pictures_of_another_size_than_was_annotated_are_found_before_the_training(tmp_path):
     coco = coco_set(tmp_path / "c", [entry(71, 7, [1, 1, 2, 2])])
     voc = voc_set(tmp_path / "v", {"a": thing("bee", (5, 6, 24, 15))})
     (tmp_path / "c" / "val" / "21.png").write_bytes(b"not a picture, which the training passes over")
-    assert len(DetectionData([coco, voc]).checked()) == 3
+    assert len(opened(coco, voc).checked()) == 3
     picture(tmp_path / "c" / "val" / "7.png", size=(9, 9))
     picture(tmp_path / "v" / "JPEGImages" / "a.jpg", size=(9, 9))
-    with pytest.raises(
-        ValueError, match=r"image 7 of .*instances_val\.json is of 40 × 30 .*; 1 more images have other"
-    ):
-        DetectionData([coco, voc]).checked()
+    with pytest.raises(ValueError, match=r"image 7 of .*_val\.json is of 40 × 30 .*; 1 more images have other"):
+        opened(coco, voc).checked()
 
 
 def test_what_is_no_data_for_a_detector_is_named(tmp_path):
     for name in ("x/a.jpg", "y/b.jpg"):
         picture(tmp_path / "folders" / name)
     twice = ({"id": 3, "name": "bee"}, {"id": 4, "name": "bee"})
-    picture(tmp_path / "roboflow" / "train" / "a.jpg")
-    (tmp_path / "roboflow" / "train" / "_annotations.coco.json").write_text("{}")
+    picture(tmp_path / "roboflow" / "train" / "a.jpg").with_name("_annotations.coco.json").write_text("{}")
     wrong = {
-        str(tmp_path / "roboflow"): r"without boxes: give one of its splits: .*roboflow.train$",
-        str(tmp_path / "folders"): "folders holds images in class folders, without boxes: give PASCAL VOC",
-        str(tmp_path / "folders/x"): "x holds images of which nothing is known, without boxes",
+        tmp_path / "roboflow": r"without boxes: give one of its splits: .*roboflow.train$",
+        tmp_path / "folders": "folders holds images in class folders, without boxes: give PASCAL VOC",
+        tmp_path / "folders/x": "x holds images of which nothing is known, without boxes",
         voc_set(tmp_path / "empty", {"a": ""}): "no image has an object",
         coco_set(
             tmp_path / "a", [entry(k, 7, [1, 1, 2, 2], k) for k in (3, 4)], categories=twice
         ): "several categories of the name bee",
-        coco_set(tmp_path / "b", [entry(1, 7, [1, 1, 2, 2], 4)]): "annotation 1 is of category 4, which",
     }
     for path, message in wrong.items():
         with pytest.raises(ValueError, match=message):
-            DetectionData([path])
+            opened(path)
 
 
 def test_landscape_opens_no_picture_and_survives_a_damaged_one(tmp_path):
     coco = coco_set(tmp_path / "coco", [])
     picture(tmp_path / "coco" / "val" / "7.png").write_bytes(b"no picture")
-    assert DetectionData([coco]).landscape().tolist() == [True, True]
-    voc = voc_set(tmp_path / "voc", {"a": thing("x", (1, 1, 3, 3)), "b": thing("x", (1, 1, 3, 3))}, size="")
-    (tmp_path / "voc" / "JPEGImages" / "b.jpg").write_bytes(b"no picture")
-    assert DetectionData([voc]).landscape().tolist() == [True, False]
+    assert opened(coco).landscape().tolist() == [True, True]
+    voc = voc_set(tmp_path / "voc", {"a": thing("x", (1, 1, 3, 3)), "b": thing("x", (1, 1, 3, 3))}, size=None)
+    (voc / "JPEGImages" / "b.jpg").write_bytes(b"no picture")
+    assert opened(voc).landscape().tolist() == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -335,11 +290,11 @@ def test_real_sets(shared_data):
     truth = truth_of_json(shared_data("coco-metric-fixture") / "sampled_gts_bbox_area.json")
     assert (len(truth["images"]), len(truth["annotations"]), len(truth["categories"])) == (100, 830, 80)
     root = shared_data("bccd-voc")
-    cells = DetectionData([str(root / "ImageSets" / "Main" / f"{split}.txt") for split in ("train", "val")])
+    cells = opened(*(root / "ImageSets" / "Main" / f"{split}.txt" for split in ("train", "val")))
     assert (len(cells), cells.classes, cells.metric) == (292, ("Platelets", "RBC", "WBC"), "voc")
     assert (len(cells.trainable()), cells.title) == (292, "bccd-voc train + bccd-voc val")
     root = shared_data("coco128")
-    data = DetectionData([str(root)])
+    data = opened(root)
     assert (len(data), len(data.classes), len(data.trainable())) == (128, 80, 126)
     content = json.loads((root / "annotations" / "instances_train2017.json").read_text())
     assert {a["id"]: a for a in data.truth()["annotations"]} == {a["id"]: a for a in content["annotations"]}
@@ -366,8 +321,6 @@ def painted(root: Path, outlines: bool = True) -> DetectionData:
     crowd of all."""
     rng = np.random.default_rng(3)
     images, annotations = [], []
-    (root / "val").mkdir(parents=True)
-    (root / "annotations").mkdir()
     for number, (width, height) in enumerate(SIZES):
         pixels = np.zeros((height, width, 3), dtype=np.uint8)
         for k in range(3):
@@ -379,12 +332,12 @@ def painted(root: Path, outlines: bool = True) -> DetectionData:
             annotations.append(entry(len(annotations), number, [x0, y0, x1 - x0, y1 - y0], k, **outline))
         whole = {"counts": [0, width * height], "size": [height, width]}
         annotations.append(entry(len(annotations), number, [0, 0, width, height], 0, iscrowd=1, segmentation=whole))
-        Image.fromarray(pixels).save(root / "val" / f"{number}.png")
+        Image.fromarray(pixels).save(placed(root / "val" / f"{number}.png"))
         images.append({"id": number, "file_name": f"{number}.png", "width": width, "height": height})
     categories = [{"id": k, "name": name} for k, name in enumerate(("red", "green", "blue"))]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    (root / "annotations" / "instances_val.json").write_text(json.dumps(content))
-    return DetectionData([str(root)])
+    placed(root / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    return opened(root)
 
 
 def bounds(share: np.ndarray) -> np.ndarray:

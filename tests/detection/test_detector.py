@@ -22,11 +22,13 @@ ARCHITECTURES = {
 TERMS = {"rpn_objectness", "rpn_box", "box_class", "box_regression"}
 
 
-def detector(architecture: Architecture, seed: int = 0) -> Detector:
-    """With few proposals, which is all that makes it quicker."""
-    torch.manual_seed(seed)
+def detector(architecture: Architecture, sure: bool = False) -> Detector:
+    """With few proposals, which is all that makes it quicker; and sure of the classes of some, as if it was trained."""
+    torch.manual_seed(0)
     model = Detector(architecture)
     model.rpn.limits = {True: (100, 30), False: (100, 20)}
+    if sure:
+        torch.nn.init.normal_(model.box_predictor.cls_score.weight, std=0.3)
     return model
 
 
@@ -90,8 +92,7 @@ def test_every_parameter_gets_a_gradient_with_and_without_objects(name: str) -> 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_detections_have_the_promised_shapes_and_to_find_nothing_is_no_error(name: str) -> None:
-    model = detector(ARCHITECTURES[name])
-    torch.nn.init.normal_(model.box_predictor.cls_score.weight, std=0.3)
+    model = detector(ARCHITECTURES[name], sure=True)
     sizes = [(64, 96), (50, 70)]
     side = 14 if model.architecture.neck == "c4" else 28
     images = [scene(ONE, *size)[0] for size in sizes]
@@ -119,8 +120,7 @@ def test_detections_have_the_promised_shapes_and_to_find_nothing_is_no_error(nam
 
 def test_a_picture_in_a_batch_gives_what_it_gives_alone() -> None:
     """Where it is padded to the same size; else cells at its right and bottom border see padding, as in Detectron2."""
-    model = detector(TINY)
-    torch.nn.init.normal_(model.box_predictor.cls_score.weight, std=0.3)
+    model = detector(TINY, sure=True)
     images = [scene(ONE, *size)[0] for size in ((64, 96), (50, 70), (33, 90))]
     together = find(model, images)
     for image, found in zip(images, together, strict=True):
@@ -149,8 +149,7 @@ def test_pictures_are_normalised_and_then_padded_at_the_right_and_below() -> Non
 
 @pytest.mark.parametrize("name", ["tiny-mask", "c4-mask"])
 def test_bf16_autocast_trains_and_detects_in_float32_boxes(name: str) -> None:
-    model = detector(ARCHITECTURES[name])
-    torch.nn.init.normal_(model.box_predictor.cls_score.weight, std=0.3)
+    model = detector(ARCHITECTURES[name], sure=True)
     image, target = scene(ONE)
     with torch.autocast("cpu", torch.bfloat16):
         terms = model([image], [target])

@@ -129,14 +129,7 @@ MASK = {"size": [30, 40], "counts": [1200]}
         ({"image_id": 6}, "of image 6, which the data set does not have: give the --data"),
         ({"image_id": [5]}, r"of image \[5\]"),
         ({"image_id": "x5"}, "of image 'x5'"),
-        (
-            {"segmentation": MASK | {"counts": "abc"}},
-            "segmentation that cannot be read, its outline's run lengths do not",
-        ),
-        (
-            {"segmentation": MASK | {"counts": [5]}},
-            "segmentation that cannot be read, its outline's run lengths do not",
-        ),
+        ({"segmentation": MASK | {"counts": [5]}}, "that cannot be read, its outline's run lengths do not"),
         ({"category_id": 1}, "category 1, which the data set does not have: give the --data"),
         ({"segmentation": MASK | {"size": [40, 30]}}, r"of the image's size \[30, 40\]"),
         ({"segmentation": [[1, 2, 3, 4, 5, 6]]}, "is no run lengths"),
@@ -208,12 +201,13 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(place, capsy
 
 
 def test_results_are_measured_by_themselves(place, capsys):
-    assert main(["detect", "eval", "results.json", "--data", "truth.json", "--out", "of", "--voc"]) == 0
+    assert main(["detect", "eval", "results.json", "--data", "truth.json", "--voc"]) == 0
+    out = place / "runs" / f"eval-{place.name}-results"
     said = capsys.readouterr().out
     assert "COCO, boxes     100.0  100.0  100.0" in said
     assert "VOC, 11-point" in said
-    assert json.loads((place / "of" / "evaluation.json").read_text())["boxes"]["AP"] == pytest.approx(1)
-    assert sorted(f.name for f in (place / "of" / "figures").iterdir()) == ["error_types.png", "precision_recall.png"]
+    assert json.loads((out / "evaluation.json").read_text())["boxes"]["AP"] == pytest.approx(1)
+    assert sorted(f.name for f in (out / "figures").iterdir()) == ["error_types.png", "precision_recall.png"]
 
 
 def test_results_whose_categories_have_other_names_in_the_data_are_refused(place, capsys):
@@ -222,17 +216,6 @@ def test_results_whose_categories_have_other_names_in_the_data_are_refused(place
     (place / "results.about.json").write_text(json.dumps(about))
     assert main(["detect", "eval", "results.json", "--data", "truth.json", "--out", "of"]) == 2
     assert "category 3 is 'cat' in truth.json, but 'dog' in results.about.json" in capsys.readouterr().err
-
-
-def test_the_official_fixture_by_the_shell(shared_data, tmp_path, monkeypatch):
-    folder = shared_data("coco-metric-fixture")
-    results, truth = folder / "cocoapi_results.json", folder / "sampled_gts_bbox_area.json"
-    monkeypatch.chdir(tmp_path)
-    assert main(["detect", "eval", str(results), "--data", str(truth)]) == 0
-    out = tmp_path / "runs" / "eval-coco-metric-fixture-cocoapi_results"
-    found = json.loads((out / "evaluation.json").read_text())["boxes"]
-    expected = json.loads((folder / "expected.json").read_text())
-    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -245,10 +228,8 @@ def test_the_official_fixture_by_the_shell(shared_data, tmp_path, monkeypatch):
         ("eval results.json --data truth.json --short-side 40", "--short-side would change nothing of results"),
         ("eval results.json", "--data is missing"),
         ("eval random:tiny --data scenes:2", "random:tiny"),
-        ("train --weights plrc:tiny --train scenes:4 --test scenes:2", "choose the neck fpn, or a ResNet"),
         ("train --preset small --train scenes:4", "--test is missing: name a data set with boxes"),
         ("train --preset small --train scenes:4 --test scenes:2 --seeds 0", "--seeds must be"),
-        ("convert random:tiny --to detectron2 --out a.pkl", "tiny"),
         ("convert truth.json --to plrc --out a.pt", "truth.json"),
     ],
 )

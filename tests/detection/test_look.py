@@ -15,6 +15,7 @@ from plrc.detection.detector import Architecture, Detector
 from plrc.detection.stages import Detections as Found
 from plrc.queries import Detections
 from plrc.views import Session, draw, open_image, replay
+from tests.sets import placed
 
 SCENE = open_image("scenes#12")
 CLASSES = tuple(sorted(set(SCENE.annotation.classes)))
@@ -40,8 +41,7 @@ class Oracle(nn.Module):
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run of a detector that knows the scene by heart."""
-    (tmp_path / "known" / "checkpoints").mkdir(parents=True)
-    (file := tmp_path / "known" / "checkpoints" / "last.pt").write_bytes(b"weights")
+    (file := placed(tmp_path / "known" / "checkpoints" / "last.pt")).write_bytes(b"weights")
     loaded = SimpleNamespace(detector=Oracle(), test_short_side=100, longest=10**6, path=file)
     monkeypatch.setattr("plrc.detection.look.load_detector", lambda path: loaded)
     return tmp_path / "known"

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,40 +28,21 @@ from plrc.queries import Run
 from plrc.run import EXIT_DONE, EXIT_PREEMPTED, Stop, losses_of, read_log
 from plrc.schedules import step_learning_rate
 from plrc.views import draw
+from tests.runs import finish, start, torchrun
+from tests.sets import voc_split
 
 pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is missing: pip install -e '.[detection]'")
 
-ROOT = Path(__file__).parents[2]
 STEPS = 4
 SMALL = {
-    "train": ("scenes:6",),
-    "test": ("scenes:3@1",),
-    "weights": "random:tiny",
-    "short_sides": (48, 56),
-    "test_short_side": 48,
-    "roi_per_image": 16,
-    "iterations": STEPS,
-    "precision": "fp32",
-    "milestones": (3,),
-    "warmup": 2,
-    "batch_size": 2,
-    "precise_bn": 2,
-    "log_every": 1,
-    "pictures": 2,
-}
+    "train": ("scenes:6",), "test": ("scenes:3@1",), "weights": "random:tiny", "short_sides": (48, 56),
+    "test_short_side": 48, "roi_per_image": 16, "iterations": STEPS, "precision": "fp32", "milestones": (3,),
+    "warmup": 2, "batch_size": 2, "precise_bn": 2, "log_every": 1, "pictures": 2,
+}  # fmt: skip
 
 
 def small(out: Path, **changes: object) -> FinetuneConfig:
     return load(FinetuneConfig, PRESETS, "small", None, {**SMALL, "out": str(out), **changes})
-
-
-def torchrun(ranks: int, arguments: list[str]) -> str:
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", "-m", "plrc"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *launcher, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def state(out: Path) -> dict:
@@ -181,7 +160,6 @@ def test_a_run_whose_objects_were_changed_is_not_continued_one_of_before_is(whol
         ({"train": ()}, "--train is missing"),
         ({"neck": "c5"}, "--neck must be one of c4, fpn, not 'c5'"),
         ({"seeds": 2, "resume": "last.pt"}, "--seeds are several runs, .* take --resume auto"),
-        ({"neck": "c4"}, "tiny has no fifth stage to be C4's head"),
         ({"train": ("nowhere",)}, "nowhere does not exist"),
         ({"short_sides": (0,)}, "--short-sides must be at least 1"),
         ({"milestones": (4, 2)}, "--milestones must be rising steps"),
@@ -195,11 +173,6 @@ def test_bad_settings_say_the_remedy(changes, message, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_a_diverged_run_stops_with_its_last_checkpoint(tmp_path):
-    with pytest.raises(ValueError, match=r"lower --lr|diverged"):
-        finetune(small(tmp_path, lr=1e9, warmup=0, iterations=12, batch_size=2))
-
-
 def test_the_rate_follows_the_batch_and_on_request_the_iterations_too(tmp_path):
     half = small(tmp_path, batch_size=8, lr=0.02, iterations=24_000)
     assert half.peak_lr == pytest.approx(0.01)
@@ -210,9 +183,8 @@ def test_the_rate_follows_the_batch_and_on_request_the_iterations_too(tmp_path):
 def test_norms_do_not_decay():
     detector = Detector(Architecture(arch="tiny", neck="fpn", classes=("a",)))
     config = load(FinetuneConfig, PRESETS, "small", None, SMALL)
-    decay = {
-        id(p): group["weight_decay"] for group in make_optimizer(detector, config).param_groups for p in group["params"]
-    }
+    groups = make_optimizer(detector, config).param_groups
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     assert len(decay) == len(list(detector.parameters()))
     for part in detector.modules():
         for parameter in part.parameters(recurse=False):
@@ -295,13 +267,14 @@ def test_two_ranks_train_together_and_one_and_two_evaluate_alike(tmp_path):
     trained = tmp_path / "trained"
     settings = yaml.safe_dump(small(trained, save_every=2, masks=True).repeatable())
     (tmp_path / "run.yaml").write_text(settings)
-    torchrun(2, ["detect", "train", "--config", str(tmp_path / "run.yaml")])
+    finish(start(*torchrun(2, "-m", "plrc"), "detect", "train", "--config", tmp_path / "run.yaml"))
     assert read_log(trained)[-1]["step"] == STEPS
     evaluate = {"checkpoint": str(trained), "data": ("scenes:3@1",), "workers": 0, "pictures": 0}
     lines = detect_eval(DetectEval(**evaluate, out=str(tmp_path / "of_1")))
     assert sum(line.startswith("COCO, masks") for line in lines) == 3  # one table: AP, by size, recall
-    arguments = ["--data", "scenes:3@1", "--workers", "0", "--pictures", "0", "--out", str(tmp_path / "of_2")]
-    assert torchrun(2, ["detect", "eval", str(trained), *arguments]).count("COCO, masks") == 3
+    arguments = ["--data", "scenes:3@1", "--workers", "0", "--pictures", "0", "--out", tmp_path / "of_2"]
+    by_two = start(*torchrun(2, "-m", "plrc"), "detect", "eval", trained, *arguments)
+    assert finish(by_two).count("COCO, masks") == 3
     one, two, training = (folder / "detections.json" for folder in (tmp_path / "of_1", tmp_path / "of_2", trained))
     assert json.loads(one.read_text())
     assert one.read_text() == two.read_text() == training.read_text()
@@ -311,13 +284,13 @@ def test_two_ranks_train_together_and_one_and_two_evaluate_alike(tmp_path):
 def test_it_learns_to_find_blood_cells(shared_data, tmp_path):
     """The miniature of docs/results.md's table: a tenth of its steps on smaller pictures, a few test pictures."""
     cells, data = shared_data("bccd-voc"), tmp_path / "bccd"
-    (data / "ImageSets" / "Main").mkdir(parents=True)
+    data.mkdir()
     for name in ("Annotations", "JPEGImages"):
         (data / name).symlink_to(cells / name)
+    of = {}
     for split, count in (("train", 200), ("test", 16)):
         names = (cells / "ImageSets" / "Main" / f"{split}.txt").read_text().split()
-        (data / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names[:count]))
-    of = {name: (str(data / "ImageSets" / "Main" / f"{name}.txt"),) for name in ("train", "test")}
+        of[split] = (str(voc_split(data, split, "\n".join(names[:count]))),)
     shape = {"short_sides": (128,), "test_short_side": 128, "roi_per_image": 64, "precise_bn": 5, "pictures": 0}
     steps = {"iterations": 40, "milestones": (34,), "warmup": 8, "batch_size": 4, "log_every": 20}
     assert finetune(small(tmp_path / "run", **of, **shape, **steps)) == EXIT_DONE

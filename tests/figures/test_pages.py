@@ -113,9 +113,7 @@ def test_type_is_on_the_page_large_enough_and_nothing_overlaps(name: str, size: 
         assert text.get_fontsize() >= 5
         boxes[text] = box
     notes = [text for text in boxes if " ".join(text.get_text().split()) == NOTE and text.get_color() == "0.45"]
-    assert all(boxes[text].y0 >= boxes[note].y1 - 1 for note in notes for text in boxes if text is not note), (
-        "below all"
-    )
+    assert all(boxes[text].y0 >= boxes[note].y1 - 1 for note in notes for text in boxes if text is not note), "below"
     drawn = [axes for axes in figure.findobj(Axes) if not axes.child_axes and axes.axison]
     on_panels = {text for axes in drawn for text in axes.texts if axes.images}
     for a, b in itertools.combinations(boxes, 2):

@@ -81,9 +81,8 @@ def test_the_table_of_colours_is_plain_and_its_colours_are_told_apart() -> None:
     assert json.loads(json.dumps(LOOK)) == LOOK
     for colours in (LOOK["categories"], LOOK["regions"]):
         assert len({to_rgb(colour) for colour in colours}) == len(colours)
-    blue, orange = (
-        np.dot(to_rgb(LOOK["matches"][state]["colour"]), (0.299, 0.587, 0.114)) for state in ("right", "wrong")
-    )
+    matches = (LOOK["matches"][state]["colour"] for state in ("right", "wrong"))
+    blue, orange = (np.dot(to_rgb(colour), (0.299, 0.587, 0.114)) for colour in matches)
     assert abs(blue - orange) > 0.2, "in grey too"
     np.testing.assert_array_equal(region_colours(np.array([[1, 17]]))[0, 0], region_colours(17))
 

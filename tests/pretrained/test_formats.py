@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,10 +22,8 @@ def backbone_shapes(arch: str) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("model", ["r50_c4_mask_coco", "r50_c4_voc", "r50_fpn_mask_coco"])
-def test_real_model_gives_exactly_torchvisions_backbone_and_the_way_back(model):
-    path = Path(__file__).resolve().parents[3] / "shared" / "facts" / f"detectron2_keys_{model}.txt"
-    if not path.is_file():
-        pytest.skip(f"../shared/facts/{path.name} is missing: the names of real Detectron2 models")
+def test_real_model_gives_exactly_torchvisions_backbone_and_the_way_back(model, shared_data):
+    path = shared_data(f"detectron2_keys_{model}.txt", "facts")
     lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
     there = {name: ast.literal_eval(shape) for name, shape in (line.split(" ", 1) for line in lines)}
     translated = {name: theirs for name in there if (theirs := to_torchvision(name)) is not None}

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from plrc.analysis.features import DenseEncoder
 from plrc.backbones import Backbone
-from plrc.geometry import cell_centres
 from plrc.options import Options
 from plrc.pretrained import CheckpointInfo, Pretrained
 from plrc.queries import Affinity, Colours, Correspondence, Embedding, Run, Scores, Segments
 from plrc.views import Session, draw
+from tests.sets import noise, placed
 
 
 class Coordinates(Backbone):
@@ -44,23 +44,6 @@ def seeing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plrc.analysis.features.normalise", lambda pictures: pictures)
 
 
-def ramp(width: int, height: int) -> Image.Image:
-    """A picture whose red is x, and whose green is y."""
-    coordinates = (cell_centres(height, width) * 255).round().byte().numpy()
-    return Image.fromarray(np.dstack((coordinates, np.zeros_like(coordinates[..., :1]))))
-
-
-def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
-def save_on_its_side(upright: Image.Image, file: Path) -> None:
-    """A file whose pixels lie on their side, and whose EXIF orientation says so."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    upright.transpose(Image.Transpose.ROTATE_90).save(file, exif=exif, quality=100, subsampling=0)
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     return save_photos(tmp_path / "photos")
@@ -72,11 +55,13 @@ def masked(tmp_path: Path) -> Path:
 
 
 def save_photos(folder: Path) -> Path:
-    """A folder: a square PNG, a wide JPEG, a tall JPEG that is stored on its side."""
-    folder.mkdir()
-    noise(64, 64, 1).save(folder / "a.png")
+    """A folder: a square PNG, a wide JPEG, a tall JPEG that is stored on its side, as its EXIF orientation says."""
+    noise(64, 64, 1).save(placed(folder / "a.png"))
     noise(96, 64, 2).save(folder / "b.jpg")
-    save_on_its_side(noise(48, 80, 3), folder / "c.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    on_its_side = noise(48, 80, 3).transpose(Image.Transpose.ROTATE_90)
+    on_its_side.save(folder / "c.jpg", exif=exif, quality=100, subsampling=0)
     return folder
 
 
@@ -86,8 +71,7 @@ def save_masked(root: Path, count: int = 3) -> Path:
         k, mask = i % 3, np.zeros((64, 96), np.uint8)
         mask[8 + 8 * k : 40 + 8 * k, 16 * k : 16 * k + 40] = 255
         for part, image in (("images", noise(96, 64, i)), ("masks", Image.fromarray(mask))):
-            (root / part).mkdir(parents=True, exist_ok=True)
-            image.save(root / part / f"p{i}.png")
+            image.save(placed(root / part / f"p{i}.png"))
     return root
 
 

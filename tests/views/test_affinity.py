@@ -17,7 +17,8 @@ from plrc.pretrained.export import export
 from plrc.queries import Affinity
 from plrc.views import Session, replay
 from plrc.views.images import NamedImage, innermost, open_image
-from tests.views.conftest import affinity, noise, ramp, said
+from tests.sets import noise, ramp
+from tests.views.conftest import affinity, said
 
 TINY, OTHER, COARSE = "random:tiny", "random:tiny@1", "random:resnet18"
 

@@ -11,7 +11,8 @@ from plrc.analysis.features import load_encoder, region_numbers
 from plrc.config import load_config
 from plrc.data.loader import view_sampler
 from plrc.views.images import open_image
-from tests.views.conftest import arrays_of, correspondence, ramp, said
+from tests.sets import ramp
+from tests.views.conftest import arrays_of, correspondence, said
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 SEEDS = (0, 2, 8, 11)  # of the four pairs of flips

@@ -14,7 +14,8 @@ from plrc.analysis.embedding import gather, kmeans, label_purity, load_basis, ne
 from plrc.analysis.features import load_encoder
 from plrc.views import Session, session
 from plrc.views.images import NamedImage, open_image
-from tests.views.conftest import colours, embedding, noise, ramp, said, segments
+from tests.sets import noise, placed, ramp
+from tests.views.conftest import colours, embedding, said, segments
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 TWO = ["scenes#3", "scenes#5"]
@@ -182,8 +183,7 @@ def folders(tmp_path):
     def make(n, each):
         specs = [tmp_path / f"{n}-{each}" / f"kind{i:03}" / f"{k}.png" for i in range(n) for k in range(each)]
         for seed, file in enumerate(specs):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            noise(16, 16, seed).save(file)
+            noise(16, 16, seed).save(placed(file))
         return list(map(str, specs))
 
     return make

@@ -13,17 +13,7 @@ from PIL import Image
 from plrc.data.scenes import Scenes
 from plrc.options import Point
 from plrc.views.images import innermost, list_images, mask_files, open_image, points_in_frame, region_raster, spread
-from tests.views.conftest import noise, ramp, save_on_its_side
-
-
-def test_a_file_on_its_side_stands_upright(tmp_path):
-    upright = ramp(48, 80)
-    save_on_its_side(upright, tmp_path / "side.jpg")
-    with Image.open(tmp_path / "side.jpg") as stored:
-        assert stored.size == (80, 48)
-    picture = open_image(str(tmp_path / "side.jpg"))
-    assert picture.image.size == (48, 80)
-    np.testing.assert_allclose(picture.pixels[..., :2], np.asarray(upright)[..., :2], atol=4)
+from tests.sets import noise, placed
 
 
 def test_a_name_that_is_not_utf8_can_be_drawn(tmp_path):
@@ -83,8 +73,7 @@ def test_what_is_no_picture_is_said(photos, masked):
 
 
 def test_listing(photos, masked):
-    (photos / "deep").mkdir()
-    noise(9, 9).save(photos / "deep" / "d.webp")
+    noise(9, 9).save(placed(photos / "deep" / "d.webp"))
     files = [str(photos / name) for name in ("a.png", "b.jpg", "c.jpg", "deep/d.webp")]
     assert list_images([str(photos)]) == files
     found = list_images(["scenes:2", files[1], str(masked), "scenes#7"])
@@ -99,8 +88,7 @@ def test_a_split_of_two_is_named_by_its_file(tmp_path):
     for number, split in enumerate(("a", "b")):
         Image.new("RGB", (20 + number, 9)).save(tmp_path / f"{split}.png")
         content = {"images": [{"id": 1, "file_name": f"{split}.png"}], "annotations": [], "categories": []}
-        (tmp_path / "annotations").mkdir(exist_ok=True)
-        (tmp_path / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+        placed(tmp_path / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="name one, such as"):
         list_images([str(tmp_path)])
     file = f"{tmp_path}/annotations/instances_b.json"
@@ -163,15 +151,13 @@ def test_regions_of_a_picture(masked):
 
 
 def save_mask(file, split):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((np.arange(8) >= split).astype(np.uint8)[None].repeat(4, 0)).save(file)
+    Image.fromarray((np.arange(8) >= split).astype(np.uint8)[None].repeat(4, 0)).save(placed(file))
 
 
 def test_masks_lie_in_folders_as_the_pictures_do(tmp_path):
     photos, masks = tmp_path / "photos", tmp_path / "masks"
     for i, name in enumerate(("a/1", "b/1", "2"), start=1):
-        (photos / name).parent.mkdir(parents=True, exist_ok=True)
-        noise(16, 8, i).save(photos / f"{name}.jpg")
+        noise(16, 8, i).save(placed(photos / f"{name}.jpg"))
         save_mask(masks / f"{name}.png", i)
     specs, regions = list_images([str(photos)]), f"masks:{masks}"
     assert len(specs) == 3
@@ -190,8 +176,7 @@ def test_masks_lie_in_folders_as_the_pictures_do(tmp_path):
 def test_two_pictures_do_not_share_a_mask(tmp_path, masked):
     save_mask(tmp_path / "masks" / "1.png", 3)
     for name in "ab":
-        (tmp_path / name).mkdir()
-        noise(16, 8).save(tmp_path / name / "1.jpg")
+        noise(16, 8).save(placed(tmp_path / name / "1.jpg"))
     specs, regions = [str(tmp_path / name / "1.jpg") for name in "ab"], f"masks:{tmp_path / 'masks'}"
     assert set(mask_files([specs[0], specs[0]], regions)) == {str(tmp_path / "masks" / "1.png")}
     with pytest.raises(ValueError, match=r"masks/1\.png would be the mask of both .*a/1\.jpg and .*b/1\.jpg: give"):

@@ -32,9 +32,8 @@ loss = asking(Loss, "images", "checkpoints", "others")
 def trained(tmp_path_factory):
     """A run whose two networks and queue differ, after step 30 of 10 an epoch; its model and its folder."""
     torch.manual_seed(0)
-    config = replace(
-        load_config("demo"), seed=SEED, regions="grid:3", weights={"image": 0.3, "point": 1, "affinity": 1}
-    )
+    weights = {"image": 0.3, "point": 1, "affinity": 1}
+    config = replace(load_config("demo"), seed=SEED, regions="grid:3", weights=weights)
     model = PLRC(config)
     for parameter in model.key_encoder.parameters():
         parameter += 0.1 * torch.randn_like(parameter) * parameter.std()
@@ -101,10 +100,8 @@ def test_the_step_is_the_next_one_and_a_recipe_replays(trained, tmp_path):
     files = drawing.save(tmp_path / "x")
     assert replay(next(file for file in files if file.suffix == ".json"))[1] == []
     assert {"losses of this image", "teacher's affinity", "student's affinity"} <= said(drawing)
-    assert loss([IMAGE], [run], seed=SEED, step=31).arrays["crops"] == pytest.approx(
-        drawing.arrays["crops"]
-    )  # an epoch
-    other = loss([IMAGE], [run], seed=SEED, step=40).arrays["crops"]
+    same, other = (loss([IMAGE], [run], seed=SEED, step=step).arrays["crops"] for step in (31, 40))
+    assert same == pytest.approx(drawing.arrays["crops"]), "an epoch"
     assert other != pytest.approx(drawing.arrays["crops"])
     objects = loss([IMAGE], [run], seed=SEED, regions="objects")
     assert set(objects.arrays["region"]) <= set(range(8))

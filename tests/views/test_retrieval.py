@@ -16,7 +16,8 @@ from plrc.queries import Retrieval
 from plrc.views import replay, retrieval
 from plrc.views.images import open_image, region_raster
 from plrc.views.retrieval import NothingIndexed
-from tests.views.conftest import asking, noise, said
+from tests.sets import noise, placed
+from tests.views.conftest import asking, said
 
 TINY, OTHER = "random:tiny", "random:tiny@1"
 retrieve = asking(Retrieval, "images", "checkpoints", "among")
@@ -28,8 +29,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(retrieval, "_PART", 4)
     for i in range(10):
-        file = tmp_path / "photos" / "ab"[i % 2] / f"{i}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file = placed(tmp_path / "photos" / "ab"[i % 2] / f"{i}.png")
         noise(64 + 32 * (i % 3), 64, i).resize((64 + 16 * i, 96)).save(file)
     return tmp_path / "photos"
 
@@ -155,8 +155,6 @@ def test_what_cannot_be_answered_is_a_sentence(folder):
     for among, message in (("", "say where to look: --among"), ("gone", "gone does not exist: give")):
         with pytest.raises(ValueError, match=message):
             retrieve([str(folder / "a" / "2.png")], [TINY], among, size=64)
-    alone = folder.parent / "alone"
-    alone.mkdir()
-    noise(64, 64).save(alone / "x.png")
+    noise(64, 64).save(alone := placed(folder.parent / "alone" / "x.png"))
     with pytest.raises(ValueError, match="has no other image than"):
-        retrieve([str(alone / "x.png")], [TINY], alone, size=64)
+        retrieve([str(alone)], [TINY], alone.parent, size=64)

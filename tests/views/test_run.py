@@ -84,12 +84,6 @@ def test_a_finished_run_says_so_and_where_its_losses_were_lowest(run):
     assert drawn.records["mine"].seconds_left == 0
 
 
-def test_a_line_that_is_being_written_is_left_out(run):
-    for number, half in enumerate(('{"step": 30, "epo', '{"step": 30}'[:-1], "{")):
-        folder = run([line(10), line(20), half], name=f"run {number}")
-        assert read_run(folder).curves["step"].tolist() == [10, 20]
-
-
 def test_steps_that_a_resumed_run_repeats_are_there_once(run):
     again = [line(20, image=1.0), line(30, image=2.0)]
     record = read_run(run([line(10), line(20), line(30), line(40), *again]))

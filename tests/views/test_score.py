@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 
@@ -11,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from plrc.analysis.scores import bootstrap
 from plrc.checkpoint import save_checkpoint
 from plrc.config import load_config
 from plrc.model import PLRC
@@ -41,22 +39,6 @@ def test_what_is_drawn(data):
     assert drawing.query == Scores(dataset=data, checkpoints=[TINY, OTHER], layer="c2", size=64, most=2, within=2)
     assert drawing.inputs == {TINY: TINY, OTHER: OTHER, data: table.sha256}
     assert len(table.rows) == 6 <= len(drawing.figure.axes)
-    # A reader can compare two networks in pairs: the difference, image by image, is that of their means.
-    for measure, scored in table.rows.items():
-        a, b = scored[TINY], scored[OTHER]
-        values = [drawing.arrays[f"{measure}: {name}"] for name in (TINY, OTHER)]
-        numbers, names = (drawing.arrays[f"{what} of {measure}"].tolist() for what in ("images", "names of images"))
-        assert names == [f"images/p{i}.png" for i in numbers]
-        assert np.mean(values[0] - values[1]) == pytest.approx(a.mean - b.mean, abs=1e-12)
-        assert bootstrap(values[1]) == b
-
-
-def test_one_picture_is_written_without_an_interval(data, tmp_path):
-    files = scores(data, [TINY], size=64, most=1).save(tmp_path / "s")
-    content = json.loads(files[2].read_text(encoding="utf-8"))
-    assert content["rows"]["region purity"][TINY]["low"] is None
-    with files[3].open(newline="", encoding="utf-8") as stream:
-        assert next(csv.DictReader(stream)).items() >= {"low": "", "high": "", "n": "1"}.items()
 
 
 def test_names_of_any_bytes_are_written_and_replayed(data, tmp_path):
@@ -77,15 +59,6 @@ def test_names_of_any_bytes_are_written_and_replayed(data, tmp_path):
     assert changed[0] == "caf\udce9 is not the same as then"
     assert any(line.startswith(f"the array distance-matched AUC: {TINY} differs, by at most 0") for line in changed)
     assert not any("images of" in line for line in changed)
-
-
-def test_what_was_scored_until_an_interrupt_is_replayed(data, tmp_path):
-    told = []
-    drawing = scores(data, [TINY], size=64, progress=lambda *step: told.append(step) or step[1] == 2)
-    assert told == [("images with masks (images/, masks/)", done, 3) for done in range(3)]
-    assert drawing.query.until == drawing.table.interrupted_after == 2
-    assert drawing.lines[0].startswith("masked (interrupted after 2 images)  n ")
-    assert replay(drawing.save(tmp_path / "s")[2])[1] == []
 
 
 def test_scores_over_the_epochs_of_a_run(data, tmp_path):

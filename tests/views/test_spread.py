@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,11 @@ from plrc.data.annotated import MaskFolder
 from plrc.data.shards import write_shards
 from plrc.queries import Embedding, Scores, Shard
 from plrc.views import draw
-from tests.views.conftest import noise, save_masked, scores
+from tests.runs import finish, start, torchrun
+from tests.sets import noises
+from tests.views.conftest import save_masked, scores
 
-ROOT = Path(__file__).parents[2]
 TINY = "random:tiny"
-RANKS = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 BY_RANKS = """
 import pickle, sys
 from plrc.distributed import world
@@ -47,18 +46,11 @@ raise SystemExit(main())
 """
 
 
-@pytest.fixture
-def start(monkeypatch, tmp_path):
-    """Starts Python with a cache of the test's own."""
+@pytest.fixture(autouse=True)
+def kept(monkeypatch, tmp_path) -> Path:
+    """Where parts of scores are kept: a cache of the test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-    def begin(*arguments: object) -> subprocess.Popen[str]:
-        command = [sys.executable, *map(str, arguments)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes)
-
-    return begin
+    return tmp_path / "cache" / "plrc" / "scores"
 
 
 @pytest.fixture
@@ -78,13 +70,10 @@ def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
-def test_the_first_of_two_ranks_writes_and_prints_what_one_process_does(start, objects, tmp_path):
-    start("-c", KILLED, *flags(objects), "--out", tmp_path / "one").communicate(timeout=120)
-    kept = list((tmp_path / "cache" / "plrc" / "scores").glob("*/*.pt"))
-    assert len(kept) == 2, "of three parts, from which they go on"
-    process = start(*RANKS, "-m", "plrc", *flags(objects), "--out", tmp_path / "two")
-    said, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+def test_the_first_of_two_ranks_writes_and_prints_what_one_process_does(kept, objects, tmp_path):
+    finish(start("-c", KILLED, *flags(objects), "--out", tmp_path / "one"), -signal.SIGKILL)
+    assert len(list(kept.glob("*/*.pt"))) == 2, "of three parts, from which they go on"
+    said = finish(start(*torchrun(2, "-m", "plrc"), *flags(objects), "--out", tmp_path / "two", apart=True))
     alone = draw(objects)
     told = [line for line in said.splitlines() if not line.startswith("[Gloo]")]  # as torch 2.9 does
     assert told[1:] == alone.lines
@@ -92,26 +81,22 @@ def test_the_first_of_two_ranks_writes_and_prints_what_one_process_does(start, o
     with np.load(tmp_path / "two.npz") as arrays:
         same(dict(arrays), alone.arrays)
     assert json.loads((tmp_path / "two.json").read_text())["inputs"] == alone.inputs
-    assert not list((tmp_path / "cache" / "plrc" / "scores").iterdir())
+    assert not list(kept.iterdir())
 
 
-def test_two_ranks_keep_groups_together_and_images_in_order(start, tmp_path):
+def test_two_ranks_keep_groups_together_and_images_in_order(tmp_path):
     for group, n in (("a", 6), ("b", 5), ("c", 2)):
-        (tmp_path / "keys" / group).mkdir(parents=True)
-        for i in range(n):
-            noise(48, 40, i).save(tmp_path / "keys" / group / f"{i}.png")
-        points = {f"{i}.png": [[3 + i, 9], [30, 20 + i], [8, 30]] for i in range(n)}
+        noises(tmp_path / "keys" / group, n, 48, 40)
+        points = {f"{i:03d}.png": [[3 + i, 9], [30, 20 + i], [8, 30]] for i in range(n)}
         (tmp_path / "keys" / group / "keypoints.json").write_text(json.dumps(points))
-    (tmp_path / "keys" / "b" / "1.png").write_bytes(b"nothing")
+    (tmp_path / "keys" / "b" / "001.png").write_bytes(b"nothing")
     keypoints = Scores(dataset=str(tmp_path / "keys"), checkpoints=(TINY,), size=64, measures=("pck",))
     how = {"images": (str(save_masked(tmp_path / "masked", 5)),), "size": 64, "method": "pca"}
     regions = Embedding(checkpoints=(TINY, "random:tiny@1"), regions="objects", **how)
     queries = [keypoints, regions, Embedding(checkpoints=(TINY,), of="images", **how)]
     (tmp_path / "queries").write_bytes(pickle.dumps(queries))
     (tmp_path / "by_ranks.py").write_text(BY_RANKS)
-    process = start(*RANKS, tmp_path / "by_ranks.py", tmp_path / "queries", tmp_path / "found")
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+    finish(start(*torchrun(2), tmp_path / "by_ranks.py", tmp_path / "queries", tmp_path / "found"))
     found = pickle.loads((tmp_path / "found").read_bytes())
     for (arrays, inputs, lines), query in zip(found, queries, strict=True):
         alone = draw(query)
@@ -119,11 +104,8 @@ def test_two_ranks_keep_groups_together_and_images_in_order(start, tmp_path):
         assert (list(inputs.items()), lines) == (list(alone.inputs.items()), alone.lines)
 
 
-def test_a_score_that_was_killed_goes_on(start, objects, tmp_path, monkeypatch):
-    process = start("-c", KILLED, *flags(objects), "--out", tmp_path / "s")
-    said, errors = process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL, (said, errors)
-    kept = tmp_path / "cache" / "plrc" / "scores"
+def test_a_score_that_was_killed_goes_on(kept, objects, tmp_path, monkeypatch):
+    finish(start("-c", KILLED, *flags(objects), "--out", tmp_path / "s"), -signal.SIGKILL)
     (part,) = kept.glob("*/0001.pt")
     (part.parent / "0000.pt").write_bytes(part.read_bytes()[:1000])
     read, seen = MaskFolder.annotation, []
@@ -136,7 +118,7 @@ def test_a_score_that_was_killed_goes_on(start, objects, tmp_path, monkeypatch):
     assert found.inputs == draw(objects).inputs
 
 
-def test_an_early_end_is_gone_on_from_unless_something_changed(start, tmp_path, monkeypatch):
+def test_an_early_end_is_gone_on_from_unless_something_changed(kept, tmp_path, monkeypatch):
     data, seen = save_masked(tmp_path / "masked"), []
     monkeypatch.setattr("plrc.analysis.scores.table._PART", 1)
     ask = {"size": 64, "measures": ["purity"]}
@@ -146,7 +128,6 @@ def test_an_early_end_is_gone_on_from_unless_something_changed(start, tmp_path, 
         return done == 2 and len(seen) == 3
 
     assert scores(str(data), [TINY], progress=told, **ask).table.interrupted_after == 2
-    kept = tmp_path / "cache" / "plrc" / "scores"
     (folder,) = kept.iterdir()
     assert [file.name for file in sorted(folder.iterdir())] == ["0000.pt", "0001.pt"]
     os.utime(data / "masks" / "p0.png", (1, 1))
@@ -155,15 +136,14 @@ def test_an_early_end_is_gone_on_from_unless_something_changed(start, tmp_path, 
         assert list(kept.iterdir()) == [folder], "kept elsewhere, and removed at the end"
 
 
-def test_shards_are_scored_as_a_folder_of_their_order_is(start, tmp_path):
-    for folder, order in (("photos", range(3)), ("ordered", np.random.default_rng(0).permutation(3))):
-        (tmp_path / folder).mkdir()
-        for i, seed in enumerate(order):
-            noise(64, 64, int(seed)).save(tmp_path / folder / f"{i}.png")
-    write_shards(Shard(data=str(tmp_path / "photos"), out=str(tmp_path / "shards")))
+def test_shards_are_scored_as_a_folder_of_their_order_is(tmp_path):
+    photos, ordered = noises(tmp_path / "photos", 3), noises(tmp_path / "ordered", 3)
+    for i, seed in enumerate(np.random.default_rng(0).permutation(3)):
+        shutil.copy(photos / f"{seed:03d}.png", ordered / f"{i:03d}.png")
+    write_shards(Shard(data=str(photos), out=str(tmp_path / "shards")))
     ordered, shards = (
         {name: array for name, array in scores(data, [TINY], size=64).arrays.items() if "images of" not in name}
-        for data in (str(tmp_path / "ordered"), f"{tmp_path}/shards/{{000000..000000}}.tar")
+        for data in (str(ordered), f"{tmp_path}/shards/{{000000..000000}}.tar")
     )
     assert len(shards) == 4
     same(shards, ordered)
