@@ -1,7 +1,5 @@
 """Files as nobody wants them: damaged, odd, huge, evil, or no files at all; ``pictures`` and ``checkpoints``."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle
@@ -10,6 +8,7 @@ import socket
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -134,11 +133,14 @@ def pictures(folder: Path) -> dict[str, bool]:
     return made | dict.fromkeys(("folder.jpg", "fifo.jpg", "closed.jpg", "socket.jpg"), False)
 
 
-class Runs:
-    """A pickle of it calls ``os.mkdir``."""
+class Payload:
+    """A pickle of it calls a function when it is read."""
 
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, ("executed",)
+    def __init__(self, function: Callable = os.mkdir, *arguments: str) -> None:
+        self.call = function, arguments or ("executed",)
+
+    def __reduce__(self) -> tuple:
+        return self.call
 
 
 def zipped(*parts: tuple[str, bytes], packed: bool = False, times: int = 1) -> bytes:
@@ -168,8 +170,8 @@ def checkpoints(folder: Path, network: dict[str, torch.Tensor]) -> list[str]:
         (folder / name).write_bytes(content)
         made.append(name)
 
-    evil = {"model": network, "x": Runs()}
-    evils = {f"pickle{n}": pickle.dumps({"model": {}, "x": Runs()}, n) for n in (2, 4, 5)}
+    evil = {"model": network, "x": Payload()}
+    evils = {f"pickle{n}": pickle.dumps({"model": {}, "x": Payload()}, n) for n in (2, 4, 5)}
     evils |= {"zip": torch_file(evil), "old": torch_file(evil, _use_new_zipfile_serialization=False)}
     for suffix in ("pth", "pt", "tar", "ckpt", "pkl", "bin", "safetensors"):
         for kind, content in evils.items():

@@ -4,8 +4,6 @@ Each is installed into an environment of its own: an empty one, into which all r
 that borrows those of this Python.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -27,9 +25,7 @@ USES = (
 
 def run(*command: str | Path, cwd: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}"
     return done.stdout
 

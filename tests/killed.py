@@ -6,8 +6,6 @@ killed too, as torchrun does. Prints how often it died of what, and whether both
 is a fork of this process, which never trains itself.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

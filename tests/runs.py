@@ -1,7 +1,5 @@
 """Small trainings, and the processes that tests start."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

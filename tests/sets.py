@@ -1,7 +1,5 @@
 """Pictures, and small data sets of every layout, made here: all that is in them is known."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

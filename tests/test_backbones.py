@@ -1,7 +1,5 @@
 """plrc.backbones: one interface, the promised maps, libraries' names, and what the weights start from."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

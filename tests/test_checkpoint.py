@@ -1,8 +1,5 @@
 """Checkpoints: whole or not at all, and nothing in a file is ever executed."""
 
-from __future__ import annotations
-
-import os
 import pickle
 import random
 import resource
@@ -14,6 +11,7 @@ import torch
 
 from plrc import checkpoint
 from plrc.checkpoint import load_checkpoint, newest_whole, save_checkpoint
+from tests.hostile import Payload
 
 CONTENT = {
     "step": 3,
@@ -41,11 +39,6 @@ def test_files_that_are_no_checkpoint_of_ours_are_named(tmp_path):
     ):
         with pytest.raises(ValueError, match=rf"{name}\.pt {message}"):
             load_checkpoint(tmp_path / f"{name}.pt")
-
-
-class Payload:
-    def __reduce__(self):
-        return os.mkdir, ("executed",)
 
 
 def test_a_file_that_tries_to_run_code_does_not(tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """The configuration: presets, old files, command line. What all options do is in test_options.py."""
 
-from __future__ import annotations
-
 import dataclasses
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Two gloo processes against one, on the real model: each check runs once in two spawned ranks and once here."""
 
-from __future__ import annotations
-
 import os
 import socket
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The docs: every command is one that the parsers take, and the Python runs."""
 
-from __future__ import annotations
-
 import re
 import runpy
 import shlex

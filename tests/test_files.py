@@ -1,7 +1,5 @@
 """plrc.files: a file is whole or not there, and an error names it."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

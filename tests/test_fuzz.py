@@ -1,7 +1,5 @@
 """Readers of text and headers, given what hypothesis thinks of: a ValueError that names the file, or an answer."""
 
-from __future__ import annotations
-
 import copy
 import json
 import os

@@ -1,7 +1,5 @@
 """plrc.geometry: ramps whose values are their own coordinates say where a point really lands."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor
@@ -104,6 +102,4 @@ def test_the_view_of_a_ramp_holds_the_image_points_that_the_crop_names(flip):
     inside = 0.06 + 0.88 * random_points(200)
     torch.testing.assert_close(sample(view, inside), crop.to_image(inside), rtol=0, atol=1e-6)
     centres = cell_centres(10, 18).view(1, -1, 2)
-    torch.testing.assert_close(
-        crop.to_image(centres), view.flatten(2).transpose(1, 2), rtol=0, atol=1e-6, msg="cells of the view"
-    )
+    torch.testing.assert_close(crop.to_image(centres), view.flatten(2).transpose(1, 2), rtol=0, atol=1e-6)

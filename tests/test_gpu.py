@@ -3,8 +3,6 @@
 Nothing may be copied between devices but what was drawn beforehand, and nothing may wait for the device's results.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

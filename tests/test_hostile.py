@@ -1,7 +1,5 @@
 """Files as nobody wants them: each is read, or named in one sentence; nothing hangs, crashes, or takes all memory."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

@@ -235,10 +235,8 @@ def test_closed_forms_where_all_embeddings_are_equal():
         others=same[0, 0, 0].expand(m, 6),
         others_image=torch.tensor([4, 4, 5, 5, 5, 9, 9, 9, -1, -1]),  # for image 4: 6 usable, for image 5: 5
     )
-    pairs_of_first, pairs_of_second = 3 * p * p, 2 * p * p
-    contrast = (pairs_of_first * math.log(1 + 2 * p + 6) + pairs_of_second * math.log(1 + 1 * p + 5)) / (
-        pairs_of_first + pairs_of_second
-    )
+    first, second = 3 * p * p, 2 * p * p  # pairs of each image
+    contrast = (first * math.log(1 + 2 * p + 6) + second * math.log(1 + 1 * p + 5)) / (first + second)
     assert given.contrast().item() == pytest.approx(contrast, rel=1e-5)
     distillation = (3 * p * math.log(3 * p) + 2 * p * math.log(2 * p)) / (3 * p + 2 * p)
     assert given.distillation().item() == pytest.approx(distillation, rel=1e-5)

@@ -1,7 +1,5 @@
 """plrc.model: the step of the method, part by part, against the same step written out by hand."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The notebooks run from a fresh clone, and carry their pictures; the widget's clicks are answered."""
 
-from __future__ import annotations
-
 import base64
 import io
 import os
@@ -178,9 +176,8 @@ def test_runs_from_a_fresh_clone(file, clone):
 
 @pytest.fixture
 def widget() -> Click:
-    return Click(
-        Affinity(images=["scenes#12"], checkpoints=["plrc:tiny", "random:resnet18"], size=128, points=[(0.5, 0.5)])
-    )
+    networks = ["plrc:tiny", "random:resnet18"]
+    return Click(Affinity(images=["scenes#12"], checkpoints=networks, size=128, points=[(0.5, 0.5)]))
 
 
 def ask(widget: Click, *points: tuple[float, float, int]) -> None:

@@ -1,7 +1,5 @@
 """Options: conversion, ranges, files, the command line."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Any

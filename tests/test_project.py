@@ -1,7 +1,5 @@
 """The files around the package agree with one another: requirements, version, import rule, no path of one machine."""
 
-from __future__ import annotations
-
 import re
 import socket
 import subprocess

@@ -1,7 +1,5 @@
 """plrc.regions: a region keeps its name in both views, and points are drawn evenly where their region lies."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The log of a run, and how a resumed run continues it."""
 
-from __future__ import annotations
-
 import errno
 import io
 import re

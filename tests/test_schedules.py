@@ -1,7 +1,5 @@
 """plrc.schedules: where each schedule starts, passes and ends."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import pytest

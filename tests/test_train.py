@@ -1,7 +1,5 @@
 """Whole runs: stopped, killed, restarted, spread over ranks and nodes. Small: 32 px views, 24 scenes, 6 steps."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Feature maps whose values are known, and images with such maps."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """plrc.analysis.affinity: the map of a point peaks where the point is, and is what the naive loop makes it."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -106,9 +104,7 @@ def test_bad_questions_are_refused(ask, message):
         ask(random_map(5, 3, 4))
 
 
-@pytest.mark.parametrize(
-    "kind", [torch.Tensor.tolist, torch.Tensor.numpy, lambda p: [tuple(one) for one in p.tolist()]]
-)
+@pytest.mark.parametrize("kind", [torch.Tensor.tolist, torch.Tensor.numpy, lambda p: list(map(tuple, p.tolist()))])
 def test_points_may_be_lists_and_arrays(kind, maps):
     expected = prompt(maps[0], POSITIVE, NEGATIVE)
     torch.testing.assert_close(prompt(maps[0], kind(POSITIVE), kind(NEGATIVE)), expected)

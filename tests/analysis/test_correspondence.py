@@ -1,7 +1,5 @@
 """plrc.analysis.correspondence: maps coded with their places match wholly, and every measure is the naive loop's."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

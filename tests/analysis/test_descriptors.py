@@ -1,7 +1,5 @@
 """plrc.analysis.descriptors: baselines that are what they say, networks in evaluation mode on normalised images."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from skimage.color import rgb2lab

@@ -1,7 +1,5 @@
 """plrc.analysis.embedding: the plane keeps neighbours, colours keep still, the same features give the same bits."""
 
-from __future__ import annotations
-
 import math
 import pickle
 import re
@@ -18,6 +16,7 @@ from plrc.analysis import embedding
 from plrc.analysis.embedding import assign, gather, kmeans, label_purity, neighbours_kept, pca_basis, project, tsne
 from plrc.analysis.features import FeatureMap
 from tests.analysis.maps import blank, map_of
+from tests.hostile import Payload
 
 ARRAYS = ("mean", "components", "low", "high", "explained")
 
@@ -187,16 +186,6 @@ def test_a_component_of_nothing_is_grey_and_not_noise():
     assert set(colours[..., 2].flat) <= {127, 128}
 
 
-class Touch:
-    """A pickle that runs code when it is read."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-
-    def __reduce__(self):
-        return open, (self.file, "w")
-
-
 def test_files_that_are_no_basis_are_named_and_not_executed(tmp_path):
     good, bad, mark = tmp_path / "good.npz", tmp_path / "bad.npz", tmp_path / "executed"
     with pytest.raises(ValueError, match=r"no PCA basis .*bad\.npz: plrc colours .*--keep-basis .*bad\.npz makes one"):
@@ -204,9 +193,9 @@ def test_files_that_are_no_basis_are_named_and_not_executed(tmp_path):
     embedding.save_basis(pca_basis(textured(1)), good)
     with np.load(good) as stored:
         arrays = dict(stored)
-    contents = [b"", b"junk", good.read_bytes()[:-200], pickle.dumps(Touch(str(mark)))]
+    contents = [b"", b"junk", good.read_bytes()[:-200], pickle.dumps(Payload(open, str(mark), "w"))]
     for other in (
-        {**arrays, "mean": np.array([Touch(str(mark))], dtype=object)},
+        {**arrays, "mean": np.array([Payload(open, str(mark), "w")], dtype=object)},
         {**arrays, "low": arrays["low"][:2]},
         {name: array for name, array in arrays.items() if name != "high"},
     ):

@@ -1,7 +1,5 @@
 """plrc.analysis.features: cells lie where the coordinate rule says, whatever the size, layer and tiling."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -209,7 +207,6 @@ def test_images_may_be_anything_and_several_at_once(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda net: net(3), "an image is a path, a PIL image"),
         (lambda net: net(noise(64, 64), ["c2", "c9"]), "no layer 'c9': it has c2, c3, projector"),
         (lambda net: net(noise(64, 64), finer="sharp"), "'shifted' or 'upscaled', not 'sharp'"),
         (lambda net: net.to("cuda:7"), r"^the device cuda:7 cannot be used here \([^\n]*\): take cpu$"),

@@ -1,7 +1,5 @@
 """plrc.analysis.retrieval: patches cover an image, answers are those of a plain loop."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

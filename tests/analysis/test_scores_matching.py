@@ -1,7 +1,5 @@
 """plrc.analysis.scores.matching: perfect and wrong features in two views; keypoints and k-NN against naive loops."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """plrc.analysis.scores, objects: overlap, boxes and purity against naive loops; perfect, blind and trivial features."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 
@@ -263,9 +261,8 @@ def test_the_values_are_of_the_images_with_objects_that_count(score):
     every, no_object = [0, 2, 3, 4, 5], "no object covers 1 % to 90 % of the image"
     assert {name: v.images for name, v in found.items()} == dict.fromkeys(ALL, every) | {"purity": [0, 2, 4, 5]}
     assert (found["AUC"].why, found["IoU"].why) == (no_object, no_object)
-    assert found["purity"].why == (
-        f"{no_object}, or no object reaches farther than an eighth of the image's longer side from its points"
-    )
+    too_small = "no object reaches farther than an eighth of the image's longer side from its points"
+    assert found["purity"].why == f"{no_object}, or {too_small}"
     one = score(maps[:1], known[:1])
     assert one["IoU"].columns[0] == [], "no other image chooses its threshold"
     assert len(one["AUC"].columns[0]) == 1

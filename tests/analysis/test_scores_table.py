@@ -1,7 +1,5 @@
 """plrc.analysis.scores, the table: one pass, the measures that a data set allows, and what is written of them."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import replace

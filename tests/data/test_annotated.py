@@ -1,7 +1,5 @@
 """plrc.data.annotated and coco: each layout as a small set made here, whose answers are known; the real sets, too."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """plrc check: each kind of finding, in folders, COCO, VOC and masks."""
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path

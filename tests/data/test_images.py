@@ -1,7 +1,5 @@
 """One image: every stored form comes out as the RGB that a person sees, or is named as undecodable; arrays too."""
 
-from __future__ import annotations
-
 import io
 import pickle
 import re
@@ -299,9 +297,7 @@ def test_no_warnings_on_damaged_exif_and_large_images(tmp_path):
         assert run.stdout == "(10, 20)\n"
         warned.append(run.stderr)
     assert warned[0] == ""
-    assert re.search(
-        "Corrupt EXIF(.|\n)*DecompressionBombWarning|DecompressionBombWarning(.|\n)*Corrupt EXIF", warned[1]
-    )
+    assert all(warning in warned[1] for warning in ("Corrupt EXIF", "DecompressionBombWarning"))
 
 
 COLOURS = np.array([[RED, GREEN, BLUE], [WHITE, BLACK, (1, 2, 3)]], np.uint8)

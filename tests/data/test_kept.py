@@ -1,7 +1,5 @@
 """plrc.data.kept: region maps are computed once, by whichever process comes first, and never taken for another's."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import threading

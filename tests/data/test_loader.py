@@ -1,7 +1,5 @@
 """plrc.data.loader: the same batches for every number of ranks, workers and parts; nothing undecodable stops a run."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -1,7 +1,5 @@
 """plrc.data.photometric: torchvision's colours view by view, and parameters from the recipe's distribution."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 

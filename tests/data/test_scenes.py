@@ -1,7 +1,5 @@
 """Embedded scenes: the same pixels everywhere, masks that fit the image, variety, a bounded cache."""
 
-from __future__ import annotations
-
 import hashlib
 import multiprocessing
 import pickle

@@ -1,7 +1,5 @@
 """plrc.data.shards: the same images in a folder and in shards; order, resumption, damage, and servers."""
 
-from __future__ import annotations
-
 import gzip
 import http.server
 import io

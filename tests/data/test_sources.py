@@ -1,7 +1,5 @@
 """Listed files: which images a folder holds, in which order; what stands in for one that cannot be decoded."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -1,7 +1,5 @@
 """plrc.data.views: what is drawn, and that the pixels that are cut are those that the crop names."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Small sets of every layout made here, whose boxes are known; samples of them, and their order; real sets too."""
 
-from __future__ import annotations
-
 import json
 import pickle
 from collections import Counter

@@ -1,7 +1,5 @@
 """The whole detector: it learns, every parameter does, and nothing breaks where there is nothing to find."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

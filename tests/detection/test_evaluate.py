@@ -1,7 +1,5 @@
 """A list of results: its numbers as a file and as a table, the file itself, masks in it, and plrc detect eval."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Detectors as files: Detectron2's names, reading ours and theirs, whole and with something wrong, and conversion."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import pickle

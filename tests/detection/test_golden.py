@@ -1,7 +1,5 @@
 """Our C4 and FPN models compute what Detectron2 computes: its own outputs, for weights made by rule."""
 
-from __future__ import annotations
-
 import zlib
 
 import numpy as np

@@ -1,7 +1,5 @@
 """plrc.detection.look: what detectors find in single images, in the image's own pixels, beside what is there."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 

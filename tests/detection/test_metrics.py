@@ -1,7 +1,5 @@
 """What is measured: COCO's numbers, PASCAL VOC's against its development kit's loop, kinds of error, a case of each."""
 
-from __future__ import annotations
-
 import copy
 import json
 import math

@@ -1,7 +1,5 @@
 """The two stages: anchors, proposals, pooling and regions' heads; losses against plain loops."""
 
-from __future__ import annotations
-
 import inspect
 import math
 

@@ -1,7 +1,5 @@
 """Whole fine-tuning runs: small ones, on a few scenes of 48 pixels, by the tiny backbone."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """What tests read back from a figure: panels, marks, lines and type."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Images beside maps: where a cell lies and which colour it has, marks, captions; views and their regions."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Charts, read back: curves of runs, scores with intervals, precision over recall, kinds of errors."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

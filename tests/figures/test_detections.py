@@ -1,7 +1,5 @@
 """Detections: which are right, false and missed, and that their labels can be read."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 

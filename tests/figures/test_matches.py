@@ -1,7 +1,5 @@
 """Matches: where lines begin and end, which are drawn, what is counted; regions, their matrix and its marks."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 

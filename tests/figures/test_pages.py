@@ -1,7 +1,5 @@
 """On the whole page, whatever the images: type is legible and nothing lies over anything."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from types import SimpleNamespace

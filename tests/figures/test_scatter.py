@@ -1,7 +1,5 @@
 """Embeddings: where dots are, what colours and marks they have, and what the key says."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

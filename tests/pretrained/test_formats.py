@@ -1,7 +1,5 @@
 """Names of tensors, Detectron2 ↔ torchvision: every name of real models, and what is not of the backbone."""
 
-from __future__ import annotations
-
 import ast
 
 import pytest

@@ -1,7 +1,5 @@
 """Checkpoints of every known format, fabricated from one known network, load to its feature maps; names do too."""
 
-from __future__ import annotations
-
 import hashlib
 import pickle
 import zlib

@@ -1,14 +1,10 @@
 """Files of any kind become plain data, and nothing in them runs."""
 
-from __future__ import annotations
-
 import argparse
-import io
 import os
 import pickle
 import sys
 import types
-import zipfile
 from collections import OrderedDict, defaultdict
 from pathlib import Path, PurePosixPath
 
@@ -20,6 +16,7 @@ from torch import nn
 
 from plrc.pretrained import CheckpointError, load, reading
 from plrc.pretrained.reading import read
+from tests.hostile import Payload, zipped
 
 WEIGHTS = torch.arange(6.0).reshape(2, 3)
 ADMITTED_BY_TORCH = set(torch.serialization.get_safe_globals())
@@ -153,14 +150,6 @@ def test_structures_that_contain_themselves(tmp_path):
         load(tmp_path / "a.pth")
 
 
-class Payload:
-    def __init__(self, function=os.mkdir, *arguments):
-        self.call = function, arguments or ("executed",)
-
-    def __reduce__(self):
-        return self.call
-
-
 PAYLOADS = {
     "os.mkdir": Payload(),
     "os.system": Payload(os.system, "mkdir executed"),
@@ -208,11 +197,7 @@ def test_a_pickle_cannot_change_what_reads_the_next(path, tmp_path):
     assert dict(vars(stand_in)) == before
 
 
-def zipped(*names):
-    with zipfile.ZipFile(stream := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in names:
-            archive.writestr(name, "what it holds, and that of each")
-    return stream.getvalue()
+TORCHSCRIPT = [(f"x/{name}", b"what it holds") for name in ("data.pkl", "constants.pkl", "code/x.py")]
 
 
 @pytest.mark.parametrize(
@@ -227,8 +212,8 @@ def zipped(*names):
         (pickle.dumps([1, 2], protocol=4), "holds no network .* it is a list, and has no named tensors"),
         (pickle.dumps({"a": 1}, protocol=4), "it is a dict with the keys a, and has no named tensors"),
         (pickle.dumps({}, protocol=4), "it is a dict, and has no named tensors"),
-        (zipped("x/data.pkl", "x/constants.pkl", "x/code/x.py"), r"it holds a TorchScript, .*torch\.save\(model"),
-        (zipped("conv1.weight.npy"), r"it is an archive, but torch\.save has not written it"),
+        (zipped(*TORCHSCRIPT, packed=True), r"it holds a TorchScript, .*torch\.save\(model"),
+        (zipped(("a.npy", b"of NumPy"), packed=True), r"it is an archive, but torch\.save has not written it"),
     ],
 )
 def test_what_is_no_checkpoint_is_named_and_told_why(content, message, tmp_path):

@@ -1,7 +1,5 @@
 """Pictures whose colours are their coordinates, a network that sees them, and a data set with masks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

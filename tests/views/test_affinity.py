@@ -1,7 +1,5 @@
 """plrc.views.affinity: the map peaks where one points, and each number is of its own image and network."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

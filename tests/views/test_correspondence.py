@@ -1,7 +1,5 @@
 """plrc.views.correspondence: what sees coordinates matches all; numbers are of what is drawn."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """plrc.views: files are whole or not there, a replay tells what has changed, and a view's options stand once."""
 
-from __future__ import annotations
-
 import csv
 import json
 import threading

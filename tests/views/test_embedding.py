@@ -1,7 +1,5 @@
 """plrc.views.embedding: samples are labelled by what lies at their middle, colours stay with their basis."""
 
-from __future__ import annotations
-
 import hashlib
 import weakref
 from dataclasses import replace
@@ -141,14 +139,9 @@ def test_pictures_have_the_class_of_their_largest_object():
     assert "PCA · 4 images · layer projector, input's short side 64" in said(drawing)
 
 
-def test_tsne_is_the_same_each_time_and_tells_its_steps():
-    told = []
+def test_what_tsne_was_asked_is_told():
     how = {"regions": "grid:3", "size": 64, "seed": 4, "perplexity": 5.0}
-    first = embedding(["scenes#3"], [TINY], progress=lambda *step: told.append(step), **how)
-    again = embedding(["scenes#3"], [TINY], **how)
-    assert np.array_equal(*(drawing.arrays[f"{TINY} coordinates"] for drawing in (first, again)))
-    assert told[0] == (f"images, {TINY}", 1, 1)
-    assert told[-1] == (f"t-SNE steps, {TINY}", 750, 750)
+    first = embedding(["scenes#3"], [TINY], **how)
     assert "perplexity 2.667 (5 is more than a third of the others)  neighbours" in first.lines[0]
     fitting = embedding(["scenes#3"], [TINY], **(how | {"perplexity": 2.0, "layer": "c2"}))
     assert "9 regions  t-SNE (openTSNE" in fitting.lines[0]
@@ -245,8 +238,6 @@ def test_a_basis_is_of_one_network(tmp_path):
     for how in ({"basis": "b.npz"}, {"keep_basis": "b.npz"}):
         with pytest.raises(ValueError, match="a basis belongs to one network"):
             colours(["scenes#3"], [TINY, OTHER], **how)
-    with pytest.raises(ValueError, match=r"there is no PCA basis .*b\.npz"):
-        colours(["scenes#3"], [TINY], basis=str(file), size=64)
     colours(["scenes#3"], [TINY], keep_basis=str(file), size=64)
     with pytest.raises(OSError, match=r"b\.npz"):
         colours(["scenes#3"], [TINY], keep_basis=str(file / "b.npz"), size=64)
@@ -260,7 +251,7 @@ def test_a_basis_is_of_one_network(tmp_path):
 
 
 def test_segments():
-    drawing, again = (segments(TWO, [TINY], 3, size=64) for _ in range(2))
+    drawing = segments(TWO, [TINY], 3, size=64)
     centroids = drawing.arrays[f"{TINY} centroids"]
     cohesion = []
     for i, (spec, row) in enumerate(zip(TWO, drawing.rows, strict=True)):
@@ -273,7 +264,6 @@ def test_segments():
         shares = [row[f"segment {k}"] for k in range(3)]
         assert shares == pytest.approx([(labels == k).mean() for k in range(3)], abs=1e-4)
     assert drawing.lines == [f"{TINY}  cohesion {np.mean(cohesion):.3f} (3 segments)"]
-    assert all(np.array_equal(drawing.arrays[name], again.arrays[name]) for name in drawing.arrays)
 
 
 def test_the_colours_of_another_network_are_matched_with_the_first_ones(monkeypatch):

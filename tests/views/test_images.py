@@ -1,7 +1,5 @@
 """plrc.views.images: what a name on the command line stands for, upright, with its own objects."""
 
-from __future__ import annotations
-
 import json
 import logging
 

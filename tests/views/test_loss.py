@@ -1,7 +1,5 @@
 """plrc.views.loss: views, points and losses are those of a training step; what a checkpoint lacks is said."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

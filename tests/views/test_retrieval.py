@@ -1,7 +1,5 @@
 """plrc.views.retrieval: answers are the most alike patches of other images, and an index is kept while it holds."""
 
-from __future__ import annotations
-
 import os
 
 import numpy as np

@@ -1,7 +1,5 @@
 """plrc.views.run: a run's folder as curves and numbers, whatever state its log is in."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

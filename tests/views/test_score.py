@@ -1,7 +1,5 @@
 """plrc.views.score: scores with the values behind them, files of all of it, and the same again from the recipe."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

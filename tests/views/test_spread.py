@@ -1,7 +1,5 @@
 """Scores and embeddings by two ranks, and scores that were killed: the same numbers as one process undisturbed."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle
