@@ -145,23 +145,21 @@ def tell(to: Path, runs: dict[tuple[str, str], list[Path]], study: Study) -> Non
     query = Scores(dataset="scenes:150@7", size=Size(SHORT_SIDE), measures=MEASURES, checkpoints=checkpoints)
     table = draw(query).table
     column = dict(zip(checkpoints, table.columns, strict=False))  # and the baselines after them
-    last = {key: [column[name] for name in names[key, end]] for key in runs}
-    others = {"untrained": [column[name] for name in names[next(iter(runs)), first]]}
-    others |= {name: [name] for name in ("Lab colour", "chance")}
+    told = {(*key, str(epoch)): [column[name] for name in of] for (key, epoch), of in names.items()}
+    told |= {("–", name, "–"): [name] for name in ("Lab colour", "chance")}
 
     def row(of: list[str]) -> str:
         return " | ".join(_mean_and_std([scores[c].mean for c in of]) for scores in table.rows.values())
 
-    lines = ["| regions | losses | " + " | ".join(table.rows) + " |", "|---" * (2 + len(table.rows)) + "|"]
-    lines += [f"| {regions} | {losses} | {row(of)} |" for (regions, losses), of in last.items()]
-    lines += [f"| – | {name} | {row(of)} |" for name, of in others.items()]
+    lines = ["| regions | losses | epoch | " + " | ".join(table.rows) + " |", "|---" * (3 + len(table.rows)) + "|"]
+    lines += [f"| {' | '.join(what)} | {row(of)} |" for what, of in told.items()]
     to.with_suffix(".md").write_text("\n".join(lines) + "\n")
     print(*lines, sep="\n")
     if not study.curves:
         return
     curves = {
         measure: {
-            " · ".join(key): np.array(
+            ": ".join(key): np.array(
                 [[epoch, *_interval([scores[column[n]].mean for n in names[key, epoch]])] for epoch in epochs]
             )
             for key in runs

@@ -240,12 +240,15 @@ def scores_over_epochs(
         _open(axes, "y")
         _round(axes.xaxis, integer=True)
         _round(axes.yaxis, digits=".4g")
-    handles = [Line2D([], [], marker="o", ms=3, linewidth=1.1, label=cut(run), **_run(k)) for k, run in enumerate(runs)]
+    dots: dict[str, Any] = {"marker": "o", "ms": 3, "linewidth": 1.1}
+    handles = [Line2D([], [], label=cut(run, 60), **dots, **_run(k)) for k, run in enumerate(runs)]
     handles += [
-        Line2D([], [], color=GREY, linewidth=0.7, linestyle=_LEVEL[k % len(_LEVEL)], label=cut(other))
+        Line2D([], [], color=GREY, linewidth=0.7, linestyle=_LEVEL[k % len(_LEVEL)], label=cut(other, 60))
         for k, other in enumerate(level)
     ]
-    body.legend(handles=handles, loc="outside lower left", ncols=min(4, len(handles)))
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    ncols = max(1, min(4, len(handles), letters(width) // (longest + 8)))
+    body.legend(handles=handles, loc="outside lower left", ncols=ncols)
     note = "Band: 95 % interval." + f" Losses: thin each log line, strong the mean of {smooth}." * (smooth > 1)
     return finish(body, note, printable(title), printable(details))
 

@@ -166,6 +166,8 @@ def test_scores_over_epochs_lie_at_their_means_in_their_bands_beside_the_losses(
     assert one(titled(figure, "total loss, weighted"), "curve 0").get_xydata().tolist() == [[0.5, 3], [2, 1]]
     assert {axes.get_xlim() for axes in figure.axes if axes.axison} == {(-0.04, 2.04)}
     assert words(figure) >= {"a", "b", "chance", "point loss"}
+    long = "superpixels: points, affinity from the eighth epoch"
+    assert long in words(figures.scores_over_epochs({"AUC": {long: of["a"]}}, {}, {})), "not cut: there is room"
 
 
 def falling(reach: float) -> np.ndarray:
