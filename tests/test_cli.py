@@ -356,7 +356,7 @@ def test_an_interrupted_score_is_kept(place, capsys, monkeypatch):
     monkeypatch.undo()
     monkeypatch.chdir(place)
     assert main(["replay", "s.json"]) == 0  # what there was until then
-    assert "all 24 arrays are those of s.json" in capsys.readouterr().out
+    assert "all 27 arrays are those of s.json" in capsys.readouterr().out
 
 
 def test_ctrl_c_before_there_is_an_answer_is_one_sentence(place, capsys, monkeypatch):
