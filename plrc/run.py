@@ -139,12 +139,16 @@ def _locked(folder: Path) -> IO[str]:
     return stream
 
 
-def _holder(folder: Path) -> str:
-    """What a run wrote into the folder that it holds; nothing if there is none."""
+def _holder(folder: Path) -> tuple[int, ...]:
+    """Tells the lock in a run's folder from one that another run made or wrote into; nothing if there is none.
+
+    Not by what is in it: a process that closes a file, after reading it too, gives up its own lock on it (POSIX).
+    """
     try:
-        return (folder / ".lock").read_text()
+        state = (folder / ".lock").stat()
     except OSError:
-        return ""
+        return ()
+    return state.st_dev, state.st_ino, state.st_mtime_ns
 
 
 def resume(config: RunOptions, here: World, images: str, data: str, kind: str = FORMAT) -> dict[str, Any] | None:

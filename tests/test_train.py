@@ -322,14 +322,20 @@ def test_a_run_folder_is_held_by_one_process_and_cleared_of_what_a_kill_left(tmp
     foreign = [tmp_path / ".draft.tmp", placed(tmp_path / "notes" / ".draft.txt.7-7.tmp")]
     for file in (left, *foreign):
         file.write_bytes(b"half")
-    hold = "import sys, time; from plrc import run\nwith run.held(sys.argv[1]): print(flush=True); time.sleep(600)"
+    hold = (
+        "import pathlib, sys, time; from plrc import run\n"
+        "with run.held(sys.argv[1]), run.RunLog(pathlib.Path(sys.argv[1]), 1, 0) as log:\n"
+        "    log.check_folder(); print(flush=True); time.sleep(600)"
+    )
     with start("-c", hold, tmp_path) as other:
-        other.stdout.readline()
-        with pytest.raises(ValueError, match=rf"is in use by process {other.pid} on .*: wait for it, or choose"):
-            train.pretrain(small_config(tmp_path))
-        other.kill()
+        try:
+            other.stdout.readline()
+            with pytest.raises(ValueError, match=rf"is in use by process {other.pid} on .*: wait for it, or choose"):
+                train.pretrain(small_config(tmp_path))
+        finally:
+            other.kill()
     assert not left.exists()
-    assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == [".draft.tmp", ".lock"]
+    assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == [".draft.tmp", ".lock", "log.jsonl"]
     assert foreign[1].exists(), "it is not the run's"
     assert train.pretrain(small_config(tmp_path, epochs=1)) == train.EXIT_DONE
 
