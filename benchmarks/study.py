@@ -5,11 +5,12 @@
     python -m benchmarks.study losses      # the image loss, the point loss, both, all three: at equal numbers of images
 
 The ``tiny`` net learns 800 scenes at 64 px by one thread, with the losses and from the regions that ``STUDIES``
-names, and is scored on 150 other scenes. Regions of falling quality are the objects' true masks, the same with a share
-of their 8 × 8 pixel cells swapped among each other, superpixels, the paper's grid. Runs that are finished are not
-repeated, two studies share them, interrupted ones are resumed; ``--seeds`` and ``--epochs`` make it shorter. Prints the
-table, in Markdown, mean ± std over the seeds, and writes it to OUT/STUDY_EPOCHS.md; the picture beside it has the
-curves over the epochs that are stored, with the mean's 95 % interval over the seeds.
+names, and is scored on 150 other scenes, or on 300 where only its end is. Regions of falling quality are the objects'
+true masks, the same with a share of their 8 × 8 pixel cells swapped among each other, superpixels, the paper's grid.
+Runs that are finished are not repeated, two studies share them, interrupted ones are resumed; ``--seeds`` and
+``--epochs`` make it shorter. Prints the table, in Markdown, mean ± std over the seeds, and writes it to
+OUT/STUDY_EPOCHS.md; the picture beside it has the curves over the epochs that are stored, with the mean's 95 % interval
+over the seeds.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ ROOT = Path(__file__).parent.parent
 CELL = 8  # pixels of a scene
 TRUE = {"true masks": 0.0, "25 % swapped": 0.25, "50 % swapped": 0.5}  # share of cells
 REGIONS = {**dict.fromkeys(TRUE), "superpixels": "superpixels:8", "grid": "grid:4"}
-LOSSES = {  # name → weight, and the share of the run after which it sets in
+LOSSES = {  # name → weights
     "points": {"point": 1.0},
     "pooled": {"region": 1.0},
     "image": {"image": 1.0},
@@ -142,7 +143,8 @@ def tell(to: Path, runs: dict[tuple[str, str], list[Path]], study: Study) -> Non
         (key, epoch): [f"{run}@{epoch}{study.branch}" for run in of] for key, of in runs.items() for epoch in epochs
     }
     checkpoints = tuple(name for of in names.values() for name in of)
-    query = Scores(dataset="scenes:150@7", size=Size(SHORT_SIDE), measures=MEASURES, checkpoints=checkpoints)
+    data = f"scenes:{150 if study.curves else 300}@7"
+    query = Scores(dataset=data, size=Size(SHORT_SIDE), measures=MEASURES, checkpoints=checkpoints)
     table = draw(query).table
     column = dict(zip(checkpoints, table.columns, strict=False))  # and the baselines after them
     told = {(*key, str(epoch)): [column[name] for name in of] for (key, epoch), of in names.items()}
