@@ -49,7 +49,7 @@ class Workbench:
 
     Attributes:
         session: networks, images and maps, up to a number of megabytes. shown: the checkpoints that are shown first.
-        finer: how maps are at first: as fine as can be where the networks' own input is small, and a map has few cells.
+        finer: how maps are at first: twice as fine where the networks' own input is small, and a map has few cells.
         images: that are listed. folders: whose images may be shown, or files of data sets. devices: to choose from.
         adds: whether more can be added from the page.
         uploads: where the page puts the images that it is given; what it gives lies there too.
