@@ -17,6 +17,10 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+# Its functions' default arguments name the group that exists when it is imported. DistributedDataParallel would do so
+# later: that group is never freed, and gloo's threads, running when Python ends, abort the process now and then.
+import torch.distributed.nn.functional
 from torch import Tensor
 
 T = TypeVar("T")

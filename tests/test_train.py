@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -204,6 +205,34 @@ def test_a_dead_rank_brings_the_job_down_and_a_restart_goes_on(two_ranks, tmp_pa
     os.kill(children(process)[-1], signal.SIGKILL)
     assert "from step" in finish(process), "it went on from a checkpoint"
     assert losses(tmp_path) == losses(two_ranks)
+
+
+THREADS = """
+import pathlib, sys
+from plrc import train
+import train_ddp
+of_step, during = train.train_step, []
+
+def of_gloo():
+    return sum("gloo" in task.read_text() for task in pathlib.Path("/proc/self/task").glob("*/comm"))
+
+def noted(*arguments):
+    during.append(of_gloo())
+    return of_step(*arguments)
+
+train.train_step = noted
+train_ddp.main()
+sys.exit(f"gloo has {during[-1]} threads, then {of_gloo()}")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_the_threads_of_gloo_end_before_python_does(tmp_path):
+    """One that is left asks a Python that is about to end for a tensor's end, and aborts the process."""
+    (tmp_path / "threads.py").write_text(THREADS)
+    launcher = torchrun(2, tmp_path / "threads.py")
+    said = finish(start(*launcher, *flags(tmp_path / "out", epochs=1)), code=1)
+    assert re.search(r"gloo has [1-9]\d* threads, then 0", said), said
 
 
 def test_two_nodes_compute_what_two_ranks_of_one_do(two_ranks, tmp_path):
