@@ -130,7 +130,7 @@ def train(run: Path, epochs: int, seed: int, regions: str, losses: str) -> None:
     flags += [f"--regions={REGIONS[regions] or f'masks:{scenes / regions}'}", f"--keep-every={max(1, epochs // 4)}"]
     flags += [f"--weight-{loss}={LOSSES[losses].get(loss, 0)}" for loss in ("image", "point", "region", "affinity")]
     flags += [f"--start-affinity={epochs * LATE.get(losses, 0)}"]
-    flags += [f"--out={run}", "--resume=auto", "--precision=bf16", "--workers=0", "--picture-every=0"]
+    flags += [f"--out={run}", "--resume=auto", "--workers=0", "--picture-every=0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, ROOT / "train_ddp.py", *flags], env=environment, check=True, stdout=sys.stderr)
 

@@ -175,7 +175,7 @@ def _dense(labels: np.ndarray) -> np.ndarray:
     return np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
 
 
-_VIEW_CENTRES = cell_centres(VIEW_RASTER, VIEW_RASTER).flatten(0, 1)
+_DIAGONAL = cell_centres(VIEW_RASTER, VIEW_RASTER).diagonal().T  # (56, 2)
 
 
 def view_regions(raster: Tensor, crops: Crop) -> Tensor:
@@ -187,8 +187,9 @@ def view_regions(raster: Tensor, crops: Crop) -> Tensor:
     if (count := int(raster.max()) + 1) > MAX_REGIONS:
         raise ValueError(f"an image has {count} regions; {MAX_REGIONS} at most are possible: see --regions")
     views = crops.box.shape[0]
-    row, column = cell_of(crops.to_image(_VIEW_CENTRES.expand(views, -1, -1)), *raster.shape)
-    return raster[row, column].to(torch.uint8).view(views, VIEW_RASTER, VIEW_RASTER)
+    # A view's columns are columns of its image, and its rows rows: the diagonal tells them all.
+    row, column = cell_of(crops.to_image(_DIAGONAL.expand(views, -1, -1)), *raster.shape)
+    return raster[row[:, :, None], column[:, None, :]].to(torch.uint8)
 
 
 def sample_points(regions: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:

@@ -404,6 +404,8 @@ class Steps:
         self._config, self._here, self._log, self._images = config, here, log, images
         self._undecodable, self._named = set[str](), set[str]()
         self._start, self._waited, self._count = time.perf_counter(), 0.0, 0
+        if log and config.precision == "bf16" and not in_bf16("auto", here.device):
+            log.say("note: here bf16 is computed by way of fp32, a step takes several times as long: --precision auto")
 
     def batch(self, loader: Iterator[T]) -> T:
         """The next batch. How long it is waited for goes into the log."""

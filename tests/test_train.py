@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -196,6 +197,16 @@ def test_bf16_is_taken_where_the_hardware_has_it(asked, amx, avx, amd, enabled, 
     monkeypatch.setattr(run, "_is_amd", lambda: amd)
     with run.autocast(asked, torch.device("cpu")):
         assert torch.is_autocast_enabled("cpu") == enabled
+
+
+@pytest.mark.parametrize(("asked", "hardware", "notes"), [("bf16", False, 1), ("bf16", True, 0), ("auto", False, 0)])
+def test_bf16_that_the_hardware_lacks_is_told(asked, hardware, notes, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: hardware)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    said: list[str] = []
+    log = SimpleNamespace(say=said.append)
+    run.Steps(small_config(tmp_path, precision=asked), World(0, 1, torch.device("cpu")), log, 24)
+    assert len([line for line in said if "--precision auto" in line]) == notes
 
 
 def test_a_dead_rank_brings_the_job_down_and_a_restart_goes_on(two_ranks, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,6 +40,8 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImageP
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 File = str | bytes | os.PathLike[str] | BinaryIO
+Size = tuple[int, int]  # width and height in pixels, of the upright frame
+AtLeast = Size | Callable[[Size], Size] | None  # of a rendering; or what tells it from the image's size
 
 
 class UndecodableImage(Exception):
@@ -85,7 +87,7 @@ def as_image(image: Any) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(values)).convert("RGB")
 
 
-def decode(file: File, at_least: tuple[int, int] | None = None, *, name: str = "") -> Image.Image:
+def decode(file: File, at_least: AtLeast = None, *, name: str = "") -> Image.Image:
     """Decode an image to what a person sees: RGB, upright, transparency on white; of an animation the first frame.
 
     EXIF orientation is read from the block before the pixels. Colour profiles are not applied; a CMYK JPEG is taken
@@ -93,16 +95,17 @@ def decode(file: File, at_least: tuple[int, int] | None = None, *, name: str = "
     damaged, no image, or beyond Pillow's decompression bomb limit (about 179 million pixels).
 
     Args:
-        at_least: (w, h) in pixels of the upright frame: a JPEG may be decoded at 1/2, 1/4 or 1/8 by the decoder itself,
-            as long as both sides stay >= w and h. The result shows the same frame with pixels as areas, except that a
-            side of n pixels at 1/s becomes ceil(n / s): where s does not divide n, the last row or column reaches
-            beyond the frame, and coordinates in [0, 1] are off by less than one pixel of the result.
+        at_least: (w, h), or what tells it once the image's size is known: a JPEG may be decoded at 1/2, 1/4 or 1/8 by
+            the decoder itself, as long as both sides stay >= w and h. The result shows the same frame with pixels as
+            areas, except that a side of n pixels at 1/s becomes ceil(n / s): where s does not divide n, the last row or
+            column reaches beyond the frame, and coordinates in [0, 1] are off by less than one pixel of the result.
         name: for the error; the file's if not given.
     """
     with opened(file, name) as image:
         orientation = exif_orientation(image)
         if at_least is not None:
-            width, height = upright_size(at_least, orientation)
+            needed = at_least(upright_size(image.size, orientation)) if callable(at_least) else at_least
+            width, height = upright_size(needed, orientation)
             image.draft(None, (max(width, 1), max(height, 1)))  # JPEG only; rounds the scale so that the size suffices
         image.load()  # before to_rgb looks at what loading may change or complete: mode and info
         rgb = to_rgb(image)

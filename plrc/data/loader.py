@@ -108,9 +108,17 @@ class TwoViews(Dataset[Batch]):
         epoch, wanted = item
 
         def decode(index: int) -> tuple[ViewParameters, Image.Image]:
-            # Drawn by the place that asked, so that a neighbour does not appear twice with the same views.
-            parameters = self._sampler.draw(self._seed, epoch, wanted, self._source.size(index))
-            return parameters, self._source.load(index, pixels_needed(parameters.crops, self._side))
+            drawn: list[ViewParameters] = []
+
+            def needed(size: tuple[int, int]) -> tuple[int, int]:
+                # By the place that asked, so that a neighbour does not appear twice with the same views.
+                drawn.append(self._sampler.draw(self._seed, epoch, wanted, size))
+                return pixels_needed(drawn[0].crops, self._side)
+
+            image = self._source.load(index, needed)
+            if not drawn:  # a source that never gives less
+                needed(image.size)
+            return drawn[0], image
 
         (parameters, image), index, undecodable = first_decodable(self._source, wanted, decode)
         raster = self._regions.raster(index)
@@ -130,7 +138,8 @@ def collate(samples: list[Batch]) -> Batch:
     """Batches of one as one batch."""
     crops = Crop(*(torch.cat([getattr(s.crops, name) for s in samples], dim=1) for name in ("box", "flip")))
     return Batch(
-        **{name: torch.cat([getattr(s, name) for s in samples], dim=1) for name in ("views", "colours", "regions")},
+        views=torch.cat([s.views.movedim(2, -1) for s in samples], dim=1).movedim(-1, 2),  # as they lie
+        **{name: torch.cat([getattr(s, name) for s in samples], dim=1) for name in ("colours", "regions")},
         crops=crops,
         region_count=max(s.region_count for s in samples),
         indices=torch.cat([s.indices for s in samples]),

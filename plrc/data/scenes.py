@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image, ImageDraw
 
-from plrc.data.images import boxes_of
+from plrc.data.images import AtLeast, boxes_of
 from plrc.data.sources import Annotation
 
 _VISIBLE = 0.25  # an object of which less than this share can be seen is left out of the scene
@@ -423,7 +423,7 @@ class Scenes:
         self.name(i)
         return self.image_size
 
-    def load(self, i: int, at_least: tuple[int, int] | None = None) -> Image.Image:
+    def load(self, i: int, at_least: AtLeast = None) -> Image.Image:
         """The image, mode RGB, always of ``size(i)``; ``at_least`` changes nothing."""
         self.name(i)
         if (pixels := self._cache.get(i)) is None:

@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from plrc.data.images import SUFFIXES, UndecodableImage, decode, exif_orientation, opened, upright_size
+from plrc.data.images import SUFFIXES, AtLeast, UndecodableImage, decode, exif_orientation, opened, upright_size
 from plrc.data.sources import Annotation, ImageFolder, open_source
 from plrc.files import at_home, cache_folder, written_whole
 from plrc.queries import SHARD_INDEX as INDEX
@@ -96,7 +96,7 @@ class Shards:
         with opened(io.BytesIO(data), name) as image:
             return upright_size(image.size, exif_orientation(image))
 
-    def load(self, i: int, at_least: tuple[int, int] | None = None) -> Image.Image:
+    def load(self, i: int, at_least: AtLeast = None) -> Image.Image:
         name, data = self._member(i)
         return decode(io.BytesIO(data), at_least, name=name)
 

@@ -17,7 +17,16 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from PIL import Image
 
-from plrc.data.images import SUFFIXES, UndecodableImage, decode, exif_orientation, opened, printable, upright_size
+from plrc.data.images import (
+    SUFFIXES,
+    AtLeast,
+    UndecodableImage,
+    decode,
+    exif_orientation,
+    opened,
+    printable,
+    upright_size,
+)
 from plrc.files import at_home
 from plrc.registry import did_you_mean
 
@@ -49,9 +58,9 @@ class Source(Protocol):
     """A numbered collection of images, 0 <= i < len(source).
 
     ``name(i)`` is the same on every run and machine; ``size(i)`` is (width, height) in pixels of the upright image;
-    ``load(i)`` is the upright image, mode RGB, or with ``at_least=(w, h)`` a smaller rendering of the same frame, of at
-    least w × h pixels, or as many as there are: both raise UndecodableImage. ``annotation(i)`` is what is known of the
-    image's instances, or None.
+    ``load(i)`` is the upright image, mode RGB, or with ``at_least`` (w, h), or what tells it from the image's size, a
+    smaller rendering of the same frame, of at least w × h pixels, or as many as there are. Both raise UndecodableImage.
+    ``annotation(i)`` is what is known of the image's instances, or None.
 
     There may be besides: ``label(i)``, the image's class; ``keypoints(i)``, ``(K, 2)`` in the image frame, not a number
     where a point is not seen, and ``group(i)``: the images of one group show one kind of object, with K points each,
@@ -61,7 +70,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
     def name(self, i: int) -> str: ...
     def size(self, i: int) -> tuple[int, int]: ...
-    def load(self, i: int, at_least: tuple[int, int] | None = None) -> Image.Image: ...
+    def load(self, i: int, at_least: AtLeast = None) -> Image.Image: ...
     def annotation(self, i: int) -> Annotation | None: ...
 
 
@@ -108,7 +117,7 @@ class ImageFiles:
         with opened(self.path(i), self.name(i)) as image:
             return upright_size(image.size, exif_orientation(image))
 
-    def load(self, i: int, at_least: tuple[int, int] | None = None) -> Image.Image:
+    def load(self, i: int, at_least: AtLeast = None) -> Image.Image:
         return decode(self.path(i), at_least, name=self.name(i))
 
     def annotation(self, i: int) -> Annotation | None:

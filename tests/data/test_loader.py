@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from plrc.config import Config, load_config
+from plrc.data import images, sources
+from plrc.data.images import AtLeast
 from plrc.data.loader import Batch, Order, TwoViews, collate, make_loader
 from plrc.data.photometric import apply, normalise
 from plrc.data.sources import UndecodableImage, open_source
@@ -40,7 +43,7 @@ class Ramps:
             raise UndecodableImage(self.name(i), "the file is empty")
         return (240, 160) if i % 2 else (150, 210)
 
-    def load(self, i: int, at_least: tuple[int, int] | None = None) -> Image.Image:
+    def load(self, i: int, at_least: AtLeast = None) -> Image.Image:
         width, height = self.size(i)
         if i in self._broken_pixels:
             raise UndecodableImage(self.name(i), "the file is truncated")
@@ -84,6 +87,22 @@ def test_each_epoch_is_a_permutation_of_its_own():
         assert listed != sorted(listed)
     assert len(set(map(tuple, images))) == 3
     assert set().union(*images) == set(range(13)), "not the same one is left out every time"
+
+
+def test_a_file_is_opened_once_and_decoded_no_larger_than_its_views_need(tmp_path, monkeypatch):
+    ramp(1600, 1200).save(tmp_path / "a.jpg")
+    opening, seen = images.opened, []
+
+    @contextmanager
+    def opened(*arguments):
+        with opening(*arguments) as image:
+            yield image
+            seen.append(image.size)
+
+    for module in (images, sources):
+        monkeypatch.setattr(module, "opened", opened)
+    dataset(open_source(str(tmp_path)), crop_scale=[0.9, 1])[0, 0]
+    assert seen == [(200, 150)]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
