@@ -128,6 +128,12 @@ class Config(RunOptions):
         f"backbone: {', '.join(name + 'NAME' if name.endswith(':') else name for name in BACKBONES)}",
         source=RELEASED,
     )
+    init: str = option(
+        "",
+        "checkpoint that training begins with, whatever plrc can look into: its backbone, and its projector where that "
+        "has the same shape; nothing: weights drawn by --seed",
+        path=True,
+    )
     dim: int = option(128, "channels of a point", low=1, source=RELEASED)
     queue_size: int = option(65536, "keys of earlier batches kept as negatives (MoCo's K)", low=1, source=RELEASED)
     key_momentum: float = option(0.999, "m in key = m key + (1 - m) query, once a step", low=0, high=1, source=RELEASED)

@@ -24,6 +24,7 @@ from plrc.data.photometric import apply
 from plrc.data.sources import Source, first_decodable
 from plrc.geometry import Crop, cell_centres
 from plrc.model import PLRC
+from plrc.pretrained.loading import begin_with
 from plrc.regions import sample_points
 from plrc.registry import SCORES
 from plrc.run import losses_of, read_log
@@ -44,7 +45,10 @@ def before_and_after(model: PLRC, source: Source, regions: KeptRegions, config: 
     """
     torch.manual_seed(config.seed)
     heading = _OF.replace("training ", "training\N{NO-BREAK SPACE}")  # folded before that, over a narrow image too
-    before = descriptors.network(f"before {heading}", PLRC(config).query_encoder.to(model.queue.device))
+    start = PLRC(config).query_encoder
+    if config.init:
+        begin_with(config.init, start.backbone, start.projector)
+    before = descriptors.network(f"before {heading}", start.to(model.queue.device))
     after = descriptors.network(f"after {heading}", model.query_encoder)
     side, stride = scale = _scale(model, config)
     dataset, networks = TwoViews(source, regions, config), (before, after)

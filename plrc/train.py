@@ -23,6 +23,7 @@ from plrc.data.sources import fingerprint
 from plrc.distributed import World, world
 from plrc.geometry import Crop
 from plrc.model import PLRC
+from plrc.pretrained.loading import begin_with
 from plrc.regions import open_regions
 from plrc.run import EXIT_DONE, EXIT_PREEMPTED, RunLog
 from plrc.schedules import cosine_learning_rate, teacher_temperature
@@ -45,11 +46,17 @@ def pretrain(config: Config) -> int:
         maps = open_regions(config.regions, os.path.abspath(config.data))
         regions = KeptRegions(maps, source, config.data)
         dataset = TwoViews(source, regions, config)
-        model = PLRC(config).to(here.device).to(memory_format=torch.channels_last)
-        optimizer = make_optimizer(model, config)
+        model = PLRC(config)
         images = fingerprint(source)
         of_run.enter_context(run.held(config.out))
-        first_step = run.restore(run.resume(config, here, images, config.data), model, optimizer)
+        saved = run.resume(config, here, images, config.data)
+        begun, start = "", model.query_encoder
+        if config.init and not saved:
+            begun = begin_with(config.init, start.backbone, start.projector)
+            model.key_encoder.load_state_dict(start.state_dict())
+        model = model.to(here.device).to(memory_format=torch.channels_last)
+        optimizer = make_optimizer(model, config)
+        first_step = run.restore(saved, model, optimizer)
 
         order = Order(len(source), config, here.rank, here.size, first_step, getattr(source, "counts", None))
         per_epoch = order.steps_per_epoch
@@ -84,7 +91,7 @@ def pretrain(config: Config) -> int:
                 if missing := regions.missing():
                     how = shlex.join(("plrc", "regions", config.data, "--regions", config.regions))
                     log.say(f"note: regions of {missing} images are computed on the way; on all cores before: {how}")
-                log.say(_opening(config, here, model, len(source), steps, first_step))
+                log.say(_opening(config, here, model, len(source), steps, first_step, begun))
                 if config.weights["image"] and config.queue_size >= len(source):
                     log.say(_long_queue(config.queue_size, len(source)))
             long = steps >= COMPILING_PAYS and run.in_bf16(config.precision, here.device)
@@ -235,10 +242,10 @@ def _check_sizes(config: Config, here: World, images: int, steps_per_epoch: int)
         )
 
 
-def _opening(config: Config, here: World, model: PLRC, images: int, steps: int, first_step: int) -> str:
+def _opening(config: Config, here: World, model: PLRC, images: int, steps: int, first_step: int, begun: str) -> str:
     size = sum(p.numel() for p in model.query_encoder.parameters()) / 1e6
     ranks = f"{here.size} rank{'s' if here.size > 1 else ''} on {here.device.type}"
-    start = f", from step {first_step}" if first_step else ""
+    start = f", from step {first_step}" if first_step else f", begun with {begun}" if begun else ""
     what = f"{config.arch} ({size:.1f} M parameters), {images} images of {config.data}"
     return f"{what}, {steps} steps of {config.batch_size}, {ranks}{start}"
 

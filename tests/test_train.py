@@ -18,7 +18,8 @@ import torch
 from matplotlib.text import Text
 from PIL import Image
 
-from plrc import report, run, train
+from plrc import pretrained, report, run, train
+from plrc.analysis import descriptors
 from plrc.checkpoint import STEP, load_checkpoint
 from plrc.cli import main
 from plrc.config import load_config
@@ -355,6 +356,43 @@ def test_a_run_whose_newest_checkpoint_is_lost_goes_on_from_the_newest_whole_one
     assert "last.pt cannot be used (there is none): going on from epoch_0001.pt" in capsys.readouterr().err
     assert (out / "checkpoints" / kept).read_bytes() == first
     assert losses(out) == losses(uninterrupted)
+
+
+def test_a_run_begins_with_another_network(tmp_path, capsys, monkeypatch):
+    """At a learning rate of 0 it ends with it, too; its report and its epoch 0 know it; it goes on without it."""
+    shipped = Path(pretrained.__file__).with_name("shipped") / "tiny.safetensors"
+    export = shutil.copy(shipped, tmp_path / "mine.safetensors")
+    config = small_config(tmp_path / "run", init=str(export), lr=0.0, epochs=1)
+    compared, described = [], descriptors.network
+    monkeypatch.setattr(descriptors, "network", lambda name, of: compared.append(of) or described(name, of))
+    assert train.pretrain(config) == train.EXIT_DONE
+    assert f"on cpu, begun with {export}, its backbone and its projector\n" in capsys.readouterr().err
+    wanted = pretrained.load(export)
+    parameters = dict(wanted.backbone.named_parameters(prefix="backbone"))
+    parameters |= wanted.heads["projector"].named_parameters(prefix="projector")
+    kept, start = state(tmp_path / "run")["model"], pretrained.load(f"{tmp_path / 'run'}@0")
+    for name, parameter in parameters.items():
+        assert torch.equal(kept[f"query_encoder.{name}"], parameter)
+        assert torch.equal(kept[f"key_encoder.{name}"], parameter)
+    for network in (start.backbone, *(encoder.backbone for encoder in compared[:2])):
+        assert all(map(torch.equal, network.parameters(), wanted.backbone.parameters()))
+    assert all(map(torch.equal, start.heads["projector"].parameters(), wanted.heads["projector"].parameters()))
+    export.unlink()
+    assert train.pretrain(replace(config, resume="auto")) == train.EXIT_DONE
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"init": "plrc:tiny", "arch": "resnet18"}, "--init plrc:tiny is a tiny, not a resnet18: give --arch tiny"),
+        ({"init": "plrc:tinny"}, "there is no file or folder plrc:tinny; did you mean 'plrc:tiny'?"),
+        ({"init": "plrc:tiny", "dim": 64, "epochs": 1}, ", begun with the backbone of plrc:tiny\n"),
+    ],
+)
+def test_what_a_run_begins_with_is_told(given, message, tmp_path, silent, capsys):
+    command = ["train", *flags(tmp_path / "run", **given)]
+    assert main(command) == (0 if "dim" in given else 2)
+    assert message in capsys.readouterr().err
 
 
 def test_a_run_folder_is_held_by_one_process_and_cleared_of_what_a_kill_left(tmp_path, silent):

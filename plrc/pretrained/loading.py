@@ -210,7 +210,24 @@ def _from_epoch(folder: Path, epoch: int, branch: str | None) -> Pretrained:
         raise CheckpointError(f"{file} does not tell how its run began: name one of its epochs")
     with torch.random.fork_rng(devices=[]):  # both branches begin as this one
         start = _from_seed(f"{folder.absolute().name}/untrained", config["arch"], str(config["seed"]), config["dim"])
+    if init := config.get("init"):
+        begin_with(init, start.backbone, start.heads["projector"])
     return replace(start, dense=found.dense).told(run={"config": config, "epoch": 0})
+
+
+def begin_with(source: str, backbone: Backbone, projector: nn.Module) -> str:
+    """Put a checkpoint's weights, see ``load``, into a backbone, and those of the head by which it compared places into
+    a projector, if it has one of the same shape; says what was taken. Raises a CheckpointError for another backbone."""
+    found = load(source)
+    if (arch := found.backbone.name) != backbone.name:
+        raise CheckpointError(f"--init {source} is a {arch}, not a {backbone.name}: give --arch {arch}")
+    backbone.load_state_dict(found.backbone.state_dict())
+    head = found.heads.get(found.dense or "projector", nn.Identity()).state_dict()
+    shapes, wanted = ({name: t.shape for name, t in of.items()} for of in (head, projector.state_dict()))
+    if shapes != wanted:
+        return f"the backbone of {source}"
+    projector.load_state_dict(head)
+    return f"{source}, its backbone and its projector"
 
 
 def _from_file(file: Path, branch: str | None, arch: str | None = None) -> Pretrained:
