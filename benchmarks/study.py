@@ -137,12 +137,15 @@ def train(run: Path, epochs: int, seed: int, regions: str, losses: str) -> None:
 
 def tell(to: Path, runs: dict[tuple[str, str], list[Path]], study: Study) -> None:
     """Scores of all runs, at each epoch that is stored or untrained and at the end, in one pass."""
-    first, *between, end = stored_epochs(next(iter(runs.values()))[0])
+    begun = next(iter(runs.values()))  # untrained, the runs of a seed are one network
+    first, *between, end = stored_epochs(begun[0])
     epochs = [first, *between * study.curves, end]
     names = {
-        (key, epoch): [f"{run}@{epoch}{study.branch}" for run in of] for key, of in runs.items() for epoch in epochs
+        (key, epoch): [f"{run}@{epoch}{study.branch}" for run in (of if epoch else begun)]
+        for key, of in runs.items()
+        for epoch in epochs
     }
-    checkpoints = tuple(name for of in names.values() for name in of)
+    checkpoints = tuple(dict.fromkeys(name for of in names.values() for name in of))
     data = f"scenes:{150 if study.curves else 300}@7"
     query = Scores(dataset=data, size=Size(SHORT_SIDE), measures=MEASURES, checkpoints=checkpoints)
     table = draw(query).table
