@@ -40,6 +40,12 @@ def test_an_error_names_the_file_itself(tmp_path):
             unfinished.write_text("x")
 
 
+def test_an_error_of_what_is_read_meanwhile_names_that(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, written_whole(tmp_path / "x.txt") as unfinished:
+        unfinished.write_bytes((tmp_path / "image.png").read_bytes())
+    assert Path(caught.value.filename) == tmp_path / "image.png"
+
+
 def test_the_cache_is_where_the_user_wants_it(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder("regions") == tmp_path / "plrc" / "regions"

@@ -15,7 +15,16 @@ import numpy as np
 
 from plrc.data import images
 from plrc.data.shards import is_shards
-from plrc.data.sources import Annotation, ImageFiles, ImageFolder, Source, images_in, open_source, read_json
+from plrc.data.sources import (
+    Annotation,
+    ImageFiles,
+    ImageFolder,
+    Source,
+    files_under,
+    images_in,
+    open_source,
+    read_json,
+)
 from plrc.files import at_home
 from plrc.registry import LAYOUTS, did_you_mean
 
@@ -218,7 +227,7 @@ class VOC(BoxFiles):
         base, file = Path(root), Path(root, "ImageSets", "Main", f"{split}.txt")
         shown, noted = _voc_folders(base)
         jpeg = {os.path.splitext(name)[0]: (shown / name).relative_to(base) for name in images_in(shown, deep=True)}
-        files = [f for f in noted.rglob("*.xml") if not f.name.startswith(".") and f.is_file()]
+        files = [noted / name for name in files_under(noted) if name.endswith(".xml") and (noted / name).is_file()]
         xml = {f.relative_to(noted).with_suffix("").as_posix(): f for f in files}
         if split is not None and not file.is_file():
             there = ", ".join(sorted(f.stem for f in file.parent.glob("*.txt"))) or "none"
@@ -267,11 +276,11 @@ class VOC(BoxFiles):
 
 def open_voc(path: Path) -> Source | None:
     """The data set in a folder, or the split that an ``ImageSets/Main/<split>.txt`` lists."""
-    if path.suffix == ".txt" and path.parent.name == "Main":
-        return VOC(path.parents[2], path.stem)
+    if path.suffix == ".txt" and path.absolute().parent.name == "Main":
+        return VOC(path.absolute().parents[2], path.stem)
     shown, noted = _voc_folders(path)
-    files = noted.rglob("*.xml") if shown.is_dir() else ()
-    xml = next((file for file in files if not file.name.startswith(".") and file.is_file()), None)
+    files = (noted / name for name in files_under(noted) if name.endswith(".xml")) if shown.is_dir() else ()
+    xml = next(filter(Path.is_file, files), None)
     # Beside photos lie XML files of other kinds, too.
     return VOC(path) if xml and (noted.name == "Annotations" or b"<annotation" in xml.read_bytes()) else None
 

@@ -119,7 +119,8 @@ class COCO(BoxFiles):
         base = Path(root)
         if base.is_file():
             self.file = base
-            base = next((place.parent for place in base.parents if place.name == "annotations"), base.parent)
+            places = base.absolute().parents
+            base = next((place.parent for place in places if place.name == "annotations"), places[0])
         else:
             named = f"annotations/instances_{split or '*'}.json"
             files = sorted(base.glob(named)) or sorted(base.glob("_annotations.coco.json"))
@@ -127,7 +128,7 @@ class COCO(BoxFiles):
                 such = f", such as {files[0]}" if files else ""
                 raise ValueError(f"{base} has {len(files)} files {named}: name one{such}")
             self.file = files[0]
-        self.layout = f"with outlines or boxes (COCO: {self.file.relative_to(base)})"
+        self.layout = f"with outlines or boxes (COCO: {self.file.absolute().relative_to(base.absolute())})"
         content = COCOFile(self.file)
         self.categories, images = content.categories, content.images
         for image in images.values():

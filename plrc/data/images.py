@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -151,6 +152,10 @@ def exif_orientation(image: Image.Image) -> int:
     return 1
 
 
+# Not the file's fault, and gone the next time: another image in its place would make a run that cannot be repeated.
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT)
+
+
 @contextmanager
 def opened(file: File, name: str = "") -> Iterator[Image.Image]:
     """Open an image, its header read; whatever goes wrong inside the `with` becomes an UndecodableImage."""
@@ -167,6 +172,8 @@ def opened(file: File, name: str = "") -> Iterator[Image.Image]:
         kinds = " or ".join(", ".join(FORMATS).replace("WEBP", "WebP").rsplit(", ", 1))
         raise UndecodableImage(name, f"not a {kinds} image, or its header is damaged") from error
     except Exception as error:  # decoders raise almost anything: SyntaxError, struct.error, zlib.error, IndexError, ...
+        if isinstance(error, OSError) and error.errno in _PASSING:
+            raise
         said = getattr(error, "strerror", None) or " ".join(str(error).split()).rstrip(".") or "its pixels are damaged"
         raise UndecodableImage(name, f"it cannot be decoded ({said})") from error
 

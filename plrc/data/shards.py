@@ -161,6 +161,9 @@ def _listed(data: str) -> tuple[str, list[str] | None]:
     """What all shards lie in, and their names in it; None where only the index can tell."""
     if data.lower().endswith(SUFFIXES):
         raise ValueError(f"{data} is an image, and of what a server has only shards (.tar) are read: download it")
+    if data.endswith(".tar") and os.path.isfile(data):  # though its name has a bracket
+        base, _, name = data.rpartition("/")
+        return base or ("/" if data.startswith("/") else "."), [name]
     if not data.endswith(".tar"):
         base = data.rstrip("/")
         if data.startswith("http"):
@@ -258,7 +261,7 @@ class Index:
     def write(file: Path, names: Sequence[str], sizes: Sequence[int], places: Sequence[np.ndarray]) -> None:
         """Names (bytes, each followed by a zero), images and bytes of each shard, and the block of 512 bytes in its
         shard where each image's header begins: uint8, int64, int64 and uint32, as ``numpy.save`` writes them."""
-        with written_whole(file, durable=True) as unfinished, unfinished.open("wb") as stream:
+        with written_whole(file) as unfinished, unfinished.open("wb") as stream:
             np.save(stream, np.frombuffer(b"".join(os.fsencode(name) + b"\0" for name in names), np.uint8))
             np.save(stream, np.array([len(of) for of in places], np.int64))
             np.save(stream, np.array(sizes, np.int64))
@@ -306,7 +309,9 @@ def _index(base: str, names: list[str] | None, everything: bool) -> Index:
                     fs.get_file(path, str(unfinished))
                 except FileNotFoundError:
                     raise
-                except OSError as error:  # here, where it does not yet name the file beside
+                except Exception as error:  # here, where it does not yet name the file beside; aiohttp's is no OSError
+                    if getattr(error, "status", 0) in (401, 403):  # so some answer for what is not there
+                        raise FileNotFoundError from error
                     raise ValueError(f"{base} cannot be reached: {error}") from error
         except FileNotFoundError:
             beside.unlink(missing_ok=True)
@@ -324,7 +329,8 @@ def _index(base: str, names: list[str] | None, everything: bool) -> Index:
             return found
     if names is None:
         raise ValueError(f"{base} has no {INDEX} and cannot be listed: name its shards, {base}/{{000..146}}.tar")
-    key = hashlib.sha1("\0".join(map(str, (base, *names, *sizes))).encode(errors="surrogateescape")).hexdigest()
+    known = [base] if remote else [os.path.abspath(base), *(os.stat(f"{base}/{name}").st_mtime_ns for name in names)]
+    key = hashlib.sha1("\0".join(map(str, (*known, *names, *sizes))).encode(errors="surrogateescape")).hexdigest()
     kept = cache_folder("shards") / f"{key}.npy"
     if not kept.is_file():
         logger.info("%s: reading the headers of %d shards, once", base, len(names))

@@ -218,8 +218,22 @@ def _is_image(name: bytes | str) -> bool:
 
 def images_in(folder: Path, deep: bool = False) -> list[str]:
     """Paths of the images directly in a folder, or at any depth, in order; hidden files are passed over."""
-    files = (folder.rglob("*") if deep else folder.iterdir()) if folder.is_dir() else ()
-    return sorted(file.relative_to(folder).as_posix() for file in files if _is_image(file.name))
+    files = files_under(folder) if deep else [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return sorted(file for file in files if _is_image(os.path.basename(file)))
+
+
+def files_under(folder: Path) -> list[str]:
+    """Paths of all files at any depth, in linked folders too, each folder once; what is hidden is passed over."""
+    found, seen = list[str](), set[str]()
+    for path, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(path)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = Path(path).relative_to(folder)
+        found += [(inside / name).as_posix() for name in files if not name.startswith(".")]
+    return found
 
 
 def open_source(data: str) -> Source:
@@ -250,7 +264,8 @@ def open_source(data: str) -> Source:
 def fingerprint(source: Source) -> str:
     """A hash of the images' names, in order (of shards: of theirs and their sizes), that tells one list of images from
     another."""
-    names: bytes = getattr(source, "names", f"{type(source).__name__} {len(source)}".encode())
+    drawn = f"{type(source).__name__} {len(source)}" + (f"@{seed}" if (seed := getattr(source, "seed", 0)) else "")
+    names: bytes = getattr(source, "names", drawn.encode())
     return hashlib.sha1(names).hexdigest()
 
 

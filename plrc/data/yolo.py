@@ -83,7 +83,7 @@ def _first(file: Path) -> str:
 
 def _names(folder: Path) -> dict[int, str] | None:
     """Number → name of the classes, of the next table above the images."""
-    files = (place / name for place in (folder, *folder.absolute().parents) for name in _TABLES)
+    files = (place / name for place in (folder, *folder.absolute().parents[:3]) for name in _TABLES)
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         return None

@@ -159,7 +159,8 @@ class DetectEval(Options):
         that two runs' do not meet."""
         run = Path(self.checkpoint).absolute()
         run = run.parent.parent if run.parent.name == "checkpoints" else run
-        name = run.stem if run.parent.name in ("", "runs") else f"{run.parent.name}-{run.stem}"
+        name = run.name if run.is_dir() else run.stem  # lr0.02 is no file of the kind .02
+        name = name if run.parent.name in ("", "runs") else f"{run.parent.name}-{name}"
         return Path(self.out or f"runs/eval-{name}")
 
     def check_place(self) -> None:

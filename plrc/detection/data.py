@@ -185,12 +185,19 @@ class DetectionData:
 
     def trainable(self) -> list[int]:
         """The images with an object that is not a crowd, or ``most`` of them. Detectron2 trains on no others."""
-        found = [i for i in range(len(self)) if _has_objects(*self._place(i))]
+        found = list[int]()
+        for i in range(len(self)):
+            try:
+                has_objects = _has_objects(*self._place(i))
+            except UndecodableImage:  # the training passes over it, and names it
+                has_objects = True
+            found += [i] * has_objects
         return [found[k] for k in spread(len(found), self._most)]
 
     def fingerprint(self) -> str:
         """Tells these images, in this order and with these classes, from others, on every machine."""
         names = [*(self.name(i) for i in range(len(self))), *self.classes]
+        names += [f"seed {seed}" for source in self._sources if (seed := getattr(source, "seed", 0))]
         return hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     def objects_fingerprint(self) -> str:
@@ -215,8 +222,9 @@ class DetectionData:
             source, at = self._place(i)
             with _none_missing():
                 width, height = source.size(at)
+                objects = list(self._annotations(i))
             images.append({"id": number, "file_name": source.name(at), "width": width, "height": height})
-            for label, item in self._annotations(i):
+            for label, item in objects:
                 annotations.append({**_filled(item), "image_id": number, "category_id": self.category_ids[label]})
         return _truth(images, annotations, dict(zip(self.category_ids, self.classes, strict=True)))
 

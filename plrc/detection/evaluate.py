@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from plrc import figures
 from plrc.data.coco import read_outline, whole
-from plrc.data.images import printable, spread
+from plrc.data.images import UndecodableImage, printable, spread
 from plrc.data.loader import make_loader
 from plrc.data.sources import read_json
 from plrc.detection import metrics
@@ -333,7 +333,10 @@ def _detected(data: DetectionData, results: Results, count: int) -> list[figures
     """``count`` images, evenly over the data, with what was found and what there is."""
     names, shown = dict(zip(data.category_ids, data.classes, strict=True)), []
     for i in spread(len(data), count):
-        image, objects = data.load(i), data.objects(i)
+        try:
+            image, objects = data.load(i), data.objects(i)
+        except UndecodableImage:  # the numbers are known, and did not need it
+            continue
         width = image.width
         image.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
         scale = image.width / width

@@ -84,6 +84,8 @@ def coco_metrics(truth: Truth, results: Results, kind: str = "bbox") -> dict[str
     api, annotations, wanted = coco_api(), [], []
     for number, a in enumerate(truth["annotations"], 1):  # from 1: there number 0 means "not matched"
         if kind == "segm" and not a.get("segmentation"):
+            if not a["bbox"][2] * a["bbox"][3]:  # it has no area that could be found
+                continue
             raise ValueError(f"an annotation of image {a['image_id']} has no segmentation: evaluate boxes only")
         area = a.get("area", a["bbox"][2] * a["bbox"][3])
         annotations.append({**a, "id": number, "iscrowd": int(ignored(a)), "area": area})

@@ -90,7 +90,7 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
     saved = run.resume(config, here, images, " ".join(config.train), DETECTOR)
     torch.manual_seed(config.seed)
     # random:resnet50 with this run's seed, so that several seeds are several networks
-    weights = f"{config.weights}@{config.seed}" if re.fullmatch(r"random:\w+", config.weights) else config.weights
+    weights = f"{config.weights}@{config.seed}" if re.fullmatch("random:[^@]+", config.weights) else config.weights
     if saved:
         detector = Detector(architecture_of(saved))
     else:

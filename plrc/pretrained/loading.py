@@ -175,7 +175,7 @@ def split_epoch(path_or_name: str) -> tuple[str, int | None]:
     """``runs/demo@5`` as a run's folder and an epoch; None where none stands behind, or what is before is no folder."""
     name, _, behind = path_or_name.rpartition("@")
     there = behind.isdecimal() and at_home(name).is_dir() and not Path(path_or_name).exists()
-    return (name, int(behind)) if there else (path_or_name, None)
+    return (str(at_home(name)), int(behind)) if there else (path_or_name, None)
 
 
 def stored_epochs(folder: Path) -> list[int]:
@@ -189,7 +189,8 @@ def checkpoint_file(path_or_name: str) -> Path:
     name, epoch = split_epoch(split_branch(path_or_name)[0])
     if epoch is not None:
         return _epoch_file(Path(name), epoch)
-    return run_checkpoint(Path(name)) if Path(name).is_dir() else Path(name)
+    path = at_home(name)
+    return run_checkpoint(path) if path.is_dir() else path
 
 
 def _epoch_file(folder: Path, epoch: int) -> Path:

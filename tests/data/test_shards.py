@@ -10,6 +10,7 @@ import tarfile
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +32,7 @@ from plrc.queries import Shard
 from plrc.regions import GridRegions
 from plrc.run import open_source_once
 from tests.runs import losses, small_config
-from tests.sets import placed
+from tests.sets import noise, placed
 
 N = 40
 CPU = torch.device("cpu")
@@ -324,6 +325,8 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
         if self.failing[self.path] > 0:
             self.failing[self.path] -= 1
             return self.send_error(503)
+        if not file.is_file() and self.missing:
+            return self.send_error(self.missing)
         if not file.is_file() or not wanted or self.whole:
             return super().do_GET()
         self.asked.append(f"{self.path} {wanted[0]}")
@@ -344,9 +347,51 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+def test_an_index_is_of_its_own_folder_and_of_the_files_as_they_are(tmp_path, monkeypatch):
+    """Two folders are called s, their shards 0.tar, and have as many bytes."""
+    for place, count in (("p", 1), ("q", 3)):
+        for name in ("0.tar", "[1].tar"):  # of one of them alone no index is written beside
+            with tarfile.open(placed(tmp_path / place / "s" / name), "w") as tar:
+                for i in range(count):
+                    noise(8, 8, i).save(tmp_path / f"{i}.png")
+                    tar.add(tmp_path / f"{i}.png", f"{i}.png")
+        monkeypatch.chdir(tmp_path / place)
+        assert len(open_source("s/0.tar")) == len(open_source("s/[1].tar")) == count
+    assert len({file.stat().st_size for file in tmp_path.glob("*/s/0.tar")}) == 1
+    shutil.copy(tmp_path / "p" / "s" / "0.tar", tmp_path / "q" / "s" / "0.tar")
+    assert len(open_source("s/0.tar")) == 1
+
+
+def test_processes_that_make_one_index_at_once_do_not_disturb_one_another(tmp_path):
+    children = []
+    for _ in range(3):
+        if not (child := os.fork()):
+            with suppress(BaseException):
+                for _ in range(50):
+                    Index.write(tmp_path / "index.npy", ["0.tar"], [1024], [np.arange(2)])
+                    Index.read(tmp_path / "index.npy")
+                os._exit(0)
+            os._exit(1)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "message"),
+    [(403, ValueError, "has no index.npy and cannot be listed"), (500, ValueError, "cannot be reached")],
+)
+def test_a_server_that_does_not_say_what_is_missing(status, error, message, server, sharded):
+    pytest.importorskip("aiohttp")
+    (sharded / "index.npy").unlink()
+    Ranges.missing = status
+    with pytest.raises(error, match=message):
+        open_source(f"{server}/")
+
+
 @pytest.fixture
 def server(sharded):
     Ranges.whole, Ranges.asked, Ranges.at_once, Ranges.failing = False, [], [], Counter()
+    Ranges.missing = 0
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(sharded))) as httpd:
         thread = threading.Thread(target=httpd.serve_forever)
         thread.start()

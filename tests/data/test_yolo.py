@@ -1,5 +1,7 @@
 """Boxes as YOLO has them."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,24 @@ def test_boxes_are_read_wherever_the_path_points(folder, at):
     np.testing.assert_allclose(first.boxes, [[0.25, 0.375, 0.75, 0.625], [0, 0.4, 0.15, 0.6]], atol=1e-7)
     np.testing.assert_allclose(second.boxes, [[0.2, 0.1, 0.6, 0.9]], atol=1e-7, err_msg="the box of an outline")
     assert found.notes == {"boxes without area": ["b.txt, line 2"]}
+
+
+def test_linked_folders_are_read_and_hidden_ones_are_not(folder):
+    train = folder / "images" / "train"
+    picture(train / ".ipynb_checkpoints" / "d.jpg", (80, 40))
+    (train / "loop").symlink_to(train)
+    train.rename(folder / "elsewhere")
+    train.symlink_to(folder / "elsewhere")
+    assert len(open_annotated(str(folder / "images"))) == 3
+
+
+def test_a_table_far_above_is_anothers(folder):
+    (folder / "data.yaml").unlink()
+    deep = folder / "a" / "b" / "c"
+    shutil.copytree(folder / "images", deep / "images")
+    shutil.copytree(folder / "labels", deep / "labels")
+    (folder / "data.yaml").write_text("no: table of classes\n")
+    assert open_annotated(str(deep / "images" / "train")).annotation(0).classes == ["0", "1"]
 
 
 def test_a_detector_can_be_trained_on_them(folder):

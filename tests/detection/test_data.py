@@ -24,7 +24,7 @@ from plrc.detection.data import (
     warn_of_doubles,
 )
 from plrc.distributed import World
-from tests.sets import CATEGORIES, H, W, coco_set, entry, picture, placed, thing, voc_set, voc_split
+from tests.sets import CATEGORIES, H, W, coco_set, entry, noise, picture, placed, thing, voc_set, voc_split
 
 
 def opened(*paths: Path | str, **how: Any) -> DetectionData:
@@ -430,6 +430,29 @@ def test_a_damaged_file_is_replaced_in_training_and_an_error_in_testing(tmp_path
 
 IMAGES = [0, 2, 3, 5, 8, 9, 10, 12, 13, 17, 19]  # 11, so that passes end in the middle of a pair
 LANDSCAPE = np.random.default_rng(0).random(20) < 0.6
+
+
+def test_an_empty_photo_or_mask_is_passed_over_in_training_and_an_error_in_testing(tmp_path):
+    for i in range(2):
+        mask = np.zeros((32, 40), dtype=np.uint8)
+        mask[4:20, 6:30] = 1
+        Image.fromarray(mask).save(placed(tmp_path / "masks" / f"{i}.png"))
+        noise(40, 32, i).save(placed(tmp_path / "images" / f"{i}.png"))
+    assert opened(tmp_path).trainable() == [0, 1]
+    for folder in ("images", "masks"):
+        file = tmp_path / folder / "0.png"
+        whole = file.read_bytes()
+        file.write_bytes(b"")
+        assert opened(tmp_path).trainable() == [0, 1]
+        with pytest.raises(ValueError, match="in testing every image counts"):
+            opened(tmp_path).truth()
+        file.write_bytes(whole)
+
+
+def test_scenes_of_another_seed_are_other_images():
+    prints = [opened(f"scenes:3{seed}").fingerprint() for seed in ("", "@0", "@1", "@2")]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
 
 
 def order(batch=4, steps=range(20), images=IMAGES, landscape=LANDSCAPE, seed=7, rank=0, ranks=1) -> TrainingSampler:

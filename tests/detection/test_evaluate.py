@@ -12,6 +12,7 @@ pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is missing: pip
 
 from plrc.cli import main
 from plrc.data.coco import outline_mask
+from plrc.detection.config import DetectEval
 from plrc.detection.evaluate import evaluate, load_results, masks_to_rle, report, save_results, table
 
 SQUARE = {"size": [100, 100], "counts": [1010, *[30, 70] * 29, 30, 100 * 100 - 1010 - 100 * 29 - 30]}
@@ -206,6 +207,15 @@ def test_results_are_measured_by_themselves(place, capsys):
     assert "VOC, 11-point" in said
     assert json.loads((out / "evaluation.json").read_text())["boxes"]["AP"] == pytest.approx(1)
     assert sorted(f.name for f in (out / "figures").iterdir()) == ["error_types.png", "precision_recall.png"]
+
+
+def test_each_run_is_measured_into_a_folder_of_its_own(place):
+    runs = ["lr0.02", "lr0.1"]
+    for run in runs:
+        (place / "runs" / run / "checkpoints").mkdir(parents=True)
+    folders = [DetectEval(checkpoint=f"runs/{run}", data=("x",)).folder for run in runs]
+    folders += [DetectEval(checkpoint=f"runs/{run}/checkpoints/last.pt", data=("x",)).folder for run in runs]
+    assert [folder.name for folder in folders] == ["eval-lr0.02", "eval-lr0.1"] * 2
 
 
 def test_results_whose_categories_have_other_names_in_the_data_are_refused(place, capsys):

@@ -148,6 +148,14 @@ def test_masks_are_compared_by_their_pixels(form: str):
     assert coco_metrics(truth, elsewhere)["AP"] == pytest.approx(1)  # the boxes are the same
 
 
+def test_an_object_without_area_has_no_mask_to_be_found():
+    outlined = item([2, 2, 4, 4], segmentation=square(2, 2, 4))
+    truth = truth_of([outlined, item([5, 5, 0, 0], segmentation=[])])
+    assert coco_metrics(truth, [item([2, 2, 4, 4], 0.9, segmentation=runs_of(2, 2, 4))], "segm")["AP50"] == 1
+    with pytest.raises(ValueError, match="has no segmentation"):
+        coco_metrics(truth_of([outlined, item([5, 5, 1, 1], segmentation=[])]), [], "segm")
+
+
 def test_a_false_mask_is_of_its_own_size_not_its_boxs():
     # Both found; a false one of 400 pixels in a box of 40 000 is large by its box, and then would count there.
     truth = truth_of([item([100, 100, 150, 150], segmentation=square(100, 100, 150), area=22500)])

@@ -321,6 +321,9 @@ def test_the_epochs_that_a_run_has_stored_by_their_numbers(tmp_path, monkeypatch
     assert [network.origin.run["epoch"] for network in (start, last, key)] == [0, 10, 2]
     assert not torch.equal(next(last.backbone.parameters()), next(key.backbone.parameters()))
     assert checkpoint_file("mine@2@key") == checkpoint_file("mine@0") == Path("mine/checkpoints/epoch_0002.pt")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load("~/mine@2").origin.sha256 == load("mine@2").origin.sha256
+    assert checkpoint_file("~/mine@2") == tmp_path / "mine" / "checkpoints" / "epoch_0002.pt"
     with pytest.raises(CheckpointError, match=r"mine has no checkpoint of epoch 3: it has stored 0, 2, 10"):
         load("mine@3")
     assert load("random:tiny@3").origin.note == "seed 3, untrained", "a seed is no epoch"
