@@ -18,6 +18,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+import plrc
 from plrc import config
 from plrc.detection import config as detection
 from plrc.files import at_home, cache_folder, check_place, printable
@@ -106,6 +107,7 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
         description="Pre-train detection backbones without labels, see what they learn, and make detectors of them.",
         epilog="Every figure comes with its arrays (.npz) and a recipe (.json) that 'plrc replay' draws again.",
     )
+    top.add_argument("--version", action="version", version=f"plrc {plrc.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, handler: Handler, help: str, among: Any = commands) -> argparse.ArgumentParser:

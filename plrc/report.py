@@ -79,8 +79,8 @@ def before_and_after(model: PLRC, source: Source, regions: KeptRegions, config: 
         first, last, lab, distance, _ = map(scores.bootstrap, auc.columns)
         beside = f"before {first.mean:.3f}, Lab colour {lab.mean:.3f}, distance {distance.mean:.3f}, chance 0.500"
         lines.append(["object AUC", f"{last} ({beside}): affinity tells a point's object from the rest"])
-    number = len(_spread(source, _SCORED))
-    lines.append(["", f"of the projector's output, on {number} training images: docs/looking.md says how"])
+    number, both = len(_spread(source, _SCORED)), "both " * bool(auc.images)
+    lines.append(["", f"{both}of the projector's output, on {number} training images; docs/looking.md says how"])
     return aligned([*lines, ["figure", str(file)]])
 
 

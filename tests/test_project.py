@@ -15,6 +15,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+import plrc
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -118,6 +120,11 @@ def test_import_rule() -> None:
     command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_package_and_its_command_tell_their_version() -> None:
+    said = subprocess.run([sys.executable, "-m", "plrc", "--version"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert said == f"plrc {plrc.__version__}\n" == f"plrc {version('plrc')}\n"
 
 
 def test_importing_the_package_is_light_and_what_it_offers_is_listed() -> None:

@@ -504,7 +504,7 @@ def test_a_finished_run_only_reports_of_which_map_and_pictures_it_is_and_measure
     out = capsys.readouterr().out
     assert re.search(r"^places found  [01]\.\d{3} \[.* \(before 0\.\d{3}, chance ", out, re.MULTILINE)
     objects = re.search(r"^object AUC +0.*, distance (0\.\d{3}), chance 0\.500\)", out, re.MULTILINE)
-    assert "of the projector's output, on 24 training images" in out
+    assert "both of the projector's output, on 24 training images" in out
     assert 0.45 < float(objects[1]) < 0.65
     headings = {" ".join(text.get_text().split()) for text in drawn[0].findobj(Text)}
     assert {f"affinity {when} (projector, training images)" for when in ("before", "after")} <= headings

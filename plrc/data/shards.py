@@ -393,6 +393,8 @@ def write_shards(query: Shard) -> list[str]:
     source, out = open_source(query.data), Path(query.out)
     if not isinstance(source, ImageFolder):
         raise ValueError(f"{query.data} is no folder of image files")
+    if out.resolve().is_relative_to(Path(query.data).resolve()):
+        raise ValueError(f"{out} lies in {query.data}, whose images it would be among: choose a place elsewhere")
     query.check_place()
     note = out / _NOTE
     meant = hashlib.sha256(f"{query.shard_mb} ".encode())

@@ -293,7 +293,8 @@ def _rows(seen: Step, config: Config, epoch: float) -> list[dict[str, Any]]:
     for name, value in ((name, seen.losses[name]) for name in _TERMS if name in seen.losses):
         chance = math.log(among[name])
         task = tasks[name].format(of=among[name], negatives=negatives, teacher=_choices(entropy))
-        meaning = f"as unsure as among {_choices(value)}" if value <= chance else "surer of what is wrong"
+        as_unsure = value < chance + 1e-4  # by rounding
+        meaning = f"as unsure as among {_choices(value)}" if as_unsure else "worse than chance: sure, and wrong"
         numbers = {"value": round(value, 4), "chance": round(chance, 4), "weight": weights[name]}
         rows.append({"loss": name, **numbers, "task": task, "meaning": meaning})
     return rows

@@ -118,9 +118,11 @@ def test_shards_are_not_written_among_other_files(folder, sharded, tmp_path):
     others = tmp_path / "others"
     shutil.copytree(folder, others)
     next(others.rglob("*.JPEG")).write_bytes(b"changed")
-    for data, out in ((others, sharded), (folder, folder)):
-        with pytest.raises(ValueError, match="holds other files than shards of"):
-            write_shards(Shard(data=str(data), out=str(out), shard_mb=0.03))
+    with pytest.raises(ValueError, match="holds other files than shards of"):
+        write_shards(Shard(data=str(others), out=str(sharded), shard_mb=0.03))
+    for out in (folder, folder / "class0" / "shards"):
+        with pytest.raises(ValueError, match=r"lies in .*, whose images it would be among"):
+            write_shards(Shard(data=str(folder), out=str(out), shard_mb=0.03))
     assert not list(folder.glob("*.tar"))
 
 

@@ -100,6 +100,8 @@ def test_safetensors_file_says_what_it_holds(arch, tmp_path):
     again, cells = load(tmp_path / "out.safetensors"), torch.rand(1, net.backbone.width, 2, 2)
     assert (again.origin.arch, again.origin.format, again.dense) == (arch, "PLRC export", "projector")
     assert torch.equal(again.heads["projector"](cells), net.heads["projector"](cells))
+    export(load("plrc:tiny"), "safetensors", tmp_path / "out.safetensors")
+    assert load(tmp_path / "out.safetensors").dense == "projector"
     export(load(f"random:{arch}"), "safetensors", tmp_path / "out.safetensors")
     with safe_open(tmp_path / "out.safetensors", framework="pt") as stored:
         assert stored.metadata() == {"format": "pt", "arch": arch, "origin": f"{arch} of random:{arch} (random)"}
