@@ -94,6 +94,9 @@ def pretrain(config: Config) -> int:
                 log.say(_opening(config, here, model, len(source), steps, first_step, begun))
                 if config.weights["image"] and config.queue_size >= len(source):
                     log.say(_long_queue(config.queue_size, len(source)))
+                if config.image_size <= (stride := start.backbone.stride):
+                    what = f"a view of {config.image_size} pixels is one cell of stride {stride}"
+                    log.say(f"note: {what}, in which no places can be told apart: take a larger --image-size")
             long = steps >= COMPILING_PAYS and run.in_bf16(config.precision, here.device)
             if config.compile == "on" or (config.compile == "auto" and long):
                 if not (obstacle := run.cannot_compile(here.device)):
@@ -130,6 +133,8 @@ def pretrain(config: Config) -> int:
                     if log:
                         log.say(f"stopped after step {done} of {steps}, saved: go on with --resume auto")
                     return EXIT_PREEMPTED
+            if log and first_step == steps and not (out / "checkpoints" / "last.pt").exists():
+                save(steps)  # a finished run of another folder
         of_report = of_run.pop_all()
     with of_report:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # nothing is left to be saved
@@ -234,7 +239,7 @@ def _check_sizes(config: Config, here: World, images: int, steps_per_epoch: int)
     if config.batch_size // parts < 2:
         raise ValueError(
             f"--batch-size {config.batch_size} leaves BatchNorm one image at a time ({shown}): "
-            f"take {2 * parts} or more, or lower --bn-groups"
+            f"take {2 * parts} or more{', or lower --bn-groups' * (groups > 1)}"
         )
     if steps_per_epoch == 0:
         raise ValueError(

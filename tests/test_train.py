@@ -358,6 +358,20 @@ def test_a_run_whose_newest_checkpoint_is_lost_goes_on_from_the_newest_whole_one
     assert losses(out) == losses(uninterrupted)
 
 
+def test_a_finished_run_is_whole_in_another_folder(uninterrupted, tmp_path, silent):
+    last = uninterrupted / "checkpoints" / "last.pt"
+    assert train.pretrain(small_config(tmp_path, resume=str(last))) == train.EXIT_DONE
+    kept, there = state(tmp_path), state(uninterrupted)
+    assert kept["step"] == STEPS
+    assert all(torch.equal(tensor, there["model"][name]) for name, tensor in kept["model"].items())
+
+
+def test_a_view_of_one_cell_is_told(tmp_path, silent, capsys):
+    for size, notes in ((8, 1), (9, 0)):
+        assert train.pretrain(small_config(tmp_path / str(size), image_size=size, epochs=1)) == train.EXIT_DONE
+        assert capsys.readouterr().err.count(f"a view of {size} pixels is one cell of stride 8") == notes
+
+
 def test_a_run_begins_with_another_network(tmp_path, capsys, monkeypatch):
     """At a learning rate of 0 it ends with it, too; its report and its epoch 0 know it; it goes on without it."""
     shipped = Path(pretrained.__file__).with_name("shipped") / "tiny.safetensors"
