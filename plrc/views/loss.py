@@ -106,8 +106,10 @@ def loss(query: Loss, session: Session, progress: Progress) -> LossDrawing:
     from plrc import figures
 
     spec, *more = list_images(query.images, 1)
-    if more or len(query.checkpoints) != 1:
-        raise ValueError("one image by one checkpoint is looked at: name the other images of its batch with --others")
+    if more:
+        raise ValueError("one image is looked at: name the other images of its batch with --others")
+    if len(query.checkpoints) != 1:
+        raise ValueError(f"one checkpoint is looked at, not {len(query.checkpoints)}: name it with --checkpoint")
     others = [other for other in (list_images(query.others) if query.others else ()) if other != spec]
     student, teacher = _networks(session, query)
     run, config = student.origin.run, _config(student, query)

@@ -143,9 +143,9 @@ def test_what_a_checkpoint_lacks_is_said(tmp_path):
 
 def test_what_cannot_be_answered_is_said(trained):
     _, run = trained
-    with pytest.raises(ValueError, match="one image by one checkpoint is looked at: name the other images"):
+    with pytest.raises(ValueError, match="one image is looked at: name the other images"):
         loss([IMAGE, *OTHERS], [run])
-    with pytest.raises(ValueError, match="one image by one checkpoint"):
+    with pytest.raises(ValueError, match="one checkpoint is looked at, not 2"):
         loss([IMAGE], [run, run])
     seeds = (seed for seed in range(200) if not shared(run, seed))
     with pytest.raises(ValueError, match="share no region: try another --seed or --step"):
