@@ -100,6 +100,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for: that takes longer than all the rest of a help text."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(f"plrc {plrc.__version__}")
+        parser.exit()
+
+
 def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The parser of all commands. Its help has the defaults of the preset that the arguments name."""
     top = Parser(
@@ -107,7 +115,7 @@ def build_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
         description="Pre-train detection backbones without labels, see what they learn, and make detectors of them.",
         epilog="Every figure comes with its arrays (.npz) and a recipe (.json) that 'plrc replay' draws again.",
     )
-    top.add_argument("--version", action="version", version=f"plrc {plrc.__version__}")
+    top.add_argument("--version", action=_Version, nargs=0, help="say which release this is, and end")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, handler: Handler, help: str, among: Any = commands) -> argparse.ArgumentParser:

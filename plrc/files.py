@@ -33,8 +33,8 @@ def written_whole(file: Path, durable: bool = False) -> Iterator[Path]:
                 os.fsync(stream.fileno())
         unfinished.replace(file)
     except OSError as error:
-        here = error.filename is None or Path(os.fsdecode(error.filename)) in (unfinished, file, *file.parents)
-        if error.errno is None or not here:  # of something that was read in the block
+        ours = {str(path) for path in (None, unfinished, file, *file.parents)}
+        if error.errno is None or str(error.filename) not in ours:  # of something that was read in the block
             raise
         raise OSError(error.errno, error.strerror, str(file)) from error
     finally:

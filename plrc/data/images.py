@@ -158,7 +158,7 @@ _PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMED
 
 @contextmanager
 def opened(file: File, name: str = "") -> Iterator[Image.Image]:
-    """Open an image, its header read; whatever goes wrong inside the `with` becomes an UndecodableImage."""
+    """Open an image, its header read; what goes wrong inside the `with`, unless it passes, is an UndecodableImage."""
     named = isinstance(file, str | bytes | os.PathLike)
     name = name or (os.fsdecode(file) if named else "image")  # type: ignore[arg-type]
     try:

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from pathlib import Path
@@ -222,9 +222,9 @@ def images_in(folder: Path, deep: bool = False) -> list[str]:
     return sorted(file for file in files if _is_image(os.path.basename(file)))
 
 
-def files_under(folder: Path) -> list[str]:
+def files_under(folder: Path) -> Iterator[str]:
     """Paths of all files at any depth, in linked folders too, each folder once; what is hidden is passed over."""
-    found, seen = list[str](), set[str]()
+    seen = set[str]()
     for path, folders, files in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(path)) in seen:
             folders.clear()
@@ -232,8 +232,7 @@ def files_under(folder: Path) -> list[str]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         inside = Path(path).relative_to(folder)
-        found += [(inside / name).as_posix() for name in files if not name.startswith(".")]
-    return found
+        yield from ((inside / name).as_posix() for name in files if not name.startswith("."))
 
 
 def open_source(data: str) -> Source:

@@ -21,7 +21,7 @@ import torch
 from plrc.backbones import ResNet, Timm
 from plrc.files import written_whole
 from plrc.pretrained.formats import DETECTRON2, PLRC_EXPORT, PLRC_RUN
-from plrc.pretrained.loading import SHIPPED, Pretrained
+from plrc.pretrained.loading import Pretrained
 from plrc.registry import BACKBONES
 
 SUFFIXES = {
@@ -58,7 +58,7 @@ def export(pretrained: Pretrained, to: str, file: Path) -> list[str]:
         raise ValueError(f"{origin.name} is a {origin.arch} network, which {to} has none of: export it to safetensors")
     kind = ", ".join(part for part in (origin.format, origin.branch) if part)
     what = f"{origin.arch} of {origin.name} ({kind})"
-    ours = to == "safetensors" and (origin.format in (PLRC_RUN, PLRC_EXPORT) or origin.name == SHIPPED)
+    ours = to == "safetensors" and origin.format in (PLRC_RUN, PLRC_EXPORT)
     head = pretrained.heads["projector"].state_dict() if ours else {}
     stream, written = io.BytesIO(), len(tensors)
     if to == "detectron2":

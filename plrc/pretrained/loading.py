@@ -134,7 +134,7 @@ def load(
         return _from_epoch(Path(folder), epoch, branch)
     if source == SHIPPED:
         shipped = _from_file(Path(__file__).with_name("shipped") / "tiny.safetensors", branch)
-        return shipped.told(name=SHIPPED, format="shipped with plrc")
+        return shipped.told(name=SHIPPED)
     scheme, _, rest = name.partition(":")
     model, at, file = rest.partition("@")
     if scheme == "timm" and at:

@@ -379,14 +379,13 @@ def test_processes_that_make_one_index_at_once_do_not_disturb_one_another(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "message"),
-    [(403, ValueError, "has no index.npy and cannot be listed"), (500, ValueError, "cannot be reached")],
+    ("status", "message"), [(403, r"has no index\.npy and cannot be listed"), (500, "cannot be reached")]
 )
-def test_a_server_that_does_not_say_what_is_missing(status, error, message, server, sharded):
+def test_a_server_that_does_not_say_what_is_missing(status, message, server, sharded):
     pytest.importorskip("aiohttp")
     (sharded / "index.npy").unlink()
     Ranges.missing = status
-    with pytest.raises(error, match=message):
+    with pytest.raises(ValueError, match=message):
         open_source(f"{server}/")
 
 
