@@ -16,6 +16,8 @@ from typing import Any
 
 from starlette.middleware import Middleware
 
+from plrc.options import Parser
+
 from .guard import LOCAL, Guard
 
 SESSIONS = 100  # pages, or calls of programs, whose state is kept: about a megabyte each
@@ -37,11 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"--host {o.host} lets others in: give a name and a password with --auth NAME:PASSWORD")
         if o.auth and not all(o.auth.partition(":")):
             raise ValueError("--auth is a name and a password, NAME:PASSWORD")
+        if not 0 <= o.port < 2**16:
+            raise ValueError(f"--port must be between 0 and 65535, not {o.port}")
         with socket.socket() as probe:  # Gradio tells it seconds later, and at length
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((LOCAL[0], o.port))
         _serve(o, place)
-    except (ValueError, OSError, OverflowError) as error:
+    except (ValueError, OSError) as error:
         taken = f" (port {o.port}): choose another --port" * (not isinstance(error, ValueError))
         print(f"plrc app: {getattr(error, 'strerror', None) or error}{taken}", file=sys.stderr)
         return 2
@@ -82,7 +86,7 @@ def _serve(o: argparse.Namespace, place: Path) -> None:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="plrc app", description="The PLRC workbench in a browser.")
+    parser = Parser(prog="plrc app", description="The PLRC workbench in a browser.")
     named = "a file, a run folder, torchvision:resnet50 …; FILE@key for its momentum encoder; again for more"
     several: dict[str, Any] = {"action": "append", "default": []}
     first = f"{named} [plrc:tiny, and the newest run where there is one]"
@@ -100,7 +104,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=7860, help="[7860]")
     parser.add_argument("--auth", metavar="NAME:PASSWORD", help="needed to let others in")
     parser.add_argument("--root-path", default="", metavar="/PATH", help="where a proxy has it, if not at its root")
-    return parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    return parser.refuse(rest) if rest else options
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from plrc.detection import config as detection
 from plrc.files import at_home, cache_folder, check_place, printable
 from plrc.options import Parser, add_arguments, leave_to_first_rank, read_arguments
 from plrc.queries import CHECKPOINT, VIEWS, Check, Query, Regions, Shard
-from plrc.registry import Registry, did_you_mean
+from plrc.registry import Registry
 
 Handler = Callable[[argparse.Namespace], int | None]
 FORMATS = ("png", "pdf", "svg")
@@ -49,7 +49,6 @@ _help = "measure a detector, or a file of results alone"
 JOBS.add("detect eval", "plrc.detection.evaluate:detect_eval", _help, kind=detection.DetectEval)
 _help = "write a detector or a backbone for Detectron2, or a detector back"
 JOBS.add("detect convert", "plrc.detection.files:detect_convert", _help, kind=detection.DetectConvert)
-_ELSEWHERE = {"--learning-rate": "--lr", "--steps": "--iterations"}  # what other programs call an option of ours
 _SMALLER = {
     "train": "--batch-size, or more parts of it with --accumulate",
     "detect": "--batch-size, or smaller images with --short-sides or --short-side",
@@ -67,9 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser(sys.argv[1:] if arguments is None else arguments)
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command != "app":  # which reads its own
-        said, known = rest[0].partition("=")[0], options.parser._option_string_actions
-        near = did_you_mean(_ELSEWHERE[said] if _ELSEWHERE.get(said) in known else said, known)
-        options.parser.error(f"unrecognized arguments: {' '.join(rest)}{near}")
+        options.parser.refuse(rest)
     options.rest = rest
     try:
         os.getcwd()

@@ -30,6 +30,7 @@ from plrc.files import at_home
 from plrc.registry import did_you_mean
 
 _MEANWHILE = 5.0  # seconds in which the first rank says what is wrong
+_ELSEWHERE = {"--learning-rate": "--lr", "--steps": "--iterations"}  # what other programs call an option of ours
 
 Presets = Mapping[str, Mapping[str, Any]]
 O = TypeVar("O", bound="Options")  # noqa: E741
@@ -227,6 +228,12 @@ class Parser(argparse.ArgumentParser):
         if choice := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
             message += did_you_mean(choice[1], re.findall(r"[^', ]+", choice[2]))
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+    def refuse(self, rest: Sequence[str]) -> NoReturn:
+        """Ends over arguments that none here is called."""
+        said, known = rest[0].partition("=")[0], self._option_string_actions
+        near = did_you_mean(_ELSEWHERE[said] if _ELSEWHERE.get(said) in known else said, known)
+        self.error(f"unrecognized arguments: {' '.join(rest)}{near}")
 
 
 class _Once(argparse.Action):

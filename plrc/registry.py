@@ -78,7 +78,8 @@ class Registry(dict[str, Entry]):
         return "; ".join(entry.help for entry in self.values())
 
     def __missing__(self, name: str) -> Entry:
-        raise ValueError(f"unknown {self.kind} {name!r}: choose one of {', '.join(self)}{did_you_mean(name, self)}")
+        near = "; several stand apart by spaces" if "," in name else did_you_mean(name, self)
+        raise ValueError(f"unknown {self.kind} {name!r}: choose one of {', '.join(self)}{near}")
 
 
 LOSSES = Registry("loss")

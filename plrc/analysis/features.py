@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -247,8 +248,10 @@ def check_device(device: torch.device | str, called: str = "the device") -> None
     try:
         torch.ones(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # AssertionError: torch without CUDA
-        reason = str(error).split("\n")[0].rstrip(".")
-        raise ValueError(f"{called} {device} cannot be used here ({reason}): take cpu") from error
+        reason = re.split(r"\n|\. ", str(error))[0].rstrip(".")
+        unknown = reason.startswith(("Expected one of", "Invalid device"))
+        said = "there is none of that name): take cuda, mps or cpu" if unknown else f"{reason}): take cpu"
+        raise ValueError(f"{called} {device} cannot be used here ({said}") from error
 
 
 def load_encoder(

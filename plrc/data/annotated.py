@@ -279,10 +279,11 @@ def open_voc(path: Path) -> Source | None:
     if path.suffix == ".txt" and path.absolute().parent.name == "Main":
         return VOC(path.absolute().parents[2], path.stem)
     shown, noted = _voc_folders(path)
-    files = (noted / name for name in files_under(noted) if name.endswith(".xml")) if shown.is_dir() else ()
-    xml = next(filter(Path.is_file, files), None)
-    # Beside photos lie XML files of other kinds, too.
-    return VOC(path) if xml and (noted.name == "Annotations" or b"<annotation" in xml.read_bytes()) else None
+    files = (name for name in files_under(noted) if name.endswith(".xml")) if shown.is_dir() else ()
+    named = noted.name == "Annotations"  # else XML files of any kind may lie there, and those of data sets below it
+    xml = (n for n in files if named or any((shown / n).with_suffix(end).is_file() for end in images.SUFFIXES))
+    xml = next((noted / name for name in xml if (noted / name).is_file()), None)
+    return VOC(path) if xml and (named or b"<annotation" in xml.read_bytes()) else None
 
 
 def _voc_folders(base: Path) -> tuple[Path, Path]:

@@ -420,7 +420,8 @@ def write_shards(query: Shard) -> list[str]:
             bar.update(len(members))
     Index.write(out / INDEX, names, sizes, places)
     shown = f"{{000000..{names[-1].removesuffix('.tar')}}}.tar" if len(names) > 1 else names[0]
-    return [f"{len(source)} images in {len(names)} shards, {sum(sizes) / 1e9:.3g} GB: --data '{out}/{shown}'"]
+    count = f"{len(names)} shard{'s' * (len(names) > 1)}"
+    return [f"{len(source)} images in {count}, {sum(sizes) / 1e9:.3g} GB: --data '{out}/{shown}'"]
 
 
 def _planned(source: ImageFolder, most: float) -> Iterator[list[tuple[tarfile.TarInfo, Path]]]:

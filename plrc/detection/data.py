@@ -158,6 +158,11 @@ class DetectionData:
 
         Raises a ValueError if it was annotated at another size, or has no masks and they are asked for.
         """
+        found, counts = self._objects(i, masks)
+        return found.chosen(counts)
+
+    def _objects(self, i: int, masks: bool) -> tuple[Objects, np.ndarray]:
+        """All of image i, and which have an area."""
         source, at = self._place(i)
         known = _known(source, at, masks)
         if masks and known.masks is None:
@@ -171,7 +176,7 @@ class DetectionData:
         labels = np.array([self._labels[name] for name in known.classes], dtype=np.int64)
         crowd, difficult = (np.isin(np.arange(len(boxes)), list(of)) for of in (known.crowd, known.difficult))
         found = Objects(boxes, labels, crowd, difficult, known.masks if masks else None)
-        return found.chosen((boxes[:, 2:] - boxes[:, :2] > _LEAST).all(axis=1))
+        return found, (boxes[:, 2:] - boxes[:, :2] > _LEAST).all(axis=1)
 
     def landscape(self) -> np.ndarray:
         """Which images are wider than high, ``(len(self),)`` bool; if possible as annotated, without opening them."""
@@ -238,11 +243,11 @@ class DetectionData:
                     yield self._labels[source.categories[item["category_id"]]], item
                 return
             of_file = source.instances(at)  # but boxes and outlines are of the stored image
-        found = self.objects(i, self.has_masks)
-        of_file = of_file or [{}] * len(found.boxes)
-        for k, (own, (x0, y0, x1, y1)) in enumerate(zip(of_file, found.boxes.tolist(), strict=True)):
+        found, counts = self._objects(i, self.has_masks)
+        for k in np.flatnonzero(counts).tolist():
+            x0, y0, x1, y1 = found.boxes[k].tolist()
             flags = {"iscrowd": int(found.crowd[k]), "difficult": int(found.difficult[k])}
-            item = {**own, "bbox": [x0, y0, x1 - x0, y1 - y0], **flags}
+            item = {**(of_file[k] if of_file else {}), "bbox": [x0, y0, x1 - x0, y1 - y0], **flags}
             if found.masks is not None:
                 item = {"area": float(found.masks[k].sum()), **item, "segmentation": run_lengths(found.masks[k])}
             yield int(found.labels[k]), item

@@ -120,7 +120,7 @@ def load_detector(
     file = Path(path)
     if not file.exists():
         wanted = "a run of plrc detect train, or a fine-tuned Detectron2 file"
-        near = did_you_mean(str(path), file=True) or f": give {wanted}; see plrc detect train for others"
+        near = did_you_mean(str(path), file=True) or f": give {wanted}; a backbone is given to plrc detect train"
         raise CheckpointError(f"there is no file or folder {path}{near}")
     file = run_checkpoint(file) if file.is_dir() else file
     content = read(file)

@@ -6,6 +6,7 @@ function that is not known to be harmless gives a dictionary in its place, so th
 
 from __future__ import annotations
 
+import mimetypes
 import pickle
 import re
 import threading
@@ -55,6 +56,8 @@ def read(file: Path) -> Any:
         raise CheckpointError(f"{file} cannot be read: {_reason(error)}") from error
     if not head:
         raise CheckpointError(f"{file} is empty: copy or download it again")
+    if (mimetypes.guess_type(file.name)[0] or "").startswith("image/"):
+        raise CheckpointError(f"{file} is an image: name a checkpoint here")
     what = "is a text, such as a web page or a pointer of Git LFS" if head.isascii() else f"begins with {head[:8]!r}"
     remedy = "download the file itself, or save it anew with a newer torch"
     known = "torch, safetensors, pickled arrays"

@@ -663,6 +663,7 @@ def test_the_program_of_the_docs_runs(server, capsys):
         (["--images", "nothing"], "nothing is no folder or data set: --images takes one with images in it"),
         (["--host", "0.0.0.0"], "--auth NAME:PASSWORD"),
         (["--auth", "name:"], "--auth is a name and a password"),
+        (["--port", "99999"], "--port must be between 0 and 65535, not 99999"),
     ],
 )
 def test_what_cannot_be_served_is_told_in_a_sentence(tmp_path, monkeypatch, capsys, arguments, told):
@@ -678,15 +679,16 @@ def test_what_cannot_be_served_is_told_in_a_sentence(tmp_path, monkeypatch, caps
     assert said.count("\n") == 1
 
 
-def test_a_port_that_is_taken_is_told_before_anything_is_loaded(monkeypatch, capsys):
+def test_a_port_that_is_taken_and_a_mistyped_option_are_told_before_anything_is_loaded(monkeypatch, capsys):
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setattr(program.signal, "signal", lambda *_: None)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert program.main([f"--port={port}", "--checkpoint=no such file"]) == 2
     assert capsys.readouterr().err == f"plrc app: Address already in use (port {port}): choose another --port\n"
-    assert program.main(["--port=99999"]) == 2
-    assert "(port 99999): choose another --port" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        program.main(["--imagess", "photos"])
+    assert "did you mean '--images'?" in capsys.readouterr().err
 
 
 def test_a_thumbnail_chooses_an_image(visit):

@@ -159,6 +159,12 @@ def test_voc_in_folders_of_folders_and_under_other_names(tmp_path, caplog, monke
     assert "left out 1 names that are listed again: b" in caplog.text
 
 
+def test_xml_files_of_data_sets_further_down_make_no_voc_of_a_folder(tmp_path):
+    voc_set(tmp_path / "blood", {"a": thing("cell", (1, 1, 9, 9))})
+    picture(tmp_path / "photos" / "b.jpg")
+    assert open_annotated(str(tmp_path)).layout == "in class folders"
+
+
 def test_voc_boxes_without_area_are_left_out_in_one_line(tmp_path, caplog):
     flat = {"a": (5, 5, 5, 9), "c": (9, 9, 4, 12), "e": (6, 7, 9, 7)}
     a, c, e = (thing(*of) for of in flat.items())
