@@ -281,8 +281,8 @@ def open_voc(path: Path) -> Source | None:
     shown, noted = _voc_folders(path)
     files = (name for name in files_under(noted) if name.endswith(".xml")) if shown.is_dir() else ()
     named = noted.name == "Annotations"  # else XML files of any kind may lie there, and those of data sets below it
-    xml = (n for n in files if named or any((shown / n).with_suffix(end).is_file() for end in images.SUFFIXES))
-    xml = next((noted / name for name in xml if (noted / name).is_file()), None)
+    pairs = (n for n in files if named or any((shown / n).with_suffix(end).is_file() for end in images.SUFFIXES))
+    xml = next((noted / name for name in pairs if (noted / name).is_file()), None)
     return VOC(path) if xml and (named or b"<annotation" in xml.read_bytes()) else None
 
 

