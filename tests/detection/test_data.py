@@ -94,7 +94,7 @@ def test_what_coco_leaves_out_is_filled_in_and_what_is_beyond_the_border_clipped
 def test_a_turned_picture_has_upright_boxes_masks_and_truth(tmp_path):
     """A quarter to the right: what is at the upper left goes to the upper right."""
     box, outline = [4, 5, 20, 10], [[4, 5, 24, 5, 24, 15, 4, 15]]
-    sliver = entry(72, 7, [4, 5, 0.3, 10], segmentation=[[4, 5, 4.3, 5, 4.3, 15, 4, 15]])  # of no whole pixel
+    sliver = entry(72, 7, [4.6, 5, 1e-6, 10], segmentation=outline)  # not seen in training
     coco = coco_set(tmp_path / "c", [sliver, entry(71, 7, box, area=12.5, segmentation=outline)])
     voc = voc_set(tmp_path / "v", {"a": thing("bee", (5, 6, 24, 15))})
     picture(tmp_path / "c" / "val" / "7.png", orientation=6)
@@ -102,7 +102,7 @@ def test_a_turned_picture_has_upright_boxes_masks_and_truth(tmp_path):
     for path in (coco, voc):
         data = opened(path)
         assert data.load(0).size == (H, W)
-        np.testing.assert_allclose(data.objects(0).boxes[-1:], [[H - 15, 4, H - 5, 24]], rtol=1e-12)
+        np.testing.assert_allclose(data.objects(0).boxes, [[H - 15, 4, H - 5, 24]], rtol=1e-12)
         truth = data.truth()
         assert len(truth["annotations"]) == 1
         assert (truth["images"][0]["width"], truth["images"][0]["height"]) == (H, W)
