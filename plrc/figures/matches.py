@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -197,10 +198,16 @@ def _lines(axes: Axes, parts: Parts, shown: np.ndarray, boxes: np.ndarray) -> No
         for v, shape in enumerate(("o", _ENDS[state])):
             x, y = ends[which, v].T
             axes.scatter(x, y, 34, colours[which], marker=shape, edgecolors="0.15", linewidths=0.5, **over)
-    for k, (colour, both) in enumerate(zip(colours, ends, strict=True)):
-        text: dict[str, Any] = {"fontsize": 5, "color": "white" if colour @ (0.299, 0.587, 0.114) < 0.55 else "black"}
-        for x, y in both:
-            axes.text(x, y, str(k + 1), ha="center", va="center_baseline", zorder=4, **text).set_in_layout(False)
+    for v in (0, 1):
+        at = defaultdict[tuple[float, ...], list[int]](list)  # several may end in one cell
+        for k, place in enumerate(ends[:, v].round(4).tolist()):
+            at[tuple(place)].append(k)
+        for (x, y), those in at.items():
+            text: dict[str, Any] = {"color": "white" if colours[those[0]] @ (0.299, 0.587, 0.114) < 0.55 else "black"}
+            text = text if len(those) == 1 else {"color": "black", "path_effects": halo(1.5)}
+            told = ",".join(str(k + 1) for k in those)
+            where: dict[str, Any] = {"ha": "center", "va": "center_baseline", "zorder": 4, "fontsize": 5}
+            axes.text(x, y, told, **where, **text).set_in_layout(False)
     if parts.truth is not None:
         for place, colour in zip(placed(1, parts.truth[shown])[~right], colours[~right], strict=True):
             cross = axes.plot(*place, "x", color=colour, ms=4.5, mew=1.3, path_effects=halo(2.3, "0.15"), **over)

@@ -98,8 +98,9 @@ def _groups(labels: Sequence[str | int] | Values | None, count: int) -> list[Gro
 def _thumbnails(
     axes: Axes, plane: np.ndarray, image_of: Callable[[int], Picture], groups: Sequence[Group]
 ) -> list[int]:
-    """Draw images at their dots, framed in their category's colour, unless one is in the way; returns which."""
-    colour_of = {k: look["color"] for _, members, look in groups for k in members}
+    """Draw images at their dots, unless one is in the way, framed in their category's colour, with its mark at a corner
+    where that is not the first; returns which."""
+    look_of = {k: look for _, members, look in groups for k in members}
     unit = _THUMBNAIL * np.ptp(axes.get_xlim())
     covers = np.array([(np.abs(plane - place) < unit / 2).all(axis=1).sum() - 1 for place in plane])
     placed: list[int] = []
@@ -114,6 +115,8 @@ def _thumbnails(
         (x0, y0), (x1, y1) = place - half, place + half
         how: dict[str, Any] = {"aspect": "auto", "clip_on": False, "interpolation": "antialiased", "zorder": 3}
         axes.imshow(np.asarray(small), extent=(x0, x1, y0, y1), label=f"picture {k}", **how)
-        look = {"fill": False, "ec": colour_of[k], "lw": 1.2, "zorder": 3.5, "clip_on": False}
-        axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **look))
+        frame = {"fill": False, "ec": look_of[k]["color"], "lw": 1.2, "zorder": 3.5, "clip_on": False}
+        axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **frame))
+        if look_of[k]["marker"] != LOOK["markers"][0]:
+            axes.scatter(x0, y1, 30, edgecolors="white", linewidths=0.5, zorder=3.6, clip_on=False, **look_of[k])
     return placed

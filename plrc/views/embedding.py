@@ -424,9 +424,13 @@ def _sheet(
     def draw() -> Figure:
         from plrc import figures
 
-        note = note_of(few(image.name for image in shown), how, made_of(made, query, n))
+        above, of_all = captions, list[str]()
+        if len(shown) > 1:  # what holds for all of them stands at the foot, not above each
+            of_all = [f"{name}: {said}" if len(captions) > 1 else said for name, said in captions.items() if said]
+            above = {}
+        note = note_of(few(image.name for image in shown), how, *of_all, made_of(made, query, n))
         pixels = [image.pixels for image in shown]
-        return figures.feature_colours(pixels, columns, captions=captions, extents=extents, note=note)
+        return figures.feature_colours(pixels, columns, captions=above, extents=extents, note=note)
 
     return SheetDrawing(
         query=query,

@@ -161,7 +161,9 @@ def loss(query: Loss, session: Session, progress: Progress) -> LossDrawing:
     arrays |= {name: getattr(picture, name) for name in ("regions", "points", "region", "teacher", "student")}
     arrays |= {"chosen": np.array(chosen), "cosines": seen.cosines.numpy(), "point losses": seen.own.numpy()}
     named = f"{image.name}, {student.origin.name}" + f" at step {run.get('step')}" * ("step" in run)
-    how = f"regions {config.regions} · view {config.image_size} × {config.image_size} · seed {query.seed}, step {step}"
+    unit = "epoch" if "epoch" in run and "step" not in run else "step"  # a network that ships knows its epochs alone
+    view = f"view {config.image_size} × {config.image_size}"
+    how = note_of(f"regions {config.regions}", view, f"seed {query.seed}, {unit} {step}")
     return LossDrawing(
         query=query,
         inputs=inputs,

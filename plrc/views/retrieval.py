@@ -186,6 +186,8 @@ def retrieval(query: Retrieval, session: Session, progress: Progress) -> Retriev
     what = {"point": "the patch around a point", "region": f"a region ({query.regions})", "image": "the whole image"}
     note = note_of(few(q.image.name for q in questions), what[query.of], made_of(made, query, len(query.images)))
     among = f"among {searched} of {len(source)} images of {Path(query.among).name}"
+    if kinds := {f"same {q.kind}: solid blue, another: dashed orange" for q in questions if q.label is not None}:
+        among = note_of(among, *kinds)
     return RetrievalDrawing(
         query=replace(query, until=searched if searched < len(numbers) else None),
         inputs=inputs,

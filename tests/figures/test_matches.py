@@ -88,14 +88,16 @@ def test_lines_go_from_each_start_to_its_end_in_the_frame_of_either_image(sizes:
 
 @pytest.mark.parametrize("views", [True, False])
 def test_right_and_wrong_differ_in_line_and_end_and_views_are_framed_in_theirs(views: bool) -> None:
-    figure = match({"last": found(0, grid(2, 3))}, views=views, chances={"last": [0.012]})
+    ends = np.random.default_rng(0).random((6, 2))
+    ends[4] = ends[1]
+    figure = match({"last": found(0, grid(2, 3), end=ends)}, views=views, chances={"last": [0.012]})
     (axes,) = cells(figure)
     looks = [collection(axes, state) for state in ("right", "wrong")]
     wanted = region_colours(np.arange(6))  # each its own
     for look, which in zip(looks, ([0, 3], [1, 2, 4, 5]), strict=True):
         np.testing.assert_allclose(look.get_edgecolor()[:, :3], wanted[which])
     numbers = [text.get_text() for text in axes.texts]
-    assert numbers == [number for k in range(6) for number in [str(k + 1)] * 2]
+    assert numbers == ["1", "2", "3", "4", "5", "6", "1", "2,5", "3", "4", "6"]
     assert [look.get_linestyle()[0][1] is None for look in looks] == [True, False]
     assert {"right", "wrong", "true place of a wrong one", "2 of 6 right (33 %) · chance 1.2 %"} <= words(figure)
     assert ({"view 1", "view 2"} <= words(figure)) is views

@@ -89,6 +89,11 @@ def test_images_stand_at_their_dots_and_do_not_cover_one_another() -> None:
     frames = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
     for k, frame in zip(shown, frames, strict=True):
         assert frame.get_edgecolor()[:3] == tuple(dots(axes)[LABELS[k]].get_facecolor()[0][:3])
+    assert len(axes.collections) == 3
+    classes = np.arange(60) % 12  # from the ninth on the colours are those of the first, with another mark
+    (axes,) = planes(figures.embedding(XY, classes, thumbnails=images.__getitem__))
+    shown = {int(image.get_label().split()[1]) for image in axes.images}
+    assert len(axes.collections) - 12 == sum(classes[k] >= 8 for k in shown) > 0
 
 
 def test_what_does_not_belong_together_is_refused() -> None:

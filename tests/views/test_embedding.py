@@ -312,15 +312,21 @@ def test_maps_that_there_is_no_room_for_are_refused_at_the_first(monkeypatch, dr
 
 
 @pytest.mark.parametrize(
-    ("draw", "how"),
-    [(colours, "three principal components, of all cells"), (segments, "k-means of all cells, 8 segments, seed 0")],
+    ("draw", "how", "number"),
+    [
+        (colours, "three principal components, of all cells", "% of the variance"),
+        (segments, "k-means of all cells, 8 segments, seed 0", "cohesion 0."),
+    ],
 )
-def test_the_foot_says_how_the_colours_were_made(draw, how):
+def test_the_foot_says_how_the_colours_were_made_and_the_number_of_all_images(draw, how, number):
     one = said(draw(["scenes#3"], [TINY], size=64, layer="c2"))
     assert f"scene 3 · {how} · layer c2, input 80 × 64" in one
     assert any(text.startswith(f"{TINY} ") for text in one)
+    assert sum(number in text for text in one) == 1
     many = said(draw([f"scenes#{i}" for i in range(6)], [TINY], size=64))
-    assert f"scene 0, scene 1, scene 2 and 3 more · {how} · layer projector, input's short side 64" in many
+    (foot,) = [text for text in many if number in text]
+    assert foot.startswith(f"scene 0, scene 1, scene 2 and 3 more · {how} · ")
+    assert foot.endswith(" · layer projector, input's short side 64")
 
 
 def test_without_classes_the_figure_has_the_colours_of_the_clusters():
