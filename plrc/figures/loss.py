@@ -105,6 +105,7 @@ def _views(axes: Sequence[Axes], picture: LossPicture, width: float) -> None:
     mark(axes[0], picture.place[None])
     axes[0].set_title("image, and two crops of it")
     how = f"{points.shape[2]} points are drawn in each region that both views show, in each view anew. "
+    how += "Hatched: a region that one view alone shows. " * (not np.isin(picture.regions, both).all())
     words = axes[0].annotate(
         fold(f"{how}Ring: the point looked at below.", width), (0.5, 0), (0, -4), xycoords="axes fraction",
         textcoords="offset points", ha="center", va="top", color=GREY,
@@ -184,9 +185,9 @@ def _losses(axes: Axes, losses: Sequence[Mapping[str, Any]], width: float) -> No
         share = row["value"] / max(row["value"], row["chance"])
         chance = row["chance"] / max(row["value"], row["chance"])
         axes.barh(i + 0.34, chance, 0.16, color="0.9")
-        axes.barh(i + 0.34, share, 0.16, color=LOOK["matches"]["right"]["colour"])
+        axes.barh(i + 0.34, share, 0.16, color=LOOK["matches"]["right"]["colour"] if row["weight"] else GREY)
         axes.plot([chance] * 2, [i + 0.22, i + 0.46], color="black", linewidth=1.0)
         axes.text(0, i + 0.2, f"{row['loss']}  {row['value']:.2f}", fontsize=7.5, weight="bold", va="bottom")
         axes.text(1, i + 0.2, f"chance {row['chance']:.2f}", fontsize=6, va="bottom", ha="right", color=GREY)
-        said = f"{row['task']}: {row['meaning']}"
+        said = f"{row['task']}: {row['meaning']}" + "; not trained, its weight is 0" * (not row["weight"])
         axes.text(0, i + 0.5, fold(said, width - 0.1), fontsize=6, va="top", color=GREY, linespacing=1.15)
