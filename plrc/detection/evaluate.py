@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,16 +24,18 @@ from plrc.data.loader import make_loader
 from plrc.data.sources import read_json
 from plrc.detection import metrics
 from plrc.detection.config import DetectEval
-from plrc.detection.data import DetectionData, Samples, truth_of_json, warn_of_doubles
+from plrc.detection.data import DetectionData, Sample, Samples, truth_of_json, warn_of_doubles
 from plrc.detection.detector import Detector
 from plrc.detection.files import load_detector
-from plrc.distributed import World, from_main, gather_objects, world
+from plrc.detection.stages import Detections
+from plrc.distributed import World, any_rank, from_main, gather_objects, world
 from plrc.files import written_whole
-from plrc.run import loading_processes
+from plrc.run import Stop, loading_processes
 
 _A_SHEET = 12  # images
 _SHOWN_SIDE = 640  # pixels of the longer side of an image in a figure
 _PARTS = ("image_id", "category_id", "bbox", "score")
+_UNFINISHED = "unfinished-"  # files of a test that is under way, one a rank: its key, then an image a line
 
 Truth = Mapping[str, Any]
 Results = Sequence[Mapping[str, Any]]
@@ -54,7 +58,7 @@ def detect_eval(query: DetectEval) -> list[str]:
             data, truth = open_test_data(paths, detector.architecture.classes)
             if here.is_main:
                 warn_of_doubles(data)
-            return measure(detector, data, truth, out, sides, here, query)
+            return measure(detector, data, truth, out, sides, here, query) or []
     for name in ("classes", "short_side", "longest"):
         if getattr(query, name):
             raise ValueError(f"--{name.replace('_', '-')} would change nothing of results: leave it out")
@@ -94,48 +98,95 @@ def open_test_data(paths: Sequence[str], classes: Sequence[str]) -> tuple[Detect
 
 @torch.no_grad()
 def measure(
-    detector: Detector, data: DetectionData, truth: Truth, out: Path, sides: tuple[int, int], here: World, options: Any
-) -> list[str]:
+    detector: Detector,
+    data: DetectionData,
+    truth: Truth,
+    out: Path,
+    sides: tuple[int, int],
+    here: World,
+    options: Any,
+    stop: Stop | None = None,
+) -> list[str] | None:
     """Test a detector by all ranks; write ``detections.json`` and what ``report`` does; lines to print, on rank 0.
 
     Each image goes through the network alone and in fp32, so that neither padding nor the number of ranks nor the
-    kind of GPU changes anything.
+    kind of GPU changes anything. What was found in an image is kept at once: after an interruption the same test goes
+    on with the others, by any number of ranks.
 
     Args:
         sides: of the input, pixels: the short one, and at most the long one. options: with ``workers``, ``pictures``
-            and perhaps ``voc``, as of ``report``.
+            and perhaps ``voc``, as of ``report``. stop: None is returned once it is requested.
     """
-    mine = [[(0, i)] for i in range(here.rank, len(data), here.size)]
+    key, found_in = from_main(lambda: _begun(out, detector, data, sides))
+    left = [i for i in range(len(data)) if i not in found_in]
+    mine = [[(0, i)] for i in left[here.rank :: here.size]]
+    if here.is_main and found_in:
+        logging.getLogger(__name__).warning("note: %d of %d images were tested before", len(found_in), len(data))
     samples, workers = Samples(data, sides[:1], sides[1]), loading_processes(options.workers)
     loader = make_loader(samples, mine, workers, here.device, list)
     detector.eval()
-    found_in: dict[int, list[dict[str, Any]]] = {}
     hidden = None if here.is_main else True  # None: where there is no terminal
-    for [sample] in tqdm(loader, total=len(mine), unit="image", desc="testing", disable=hidden, leave=False):
-        [found] = detector([sample.image.to(here.device, non_blocking=True)])
-        (width, height), (h, w) = sample.original_size, sample.image.shape[1:]
-        boxes = found.boxes.float().cpu() * torch.tensor([width / w, height / h, width / w, height / h])
-        columns = (part.tolist() for part in (boxes, found.labels, found.scores))
-        found_in[sample.number] = [
-            {
-                "image_id": data.image_ids[sample.number],
-                "category_id": data.category_ids[label],
-                "bbox": [round(v, 3) for v in (x0, y0, x1 - x0, y1 - y0)],
-                "score": round(score, 6),
-            }
-            for (x0, y0, x1, y1), label, score in zip(*columns, strict=True)
-        ]
-        if found.masks is not None:
-            runs = masks_to_rle(found.masks, boxes, width, height)
-            for result, segmentation in zip(found_in[sample.number], runs, strict=True):
-                result["segmentation"] = segmentation
+    with (out / f"{_UNFINISHED}{here.rank}").open("a") as kept:
+        kept.write(f"{key}\n" * (not kept.tell()))
+        for [sample] in tqdm(loader, total=len(mine), unit="image", desc="testing", disable=hidden, leave=False):
+            if stop and stop.requested:
+                break
+            [found] = detector([sample.image.to(here.device, non_blocking=True)])
+            found_in[sample.number] = _results(found, sample, data)
+            kept.write(f"{json.dumps([sample.number, found_in[sample.number]])}\n")
+            kept.flush()
+    if any_rank(stop is not None and stop.requested):
+        return None
     everything = {number: results for part in gather_objects(found_in) for number, results in part.items()}
     if not here.is_main:
         return []
     results = [result for number in sorted(everything) for result in everything[number]]
     save_results(out / "detections.json", results, data.about())
+    for file in out.glob(f"{_UNFINISHED}*"):
+        file.unlink()
     masks, title = detector.architecture.masks and data.has_masks, f"{out.name} on {data.title}"
     return report(truth, results, out, getattr(options, "voc", False), masks, title, data, options.pictures)
+
+
+def _begun(
+    out: Path, detector: Detector, data: DetectionData, sides: tuple[int, int]
+) -> tuple[str, dict[int, list[dict[str, Any]]]]:
+    """What tells this test from others; and what it found before it was interrupted, by the number of the image. What
+    is left of another test goes."""
+    of = hashlib.sha256(repr((detector.architecture, data.fingerprint(), sides)).encode())
+    for tensor in detector.state_dict().values():
+        of.update(tensor.cpu().contiguous().numpy().tobytes())
+    out.mkdir(parents=True, exist_ok=True)
+    found = dict[int, list[dict[str, Any]]]()
+    for file in out.glob(f"{_UNFINISHED}*"):
+        first, *lines = file.read_text().split("\n")
+        if first != of.hexdigest():
+            file.unlink()
+            continue
+        for line in lines:
+            with suppress(ValueError):  # the last one may be cut off
+                found |= [json.loads(line)]
+    return of.hexdigest(), found
+
+
+def _results(found: Detections, sample: Sample, data: DetectionData) -> list[dict[str, Any]]:
+    """What was found in an image, as COCO's results have it."""
+    (width, height), (h, w) = sample.original_size, sample.image.shape[1:]
+    boxes = found.boxes.float().cpu() * torch.tensor([width / w, height / h, width / w, height / h])
+    columns = (part.tolist() for part in (boxes, found.labels, found.scores))
+    results: list[dict[str, Any]] = [
+        {
+            "image_id": data.image_ids[sample.number],
+            "category_id": data.category_ids[label],
+            "bbox": [round(v, 3) for v in (x0, y0, x1 - x0, y1 - y0)],
+            "score": round(score, 6),
+        }
+        for (x0, y0, x1, y1), label, score in zip(*columns, strict=True)
+    ]
+    if found.masks is not None:
+        for result, runs in zip(results, masks_to_rle(found.masks, boxes, width, height), strict=True):
+            result["segmentation"] = runs
+    return results
 
 
 def masks_to_rle(masks: Tensor, boxes: Tensor, width: int, height: int) -> list[dict[str, Any]]:

@@ -179,7 +179,11 @@ def _finetune(config: FinetuneConfig, here: World, stop: Stop) -> int:
         # A finished run may be resumed from another folder's file.
         if here.is_main and not (precise and last.exists()):
             save(steps, precise=True)
-    lines = measure(detector, test_data, truth, out, (config.test_short_side, config.longest), here, config)
+    lines = measure(detector, test_data, truth, out, (config.test_short_side, config.longest), here, config, stop)
+    if lines is None:
+        if here.is_main:
+            print("stopped within the test, what it found is kept: go on with --resume auto", flush=True)
+        return EXIT_PREEMPTED
     if here.is_main:
         print("\n".join(lines), flush=True)
     return EXIT_DONE

@@ -158,12 +158,14 @@ def _views(query: Correspondence, i: int, image: NamedImage) -> Pair:
     pixels = (apply(views, torch.from_numpy(drawn.colours)).permute(0, 2, 3, 1) * 255).round().byte().numpy()
     points = _spread(1, 1)
     if query.points:
-        points = drawn.crops[0].to_view(points_in_frame(query.points, image))
-        outside = ~((points >= 0) & (points < 1)).all(dim=1)
-        if outside.any():
+        at = points_in_frame(query.points, image)
+        points, there = (drawn.crops[v].to_view(at) for v in (0, 1))
+        first, second = (((of >= 0) & (of < 1)).all(dim=1) for of in (points, there))
+        if not first.all() or not second.any():  # of several, one that the second does not show is told as such
+            which, k = ("second", 0) if first.all() else ("first", int((~first).nonzero()[0]))
             raise ValueError(
-                f"{image.name}: the point {query.points[int(outside.nonzero()[0])]} lies outside the first view of "
-                f"--seed {query.seed}: try another --seed, or a larger --scale"
+                f"{image.name}: the point {query.points[k]} lies outside the {which} view of --seed {query.seed}: "
+                "try another --seed, or a larger --scale"
             )
     both, crops = (Image.fromarray(pixels[0]), Image.fromarray(pixels[1])), (drawn.crops[0], drawn.crops[1])
     left, right = (f"view {v}" + ", mirrored" * bool(crop.flip) for v, crop in enumerate(crops, start=1))

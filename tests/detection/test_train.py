@@ -13,6 +13,7 @@ import yaml
 from torch import nn
 
 from plrc.cli import main
+from plrc.detection import evaluate
 from plrc.detection import train as module
 from plrc.detection.config import PRESETS, DetectEval, FinetuneConfig
 from plrc.detection.data import Sample
@@ -118,6 +119,28 @@ def test_a_stop_before_the_test_keeps_the_training(whole, tmp_path, monkeypatch)
     monkeypatch.undo()
     assert finetune(small(tmp_path, resume="auto")) == EXIT_DONE
     assert (tmp_path / "detections.json").read_text() == (whole / "detections.json").read_text()
+
+
+def test_a_stop_within_the_test_keeps_what_it_found(whole, tmp_path, monkeypatch):
+    results_of, looked_at = evaluate._results, list[int]()
+
+    def stopped(found, sample, data):
+        looked_at.append(sample.number)
+        if len(looked_at) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return results_of(found, sample, data)
+
+    monkeypatch.setattr(evaluate, "_results", stopped)
+    assert finetune(small(tmp_path)) == EXIT_PREEMPTED
+    assert looked_at == [0, 1]
+    (kept,) = tmp_path.glob("unfinished-*")
+    content = kept.read_text()
+    kept.write_text(f"{content}[2, [{{")  # cut off by a kill
+    (tmp_path / "unfinished-7").write_text(f"another test's\n{content.splitlines()[1]}\n")
+    assert finetune(small(tmp_path, resume="auto")) == EXIT_DONE
+    assert looked_at == [0, 1, *range(2, json.loads((whole / "evaluation.json").read_text())["images"])]
+    assert (tmp_path / "detections.json").read_text() == (whole / "detections.json").read_text()
+    assert not list(tmp_path.glob("unfinished-*"))
 
 
 def test_a_converted_detector_is_not_trained_further(whole, tmp_path):

@@ -70,6 +70,9 @@ def test_points_of_a_picture_are_matched_in_the_views(true_colours, wide):
     for bad, where in ((shares, f"{x},{y}"), (pixels, f"{pixels[0]:g}px,{pixels[1]:g}px")):
         with pytest.raises(ValueError, match=rf"wide: the point {where} lies outside the first view of --seed 0: try"):
             correspondence([wide], ["any"], points=[point.tolist(), bad], size=128)
+    alone = crops_of(6)[0].to_image(torch.tensor([[0.5, 0.5]])).tolist()  # of two views that share nothing
+    with pytest.raises(ValueError, match="lies outside the second view of --seed 6: try"):
+        correspondence([wide], ["any"], points=alone, size=64, seed=6)
 
 
 def test_two_pictures(tmp_path, wide):
