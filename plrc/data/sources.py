@@ -181,33 +181,14 @@ class ImageFolder(ImageFiles):
         return b"".join(name + b"\0" for name in sorted(names))
 
     def _walk(self, base: bytes, top: bytes) -> list[bytes]:
-        """Paths relative to ``base`` of the images under ``base/top``, unsorted.
-
-        No folder twice, hence no loops. Linked folders come last and in order: an image that has a path without links
-        is always listed under it. A dangling link counts: its name is to be logged when it cannot be decoded.
-        """
-
-        def unlistable(error: OSError) -> None:
-            if os.path.exists(error.filename):
-                where = printable(os.fsdecode(error.filename))
-                logger.warning("%s: left out, it cannot be listed (%s)", where, error.strerror)
-
-        found, seen, waiting = list[bytes](), set[bytes](), [top]
-        self.left_out.clear()
-        while waiting:
-            for path, folders, files in os.walk(os.path.join(base, heappop(waiting)), onerror=unlistable):
-                if (real := os.path.realpath(path)) in seen:
-                    folders.clear()
-                    continue
-                seen.add(real)
-                prefix = os.path.join(os.path.relpath(path, base), b"").removeprefix(b"./")
-                folders[:] = [name for name in folders if not name.startswith(b".")]
-                for name in folders:
-                    if os.path.islink(os.path.join(path, name)):
-                        heappush(waiting, prefix + name)
-                found += [prefix + name for name in files if _is_image(name)]
-                rest = [name for name in files if not _is_image(name) and not name.startswith(b".")]
-                self.left_out.update(printable(os.fsdecode(os.path.splitext(name)[1].lower())) for name in rest)
+        """Paths relative to ``base`` of the images under ``base/top``, unsorted. A dangling link counts: its name is to
+        be logged when it cannot be decoded."""
+        found, self.left_out = list[bytes](), Counter[str]()
+        for name in _walked(os.path.join(base, top)):
+            if _is_image(os.path.basename(name)):
+                found.append(os.path.join(top, name))
+            else:
+                self.left_out[printable(os.fsdecode(os.path.splitext(name)[1].lower()))] += 1
         return found
 
 
@@ -224,15 +205,31 @@ def images_in(folder: Path, deep: bool = False) -> list[str]:
 
 def files_under(folder: Path) -> Iterator[str]:
     """Paths of all files at any depth, in linked folders too, each folder once; what is hidden is passed over."""
-    seen = set[str]()
-    for path, folders, files in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(path)) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inside = Path(path).relative_to(folder)
-        yield from ((inside / name).as_posix() for name in files if not name.startswith("."))
+    return map(os.fsdecode, _walked(os.fsencode(folder)))
+
+
+def _walked(base: bytes) -> Iterator[bytes]:
+    """``files_under``. Linked folders come last and in order: a file that has a path without links is always listed
+    under it."""
+
+    def unlistable(error: OSError) -> None:
+        if os.path.exists(error.filename):
+            where = printable(os.fsdecode(error.filename))
+            logger.warning("%s: left out, it cannot be listed (%s)", where, error.strerror)
+
+    seen, waiting = set[bytes](), [b""]
+    while waiting:
+        for path, folders, files in os.walk(os.path.join(base, heappop(waiting)), onerror=unlistable):
+            if (real := os.path.realpath(path)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            prefix = os.path.join(os.path.relpath(path, base), b"").removeprefix(b"./")
+            folders[:] = [name for name in folders if not name.startswith(b".")]
+            for name in folders:
+                if os.path.islink(os.path.join(path, name)):
+                    heappush(waiting, prefix + name)
+            yield from (prefix + name for name in files if not name.startswith(b"."))
 
 
 def open_source(data: str) -> Source:
