@@ -35,7 +35,7 @@ from plrc.run import Stop, loading_processes
 _A_SHEET = 12  # images
 _SHOWN_SIDE = 640  # pixels of the longer side of an image in a figure
 _PARTS = ("image_id", "category_id", "bbox", "score")
-_UNFINISHED = "unfinished-"  # files of a test that is under way, one a rank: its key, then an image a line
+_UNFINISHED = "detections.unfinished-"  # and the rank: the key of a test under way, then an image a line
 
 Truth = Mapping[str, Any]
 Results = Sequence[Mapping[str, Any]]

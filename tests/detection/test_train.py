@@ -133,14 +133,14 @@ def test_a_stop_within_the_test_keeps_what_it_found(whole, tmp_path, monkeypatch
     monkeypatch.setattr(evaluate, "_results", stopped)
     assert finetune(small(tmp_path)) == EXIT_PREEMPTED
     assert looked_at == [0, 1]
-    (kept,) = tmp_path.glob("unfinished-*")
+    (kept,) = tmp_path.glob("detections.unfinished-*")
     content = kept.read_text()
     kept.write_text(f"{content}[2, [{{")  # cut off by a kill
-    (tmp_path / "unfinished-7").write_text(f"another test's\n{content.splitlines()[1]}\n")
+    (tmp_path / "detections.unfinished-7").write_text(f"another test's\n{content.splitlines()[1]}\n")
     assert finetune(small(tmp_path, resume="auto")) == EXIT_DONE
     assert looked_at == [0, 1, *range(2, json.loads((whole / "evaluation.json").read_text())["images"])]
     assert (tmp_path / "detections.json").read_text() == (whole / "detections.json").read_text()
-    assert not list(tmp_path.glob("unfinished-*"))
+    assert not list(tmp_path.glob("detections.unfinished-*"))
 
 
 def test_a_converted_detector_is_not_trained_further(whole, tmp_path):
