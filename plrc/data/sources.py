@@ -75,8 +75,7 @@ class Source(Protocol):
 
 
 class ImageFiles:
-    """A Source of files: what all layouts on disk share. It is made from paths relative to ``root`` with ``/``, or
-    another's ``names``.
+    """A Source of files: what all layouts on disk share. It is made from paths relative to ``root`` with ``/``.
 
     Attributes:
         names: one bytes object, every path followed by a zero byte: 1.28 million ``str`` would be copied into every
@@ -89,9 +88,9 @@ class ImageFiles:
     layout = "of which nothing is known"
     has_objects = False
 
-    def __init__(self, root: str | os.PathLike[str], names: bytes | Iterable[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], names: Iterable[str]) -> None:
         self.root = at_home(root)
-        self.names = names if isinstance(names, bytes) else b"".join(os.fsencode(name) + b"\0" for name in names)
+        self.names = b"".join(os.fsencode(name) + b"\0" for name in names)
         self.notes = dict[str, Sequence[str]]()
         self._ends = np.flatnonzero(np.frombuffer(self.names, dtype=np.uint8) == 0)
 
@@ -131,7 +130,7 @@ class ImageFiles:
         warn_left_out(logger, self.root, what, items)
 
 
-_MASKS = {b"images": (b"masks",), b"JPEGImages": (b"SegmentationClass", b"SegmentationObject")}
+_MASKS = {"images": ("masks",), "JPEGImages": ("SegmentationClass", "SegmentationObject")}
 
 
 class ImageFolder(ImageFiles):
@@ -145,55 +144,51 @@ class ImageFolder(ImageFiles):
     among others, as in CIFAR-100, and all are listed. Masks are no images: ``masks/`` beside ``images/``, PASCAL VOC's
     ``Segmentation…/`` beside ``JPEGImages/``. Raises a FileNotFoundError if there is nothing to list.
 
-    Args:
-        names: another ImageFolder's, so that one rank lists and the others do not touch the disk.
-
     Attributes:
         left_out: how many files of each suffix are no images by their names.
     """
 
-    def __init__(self, root: str | os.PathLike[str], names: bytes | None = None) -> None:
-        folder, self.left_out = os.path.expanduser(os.fspath(root)), Counter[str]()
-        super().__init__(folder, self._listed(os.fsencode(folder)) if names is None else names)
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.left_out = Counter[str]()
+        super().__init__(root, self._listed(os.path.expanduser(root)))
 
-    def _listed(self, base: bytes) -> bytes:
-        shown = printable(os.fsdecode(base))
+    def _listed(self, base: str) -> list[str]:
+        shown = printable(base)
         entries = {e: os.path.isdir(os.path.join(base, e)) for e in os.listdir(base)} if os.path.isdir(base) else {}
         beside = {name for images, of in _MASKS.items() if entries.get(images) for name in of if entries.get(name)}
         if beside:
-            masks = ", ".join(f"{name.decode()}/" for name in sorted(beside))
+            masks = ", ".join(f"{name}/" for name in sorted(beside))
             logger.warning("%s: left out what is in %s, which annotates the images", shown, masks)
-        names: list[bytes] = []
-        if entries.get(b"train") and not any(_is_image(entry) for entry, is_folder in entries.items() if not is_folder):
-            names = self._walk(base, b"train")
-            splits = any(entry.lower().startswith((b"val", b"test")) and entries[entry] for entry in entries)
-            if splits or any(name.count(b"/") > 1 for name in names):
+        names: list[str] = []
+        if entries.get("train") and not any(_is_image(entry) for entry, is_folder in entries.items() if not is_folder):
+            names = self._walk(base, "train")
+            splits = any(entry.lower().startswith(("val", "test")) and entries[entry] for entry in entries)
+            if splits or any(name.count("/") > 1 for name in names):
                 logger.info("%s: using the %d images of its train/ only", shown, len(names))
             else:
                 names = []
-        names = names or [name for name in self._walk(base, b"") if name.partition(b"/")[0] not in beside]
+        names = names or [name for name in self._walk(base, "") if name.partition("/")[0] not in beside]
         if not names:
             accepted = f"{', '.join(SUFFIXES)} files at any depth, such as ImageNet's train/<class>/*.JPEG"
-            near = "" if os.path.exists(base) else did_you_mean(os.fsdecode(base), file=True)
+            near = "" if os.path.exists(base) else did_you_mean(base, file=True)
             there = "is a file" if os.path.exists(base) else "does not exist"
             what = "has no images in it" if os.path.isdir(base) else there
             raise FileNotFoundError(f"The folder '{shown}' {what}{near or f': give one with {accepted}'}")
-        return b"".join(name + b"\0" for name in sorted(names))
+        return sorted(names, key=os.fsencode)
 
-    def _walk(self, base: bytes, top: bytes) -> list[bytes]:
+    def _walk(self, base: str, top: str) -> list[str]:
         """Paths relative to ``base`` of the images under ``base/top``, unsorted. A dangling link counts: its name is to
         be logged when it cannot be decoded."""
-        found, self.left_out = list[bytes](), Counter[str]()
-        for name in _walked(os.path.join(base, top)):
+        found, self.left_out = list[str](), Counter[str]()
+        for name in files_under(os.path.join(base, top)):
             if _is_image(os.path.basename(name)):
                 found.append(os.path.join(top, name))
             else:
-                self.left_out[printable(os.fsdecode(os.path.splitext(name)[1].lower()))] += 1
+                self.left_out[printable(os.path.splitext(name)[1].lower())] += 1
         return found
 
 
-def _is_image(name: bytes | str) -> bool:
-    name = os.fsdecode(name)
+def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
@@ -203,33 +198,27 @@ def images_in(folder: Path, deep: bool = False) -> list[str]:
     return sorted(file for file in files if _is_image(os.path.basename(file)))
 
 
-def files_under(folder: Path) -> Iterator[str]:
-    """Paths of all files at any depth, in linked folders too, each folder once; what is hidden is passed over."""
-    return map(os.fsdecode, _walked(os.fsencode(folder)))
-
-
-def _walked(base: bytes) -> Iterator[bytes]:
-    """``files_under``. Linked folders come last and in order: a file that has a path without links is always listed
-    under it."""
+def files_under(folder: str | os.PathLike[str]) -> Iterator[str]:
+    """Paths of all files at any depth, in linked folders too, each folder once; what is hidden is passed over. Linked
+    folders come last and in order: a file that has a path without links is always listed under it."""
 
     def unlistable(error: OSError) -> None:
         if os.path.exists(error.filename):
-            where = printable(os.fsdecode(error.filename))
-            logger.warning("%s: left out, it cannot be listed (%s)", where, error.strerror)
+            logger.warning("%s: left out, it cannot be listed (%s)", printable(error.filename), error.strerror)
 
-    seen, waiting = set[bytes](), [b""]
+    seen, waiting = set[str](), [""]
     while waiting:
-        for path, folders, files in os.walk(os.path.join(base, heappop(waiting)), onerror=unlistable):
+        for path, folders, files in os.walk(os.path.join(folder, heappop(waiting)), onerror=unlistable):
             if (real := os.path.realpath(path)) in seen:
                 folders.clear()
                 continue
             seen.add(real)
-            prefix = os.path.join(os.path.relpath(path, base), b"").removeprefix(b"./")
-            folders[:] = [name for name in folders if not name.startswith(b".")]
+            prefix = os.path.join(os.path.relpath(path, folder), "").removeprefix("./")
+            folders[:] = [name for name in folders if not name.startswith(".")]
             for name in folders:
                 if os.path.islink(os.path.join(path, name)):
                     heappush(waiting, prefix + name)
-            yield from (prefix + name for name in files if not name.startswith(b"."))
+            yield from (prefix + name for name in files if not name.startswith("."))
 
 
 def open_source(data: str) -> Source:
