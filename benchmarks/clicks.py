@@ -15,9 +15,11 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import gradio as gr
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from app.affinity import AffinityTab
 from app.workbench import Workbench
@@ -26,6 +28,7 @@ from plrc.queries import Affinity
 
 CLICKS = 20
 PORT = 7899
+URL = f"http://127.0.0.1:{PORT}/"
 PANELS = "#affinity-viewer .plrc-canvas"
 CASES = (
     (["plrc:tiny"], "scenes#12", 448),
@@ -39,8 +42,7 @@ CASES = (
 def main() -> None:
     print("| checkpoints | image | input | first view, s | click: server, ms | click: browser, ms (longest) |")
     print("|---|---|---|---|---|---|")
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+    with chromium() as browser:
         for checkpoints, image, size in CASES:
             opened, clicks = _in_browser(browser.new_page(), checkpoints, image, size)
             server = _on_server(checkpoints, image, size)
@@ -50,14 +52,37 @@ def main() -> None:
             print(f"| {', '.join(checkpoints)} | {image} | {size} | {numbers} |", flush=True)
 
 
-def _in_browser(page: Page, checkpoints: list[str], image: str, size: int) -> tuple[float, list[float]]:
-    command = [sys.executable, "-m", "plrc", "app", f"--port={PORT}", *(f"--checkpoint={name}" for name in checkpoints)]
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The system's browser, without a screen."""
+    with sync_playwright() as driver:
+        yield driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+
+
+@contextmanager
+def served(*arguments: str) -> Iterator[None]:
+    """``plrc app`` at ``URL``, from its first answer on."""
+    command = [sys.executable, "-m", "plrc", "app", f"--port={PORT}", *arguments]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        _wait_for(f"http://127.0.0.1:{PORT}/")
+        while True:
+            try:
+                urllib.request.urlopen(URL, timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _in_browser(page: Page, checkpoints: list[str], image: str, size: int) -> tuple[float, list[float]]:
+    with served(*(f"--checkpoint={name}" for name in checkpoints)):
+        time.sleep(2)  # Gradio answers a little before its queue does
         start = time.perf_counter()
         shown = "&".join(f"checkpoints={checkpoint}" for checkpoint in checkpoints)
-        page.goto(f"http://127.0.0.1:{PORT}/?images={image.replace('#', '%23')}&size={size}&{shown}")
+        page.goto(f"{URL}?images={image.replace('#', '%23')}&size={size}&{shown}")
         page.wait_for_function(
             f"document.querySelectorAll('{PANELS}').length === {len(checkpoints) + 1} && "
             f"[...document.querySelectorAll('{PANELS}')].every((c) => c.dataset.drawn) && "
@@ -68,9 +93,6 @@ def _in_browser(page: Page, checkpoints: list[str], image: str, size: int) -> tu
         opened = time.perf_counter() - start
         page.wait_for_timeout(1500)
         return opened, [_click(page) for _ in range(CLICKS)]
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def _click(page: Page) -> float:
@@ -112,16 +134,6 @@ def _on_server(checkpoints: list[str], image: str, size: int) -> list[float]:
         if i:  # the first one encodes
             took.append(1000 * (time.perf_counter() - start))
     return took
-
-
-def _wait_for(url: str) -> None:
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            time.sleep(2)  # Gradio answers a little before its queue does
-            return
-        except OSError:
-            time.sleep(0.2)
 
 
 if __name__ == "__main__":

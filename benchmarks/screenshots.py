@@ -11,131 +11,83 @@ and 390 pixels of width, light and dark.
 from __future__ import annotations
 
 import io
-import shutil
-import subprocess
 import sys
-import time
-import urllib.request
 from itertools import product
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
+
+from benchmarks.clicks import URL, chromium, served
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images" / "app"
-PORT = 7898
-URL = f"http://127.0.0.1:{PORT}/"
 SHOWN = "checkpoints=random:tiny&checkpoints=plrc:tiny"
+FOUR = "images=sample:china&images=sample:flower&images=scenes%2312&images=scenes%233&finer=shifted"
+THREE = "&".join(f"images=scenes%23{i}" for i in (12, 3, 7))
+OTHERS = "&".join(f"others={name}" for name in ("sample:flower", "scenes%233", "scenes%237", "scenes%2321"))
+DETECTORS = "detectors=runs/detector-random&detectors=runs/detector-plrc"
+SCENES = "dataset=scenes:60@1&most=24"
+AFFINITY, PLANE = "#affinity-viewer .plrc-canvas >> nth=2", "#embed-viewer canvas >> nth=2"
+# Name of the picture → the page's view, what it is asked, and what is there once it has answered.
+VIEWS = {
+    "affinity": ("affinity", f"images=sample:china&finer=shifted&points=0.4,0.6&{SHOWN}", AFFINITY),
+    "loss": ("loss", f"images=sample:china&{OTHERS}&checkpoints=runs/demo", "#loss-viewer svg"),
+    "correspondence": ("correspond", f"images=sample:china&size=224&seed=3&{SHOWN}", "#correspond-viewer canvas"),
+    "embedding": (
+        "embed", f"images=scenes&most=60&size=224&regions=objects&clusters=8&{SHOWN}", "text=neighbours kept",
+    ),
+    "retrieval": (
+        "retrieve", f"images=scenes%2335&among=scenes:60&size=128&{SHOWN}", "#retrieve-viewer .answer >> nth=15",
+    ),
+    "training": ("run", "runs=runs/demo", "#run-images img", "#run-learnt img"),
+    "colours": ("colours", f"{FOUR}&{SHOWN}", "#colours-sheet img"),
+    "segments": ("segments", f"{FOUR}&{SHOWN}", "#segments-sheet img"),
+    "scores": ("score", f"{SCENES}&size=224&{SHOWN}", "#score-sheet img"),
+    "epochs": ("score", f"{SCENES}&epochs=true&checkpoints=runs/demo", "#score-sheet img"),
+    "detections": ("detections", f"{THREE}&{DETECTORS}", "#detections-sheet img"),
+}  # fmt: skip
 
 
-def affinity(page: Page) -> None:
-    page.goto(f"{URL}?view=affinity&images=sample:china&finer=shifted&points=0.4,0.6&{SHOWN}")
-    page.wait_for_selector("#affinity-viewer .plrc-canvas >> nth=2")
+def show(page: Page, name: str) -> None:
+    """Open a view, and do in it what a user would."""
+    view, asked, *answers = VIEWS[name]
+    page.goto(f"{URL}?view={view}&{asked}")
+    for answer in answers:
+        page.wait_for_selector(answer)
     page.wait_for_timeout(1500)
-    panel = page.locator("#affinity-viewer .plrc-canvas").nth(2)
+    if name == "affinity":  # a point of the third panel
+        at_places(page, AFFINITY, [(0.44, 0.42)])
+    if name == "embedding":  # a line around some samples
+        at_places(page, PLANE, [(0.2, 0.76), (0.45, 0.76), (0.45, 0.97), (0.2, 0.97), (0.2, 0.76)])
+
+
+def at_places(page: Page, selector: str, places: list[tuple[float, float]]) -> None:
+    """The pointer goes to the first place, and with its button pressed on to the others."""
+    panel = page.locator(selector)
+    panel.scroll_into_view_if_needed()
     box = panel.bounding_box()
     assert box is not None
-    panel.hover(position={"x": box["width"] * 0.44, "y": box["height"] * 0.42})
-
-
-def loss(page: Page) -> None:
-    others = "&".join(f"others=scenes%23{i}" for i in (3, 7, 21))
-    page.goto(f"{URL}?view=loss&images=sample:china&others=sample:flower&{others}&checkpoints=runs/demo")
-    page.wait_for_selector("#loss-viewer svg")
-    page.wait_for_timeout(1500)
-
-
-def correspondence(page: Page) -> None:
-    page.goto(f"{URL}?view=correspond&images=sample:china&size=224&seed=3&{SHOWN}")
-    page.wait_for_selector("#correspond-viewer canvas")
-    page.wait_for_timeout(1500)
-
-
-def embedding(page: Page) -> None:
-    page.goto(f"{URL}?view=embed&images=scenes&most=60&size=224&regions=objects&clusters=8&{SHOWN}")
-    page.get_by_text("neighbours kept").first.wait_for(timeout=120_000)
-    page.wait_for_timeout(1000)
-    plane = page.locator("#embed-viewer canvas").nth(2)
-    plane.scroll_into_view_if_needed()
-    box = plane.bounding_box()
-    assert box is not None
-    corners = ((0.2, 0.76), (0.45, 0.76), (0.45, 0.97), (0.2, 0.97), (0.2, 0.76))
-    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    for place in places[1:]:
-        page.mouse.move(*place, steps=8)
-    page.mouse.up()
-
-
-def retrieval(page: Page) -> None:
-    page.goto(f"{URL}?view=retrieve&images=scenes%2335&among=scenes:60&size=128&{SHOWN}")
-    page.locator("#retrieve-viewer .answer").nth(15).wait_for(timeout=120_000)
-    page.wait_for_timeout(1000)
-
-
-def training(page: Page) -> None:
-    page.goto(f"{URL}?view=run&runs=runs/demo")
-    page.wait_for_selector("#run-images img")
-    page.wait_for_selector("#run-learnt img")
-    page.wait_for_timeout(1500)
-
-
-def colours(page: Page) -> None:
-    images = "images=sample:china&images=sample:flower&images=scenes%2312&images=scenes%233"
-    page.goto(f"{URL}?view=colours&{images}&finer=shifted&{SHOWN}")
-    page.wait_for_selector("#colours-sheet img")
-
-
-def segments(page: Page) -> None:
-    images = "images=sample:china&images=sample:flower&images=scenes%2312&images=scenes%233"
-    page.goto(f"{URL}?view=segments&{images}&finer=shifted&{SHOWN}")
-    page.wait_for_selector("#segments-sheet img")
-
-
-def detections(page: Page) -> None:
-    images = "&".join(f"images=scenes%23{i}" for i in (12, 3, 7))
-    page.goto(f"{URL}?view=detections&{images}&detectors=runs/detector-random&detectors=runs/detector-plrc")
-    page.wait_for_selector("#detections-sheet img", timeout=120_000)
-
-
-def scores(page: Page) -> None:
-    page.goto(f"{URL}?view=score&dataset=scenes:60@1&most=24&size=224&{SHOWN}")
-    page.wait_for_selector("#score-sheet img", timeout=300_000)
-
-
-def epochs(page: Page) -> None:
-    page.goto(f"{URL}?view=score&dataset=scenes:60@1&most=24&epochs=true&checkpoints=runs/demo")
-    page.wait_for_selector("#score-sheet img", timeout=600_000)
-
-
-VIEWS = (affinity, loss, correspondence, embedding, retrieval, training, colours, segments, scores, epochs, detections)
+    first, *others = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in places]
+    page.mouse.move(*first)
+    if others:
+        page.mouse.down()
+        for place in others:
+            page.mouse.move(*place, steps=8)
+        page.mouse.up()
 
 
 def main() -> None:
-    chosen = [view for view in VIEWS if view.__name__ in sys.argv[1:] or not sys.argv[1:]]
     IMAGES.mkdir(exist_ok=True)
-    server = subprocess.Popen([sys.executable, "-m", "plrc", "app", f"--port={PORT}"])
-    try:
-        while True:
-            try:
-                urllib.request.urlopen(URL, timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.5)
-        with sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-            for view in chosen:
-                for width, theme in product((1280, 1600, 390), ("light", "dark")):
-                    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
-                    page.set_default_timeout(120_000)
-                    view(page)
-                    page.wait_for_timeout(800)
-                    picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
-                    picture.convert("RGB").save(IMAGES / f"{view.__name__}_{width}_{theme}.webp", quality=88, method=6)
-                    page.close()
-    finally:
-        server.terminate()
+    with served(), chromium() as browser:
+        for name in [name for name in VIEWS if name in sys.argv[1:] or not sys.argv[1:]]:
+            for width, theme in product((1280, 1600, 390), ("light", "dark")):
+                page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
+                page.set_default_timeout(600_000)
+                show(page, name)
+                page.wait_for_timeout(800)
+                picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+                picture.convert("RGB").save(IMAGES / f"{name}_{width}_{theme}.webp", quality=88, method=6)
+                page.close()
 
 
 if __name__ == "__main__":
