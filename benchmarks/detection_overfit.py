@@ -2,8 +2,8 @@
 
     python benchmarks/detection_overfit.py ~/data/coco128 --images 16 --out runs/overfit
 
-takes the first pictures that have objects of a COCO folder into a folder of their own (links, no copies), and prints
-what it runs: ``plrc detect train`` on them, ResNet-18 with a feature pyramid from random weights, tested on the same.
+lists the first pictures of a COCO folder that have objects in a file of its own, and prints what it runs: ``plrc detect
+train`` on them, ResNet-18 with a feature pyramid from random weights, tested on the same.
 """
 
 from __future__ import annotations
@@ -19,26 +19,15 @@ from plrc.data.annotated import open_annotated
 from plrc.data.coco import COCO
 
 
-def subset(source: COCO, count: int, folder: Path) -> Path:
-    """A COCO folder of the first ``count`` pictures that have objects."""
-    content = json.loads(source.file.read_text())
-    pictures = {picture["file_name"]: picture for picture in content["images"]}
-    with_objects = {a["image_id"] for a in content["annotations"]}
-    names = [source.name(i) for i in range(len(source)) if pictures[source.name(i)]["id"] in with_objects][:count]
-    kept = [pictures[name] for name in names]
-    numbers = {picture["id"] for picture in kept}
-    annotations = [a for a in content["annotations"] if a["image_id"] in numbers]
-    used = {a["category_id"] for a in annotations}
-    (folder / "annotations").mkdir(parents=True, exist_ok=True)
-    (folder / "subset").mkdir(exist_ok=True)
-    for name in names:
-        link = folder / "subset" / name
-        link.unlink(missing_ok=True)
-        link.symlink_to((source.root / name).resolve())
-    file = folder / "annotations" / "instances_subset.json"
-    categories = [c for c in content["categories"] if c["id"] in used]
-    file.write_text(json.dumps({"images": kept, "annotations": annotations, "categories": categories}))
-    return file
+def subset(source: COCO, count: int, file: Path) -> None:
+    """Write a COCO file of the first ``count`` pictures that have objects; it names them where they are."""
+    chosen = [i for i in range(len(source)) if source.entries(i)][:count]
+    images = [{**source.image(i), "file_name": str(source.path(i).resolve())} for i in chosen]
+    annotations = [annotation for i in chosen for annotation in source.entries(i)]
+    used = {annotation["category_id"] for annotation in annotations}
+    categories = [{"id": number, "name": name} for number, name in source.categories.items() if number in used]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
 
 
 def main() -> int:
@@ -54,7 +43,8 @@ def main() -> int:
     source = open_annotated(o.coco)
     if not isinstance(source, COCO):
         parser.error(f"{o.coco} is no data set in COCO's layout")
-    data = subset(source, o.images, o.out / "data")
+    data = o.out / "data" / "instances_subset.json"
+    subset(source, o.images, data)
     launcher = f"-m torch.distributed.run --standalone --nproc_per_node={o.ranks} -m plrc"
     command = (
         f"{shlex.quote(sys.executable)} {launcher} detect train --preset small --weights {o.weights} --train {data} "
