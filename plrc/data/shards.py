@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape, glob
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -32,7 +32,7 @@ from plrc.queries import SHARD_INDEX as INDEX
 from plrc.queries import Shard
 
 logger = logging.getLogger(__name__)
-_BLOCK = tarfile.BLOCKSIZE
+_BLOCK, _FORMAT = tarfile.BLOCKSIZE, tarfile.USTAR_FORMAT
 _TRIES = 5  # of a read from a server, with pauses of 1, 2, 4 and 8 seconds
 _MISSING = "copy it again, or name the shards that are there"
 _NOTE = ".made_of"  # beside the shards that plrc writes: a hash of the files that it took, and of their size
@@ -170,10 +170,8 @@ def _listed(data: str) -> tuple[str, list[str] | None]:
             return base, None
         patterns = ["*.tar"]
     else:
-        fixed = re.split(r"[{*?\[]", data)[0]
-        base, _, rest = data.rpartition("/") if fixed == data else (fixed.rpartition("/")[0], "", "")
-        patterns = _expanded(rest or data[len(base) + 1 if "/" in fixed else 0 :])
-        base = base or "."
+        base, slash, _ = re.split(r"[{*?\[]", data)[0].rpartition("/")
+        patterns, base = _expanded(data.removeprefix(base + slash)), base or "."
     globs = [_globbed(base, pattern) if re.search(r"[*?\[]", pattern) else [pattern] for pattern in patterns]
     if not (names := [name for found in globs for name in found]):
         raise FileNotFoundError(f"{data} names no shards: looked for {base}/{', '.join(patterns)}")
@@ -217,15 +215,14 @@ def _filesystem(address: str) -> tuple[Any, str]:
 
 def _read(spans: Sequence[tuple[str, int, int]]) -> list[bytes]:
     """Bytes begin … end − 1 of files, or as many as there are. A server that fails is asked again."""
-    got = dict[int, Any]()
     if "://" not in spans[0][0]:
-        for i, (address, begin, end) in enumerate(spans):
+        read = list[bytes]()
+        for address, begin, end in spans:
             with open(address, "rb", buffering=0) as stream:
-                got[i] = os.pread(stream.fileno(), end - begin, begin)
-    waiting = [i for i in range(len(spans)) if i not in got]
+                read.append(os.pread(stream.fileno(), end - begin, begin))
+        return read
+    got, waiting = dict[int, Any](), list(range(len(spans)))
     for attempt in range(_TRIES):
-        if not waiting:
-            return [got[i] for i in range(len(spans))]
         if attempt:
             time.sleep(2 ** (attempt - 1))
         fs, _ = _filesystem(spans[0][0])
@@ -237,7 +234,8 @@ def _read(spans: Sequence[tuple[str, int, int]]) -> list[bytes]:
                 raise FileNotFoundError(f"{spans[i][0]} is missing")
             if isinstance(got[i], bytes) and len(got[i]) > spans[i][2] - spans[i][1]:
                 raise ValueError(f"{spans[i][0]}: its server sends the whole file where a part is asked for")
-        waiting = [i for i in waiting if not isinstance(got[i], bytes)]
+        if not (waiting := [i for i in waiting if not isinstance(got[i], bytes)]):
+            return [got[i] for i in range(len(spans))]
     failed = waiting[0]
     raise OSError(f"{spans[failed][0]} cannot be read ({got[failed]!r}): when it can, go on with --resume auto")
 
@@ -299,7 +297,11 @@ class Index:
 def _index(base: str, names: list[str] | None, everything: bool) -> Index:
     """The index of these shards; made if there is none that knows them all. Of everything in a folder none may lack."""
     remote, beside = "://" in base, Path(base, INDEX)
-    sizes = [] if remote else [_size(f"{base}/{name}") for name in names or ()]
+    try:
+        about = [] if remote else [os.stat(f"{base}/{name}") for name in names or ()]
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error.filename} is missing: {_MISSING}") from error
+    sizes = [of.st_size for of in about]
     if remote:
         beside = cache_folder("shards") / f"{hashlib.sha1(base.encode()).hexdigest()}.npy"
         fs, path = _filesystem(f"{base}/{INDEX}")
@@ -329,7 +331,7 @@ def _index(base: str, names: list[str] | None, everything: bool) -> Index:
             return found
     if names is None:
         raise ValueError(f"{base} has no {INDEX} and cannot be listed: name its shards, {base}/{{000..146}}.tar")
-    known = [base] if remote else [os.path.abspath(base), *(os.stat(f"{base}/{name}").st_mtime_ns for name in names)]
+    known = [base] if remote else [os.path.abspath(base), *(of.st_mtime_ns for of in about)]
     key = hashlib.sha1("\0".join(map(str, (*known, *names, *sizes))).encode(errors="surrogateescape")).hexdigest()
     kept = cache_folder("shards") / f"{key}.npy"
     if not kept.is_file():
@@ -341,13 +343,6 @@ def _index(base: str, names: list[str] | None, everything: bool) -> Index:
                 return Index.read(beside)
         Index.write(kept, names, *zip(*scanned, strict=True))
     return Index.read(kept)
-
-
-def _size(file: str) -> int:
-    try:
-        return os.path.getsize(file)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{file} is missing: {_MISSING}") from error
 
 
 def _scanned(address: str) -> tuple[int, np.ndarray]:
@@ -405,19 +400,20 @@ def write_shards(query: Shard) -> list[str]:
             unfinished.write_text(meant.hexdigest())
     elif not note.is_file() or note.read_text() != meant.hexdigest():
         raise ValueError(f"{out} holds other files than shards of {query.data} as it is: choose a new folder")
-    names, sizes, places = list[str](), list[int](), list[np.ndarray]()
+    shards = list[tuple[str, int, np.ndarray]]()
     with tqdm(total=len(source), unit="image", disable=None, leave=False) as bar:
         for members in _planned(source, query.shard_mb * 1e6):
-            name = f"{len(names):06d}.tar"
+            name = f"{len(shards):06d}.tar"
             blocks = np.array([_blocks(member) for member, _ in members])
             size = -(-(int(blocks.sum()) + 2) * _BLOCK // tarfile.RECORDSIZE) * tarfile.RECORDSIZE  # as tarfile ends it
             if not (out / name).exists() or (out / name).stat().st_size != size:
-                with written_whole(out / name) as unfinished, unfinished.open("wb") as stream:
-                    _write(stream, members)
-            names.append(name)
-            sizes.append(size)
-            places.append(blocks.cumsum() - blocks)
+                with written_whole(out / name) as unfinished, tarfile.open(unfinished, "w", format=_FORMAT) as tar:
+                    for member, file in members:
+                        with file.open("rb") as image:
+                            tar.addfile(member, image)
+            shards.append((name, size, blocks.cumsum() - blocks))
             bar.update(len(members))
+    names, sizes, places = zip(*shards, strict=True)
     Index.write(out / INDEX, names, sizes, places)
     shown = f"{{000000..{names[-1].removesuffix('.tar')}}}.tar" if len(names) > 1 else names[0]
     count = f"{len(names)} shard{'s' * (len(names) > 1)}"
@@ -441,10 +437,3 @@ def _planned(source: ImageFolder, most: float) -> Iterator[list[tuple[tarfile.Ta
 
 def _blocks(member: tarfile.TarInfo) -> int:
     return 1 + -(-member.size // _BLOCK)
-
-
-def _write(stream: IO[bytes], members: Sequence[tuple[tarfile.TarInfo, Path]]) -> None:
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for member, file in members:
-            with file.open("rb") as image:
-                tar.addfile(member, image)
