@@ -98,7 +98,7 @@ def affinity(query: Affinity, session: Session, progress: Progress) -> AffinityD
         questions = _questions(query, seen[0], query.together or many or bool(query.negatives or query.to))
         columns: dict[str, list[AffinityMap]] = {}
         for name, network in networks.items():
-            fmaps = list(session.maps(network, [image.image for image in seen], query))
+            fmaps = [session.features(network, image.image, query) for image in seen]
             for image, fmap in zip(seen, fmaps, strict=True):
                 check_cells(network.origin.name, image.name, fmap)
             columns[name] = [a for q in questions for a in _answers(name, seen, fmaps, q, query.temperature)]

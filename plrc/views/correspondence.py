@@ -177,7 +177,7 @@ def _views(query: Correspondence, i: int, image: NamedImage) -> Pair:
 
 
 def _match(session: Session, network: DenseEncoder, pair: Pair, query: Correspondence) -> Found:
-    a, b = session.maps(network, pair.images, query)
+    a, b = (session.features(network, image, query) for image in pair.images)
     for fmap in (a, b):
         check_cells(network.origin.name, pair.name, fmap)
     matrix, lines = None, torch.tensor(True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import repeat
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from PIL import Image
 
 from plrc.analysis import embedding as analysis
 from plrc.analysis.embedding import Samples
-from plrc.analysis.features import FeatureMap, input_size
+from plrc.analysis.features import DenseEncoder, FeatureMap, input_size
 from plrc.analysis.scores import result
 from plrc.analysis.scores.table import aligned
 from plrc.data.images import spread
@@ -67,7 +68,7 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
 
     networks = session.networks(query)
     inputs = inputs_of(networks, query) | (mask_files(query.images, query.regions) if query.of == "regions" else {})
-    seen, first, method = _Seen(query), None, "PCA"
+    first, method = None, "PCA"
     arrays: dict[str, np.ndarray] = {}
     made: dict[str, FeatureMap] = {}
     planes: dict[str, np.ndarray] = {}
@@ -76,20 +77,21 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
     shares: dict[str, list[float]] = {}
     numbers: list[list[str]] = []
     for name, network in networks.items():
-        mine = replace(query, images=tuple(query.images[i] for i in seen.numbers))
-        samples = seen.samples(session.seen(name, network, mine, progress), labelled=name == next(iter(networks)))
-        if samples is None:
+        gathered = _samples(query, session, name, network, name == next(iter(networks)), progress)
+        if gathered is None:
             continue
+        samples, made[name], read, objects_known = gathered
         if first is None:
-            first = replace(samples, features=samples.features[:, :0].copy(), labels=seen.worth_telling(samples))
+            inputs |= read
+            labels = _worth_telling(query, samples, objects_known)
+            first = replace(samples, features=samples.features[:, :0].copy(), labels=labels)
         same = np.array_equal(samples.point, first.point, equal_nan=True)
         if not same or not np.array_equal(samples.image, first.image):
             raise ValueError(
                 f"{name} has maps of other cells than {next(iter(networks))}, and points are drawn among the cells: "
                 "compare regions or images with --of, or choose a --layer of one stride"
             )
-        features, made[name] = samples.features, seen.last
-        how = "PCA"
+        features, how = samples.features, "PCA"
         if query.method == "pca":
             basis = analysis.pca_basis(features, k=2)
             plane, shares[name] = analysis.project(features, basis), basis.explained.tolist()
@@ -106,7 +108,7 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
             centroids, cohesion = analysis.kmeans(features, query.clusters, query.seed)
             clusters[name] = arrays[f"{name} cluster"] = analysis.assign(features, centroids)
             numbers[-1].append(f"cohesion of {query.clusters} clusters {cohesion:.3f}")
-        del samples, features  # the next network's are to come
+        del gathered, samples, features  # the next network's are to come
     if first is None:
         return None
     n, labels, of = len(query.images), first.labels, query.of
@@ -118,7 +120,7 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
     where = f" of {n} image{'s' * (n > 1)}" * (of != "images")
     return EmbeddingDrawing(
         query=query,
-        inputs=inputs | seen.inputs,
+        inputs=inputs,
         arrays=arrays | {"image": first.image, "point": first.point, "region": first.region},
         draw=partial(
             figures.embedding,
@@ -139,76 +141,56 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
     )
 
 
-class _Seen:
-    """What is noted of this rank's images on their way through the first network, each when its map has come.
-
-    Attributes:
-        numbers: of this rank's images. inputs: what a recipe notes of all. last: the last image's map, without its
-            features. These are known to the first rank.
+def _samples(
+    query: Embedding, session: Session, name: str, network: DenseEncoder, labelled: bool, progress: Progress
+) -> tuple[Samples, FeatureMap, dict[str, str], bool] | None:
+    """What is laid out, as a network has it, and the last image's map, without its features; if ``labelled``, what a
+    recipe notes of the images, and whether the objects of all are known. None on ranks other than the first.
     """
+    numbers, total = range(rank(), len(query.images), world_size()), len(query.images)
+    mine: list[tuple[int, Samples, FeatureMap, dict[str, str], bool]] = []
+    seen = session.seen(name, network, replace(query, images=tuple(query.images[i] for i in numbers)), progress)
+    for number, (image, fmap) in zip(numbers, seen, strict=True):
+        rasters = [region_raster(image, query.regions)] if query.of == "regions" else None
+        labels = [partial(_labels, query, image)] if labelled else None
+        found = analysis.gather([fmap], query.of, rasters, labels, query.per_image, query.seed, [number])
+        if labelled and not mine and (query.of == "points" or query.regions.startswith("grid:")):
+            _check_number(query, len(found) * total)  # now, so that the work is not done
+        inputs = image.inputs if labelled else {}
+        mine.append((number, found, replace(fmap, features=torch.empty(0)), inputs, image.masks is not None))
+    if not (every := sorted(chain(*gather_objects(mine)), key=itemgetter(0))):
+        return None
+    _, parts, fmaps, read, known = zip(*every, strict=True)
+    samples = analysis.joined(parts)
+    _check_number(query, len(samples))
+    return samples, fmaps[-1], {name: sha256 for inputs in read for name, sha256 in inputs.items()}, all(known)
 
-    def __init__(self, query: Embedding) -> None:
-        self._query, self._objects_known = query, True
-        self.numbers = range(rank(), len(query.images), world_size())
-        self._now: tuple[NamedImage, FeatureMap]
-        self._noted: list[dict[str, str]] = []  # of each image its inputs
-        self.inputs: dict[str, str] = {}
-        self.last: FeatureMap
 
-    def samples(self, seen: Iterator[tuple[NamedImage, FeatureMap]], labelled: bool) -> Samples | None:
-        """What is laid out, as a network has it; None on ranks other than the first."""
-        query, numbers, found = self._query, self.numbers, None
+def _worth_telling(query: Embedding, samples: Samples, objects_known: bool) -> np.ndarray | None:
+    """All classes, or all folders where the objects of an image are not known; None if there is one only."""
+    named = [Path(image).parent.name or image for image in query.images]
+    labels = samples.labels if objects_known else np.array([named[i] for i in samples.image])
+    return labels if labels is not None and len(set(labels)) > 1 else None
 
-        def fmaps() -> Iterator[FeatureMap]:
-            for self._now in seen:
-                yield self._now[1]
 
-        if numbers:  # there may be more ranks than images
-            rasters = (region_raster(self._now[0], query.regions) for _ in numbers) if query.of == "regions" else None
-            labels = repeat(self._labels, len(numbers)) if labelled else None
-            found = analysis.gather(fmaps(), query.of, rasters, labels, query.per_image, query.seed, numbers)
-            last = replace(self._now[1], features=torch.empty(0))
-        mine = (found, last, self._noted if labelled else [], self._objects_known) if found is not None else None
-        if not (ranks := [of_rank for of_rank in gather_objects(mine) if of_rank]):
-            return None
-        parts, lasts, noted, known = zip(*ranks, strict=True)
-        samples, self.last = analysis.joined(parts), lasts[(len(query.images) - 1) % len(ranks)]
-        self._check_number(len(samples))
-        if labelled:
-            in_turn = [noted[i % len(ranks)][i // len(ranks)] for i in range(len(query.images))]
-            self.inputs = {name: sha256 for inputs in in_turn for name, sha256 in inputs.items()}
-            self._objects_known = all(known)
-        return samples
+def _labels(query: Embedding, image: NamedImage, points: np.ndarray, regions: np.ndarray) -> list[str]:
+    """The class of each sample's object; nothing where objects are not known."""
+    if image.masks is None:
+        return [""] * len(points)
+    names = [*(image.classes or []), NO_OBJECT]
+    if query.of == "images":
+        return [names[image.masks.sum(axis=(1, 2)).argmax() if image.masks.any() else -1]]
+    objects = regions - 1 if query.of == "regions" and query.regions == "objects" else None  # 0 is the background
+    return [names[k] for k in (image.objects_at(torch.from_numpy(points)) if objects is None else objects)]
 
-    def worth_telling(self, samples: Samples) -> np.ndarray | None:
-        """All classes, or all folders where the objects of an image are not known; None if there is one only."""
-        named = [Path(image).parent.name or image for image in self._query.images]
-        folders = [named[i] for i in samples.image]
-        labels = samples.labels if self._objects_known else np.array(folders)
-        return labels if labels is not None and len(set(labels)) > 1 else None
 
-    def _labels(self, points: np.ndarray, regions: np.ndarray) -> list[str]:
-        """The class of each sample's object; nothing where objects are not known."""
-        query, (image, _) = self._query, self._now
-        if not self._noted and (query.of == "points" or query.regions.startswith("grid:")):
-            self._check_number(len(points) * len(query.images))
-        self._objects_known &= image.masks is not None
-        self._noted.append(image.inputs)
-        if image.masks is None:
-            return [""] * len(points)
-        names = [*(image.classes or []), NO_OBJECT]
-        if query.of == "images":
-            return [names[image.masks.sum(axis=(1, 2)).argmax() if image.masks.any() else -1]]
-        objects = regions - 1 if query.of == "regions" and query.regions == "objects" else None  # 0 is the background
-        return [names[k] for k in (image.objects_at(torch.from_numpy(points)) if objects is None else objects)]
-
-    def _check_number(self, number: int) -> None:
-        """Raises a ValueError; mostly at the first image, so that the work is not done."""
-        if number > _MOST:
-            raise ValueError(
-                f"{len(self._query.images)} images have {number} {self._query.of}, and {_MOST} can be laid out: take "
-                "fewer images with --most, fewer points with --per-image, or fewer --regions of each"
-            )
+def _check_number(query: Embedding, number: int) -> None:
+    """Raises a ValueError if so many samples cannot be laid out."""
+    if number > _MOST:
+        raise ValueError(
+            f"{len(query.images)} images have {number} {query.of}, and {_MOST} can be laid out: take fewer images with "
+            "--most, fewer points with --per-image, or fewer --regions of each"
+        )
 
 
 def boxes(query: Embedding, samples: Samples, session: Session, i: int) -> np.ndarray:
@@ -275,13 +257,12 @@ def _rows(images: tuple[str, ...], samples: Samples, planes: Mapping[str, np.nda
 @dataclass(eq=False, kw_only=True)
 class SheetDrawing(Drawing):
     """``shown``: the images on the sheet. ``columns``: network → the map of each, RGB ``(h, w, 3)`` in [0, 1] or
-    numbers of segments ``(h, w)``; ``extents``: how far each reaches, and ``captions``: what stands under its name.
+    numbers of segments ``(h, w)``; ``extents``: how far each reaches.
     """
 
     shown: list[NamedImage]
     columns: dict[str, list[np.ndarray]]
     extents: dict[str, list[Any]]
-    captions: dict[str, str]
 
 
 _Look = tuple[list[np.ndarray], list[dict[str, float]], dict[str, np.ndarray], str, str]
@@ -442,6 +423,5 @@ def _sheet(
         shown=shown,
         columns=columns,
         extents=extents,
-        captions=captions,
         part=f"{len(chosen)} of {n} images" if len(chosen) < n else "",
     )

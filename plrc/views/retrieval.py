@@ -145,7 +145,7 @@ def retrieval(query: Retrieval, session: Session, progress: Progress) -> Retriev
         index, shares, chances = indexes[name], list[float](), list[float]()
         for k, question in enumerate(questions):
             inputs |= question.image.inputs
-            (fmap,) = session.maps(network, [question.image.image], query)
+            fmap = session.features(network, question.image.image, query)
             made.setdefault(name, fmap)
             feature, box = _asked(query, question, fmap)
             own = _pixels(question.image)
@@ -351,7 +351,7 @@ class _Look:
 
     def _rows(self, i: int, image: NamedImage, network: DenseEncoder) -> dict[str, Any]:
         """The rows of an image: the whole, then its patches."""
-        (fmap,) = self.session.maps(network, [image.image], self.query, keep=False)
+        fmap = self.session.features(network, image.image, self.query, keep=False)
         features, box = patches(fmap)
         if image.masks is not None:
             names = [*(image.classes or []), NO_OBJECT]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import deque
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import chain, count
@@ -77,44 +76,31 @@ class Session:
         """``plrc.views.images.open_image``, of an image that may have been opened before."""
         return self.once(("image", spec, stamp(Path(spec))), partial(open_image, spec))
 
-    def maps(
-        self, network: DenseEncoder, images: Iterable[Image.Image], query: ImageQuery, keep: bool = True
-    ) -> Iterator[FeatureMap]:
-        """``network.batch`` with the query's layer, size and finer, of images that may have been encoded before.
+    def features(self, network: DenseEncoder, image: Image.Image, query: ImageQuery, keep: bool = True) -> FeatureMap:
+        """``network.features`` with the query's layer, size and finer, of an image that may have been encoded before.
 
         keep: else the maps of very many images would drive out all others.
         """
         how = query.layer, self.size(query).sides, query.finer
         if not (keep and self.megabytes):
-            for image in images:
-                with self._busy:
-                    fmap = network.features(image, *how)
-                yield fmap
-            return
-        for image in images:
-
-            def make(image: Image.Image = image) -> FeatureMap:
-                self.encoded += 1
+            with self._busy:
                 return network.features(image, *how)
 
-            # The pixels tell the image: a view that is cut again is the same one, a file that has changed another.
-            pixels = hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
-            on, layer = str(network.device), query.layer or network.default
-            yield self.once(("map", *network.origin.identity, on, pixels, layer, *how[1:]), make)
+        def make() -> FeatureMap:
+            self.encoded += 1
+            return network.features(image, *how)
+
+        # The pixels tell the image: a view that is cut again is the same one, a file that has changed another.
+        pixels = hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
+        on, layer = str(network.device), query.layer or network.default
+        return self.once(("map", *network.origin.identity, on, pixels, layer, *how[1:]), make)
 
     def seen(
         self, name: str, network: DenseEncoder, query: ImageQuery, progress: Callable[[str, int, int], Any]
     ) -> Iterator[tuple[NamedImage, FeatureMap]]:
         """The query's images with their maps by a network of this name; each is opened when its turn comes."""
-        waiting: deque[NamedImage] = deque()
-
-        def images() -> Iterator[Image.Image]:
-            for spec in query.images:
-                waiting.append(self.image(spec))
-                yield waiting[-1].image
-
-        for done, fmap in enumerate(self.maps(network, images(), query), start=1):
-            yield waiting.popleft(), fmap
+        for done, image in enumerate(map(self.image, query.images), start=1):
+            yield image, self.features(network, image.image, query)
             progress(f"images, {name}", done, len(query.images))
 
     def once(self, key: Hashable, make: Callable[[], Any], network: bool = False) -> Any:

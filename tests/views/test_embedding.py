@@ -103,7 +103,7 @@ def test_objects_that_overlap_and_hide_their_middle(overlapping):
 )
 def test_pictures_are_opened_once_a_network_when_their_turn_comes_and_all_is_let_go(monkeypatch, view, how):
     log, living, maps, most, left = [], weakref.WeakSet(), weakref.WeakSet(), [], []
-    encode = Session.maps
+    seen = Session.seen
 
     def opened(spec):
         log.append(spec)
@@ -113,12 +113,12 @@ def test_pictures_are_opened_once_a_network_when_their_turn_comes_and_all_is_let
 
     def encoded(self, *arguments):
         left.append(len(maps))
-        for fmap in encode(self, *arguments):
+        for picture, fmap in seen(self, *arguments):
             maps.add(fmap)
-            yield fmap
+            yield picture, fmap
 
     monkeypatch.setattr("plrc.views.session.open_image", opened)
-    monkeypatch.setattr(Session, "maps", encoded)
+    monkeypatch.setattr(Session, "seen", encoded)
     monkeypatch.setattr("plrc.views.embedding._ON_A_SHEET", 1)
     specs = [f"scenes#{i}" for i in range(12)]
     drawing = view(specs, [TINY, OTHER], size=64, progress=lambda *step: log.append(step), **how)
