@@ -41,32 +41,25 @@ _TERMS = ("image", "point", "affinity")
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One step for a batch whose first image is looked at, before any point is chosen; n points of it in each view.
+    """One step for a batch whose first image is looked at, before any point is chosen.
 
     Attributes:
-        batch: of B images. views: ``(2, S, S, 3)`` uint8, as trained on.
-        valid: ``(R,)`` bool, regions that both views show; all that follows is of their points, n = valid · P.
-        points: ``(2, n, 2)`` in the view frames. region: ``(n,)``. cosines: ``(n, n)`` of points of view 1 with those
-            of view 2. others: ``(n, m)`` with the points of other images that were drawn. own: ``(n,)``, the point
-            loss of each point of view 1.
-        teacher, student: ``(n, n)``, rows add up to 1: the affinities of the distillation. losses: of the image.
+        crops: of its two views. shown: views, regions, points, region, teacher and student, see
+            ``plrc.figures.LossPicture``.
+        cosines: ``(n, n)`` of points of view 1 with those of view 2. others: ``(n, m)`` with the points of other images
+            that were drawn. own: ``(n,)``, the point loss of each point of view 1. losses: of the image.
     """
 
-    batch: Batch
-    views: np.ndarray
-    valid: Tensor
-    points: Tensor
-    region: Tensor
-    cosines: Tensor
-    others: Tensor
-    own: Tensor
-    teacher: Tensor
-    student: Tensor
+    crops: Crop
+    shown: Mapping[str, np.ndarray]
+    cosines: np.ndarray
+    others: np.ndarray
+    own: np.ndarray
     losses: Mapping[str, float]
 
     @property
     def nbytes(self) -> int:
-        return sum(of.nbytes for of in vars(self).values() if isinstance(of, Tensor | np.ndarray)) + 1000
+        return sum(of.nbytes for of in (*self.shown.values(), self.cosines, self.others, self.own)) + 1000
 
 
 @dataclass(frozen=True)
@@ -126,40 +119,34 @@ def loss(query: Loss, session: Session, progress: Progress) -> LossDrawing:
     key = json.dumps([replace(query, points=()).to_dict(), inputs], sort_keys=True)
     seen: Step = session.once(key, partial(_step, images, student, teacher, config, step, per_epoch))
     progress("images", 1, 1)
-    crops = Crop(seen.batch.crops.box[:, 0], seen.batch.crops.flip[:, 0])
+    crops, points, regions = seen.crops, seen.shown["points"][0], seen.shown["region"]
     where = f"--seed {query.seed} at --step {step}"
-    if not len(seen.region):
+    if not len(regions):
         raise ValueError(f"{image.name}: the two views of {where} share no region: try another --seed or --step")
-    chosen = _chosen(query, image, seen, crops[0], where)
-    mine, region = seen.cosines[chosen], seen.region == seen.region[chosen]
+    chosen = _chosen(query, image, points, crops[0], where)
+    mine, region = seen.cosines[chosen], regions == regions[chosen]
     kinds = {
         "positives: its region": mine[region],
         "negatives: other regions": mine[~region],
         "negatives: other images": seen.others[chosen],
     }
-    place = crops[0].to_image(seen.points[0, chosen][None])[0]
+    place = crops[0].to_image(torch.from_numpy(points[chosen])[None])[0]
     rows = _rows(seen, config, step / per_epoch)
     lacks = _lacks(student, teacher, rows, others)
     said = [f"{what} {of.mean():.2f} ({len(of)})".replace("-", "−") for what, of in kinds.items() if len(of)]
-    of_point = f"point {place[0]:.3f},{place[1]:.3f} of region {int(seen.region[chosen])}: loss {seen.own[chosen]:.2f}"
+    of_point = f"point {place[0]:.3f},{place[1]:.3f} of region {regions[chosen]}: loss {seen.own[chosen]:.2f}"
     lines = [*aligned([_cells(row) for row in rows]), f"{of_point}; mean cosine: {', '.join(said)}"]
     picture = figures.LossPicture(
         image=image.pixels,
         crops=crops,
-        views=seen.views,
-        regions=seen.batch.regions[:, 0].numpy(),
-        points=seen.points.numpy(),
-        region=seen.region.numpy(),
         chosen=chosen,
-        cosines=mine.numpy(),
-        kinds={what: values.numpy() for what, values in kinds.items() if len(values)},
-        teacher=seen.teacher.numpy(),
-        student=seen.student.numpy(),
+        cosines=mine,
+        kinds={what: values for what, values in kinds.items() if len(values)},
         losses=rows,
+        **seen.shown,
     )
-    arrays = {"crops": crops.box.numpy(), "mirrored": crops.flip.numpy(), "views": seen.views}
-    arrays |= {name: getattr(picture, name) for name in ("regions", "points", "region", "teacher", "student")}
-    arrays |= {"chosen": np.array(chosen), "cosines": seen.cosines.numpy(), "point losses": seen.own.numpy()}
+    arrays = {"crops": crops.box.numpy(), "mirrored": crops.flip.numpy(), **seen.shown}
+    arrays |= {"chosen": np.array(chosen), "cosines": seen.cosines, "point losses": seen.own}
     named = f"{image.name}, {student.origin.name}" + f" at step {run.get('step')}" * ("step" in run)
     unit = "epoch" if "epoch" in run and "step" not in run else "step"  # a network that ships knows its epochs alone
     view = f"view {config.image_size} × {config.image_size}"
@@ -244,21 +231,24 @@ def _of_first(batch: Batch, step: Direction, queued: bool) -> Step:
     flat = (here[:, None] * drawn + torch.arange(drawn, device=here.device)).flatten()
     p, k = (of[0, here].flatten(0, 1).float() for of in (points, keys))
     affinities = [
-        affinity_logits(of, keys, valid, at).softmax(dim=2)[0][flat][:, flat].cpu()
+        affinity_logits(of, keys, valid, at).softmax(dim=2)[0][flat][:, flat]
         for of, at in zip((points, teachers), temperatures, strict=True)
     ]
     coloured = apply(batch.views[:, 0], batch.colours[:, 0])
+    shown = {
+        "views": (coloured.permute(0, 2, 3, 1) * 255).round().byte(),
+        "regions": batch.regions[:, 0],
+        "points": torch.stack([places[0, here].flatten(0, 1) for places in (step.places, step.key_places)]),
+        "region": here.repeat_interleave(drawn),
+        "teacher": affinities[1],
+        "student": affinities[0],
+    }
     return Step(
-        batch=batch,
-        views=(coloured.permute(0, 2, 3, 1) * 255).round().byte().numpy(),
-        valid=valid[0].cpu(),
-        points=torch.stack([places[0, here].flatten(0, 1) for places in (step.places, step.key_places)]).cpu(),
-        region=here.repeat_interleave(drawn).cpu(),
-        cosines=(p @ k.T).cpu(),
-        others=(p @ others[owner > 0].float().T).cpu(),
-        own=pair_losses(*contrast)[0].mean(dim=1).T[here].flatten().cpu(),
-        teacher=affinities[1],
-        student=affinities[0],
+        crops=Crop(batch.crops.box[:, 0], batch.crops.flip[:, 0]),
+        shown={name: of.cpu().numpy() for name, of in shown.items()},
+        cosines=(p @ k.T).cpu().numpy(),
+        others=(p @ others[owner > 0].float().T).cpu().numpy(),
+        own=pair_losses(*contrast)[0].mean(dim=1).T[here].flatten().cpu().numpy(),
         losses={name: float(value) for name, value in losses.items()},
     )
 
@@ -272,21 +262,21 @@ def _queue(network: DenseEncoder) -> Tensor | None:
     return queue
 
 
-def _chosen(query: Loss, image: NamedImage, seen: Step, crop: Crop, where: str) -> int:
+def _chosen(query: Loss, image: NamedImage, points: np.ndarray, crop: Crop, where: str) -> int:
     if len(query.points) > 1:
         raise ValueError("one point is looked at: give --point once")
     wanted = crop.to_view(points_in_frame(query.points, image)) if query.points else torch.tensor([[0.5, 0.5]])
     if not ((wanted >= 0) & (wanted <= 1)).all():
         raise ValueError(f"{image.name}: the point {query.points[0]} lies outside view 1 of {where}: give one inside")
-    return int((seen.points[0] - wanted).square().sum(dim=1).argmin())
+    return int(np.square(points - wanted.numpy()).sum(axis=1).argmin())
 
 
 def _rows(seen: Step, config: Config, epoch: float) -> list[dict[str, Any]]:
     """Each loss that is known, with what it is when all features are equal."""
-    n, weights = len(seen.region), config.weights_at(epoch)
+    n, weights = len(seen.own), config.weights_at(epoch)
     negatives = n - config.points_per_region + seen.others.shape[1]
-    teacher = seen.teacher.double()
-    entropy = float(-(teacher * teacher.clamp(min=1e-30).log()).sum(dim=1).mean())
+    teacher = seen.shown["teacher"].astype(np.float64)
+    entropy = float(-(teacher * np.log(teacher.clip(min=1e-30))).sum(axis=1).mean())
     among = {"image": config.queue_size + 1, "point": negatives + 1, "affinity": n}
     tasks = {
         "image": "to find the image's other view among {of} keys",
