@@ -33,13 +33,14 @@ def losses(out: Path) -> list[tuple[Any, ...]]:
     return [(line["step"], line["image"], line["point"], line["affinity"], line["lr"]) for line in read_log(out)]
 
 
-def start(*arguments: object, apart: bool = False) -> subprocess.Popen[str]:
-    """Python, in a process group of its own, so that a kill reaches everything it started.
+def start(*arguments: object, apart: bool = False, **told: object) -> subprocess.Popen[str]:
+    """Python, in a process group of its own, so that a kill reaches everything it started; told by the environment.
 
     Errors come with what it prints, or apart from it.
     """
     command, errors = [sys.executable, *map(str, arguments)], subprocess.PIPE if apart else subprocess.STDOUT
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment |= {name: str(value) for name, value in told.items()}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
     )
@@ -56,8 +57,15 @@ def finish(process: subprocess.Popen[str], code: int = 0, timeout: float = 300) 
     return said
 
 
-def torchrun(ranks: int, *more: str) -> list[str]:
-    return ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", *more]
+def places(**more: object) -> list[dict[str, object]]:
+    """What torchrun tells each of two ranks by the environment. It would be a third Python that imports torch."""
+    both = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    return [{**both, "RANK": rank, "LOCAL_RANK": rank, **more} for rank in range(2)]
+
+
+def by_two(*arguments: object, apart: bool = False, **more: object) -> str:
+    """What two ranks print, the first one's before the other's."""
+    return "".join(map(finish, [start(*arguments, apart=apart, **place) for place in places(**more)]))
 
 
 def free_port() -> int:

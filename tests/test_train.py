@@ -31,10 +31,11 @@ from plrc.model import PLRC
 from plrc.queries import Shard
 from plrc.regions import GridRegions
 from plrc.run import read_log
-from tests.runs import finish, flags, free_port, losses, small_config, start, torchrun
+from tests.runs import by_two, finish, flags, free_port, losses, places, small_config, start
 from tests.sets import noises, placed
 
 STEPS = 6
+ONE_STEP = {"data": "scenes:8", "epochs": 1}
 LONG = 8  # epochs of the runs that are hit from outside
 
 
@@ -44,7 +45,7 @@ def children(process: subprocess.Popen[str]) -> list[int]:
 
 
 def wait_for_step(out: Path, step: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while not any(line["step"] >= step for line in read_log(out)):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "the run logs nothing"
@@ -66,11 +67,10 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on two ranks, long enough that another like it can be hit in the middle."""
+def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run on two ranks, each the first of its node, so long that another can be hit in the middle; what they say."""
     out = tmp_path_factory.mktemp("two")
-    finish(start(*torchrun(2, "train_ddp.py"), *flags(out, epochs=LONG)))
-    return out
+    return out, by_two("tests/rank.py", *flags(out, epochs=LONG), LOCAL_RANK=0, GROUP_WORLD_SIZE=2)
 
 
 def test_run_folder(uninterrupted):
@@ -93,9 +93,9 @@ def test_a_backbone_of_timm_is_trained(tmp_path, silent):
 
 
 def test_training_lowers_the_losses(tmp_path, silent):
-    """On views that differ little, so that a hundred small steps show something."""
+    """On views that differ little, so that sixty small steps show something."""
     easy = {"crop_scale": (0.6, 1.0), "jitter_p": 0.0, "grey_p": 0.0, "blur_p": 0.0, "weights": {"affinity": 0.0}}
-    config = small_config(tmp_path, epochs=40, save_every=1000, **easy)
+    config = small_config(tmp_path, epochs=20, save_every=1000, **easy)
     assert train.pretrain(config) == train.EXIT_DONE
     image = [line["image"] for line in read_log(tmp_path)][8:]  # from where the queue holds real keys
     assert sum(image[-10:]) / 10 < sum(image[:10]) / 10 - 0.4
@@ -146,10 +146,10 @@ def test_accumulated_parts_see_the_same_images_and_do_one_step(uninterrupted, tm
     ("given", "pays_from", "compiled"),
     [
         ({"compile": "on"}, STEPS + 1, 2),
-        ({}, STEPS, 0),  # in fp32
-        ({"precision": "bf16"}, STEPS + 1, 0),
-        ({"precision": "bf16"}, STEPS, 2),
-        ({"precision": "bf16", "compile": "off"}, STEPS, 0),
+        (ONE_STEP, 1, 0),  # in fp32
+        ({**ONE_STEP, "precision": "bf16"}, 2, 0),
+        ({**ONE_STEP, "precision": "bf16"}, 1, 2),
+        ({**ONE_STEP, "precision": "bf16", "compile": "off"}, 1, 0),
     ],
 )
 def test_encoders_are_compiled_where_it_pays_and_names_stay(
@@ -168,7 +168,7 @@ def test_encoders_are_compiled_where_it_pays_and_names_stay(
     assert train.pretrain(small_config(tmp_path, **given)) == train.EXIT_DONE
     assert len(set(calls)) == compiled
     assert list(state(tmp_path)["model"]) == list(state(uninterrupted)["model"])
-    if "precision" not in given:
+    if given == {"compile": "on"}:
         assert losses(tmp_path) == losses(uninterrupted)
 
 
@@ -210,92 +210,36 @@ def test_bf16_that_the_hardware_lacks_is_told(asked, hardware, notes, tmp_path, 
     assert len([line for line in said if "--precision auto" in line]) == notes
 
 
-def test_a_dead_rank_brings_the_job_down_and_a_restart_goes_on(two_ranks, tmp_path):
-    launcher = torchrun(2, "--max-restarts=1", "--monitor-interval=0.1", "train_ddp.py")
-    process = start(*launcher, *flags(tmp_path, epochs=LONG))
+def test_a_dead_rank_brings_the_job_down_and_a_restart_goes_on_to_what_two_nodes_compute(two_nodes, tmp_path):
+    once = ["--standalone", "--nproc_per_node=2", "--max-restarts=1", "--monitor-interval=0.1"]
+    process = start("-m", "torch.distributed.run", *once, "tests/rank.py", *flags(tmp_path, epochs=LONG))
     wait_for_step(tmp_path, 2, process)
     os.kill(children(process)[-1], signal.SIGKILL)
     assert "from step" in finish(process), "it went on from a checkpoint"
-    assert losses(tmp_path) == losses(two_ranks)
-
-
-THREADS = """
-import contextlib, pathlib, sys
-from plrc import train
-import train_ddp
-of_step, during = train.train_step, []
-
-def of_gloo():
-    found = []
-    for task in pathlib.Path("/proc/self/task").glob("*/comm"):
-        with contextlib.suppress(OSError):  # one that has just ended
-            found.append(task.read_text())
-    return sum("gloo" in name for name in found)
-
-def noted(*arguments):
-    during.append(of_gloo())
-    return of_step(*arguments)
-
-train.train_step = noted
-train_ddp.main()
-sys.exit(f"gloo has {during[-1]} threads, then {of_gloo()}")
-"""
+    assert losses(tmp_path) == losses(two_nodes[0])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
-def test_the_threads_of_gloo_end_before_python_does(tmp_path):
+def test_the_threads_of_gloo_end_before_python_does(two_nodes):
     """One that is left asks a Python that is about to end for a tensor's end, and aborts the process."""
-    (tmp_path / "threads.py").write_text(THREADS)
-    launcher = torchrun(2, tmp_path / "threads.py")
-    said = finish(start(*launcher, *flags(tmp_path / "out", epochs=1)), code=1)
-    assert re.search(r"gloo has [1-9]\d* threads, then 0", said), said
+    assert len(re.findall(r"gloo had [1-9]\d* threads, then 0", two_nodes[1])) == 2, two_nodes[1]
 
 
-def test_two_nodes_compute_what_two_ranks_of_one_do(two_ranks, tmp_path):
-    """Two torchrun agents that find each other through a rendezvous on the loopback."""
-    rendezvous = ["--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{free_port()}", "--rdzv_id=plrc"]
-    launcher = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", *rendezvous]
-    arguments = [*launcher, "--local_addr=127.0.0.1", "train_ddp.py", *flags(tmp_path, epochs=LONG)]
-    for node in [start(*arguments) for _ in range(2)]:
-        finish(node)
-    assert losses(tmp_path) == losses(two_ranks)
-
-
-NOTED = """
-import json, os, sys
-from plrc import report, train
-step_of, report.before_and_after = train.train_step, lambda *_: []
-
-def noted(*arguments):
-    batch, step = arguments[3], arguments[5]
-    with open(os.environ["NOTED"], "a") as file:
-        print(json.dumps([step, int(os.environ.get("RANK", 0)), batch.indices.tolist()]), file=file)
-    return step_of(*arguments)
-
-train.train_step = noted
-import train_ddp
-sys.exit(train_ddp.main())
-"""
-
-
-def test_tasks_of_slurm_are_ranks_and_one_process_goes_on_with_their_global_batches(tmp_path, monkeypatch):
+def test_tasks_of_slurm_are_ranks_and_one_process_goes_on_with_their_global_batches(
+    tmp_path, monkeypatch, silent, capsys
+):
     """Two tasks on shards, pre-empted; their job starts again with one."""
     write_shards(Shard(data=str(noises(tmp_path / "images", 24)), out=str(tmp_path / "shards"), shard_mb=0.03))
     counts = open_source(str(tmp_path / "shards")).counts
     assert len(counts) > 3
-    (tmp_path / "noted.py").write_text(NOTED)
-    monkeypatch.setenv("NOTED", str(tmp_path / "noted.jsonl"))
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MASTER_PORT", str(free_port()))
-    of_slurm = {"STEP_NUM_TASKS": "2", "NTASKS": "2", "JOB_NODELIST": "127.0.0.[1-2]", "JOB_ID": "7"}
-    out, data = tmp_path / "out", str(tmp_path / "shards")
-    given = [tmp_path / "noted.py", *flags(out, data=data, epochs=LONG, resume="auto")]
-    tasks = []
-    for number in range(2):
-        for name, value in {**of_slurm, "PROCID": str(number), "LOCALID": str(number)}.items():
-            monkeypatch.setenv(f"SLURM_{name}", value)
-        tasks.append(start(*given))
+    out, noted = tmp_path / "out", tmp_path / "noted.jsonl"
+    how = {"data": str(tmp_path / "shards"), "epochs": LONG, "resume": "auto"}
+    job = {"STEP_NUM_TASKS": 2, "NTASKS": 2, "JOB_NODELIST": "127.0.0.[1-2]", "JOB_ID": 7}
+    of_job = {"NOTED": noted, "MASTER_PORT": free_port(), **{f"SLURM_{name}": value for name, value in job.items()}}
+    tasks = [
+        start("tests/rank.py", *flags(out, **how), **of_job, SLURM_PROCID=number, SLURM_LOCALID=number)
+        for number in range(2)
+    ]
     wait_for_step(out, 3, tasks[0])
     for task in tasks:
         task.send_signal(signal.SIGTERM)
@@ -303,26 +247,25 @@ def test_tasks_of_slurm_are_ranks_and_one_process_goes_on_with_their_global_batc
         finish(task, train.EXIT_PREEMPTED)
     done = state(out)["step"]
     assert 3 <= done < LONG * 3, "the signal came too late to show anything"
-    for name in (*of_slurm, "PROCID", "LOCALID"):
-        monkeypatch.delenv(f"SLURM_{name}")
-    assert "was written by 2 ranks, now there are 1" in finish(start(*given))
-    found: dict[int, list[int]] = {}
-    for step, _, indices in sorted(map(json.loads, (tmp_path / "noted.jsonl").read_text().splitlines())):
-        found.setdefault(step, []).extend(indices)
+    found, step_of = {step: list[int]() for step in range(LONG * 3)}, train.train_step
+    for step, _, indices in sorted(map(json.loads, noted.read_text().splitlines())):
+        found[step] += indices
+
+    def seen(*arguments):
+        found[arguments[5]] += arguments[3].indices.tolist()
+        return step_of(*arguments)
+
+    monkeypatch.setattr(train, "train_step", seen)
+    assert train.pretrain(small_config(out, **how)) == train.EXIT_DONE
+    assert "was written by 2 ranks, now there are 1" in capsys.readouterr().err
     alone = loader.Order(24, small_config(out, epochs=LONG), 0, 1, shards=counts)
-    assert [found[step] for step in range(LONG * 3)] == [[i for _, i in batch] for batch in alone]
+    assert list(found.values()) == [[i for _, i in batch] for batch in alone]
 
 
 def test_ranks_that_disagree_stop_with_the_field(tmp_path):
-    wrapper = tmp_path / "disagree.py"
-    wrapper.write_text(
-        "import os, sys\n"
-        "sys.argv += ['--lr', os.environ['RANK']] if os.environ['RANK'] == '1' else []\n"
-        "import train_ddp\n"
-        "sys.exit(train_ddp.main())\n"
-    )
-    output = finish(start(*torchrun(2, str(wrapper)), *flags(tmp_path / "out")), code=1)
-    assert "ranks disagree on lr: 0.012 on rank 0, 1.0 on rank 1" in output
+    rates = zip((2, 1), places(), strict=True)
+    given = [start("train_ddp.py", *flags(tmp_path / "out", lr=lr), **place) for lr, place in rates]
+    assert "ranks disagree on lr: 2.0 on rank 0, 1.0 on rank 1" in "".join(finish(process, 2) for process in given)
     assert not (tmp_path / "out" / "checkpoints").exists()
 
 

@@ -14,7 +14,7 @@ from plrc.data.annotated import MaskFolder
 from plrc.data.shards import write_shards
 from plrc.queries import Embedding, Scores, Shard
 from plrc.views import draw
-from tests.runs import finish, start, torchrun
+from tests.runs import by_two, finish, start
 from tests.sets import noises
 from tests.views.conftest import save_masked, scores
 
@@ -51,11 +51,21 @@ def kept(monkeypatch, tmp_path) -> Path:
     return tmp_path / "cache" / "plrc" / "scores"
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory) -> tuple[Scores, Path]:
+    """A score of twenty images: it was killed when two of its three parts, of 8, 8 and 4, were kept; where they are."""
+    folder = tmp_path_factory.mktemp("killed")
+    data = str(save_masked(folder / "objects", 20))
+    query = Scores(dataset=data, checkpoints=(TINY,), size=64, measures=("iou",))
+    process = start("-c", KILLED, *flags(query), "--out", folder / "one", XDG_CACHE_HOME=folder / "cache")
+    finish(process, -signal.SIGKILL)
+    return query, folder / "cache"
+
+
 @pytest.fixture
-def objects(tmp_path) -> Scores:
-    """Twenty images: two parts of 8, one of 4."""
-    data = save_masked(tmp_path / "objects", 20)
-    return Scores(dataset=str(data), checkpoints=(TINY,), size=64, measures=("iou",))
+def objects(killed, tmp_path) -> Scores:
+    shutil.copytree(killed[1], tmp_path / "cache")
+    return killed[0]
 
 
 def flags(query: Scores) -> list[str]:
@@ -69,9 +79,8 @@ def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
 
 
 def test_the_first_of_two_ranks_writes_and_prints_what_one_process_does(kept, objects, tmp_path):
-    finish(start("-c", KILLED, *flags(objects), "--out", tmp_path / "one"), -signal.SIGKILL)
     assert len(list(kept.glob("*/*.pt"))) == 2, "of three parts, from which they go on"
-    said = finish(start(*torchrun(2, "-m", "plrc"), *flags(objects), "--out", tmp_path / "two", apart=True))
+    said = by_two("-m", "plrc", *flags(objects), "--out", tmp_path / "two", apart=True)
     alone = draw(objects)
     told = [line for line in said.splitlines() if not line.startswith("[Gloo]")]  # as torch 2.9 does
     assert told[1:] == alone.lines
@@ -93,8 +102,7 @@ def test_two_ranks_keep_groups_together_and_images_in_order(tmp_path):
     regions = Embedding(checkpoints=(TINY, "random:tiny@1"), regions="objects", **how)
     queries = [keypoints, regions, Embedding(checkpoints=(TINY,), of="images", **how)]
     (tmp_path / "queries").write_bytes(pickle.dumps(queries))
-    (tmp_path / "by_ranks.py").write_text(BY_RANKS)
-    finish(start(*torchrun(2), tmp_path / "by_ranks.py", tmp_path / "queries", tmp_path / "found"))
+    by_two("-c", BY_RANKS, tmp_path / "queries", tmp_path / "found")
     found = pickle.loads((tmp_path / "found").read_bytes())
     for (arrays, inputs, lines), query in zip(found, queries, strict=True):
         alone = draw(query)
@@ -102,8 +110,7 @@ def test_two_ranks_keep_groups_together_and_images_in_order(tmp_path):
         assert (list(inputs.items()), lines) == (list(alone.inputs.items()), alone.lines)
 
 
-def test_a_score_that_was_killed_goes_on(kept, objects, tmp_path, monkeypatch):
-    finish(start("-c", KILLED, *flags(objects), "--out", tmp_path / "s"), -signal.SIGKILL)
+def test_a_score_that_was_killed_goes_on(kept, objects, monkeypatch):
     (part,) = kept.glob("*/0001.pt")
     (part.parent / "0000.pt").write_bytes(part.read_bytes()[:1000])
     read, seen = MaskFolder.annotation, []
