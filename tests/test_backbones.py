@@ -103,7 +103,7 @@ def test_timms_models_see_images_with_their_own_mean_and_std():
     assert (same.shift == 0).all()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])  # of both kinds of blocks
 def test_torchvisions_weights_give_torchvisions_features(name):
     torch.manual_seed(0)
     theirs = torchvision.models.get_model(name).eval()
@@ -117,7 +117,7 @@ def test_torchvisions_weights_give_torchvisions_features(name):
         torch.testing.assert_close(ours.last_stage(layers(images)), ours(images))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_weights_start_as_torchvisions_do(name):
     """To the bit: the last BatchNorm γ of each residual block at 0, and the same random numbers."""
     torch.manual_seed(5)

@@ -66,7 +66,7 @@ def test_a_loss_of_ones_own(extended: None, tmp_path: Path, capsys: pytest.Captu
     assert "--weight-sway is 0.0 now, but 0.5 in the saved run" in capsys.readouterr().err
 
 
-def test_regions_of_ones_own(extended: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_regions_of_ones_own(extended: None, silent: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "a", regions="bands:3") == 0
     assert run(tmp_path / "b", regions="bands:99") == 2
     assert "an image has 99 regions; 64 at most are possible" in capsys.readouterr().err
