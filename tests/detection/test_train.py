@@ -27,7 +27,7 @@ from plrc.queries import Run
 from plrc.run import EXIT_DONE, EXIT_PREEMPTED, Stop, losses_of, read_log
 from plrc.schedules import step_learning_rate
 from plrc.views import draw
-from tests.runs import finish, start, torchrun
+from tests.runs import by_two
 from tests.sets import voc_split
 
 pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is missing: pip install -e '.[detection]'")
@@ -36,7 +36,7 @@ STEPS = 4
 SMALL = {
     "train": ("scenes:6",), "test": ("scenes:3@1",), "weights": "random:tiny", "short_sides": (48, 56),
     "test_short_side": 48, "roi_per_image": 16, "iterations": STEPS, "precision": "fp32", "milestones": (3,),
-    "warmup": 2, "batch_size": 2, "precise_bn": 2, "log_every": 1, "pictures": 2,
+    "warmup": 2, "batch_size": 2, "precise_bn": 2, "log_every": 1, "pictures": 0,
 }  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def state(out: Path) -> dict:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run from end to end."""
     out = tmp_path_factory.mktemp("whole")
-    assert finetune(small(out)) == EXIT_DONE
+    assert finetune(small(out, pictures=2)) == EXIT_DONE
     return out
 
 
@@ -62,7 +62,7 @@ def test_the_run_folder_holds_the_settings_the_log_the_detector_and_the_evaluati
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert set(lines[0]) == losses | {"step", "epoch", "lr", "images_per_second", "data_wait", "memory_mib"}
     assert [line["lr"] for line in lines] == [step_learning_rate(k, 0.01, [3], 2) for k in range(STEPS)]
-    assert load(FinetuneConfig, PRESETS, "voc-c4-24k", whole / "config.yaml", {}) == small(whole)
+    assert load(FinetuneConfig, PRESETS, "voc-c4-24k", whole / "config.yaml", {}) == small(whole, pictures=2)
     assert "resume" not in yaml.safe_load((whole / "config.yaml").read_text())
     summary = json.loads((whole / "evaluation.json").read_text())
     assert summary["images"] == 3
@@ -79,18 +79,17 @@ def test_its_curves_are_drawn_as_those_of_pre_training_are(whole):
     assert "affinity loss" not in headings
 
 
-@pytest.mark.parametrize("stop_after", [1, STEPS])
-def test_a_stopped_run_goes_on_bit_for_bit(stop_after, whole, tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on_bit_for_bit(whole, tmp_path, monkeypatch):
     step_of = module.train_step
 
     def stopped(*arguments):
-        if arguments[4] == stop_after - 1:
+        if arguments[4] == 0:
             os.kill(os.getpid(), signal.SIGTERM)
         return step_of(*arguments)
 
     monkeypatch.setattr(module, "train_step", stopped)
     assert finetune(small(tmp_path)) == EXIT_PREEMPTED
-    assert state(tmp_path)["step"] == stop_after
+    assert state(tmp_path)["step"] == 1
     monkeypatch.setattr(module, "train_step", step_of)
     torch.rand(7)  # the state of the global generator must not matter
     assert finetune(small(tmp_path, resume="auto", workers=1)) == EXIT_DONE
@@ -231,7 +230,7 @@ def test_precise_statistics_are_the_mean_over_batches(tmp_path):
 
 
 def test_several_seeds_are_several_networks_and_their_mean(tmp_path, capsys):
-    few = {"iterations": 1, "milestones": (1, 3), "precise_bn": 0, "pictures": 0}
+    few = {"iterations": 1, "milestones": (1, 3), "precise_bn": 0}
     assert finetune(small(tmp_path, seed=5, seeds=2, **few)) == EXIT_DONE
     said = capsys.readouterr()
     assert "does not drop at 1 and 3, the run ends at step 1: set --milestones" in said.err
@@ -254,14 +253,13 @@ def test_a_summary_keeps_what_nobody_knows():
     }
 
 
-def test_a_step_that_is_not_finite_is_kept_and_computed_again_alone(tmp_path, monkeypatch, capsys):
+def test_a_step_that_is_not_finite_is_kept_and_computed_again_alone(whole, tmp_path, monkeypatch, capsys):
     original = module._losses
 
     def broken_at_two(model, batch, config, key, here):
         losses = original(model, batch, config, key, here)
         return {n: loss * (torch.nan if key == (1, 2) else 1) for n, loss in losses.items()}
 
-    finetune(small(tmp_path / "whole"))
     with monkeypatch.context() as patch:
         patch.setattr(module, "_losses", broken_at_two)
         with pytest.raises(ValueError, match=r"the .* loss is nan .*at step 3: lower --lr; the last .* plrc replay"):
@@ -271,7 +269,7 @@ def test_a_step_that_is_not_finite_is_kept_and_computed_again_alone(tmp_path, mo
     capsys.readouterr()
     assert main(["replay", str(tmp_path / "broken" / "not_finite.pt")]) == 0
     first, *told, last = capsys.readouterr().out.splitlines()
-    line = read_log(tmp_path / "whole")[2]
+    line = read_log(whole)[2]
     assert (first, last) == ("step 3, rank 0 of 1: 2 images", "here all is finite")
     assert told == [f"the {name} loss is {line[name]:.6g}" for name in losses_of(line)]
 
@@ -286,16 +284,15 @@ def test_a_training_that_diverges_stops_with_a_step_that_says_where(tmp_path, ma
 
 def test_two_ranks_train_together_and_one_and_two_evaluate_alike(tmp_path):
     trained = tmp_path / "trained"
-    settings = yaml.safe_dump(small(trained, save_every=2, masks=True).repeatable())
+    settings = yaml.safe_dump(small(trained, save_every=2, masks=True, pictures=2).repeatable())
     (tmp_path / "run.yaml").write_text(settings)
-    finish(start(*torchrun(2, "-m", "plrc"), "detect", "train", "--config", tmp_path / "run.yaml"))
+    by_two("-m", "plrc", "detect", "train", "--config", tmp_path / "run.yaml")
     assert read_log(trained)[-1]["step"] == STEPS
     evaluate = {"checkpoint": str(trained), "data": ("scenes:3@1",), "workers": 0, "pictures": 0}
     lines = detect_eval(DetectEval(**evaluate, out=str(tmp_path / "of_1")))
     assert sum(line.startswith("COCO, masks") for line in lines) == 3  # one table: AP, by size, recall
     arguments = ["--data", "scenes:3@1", "--workers", "0", "--pictures", "0", "--out", tmp_path / "of_2"]
-    by_two = start(*torchrun(2, "-m", "plrc"), "detect", "eval", trained, *arguments)
-    assert finish(by_two).count("COCO, masks") == 3
+    assert by_two("-m", "plrc", "detect", "eval", trained, *arguments).count("COCO, masks") == 3
     one, two, training = (folder / "detections.json" for folder in (tmp_path / "of_1", tmp_path / "of_2", trained))
     assert json.loads(one.read_text())
     assert one.read_text() == two.read_text() == training.read_text()
@@ -312,7 +309,7 @@ def test_it_learns_to_find_blood_cells(shared_data, tmp_path):
     for split, count in (("train", 200), ("test", 16)):
         names = (cells / "ImageSets" / "Main" / f"{split}.txt").read_text().split()
         of[split] = (str(voc_split(data, split, "\n".join(names[:count]))),)
-    shape = {"short_sides": (128,), "test_short_side": 128, "roi_per_image": 64, "precise_bn": 5, "pictures": 0}
+    shape = {"short_sides": (128,), "test_short_side": 128, "roi_per_image": 64, "precise_bn": 5}
     steps = {"iterations": 40, "milestones": (34,), "warmup": 8, "batch_size": 4, "log_every": 20}
     assert finetune(small(tmp_path / "run", **of, **shape, **steps)) == EXIT_DONE
     found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
