@@ -5,7 +5,6 @@ import io
 import os
 import re
 import shutil
-import subprocess
 import sys
 from copy import deepcopy
 from dataclasses import replace
@@ -15,11 +14,10 @@ import pytest
 from PIL import Image
 
 if not os.environ.get("CI"):
-    for package in ("anywidget", "faster_coco_eval", "nbclient", "nbconvert"):
+    for package in ("anywidget", "faster_coco_eval", "nbclient"):
         pytest.importorskip(package, reason=f"{package} is missing: pip install -e '.[notebooks]'")
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
-from nbconvert import HTMLExporter
 
 from notebooks.clicking import Click
 from notebooks.execute import REPOSITORY, WIDGET, clean, execute
@@ -92,7 +90,7 @@ def test_carries_what_it_gave_from_top_to_bottom(file):
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
     assert not SOMEBODYS.search(texts(notebook)), SOMEBODYS.search(texts(notebook))
     assert file.stat().st_size < LARGEST
-    assert clean(deepcopy(notebook)) == notebook  # else another tool than notebooks.execute wrote it
+    assert clean(deepcopy(notebook)) == notebook  # else another tool wrote it, or it has views of widgets
 
 
 @each
@@ -135,14 +133,6 @@ def test_the_first_cell_is_the_same_in_all_and_has_the_one_address_of_the_reposi
     script = TransformerManager().transform_cell(given.replace(f'"{REPOSITORY}"', '""', 1))
     with pytest.raises(AssertionError, match="Write the address of PLRC's git repository"):  # nothing is cloned
         exec(script, {})
-
-
-@each
-def test_exported_html_shows_every_picture(file):
-    notebook = nbformat.read(file, as_version=4)
-    page, _ = HTMLExporter().from_notebook_node(notebook)
-    assert page.count('src="data:image/png;base64,') == len(pictures(notebook))
-    assert WIDGET not in page
 
 
 # ---------------------------------------------------------------------------------------------------------- they run
@@ -250,11 +240,6 @@ def test_what_is_written_back_has_the_picture_and_no_view_of_a_kernel_that_is_go
     assert written.cells[0].source == f'REPOSITORY = "{REPOSITORY}"  # …'
     assert set(written.cells[1].outputs[0].data) == {"image/png", "text/plain"}
     assert written.metadata == {"language_info": {"name": "python"}}
-
-
-def test_the_widget_needs_no_gradio():
-    without = "import sys; sys.modules['gradio'] = None; import notebooks.clicking"
-    subprocess.run([sys.executable, "-c", without], cwd=ROOT, check=True)
 
 
 def test_the_widget_in_a_browser(widget, tmp_path, browser):

@@ -522,7 +522,7 @@ def photo(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_run_of_a_backbone_of_ones_own_is_known_by_its_configuration(tmp_path, photo, monkeypatch):
+def test_a_run_of_a_backbone_of_ones_own_is_known_by_its_configuration(tmp_path, photo, silent, monkeypatch):
     monkeypatch.setitem(BACKBONES, "plain", Entry(Plain, "two convolutions", {}))
     given = "--preset demo --arch plain --data scenes:8 --image-size 32 --batch-size 4 --epochs 1 --workers 0"
     run = tmp_path / "run"
