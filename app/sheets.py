@@ -28,7 +28,8 @@ _SHARED = {  # view → of each network, of several
         "most like the first one's.",
     ),
     "segments": (
-        "All images share their segments: a colour is the same one in each.",
+        "All images share their segments: a colour is the same one in each. Cohesion, how alike a segment's cells are, "
+        "is no quality: features that hardly differ have a high one.",
         "The further networks' segments have the colours of those of the first one that they are most like.",
     ),
 }
