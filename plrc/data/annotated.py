@@ -279,11 +279,13 @@ def open_voc(path: Path) -> Source | None:
     if path.suffix == ".txt" and path.absolute().parent.name == "Main":
         return VOC(path.absolute().parents[2], path.stem)
     shown, noted = _voc_folders(path)
-    files = (name for name in files_under(noted) if name.endswith(".xml")) if shown.is_dir() else ()
-    named = noted.name == "Annotations"  # else XML files of any kind may lie there, and those of data sets below it
-    pairs = (n for n in files if named or any((shown / n).with_suffix(end).is_file() for end in images.SUFFIXES))
-    xml = next((noted / name for name in pairs if (noted / name).is_file()), None)
-    return VOC(path) if xml and (named or b"<annotation" in xml.read_bytes()) else None
+    xml = [name for name in files_under(noted) if name.endswith(".xml") and (noted / name).is_file()]
+    if not xml or noted.name == "Annotations":
+        return VOC(path) if xml and shown.is_dir() else None
+    # Beside photos lie XML files of other kinds, too, and further down whole data sets.
+    pictures = {os.path.splitext(name)[0] for name in images_in(shown, deep=True)}
+    pairs = (noted / name for name in xml if os.path.splitext(name)[0] in pictures)
+    return VOC(path) if b"<annotation" in next((pair.read_bytes() for pair in pairs), b"") else None
 
 
 def _voc_folders(base: Path) -> tuple[Path, Path]:

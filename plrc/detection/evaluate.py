@@ -28,7 +28,7 @@ from plrc.detection.data import DetectionData, Sample, Samples, truth_of_json, w
 from plrc.detection.detector import Detector
 from plrc.detection.files import load_detector
 from plrc.detection.stages import Detections
-from plrc.distributed import World, any_rank, from_main, gather_objects, world
+from plrc.distributed import World, any_rank, broadcast_object, from_main, gather_objects, world
 from plrc.files import written_whole
 from plrc.run import Stop, loading_processes
 
@@ -117,17 +117,22 @@ def measure(
         sides: of the input, pixels: the short one, and at most the long one. options: with ``workers``, ``pictures``
             and perhaps ``voc``, as of ``report``. stop: None is returned once it is requested.
     """
-    key, found_in = from_main(lambda: _begun(out, detector, data, sides))
-    left = [i for i in range(len(data)) if i not in found_in]
+    key, begun, found_in = from_main(lambda: _key(detector, data, sides)), dict[int, Any](), dict[int, Any]()
+    from_main(lambda: begun.update(_begun(out, key)))
+    left = broadcast_object([i for i in range(len(data)) if i not in begun])
     mine = [[(0, i)] for i in left[here.rank :: here.size]]
-    if here.is_main and found_in:
-        logging.getLogger(__name__).warning("note: %d of %d images were tested before", len(found_in), len(data))
+    if begun:
+        logging.getLogger(__name__).warning("note: %d of %d images were tested before", len(begun), len(data))
     samples, workers = Samples(data, sides[:1], sides[1]), loading_processes(options.workers)
     loader = make_loader(samples, mine, workers, here.device, list)
     detector.eval()
     hidden = None if here.is_main else True  # None: where there is no terminal
-    with (out / f"{_UNFINISHED}{here.rank}").open("a") as kept:
-        kept.write(f"{key}\n" * (not kept.tell()))
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / f"{_UNFINISHED}{here.rank}"
+    # Another node may have a disk of its own, with what another test left.
+    ours = file.is_file() and file.read_text(errors="replace").startswith(key)
+    with file.open("a" if ours else "w") as kept:
+        kept.write(f"{key}\n" * (not ours))
         for [sample] in tqdm(loader, total=len(mine), unit="image", desc="testing", disable=hidden, leave=False):
             if stop and stop.requested:
                 break
@@ -137,7 +142,7 @@ def measure(
             kept.flush()
     if any_rank(stop is not None and stop.requested):
         return None
-    everything = {number: results for part in gather_objects(found_in) for number, results in part.items()}
+    everything = begun | {number: results for part in gather_objects(found_in) for number, results in part.items()}
     if not here.is_main:
         return []
     results = [result for number in sorted(everything) for result in everything[number]]
@@ -148,25 +153,27 @@ def measure(
     return report(truth, results, out, getattr(options, "voc", False), masks, title, data, options.pictures)
 
 
-def _begun(
-    out: Path, detector: Detector, data: DetectionData, sides: tuple[int, int]
-) -> tuple[str, dict[int, list[dict[str, Any]]]]:
-    """What tells this test from others; and what it found before it was interrupted, by the number of the image. What
-    is left of another test goes."""
-    of = hashlib.sha256(repr((detector.architecture, data.fingerprint(), sides)).encode())
+def _key(detector: Detector, data: DetectionData, sides: tuple[int, int]) -> str:
+    """Tells a test from others."""
+    what = detector.architecture, data.fingerprint(), data.image_ids, data.category_ids, sides
+    key = hashlib.sha256(repr(what).encode(errors="surrogateescape"))
     for tensor in detector.state_dict().values():
-        of.update(tensor.cpu().contiguous().numpy().tobytes())
-    out.mkdir(parents=True, exist_ok=True)
+        key.update(tensor.cpu().contiguous().numpy().tobytes())
+    return key.hexdigest()
+
+
+def _begun(out: Path, key: str) -> dict[int, list[dict[str, Any]]]:
+    """What the same test found before it was interrupted, by the number of the image. What another one left goes."""
     found = dict[int, list[dict[str, Any]]]()
     for file in out.glob(f"{_UNFINISHED}*"):
-        first, *lines = file.read_text().split("\n")
-        if first != of.hexdigest():
+        first, *lines = file.read_text(errors="replace").split("\n")
+        if first != key:
             file.unlink()
             continue
         for line in lines:
-            with suppress(ValueError):  # the last one may be cut off
+            with suppress(ValueError, TypeError):  # the last one may be cut off
                 found |= [json.loads(line)]
-    return of.hexdigest(), found
+    return found
 
 
 def _results(found: Detections, sample: Sample, data: DetectionData) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -163,6 +164,9 @@ def test_xml_files_of_data_sets_further_down_make_no_voc_of_a_folder(tmp_path):
     voc_set(tmp_path / "blood", {"a": thing("cell", (1, 1, 9, 9))})
     picture(tmp_path / "photos" / "b.jpg")
     assert open_annotated(str(tmp_path)).layout == "in class folders"
+    shutil.copy(tmp_path / "blood" / "Annotations" / "a.xml", tmp_path / "IMG_1.xml")
+    picture(tmp_path / "IMG_1.JPG")  # as cameras name them
+    assert isinstance(open_annotated(str(tmp_path)), VOC)
 
 
 def test_voc_boxes_without_area_are_left_out_in_one_line(tmp_path, caplog):

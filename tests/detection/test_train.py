@@ -136,6 +136,7 @@ def test_a_stop_within_the_test_keeps_what_it_found(whole, tmp_path, monkeypatch
     content = kept.read_text()
     kept.write_text(f"{content}[2, [{{")  # cut off by a kill
     (tmp_path / "detections.unfinished-7").write_text(f"another test's\n{content.splitlines()[1]}\n")
+    (tmp_path / "detections.unfinished-8").write_bytes(kept.read_bytes().splitlines()[0] + b"\n\xff\n5\n")  # junk
     assert finetune(small(tmp_path, resume="auto")) == EXIT_DONE
     assert looked_at == [0, 1, *range(2, json.loads((whole / "evaluation.json").read_text())["images"])]
     assert (tmp_path / "detections.json").read_text() == (whole / "detections.json").read_text()
