@@ -110,6 +110,7 @@ def option(
     each: str = "",
     path: bool = False,
     positional: bool = False,
+    only: tuple[str, ...] = (),
 ) -> Any:
     """A field of an ``Options``.
 
@@ -122,10 +123,11 @@ def option(
         each: the flag, if it is not the field's name; of a tuple's member, to be repeated (``--point 0.4,0.6 --point
             0.1,0.2``): without it a tuple's members stand behind one flag. path: of a file or folder, whose ``~`` is
             the home folder.
-        positional: without a flag on the command line.
+        positional: without a flag on the command line. only: another field, and its values with which this one counts.
     """
     metadata = {"help": help, "unit": unit, "low": low, "high": high, "above": above, "choices": choices}
     metadata |= {"source": source, "resumable": resumable, "each": each, "path": path, "positional": positional}
+    metadata["only"] = only
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -295,14 +297,20 @@ def read_arguments(namespace: argparse.Namespace, kind: type[O], presets: Preset
     """The opposite of ``add_arguments``: the preset, the file over it, and what was given over both.
 
     Raises:
-        ValueError: as ``load``.
+        ValueError: as ``load``; a flag counts only with another choice than the one that was made.
     """
     given: dict[str, Any] = {}
     for name, value in vars(namespace).items():
         field, _, key = name.partition(".")
         if field in kind.__dataclass_fields__:
             given[field] = {**given.get(field, {}), key: value} if key else value
-    return load(kind, presets, namespace.preset, namespace.config, given) if presets else kind(**given)
+    found = load(kind, presets, namespace.preset, namespace.config, given) if presets else kind(**given)
+    for name in given:
+        asked = kind.__dataclass_fields__[name]
+        of, *values = asked.metadata["only"] or [name]
+        if values and getattr(found, of) not in values:
+            raise ValueError(f"{name_of(asked)} counts {_only(asked)} alone: give that, or leave {name_of(asked)} out")
+    return found
 
 
 def help_of(field: dataclasses.Field[Any], default: Any) -> str:
@@ -312,8 +320,14 @@ def help_of(field: dataclasses.Field[Any], default: Any) -> str:
     listed = not isinstance(about["choices"], tuple) and not isinstance(default, dict)  # a tuple's stand in the usage
     choices = ", ".join(about["choices"]) if listed else ""
     limits = re.sub("between (.*) and", r"\1 to", _range(about))
-    details = "; ".join(part for part in (about["unit"], choices, limits, shown, source) if part)
+    details = "; ".join(part for part in (_only(field), about["unit"], choices, limits, shown, source) if part)
     return about["help"] + (f" [{details}]" if details else "")
+
+
+def _only(field: dataclasses.Field[Any]) -> str:
+    """With which choice a field counts; nothing where it always does."""
+    of, *values = field.metadata["only"] or [""]
+    return f"with {flag(of)} {' or '.join(values)}" if of else ""
 
 
 def _help_of_name(field: dataclasses.Field[Any], key: str, default: Mapping[str, float]) -> str:

@@ -122,9 +122,11 @@ class Embedding(ImageQuery):
 
     of: str = option("regions", "what is laid out", choices=("points", "regions", "images"))
     method: str = option("tsne", "how", choices=("tsne", "pca"))
-    regions: str = option("grid:4", f"regions, with --of regions: {_REGIONS}")
-    per_image: int = option(16, "points drawn in each image, with --of points", low=1)
-    perplexity: float = option(30.0, "perplexity of t-SNE; at most a third of the samples is taken", above=0)
+    regions: str = option("grid:4", f"regions: {_REGIONS}", only=("of", "regions"))
+    per_image: int = option(16, "points drawn in each image", low=1, only=("of", "points"))
+    perplexity: float = option(
+        30.0, "perplexity of t-SNE; at most a third of the samples is taken", above=0, only=("method", "tsne")
+    )
     clusters: int = option(0, "number of k-means clusters of the features; 0 for none", low=0)
     seed: int = option(0, "seed of points, t-SNE and k-means", low=0, high=LAST_SEED)
 
@@ -144,8 +146,9 @@ class Retrieval(ImageQuery):
         "a point of the image, 0.4,0.6 (shares of width and height) or 120px,85px; an object's innermost point where "
         "objects are known, else the centre, if not given. Several: each is a question of its own",
         each="--point",
+        only=("of", "point", "region"),
     )
-    regions: str = option("superpixels:16", f"regions, with --of region: {_REGIONS}")
+    regions: str = option("superpixels:16", f"regions: {_REGIONS}", only=("of", "region"))
     answers: int = option(8, "answers by each network, at most one of an image", low=1, high=100)
     among_most: int = option(20_000, "look in at most so many images, evenly spread", low=1)
     until: int | None = option(None, "look only in the first so many of those images, as after an interrupt", low=1)

@@ -200,6 +200,8 @@ def test_formats(place, words, files):
 
 
 FAILURES = [
+    ("embed photos --per-image 9", "--per-image counts with --of points alone: give that, or leave --per-image out"),
+    ("retrieve photos/b.jpg --of image --point 0.1,0.1", "--point counts with --of point or region alone"),
     ("affinity photos/b.jpg --difference", "--difference compares two checkpoints"),
     ("affinity photos --to scenes#1", "name one image before it"),
     ("affinity photos/b.jpg --size 8x8", r"tiny sees b, at 8 × 8 pixels, as one cell, .*: give a --size of 16 or more"),
