@@ -19,6 +19,7 @@ import re
 import statistics
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -131,11 +132,12 @@ def ratio(a: list[float], b: list[float]) -> float:
 
 
 def peak(function: Callable[[], object]) -> float:
-    """MiB at most while it runs: the GPU's, or the growth of this process's on Linux (0 elsewhere)."""
+    """MiB by which memory grows while it runs: the GPU's, or this process's on Linux (0 elsewhere)."""
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
         function()
-        return torch.cuda.max_memory_allocated() / 2**20
+        return (torch.cuda.max_memory_allocated() - held) / 2**20
     if not Path("/proc/self/clear_refs").exists():
         return 0.0
 
@@ -244,12 +246,14 @@ def step(o: argparse.Namespace) -> Iterator[Row]:
 
 
 def waiting(function: Callable[[], object]) -> str:
-    """What CUDA says of the first operation that waits for the device, "none" if there is none."""
+    """Where the first operation is that waits for the device, "none" if there is none."""
     torch.cuda.set_sync_debug_mode("error")
     try:
         function()
     except RuntimeError as error:
-        return str(error)
+        home = str(Path(plrc.__file__).parent)
+        ours = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(home)]
+        return f"{error}: {ours[-1].filename}:{ours[-1].lineno}" if ours else str(error)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return "none"
@@ -287,7 +291,9 @@ def split(o: argparse.Namespace) -> Iterator[Row]:
             stack.enter_context(mock.patch.object(place, what, replaced))
         for _ in range(o.repeats):
             marked("step", one)()
-    spent = {event.key: event.cpu_time_total for event in profiler.key_averages()}
+    # On a GPU each name comes twice.
+    events = [event for event in profiler.key_averages() if event.device_type == torch.autograd.DeviceType.CPU]
+    spent = {event.key: event.cpu_time_total for event in events}
     row: Row = {name: spent[name] / spent["step"] for name in places}
     yield row | {"rest": 1 - sum(row.values())}
 

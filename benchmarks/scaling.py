@@ -69,6 +69,7 @@ def sent(config: Config, ranks: int, parameters: int, cells: int, half: int = 2)
 def counted(rank: int, ranks: int, port: int, config: Config, folder: str) -> None:
     """What one rank of two really sends a step, mean of ``_STEPS``, by the calls of ``torch.distributed``."""
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # gloo's, of the CPU
     torch.set_num_threads(1)
     found = Counter[str]()
     gather, to_all = dist.all_gather, dist.all_to_all_single

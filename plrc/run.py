@@ -200,7 +200,9 @@ def restore(saved: dict[str, Any] | None, model: nn.Module, optimizer: torch.opt
     if saved is None:
         return 0
     model.load_state_dict(saved["model"])
-    optimizer.load_state_dict(saved["optimizer"])
+    fused = {"fused": optimizer.defaults["fused"]}  # as this device has it, not the one that saved
+    groups = [group | fused for group in saved["optimizer"]["param_groups"]]
+    optimizer.load_state_dict(saved["optimizer"] | {"param_groups": groups})
     return int(saved["step"])
 
 

@@ -9,18 +9,21 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 import plrc.model
-from plrc import distributed
+from plrc import distributed, figures, run
 from plrc.analysis import features
 from plrc.config import load_config
 from plrc.data import loader, photometric
@@ -32,8 +35,11 @@ from plrc.detection.detector import Architecture, Detector
 from plrc.distributed import World
 from plrc.model import PLRC
 from plrc.options import load
+from plrc.queries import Affinity, Colours, Correspondence, Embedding, Retrieval, Scores, Segments
 from plrc.regions import GridRegions
 from plrc.train import make_optimizer, train_step
+from plrc.views import draw
+from plrc.views.images import list_images
 
 GPU = torch.device("meta")  # .item(), nonzero() and a copy to the CPU raise there, as its tensors have no content
 
@@ -103,6 +109,77 @@ def test_looking_copies_nothing_but_the_picture_and_waits_for_nothing(how, monke
     assert copies.found == []
 
 
+class OnGPU(Tensor):
+    """A tensor of ``Pretended``, with content."""
+
+
+class Pretended(TorchFunctionMode):
+    """A GPU on the CPU: tensors that are there cannot meet others, nor become arrays, before they are fetched."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        there = [t for t in given if isinstance(t, OnGPU)]
+        if function == Tensor.device.__get__:
+            return torch.device("cuda", 0) if there else torch.device("cpu")
+        name = function.__name__
+        if name in ("numpy", "__array__") and there:
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+        named = [x for x in (*args[1:], *kwargs.values()) if isinstance(x, str | torch.device)]
+        devices = {torch.device(x).type for x in named if str(x).split(":")[0] in ("cpu", "cuda")}
+        if name == "to" and not devices and len(given) > 1:  # x.to(another)
+            devices = {"cuda" if isinstance(given[1], OnGPU) else "cpu"}
+        apart = [t for t in given if t.ndim and not isinstance(t, OnGPU)]
+        indexed = name in ("__getitem__", "__setitem__") and isinstance(args[0], OnGPU)
+        if there and apart and not indexed and name not in ("to", "copy_"):
+            raise RuntimeError(f"{name}: expected all tensors to be on the same device, cuda:0 and cpu")
+        cpu = torch.device("cpu")
+        plain = tree_map(lambda x: x.as_subclass(Tensor) if isinstance(x, OnGPU) else x, (args, kwargs))
+        args, kwargs = tree_map(lambda x: cpu if isinstance(x, torch.device) else x, plain)
+        result = args[0] if name == "pin_memory" else function(*args, **kwargs)
+        if name == "cpu" or not (devices == {"cuda"} or (there and devices != {"cpu"})):
+            return result
+        return tree_map(lambda x: x.as_subclass(OnGPU) if isinstance(x, Tensor) else x, result)
+
+
+VIEWS_ON_A_GPU = {
+    "affinity": Affinity(images=("scenes:2",), finer="shifted"),
+    "affinity, points": Affinity(images=("scenes#1", "scenes#2"), points=((0.2, 0.3),), negatives=((0.9, 0.9),)),
+    "correspond": Correspondence(images=("scenes:2",), mutual=True, ratio=0.99),
+    "correspond, two": Correspondence(images=("scenes#1",), other="scenes#2"),
+    "correspond, regions": Correspondence(images=("scenes:2",), regions="objects"),
+    "embed": Embedding(images=("scenes:3",), method="pca", clusters=3),
+    "embed, points": Embedding(images=("scenes:3",), of="points", perplexity=3.0),
+    "embed, images": Embedding(images=("scenes:4",), of="images", method="pca"),
+    "retrieve": Retrieval(images=("scenes#1",), among="scenes:6", of="region"),
+    "colours": Colours(images=("scenes:2",)),
+    "segments": Segments(images=("scenes:2",), clusters=3),
+    "score": Scores(dataset="scenes:4"),
+}
+
+
+@pytest.mark.parametrize("query", VIEWS_ON_A_GPU.values(), ids=VIEWS_ON_A_GPU)
+def test_what_is_seen_on_a_gpu_is_what_is_seen_on_the_cpu(query, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # of an index
+    query, encoded = replace(query, size=64), features.DenseEncoder._encode
+    if hasattr(query, "images"):
+        query = replace(query, images=tuple(list_images(query.images)))
+    seen = draw(query)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+
+    def on_gpu(*given: Any) -> dict[str, Tensor]:  # the network, which has no choice, stays where it is
+        return {name: x.as_subclass(OnGPU) for name, x in encoded(*given).items()}
+
+    monkeypatch.setattr(features.DenseEncoder, "_encode", on_gpu)
+    with Pretended():
+        on_a_gpu = draw(query)
+        figures.save(on_a_gpu.draw(), tmp_path / "figure.png")
+    assert on_a_gpu.lines == seen.lines
+    assert list(on_a_gpu.arrays) == list(seen.arrays)
+    for name, array in seen.arrays.items():
+        np.testing.assert_array_equal(on_a_gpu.arrays[name], array, err_msg=name)
+
+
 class Waits(TorchDispatchMode):
     """Counts what would wait for a device, by our function or "torchvision", on a CPU, where it can be done."""
 
@@ -149,6 +226,17 @@ def test_a_detectors_step_waits_only_where_it_must(monkeypatch):
     }
 
 
+def test_a_run_that_moves_to_another_device_has_the_optimiser_of_that_one():
+    network = torch.nn.Linear(3, 2)
+    one, other = (torch.optim.AdamW(network.parameters(), fused=fused) for fused in (False, True))
+    network(torch.ones(1, 3)).sum().backward()
+    one.step()
+    assert run.restore({"model": network.state_dict(), "optimizer": one.state_dict(), "step": 1}, network, other) == 1
+    assert [group["fused"] for group in other.param_groups] == [True]
+    other.step()
+    assert [state["step"].item() for state in other.state.values()] == [2, 2]
+
+
 # In place of Python: each command of the script is read as its program reads it, and answers as that would.
 COMMAND = """#!{python}
 import os, signal, sys
@@ -160,7 +248,8 @@ with open(os.environ["ASKED"], "a") as file:
 if words[:2] == ["-m", "benchmarks"]:
     os.execv(sys.executable, [sys.executable, *words])
 if words[0] == "-c":
-    print(0)
+    if "print" in words[1]:
+        print(0 if "device_count" in words[1] else "a machine")
     sys.exit()
 
 from plrc import cli, config
@@ -195,25 +284,27 @@ def test_the_script_for_a_machine_with_a_gpu_goes_on_with_what_is_not_done(tmp_p
     small = {"LIMIT": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}  # the last part gets ten seconds
     small |= {"PYTHON": str(tmp_path / "python"), "ASKED": str(asked), "PYTHONPATH": str(root)}
 
-    def run() -> subprocess.CompletedProcess[str]:
+    def called() -> subprocess.CompletedProcess[str]:
         command = ["bash", root / "benchmarks" / "gpu.sh", out]
         return subprocess.run(command, cwd=root, env=os.environ | small, capture_output=True, text=True)
 
-    first = run()
-    rows = {line.split()[0]: line for line in first.stdout.splitlines() if re.match(r"\w+ +\d+ s  ", line)}
+    first = called()
+    title, *rows = re.split(r"^(?=\w)", first.stdout, flags=re.MULTILINE)[1:]
+    told = {row.split()[0]: row for row in rows}
+    assert title == "a machine\n"
     assert first.returncode == 0, first.stdout + first.stderr
-    assert {name: "ok" in row for name, row in rows.items()} == {
-        "pretrain": True, "look": True, "export": False, "detector": True, "cost": True, "real": True,
+    assert {name: " s  ok\n" in row for name, row in told.items()} == {
+        "pretrain": True, "look": True, "match": True, "export": False, "detector": True, "cost": True, "real": True,
     }  # fmt: skip
-    assert "object AUC" in rows["look"]
-    assert f"COCO, boxes 12.5 {out}/run" in rows["detector"]
-    assert "step / floor" in rows["cost"]
-    assert "done before" in rows["export"]
-    assert "82 tensors of it" in rows["export"]
+    assert "object AUC" in told["look"]
+    assert f"COCO, boxes 12.5 {out}/run" in told["detector"]
+    assert told["cost"].count("step / floor") == 2
+    assert "done before" in told["export"]
+    assert "82 tensors of it" in told["export"]
     starts = [words for words in asked.read_text().splitlines() if f"--out {out}/run --resume auto" in words]
     assert len(starts) == 2
     assert starts[0] == starts[1], "what was interrupted goes on by the same command"
     (out / "look.done").unlink()
     asked.write_text("")
-    assert run().returncode == 0
+    assert called().returncode == 0
     assert [words.split()[2] for words in asked.read_text().splitlines() if words[:2] == "-m"] == ["affinity"]

@@ -109,9 +109,9 @@ def measure(
 ) -> list[str] | None:
     """Test a detector by all ranks; write ``detections.json`` and what ``report`` does; lines to print, on rank 0.
 
-    Each image goes through the network alone and in fp32, so that neither padding nor the number of ranks nor the
-    kind of GPU changes anything. What was found in an image is kept at once: after an interruption the same test goes
-    on with the others, by any number of ranks.
+    Each image goes through the network alone and without autocast, so that neither padding nor the number of ranks
+    changes anything (the kind of GPU may, in last digits: torch has convolutions in TF32 where it can). What was found
+    in an image is kept at once: after an interruption the same test goes on with the others, by any number of ranks.
 
     Args:
         sides: of the input, pixels: the short one, and at most the long one. options: with ``workers``, ``pictures``

@@ -183,7 +183,7 @@ def _match(session: Session, network: DenseEncoder, pair: Pair, query: Correspon
     matrix, lines = None, torch.tensor(True)
     if pair.rasters:
         matches = match_regions(a, pair.rasters[0], b, pair.rasters[1], named_alike=pair.crops is not None)
-        matrix = region_affinity(*(region_features(f, r) for f, r in zip((a, b), pair.rasters, strict=True)))
+        matrix = region_affinity(*(region_features(f, r) for f, r in zip((a, b), pair.rasters, strict=True))).cpu()
         lines = region_numbers(pair.rasters[0]) != (0 if query.regions == "objects" else -1)
     elif pair.crops:
         matches = match_views(a, b, *pair.crops, pair.points, query.within)
