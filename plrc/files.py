@@ -59,8 +59,8 @@ def written_together(folder: Path) -> Iterator[Path]:
 def check_place(out: Path) -> None:
     """Raise a ValueError, before any work is done, if files named after ``out`` cannot be written, or it is taken."""
     if out.exists():
-        what = "folder" if out.is_dir() else "file"
-        raise ValueError(f"--out {out} is a {what}: give a name for new files, such as {out.parent / 'look'}")
+        what, where = ("folder", out) if out.is_dir() else ("file", out.parent)
+        raise ValueError(f"--out {out} is a {what}: give a name for new files, such as {where / 'look'}")
     with written_together(out.parent):
         pass
 

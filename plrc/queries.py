@@ -18,8 +18,9 @@ _IMAGES = (
     "embedded scenes, sample:china"
 )
 CHECKPOINT = (
-    "a checkpoint file in any known format, a run folder (runs/demo@5 for an epoch that it has stored, @0 untrained), "
-    "plrc:tiny, torchvision:resnet50 or random:resnet50"
+    "a checkpoint file in any known format (FILE@key, FILE@teacher … for one of its networks), a run folder "
+    "(runs/demo@5 for an epoch that it has stored, @0 for its start), plrc:tiny, torchvision:resnet50 or "
+    "random:resnet50"
 )
 _REGIONS = f"{region_specs('objects')}, the images' own"
 COLOUR_MAPS = ("viridis", "cividis", "magma", "gray")  # matplotlib's, each in even steps of lightness
@@ -35,8 +36,8 @@ class Query(Options):
     )
     layer: str | None = option(
         None,
-        "c2 … c5, or a head as 'plrc info' lists them; if not given, the head by which training compared places "
-        "(PLRC's projector), else the backbone's last map",
+        "c2 … c5 (block2 … of a ViT), or a head, as 'plrc info' lists them; if not given, the head by which training "
+        "compared places (PLRC's projector), else the backbone's last map",
     )
     branch: str | None = option(None, "query, key, teacher or student, where a checkpoint has two networks")
     size: Size | None = option(

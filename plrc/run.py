@@ -85,7 +85,10 @@ def check_agreement(config: RunOptions, here: World) -> None:
 def open_source_once(data: str) -> Source:
     """The source, listed by rank 0 alone: a million files are asked of the disk once, and all ranks see the same."""
     if not data:
-        raise ValueError("--data is missing: name a folder of images, or scenes:1000 for the embedded demo scenes")
+        raise ValueError(
+            "--data is missing: name a folder of images, or scenes:1000 for the embedded demo scenes; to go on with a "
+            "run, give the flags that it began with, or its --config RUN/config.yaml"
+        )
     source = from_main(lambda: open_source(data))
     # An index that does not stand beside its shards is each machine's own.
     return open_source(data) if isinstance(source, Shards) and not source.index.file.is_file() else source
@@ -182,9 +185,10 @@ def resume(config: RunOptions, here: World, images: str, data: str, kind: str = 
         what = "objects" if images[:16] == saved["images"][:16] else "images"
         contradictions.append(f"the {what} of {data} are not those of the saved run")
     if contradictions:
+        longer = f" (with --init {config.out}, to train longer)" * ("--epochs" in contradictions[0])
         raise ValueError(
             f"cannot resume {file}: {'; '.join(contradictions)}. "
-            f"Leave out what differs, choose another --out, or {config.anew}"
+            f"Leave out what differs, choose another --out{longer}, or {config.anew}"
         )
     if saved["ranks"] != here.size and here.is_main:
         print(
@@ -523,7 +527,8 @@ class RunLog:
 
         self._on_board(scalars)
         losses = " ".join(f"{name} {line[name]:.3f}" for name in losses_of(line))
-        said = f"epoch {line['epoch']:.1f}  {line['images_per_second']:.0f} images/s  {losses}"
+        rate = line["images_per_second"]
+        said = f"epoch {line['epoch']:.1f}  {rate:.{int(rate < 1)}f} images/s  {losses}"
         if self._bar.disable:
             elapsed = time.perf_counter() - self._start
             left = elapsed * (self._total - line["step"]) / max(line["step"] - self._first, 1)

@@ -180,9 +180,15 @@ def test_every_field_of_a_query_arrives_from_the_shell(view, monkeypatch):
     monkeypatch.setattr("plrc.cli._place", lambda o: nullcontext(lambda drawing: None))
     kind = VIEWS[view].traits["query"]
     kinds, fields = typing.get_type_hints(kind), dataclasses.fields(kind)
-    words = [word for field in fields for word in words_of(field, kind_of(kinds[field.name])[0])]
-    assert main([view, *words]) == 0
-    assert set(asked[0].changed()) == {field.name for field in fields}
+    arrived = set[str]()
+    for of, *values in {field.metadata["only"] or ("",) for field in fields}:  # all that count with the same choice
+        together = [field for field in fields if (field.metadata["only"] or ("",)) == (of, *values)]
+        words = [word for field in together for word in words_of(field, kind_of(kinds[field.name])[0])]
+        needed = [field for field in fields if of and field.metadata["positional"]]
+        words += [word for field in needed for word in words_of(field, str)] + [f"--{of}", *values[:1]] * bool(of)
+        assert main([view, *words]) == 0
+        arrived |= {field.name for field in together} & set(asked[-1].changed())
+    assert arrived == {field.name for field in fields}
 
 
 def test_a_sheet_says_that_it_does_not_show_all(place, capsys):

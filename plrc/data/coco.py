@@ -111,8 +111,8 @@ class COCO(BoxFiles):
     images.
 
     Attributes:
-        file, categories: see ``COCOFile``. used: numbers of the categories that annotations name. outlined: every
-            object has an outline, so that every ``annotation`` has masks.
+        file, categories: see ``COCOFile``. used: numbers of the categories that annotations name. bare: of the images
+            that have an object without an outline, whose ``annotation`` has no masks, three.
     """
 
     def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
@@ -128,7 +128,7 @@ class COCO(BoxFiles):
                 such = f", such as {files[0]}" if files else ""
                 raise ValueError(f"{base} has {len(files)} files {named}: name one{such}")
             self.file = files[0]
-        self.layout = f"with outlines or boxes (COCO: {self.file.absolute().relative_to(base.absolute())})"
+        what, where = "with outlines or boxes", f"(COCO: {self.file.absolute().relative_to(base.absolute())})"
         content = COCOFile(self.file)
         self.categories, images = content.categories, content.images
         for image in images.values():
@@ -152,15 +152,20 @@ class COCO(BoxFiles):
                     image["width"], image["height"] = stored_frame(folder / image["file_name"])[0]
         of_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in there}
         empty = list[str]()
-        self.used, self.outlined = set[int](), True
+        self.used, bare, outlines = set[int](), dict[str, None](), False
         for item in content.annotations:
             if item["image_id"] in of_image:
                 of_image[item["image_id"]].append(item)
                 self.used.add(item["category_id"])
-                if _has_area(item, images[item["image_id"]]):
-                    self.outlined &= bool(item.get("segmentation"))
+                if _has_area(item, image := images[item["image_id"]]):
+                    outlines |= bool(item.get("segmentation"))
+                    bare |= {} if item.get("segmentation") else {image["file_name"]: None}
                 else:
                     empty.append(f"annotation {item.get('id')} (image {item['image_id']})")
+        self.bare = [*bare][:3]
+        if bare and outlines:
+            what = f"with outlines of all objects in {len(there) - len(bare)} of {len(there)} images, else boxes"
+        self.layout = f"{what} {where}"
         for why, entries in content.left_out.items():
             self.warn_left_out(why, entries)
         self.warn_left_out("listed images that are missing", sorted({*names} - {image["file_name"] for image in there}))

@@ -77,7 +77,7 @@ def as_image(image: Any) -> Image.Image:
         values = values[..., 0] if values.shape[-1] == 1 else values
     is_image = (values.ndim == 2 or (values.ndim == 3 and values.shape[-1] == 3)) and values.size > 0
     if is_image and values.dtype.kind == "f":
-        shown = f"values of {values.min():g} … {values.max():g} (undo a normalisation)"
+        shown = f"values of {values.min():g} … {values.max():g} (divide by 255, or undo a normalisation)"
         is_image = values.min() >= 0 and values.max() <= 1
         values = np.rint(values * 255).astype(np.uint8) if is_image else values
     if not is_image or values.dtype != np.uint8:

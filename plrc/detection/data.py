@@ -280,7 +280,7 @@ def _classes(path: str, source: Any) -> tuple[tuple[str, ...], set[str], bool]:
     has_masks = not isinstance(source, VOC)
     if isinstance(source, COCO):
         used = {source.categories[number] for number in source.used}
-        return tuple(source.categories.values()), used, source.outlined
+        return tuple(source.categories.values()), used, not source.bare
     if isinstance(source, VOC):
         used = {name for i in range(len(source)) for name, _ in source.instances(i)}
     elif hasattr(source, "CLASSES"):  # masks; of scenes all kinds that are painted, however few the scenes are
@@ -384,8 +384,10 @@ class Samples(Dataset[Sample]):
         masks: bool = False,
     ) -> None:
         if masks and not data.has_masks:
-            named = ", ".join(data.paths)
-            raise ValueError(f"{named}: there are objects without outline, and a mask head needs them: --no-masks")
+            bare = [name for source in data._sources for name in getattr(source, "bare", ())]
+            some = f" (in {', '.join(bare)} …)" if bare else ""
+            lacking = f"{', '.join(data.paths)}: there are objects without outline{some}"
+            raise ValueError(f"{lacking}, and a mask head needs them: --no-masks")
         self._data, self._short_sides, self._longest = data, tuple(short_sides), longest
         self._seed, self._masks = seed, masks
         self._trainable = np.array([] if seed is None else data.trainable(), dtype=np.int64)

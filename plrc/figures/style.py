@@ -94,7 +94,9 @@ def _fonts() -> list[str]:
 
 @contextmanager
 def _style() -> Iterator[None]:
-    with _LOCK, matplotlib.style.context(["default", _STYLE, {"font.family": _fonts()}]):
+    look = matplotlib.style.context(["default", _STYLE, {"font.family": _fonts()}])
+    with _LOCK, look, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+")  # ``save`` says so, once
         yield
 
 
@@ -200,4 +202,4 @@ def save(figure: Figure, file: str | Path, dpi: int = 150) -> None:
     lacking = dict.fromkeys(re.findall(r"Glyph (\d+) .*?missing", " ".join(str(one.message) for one in told)))
     if lacking:
         some = " ".join(chr(int(letter)) for letter in [*lacking][:5])
-        logger.warning("%s: letters that no font here has are boxes (%s): install Noto Sans CJK, say", file, some)
+        logger.warning("%s: letters that no font here has are boxes (%s): install Noto Sans CJK, say", file.name, some)

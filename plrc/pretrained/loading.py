@@ -209,10 +209,12 @@ def _from_epoch(folder: Path, epoch: int, branch: str | None) -> Pretrained:
     config = found.origin.run.get("config", {})
     if not {"arch", "seed", "dim"} <= config.keys():
         raise CheckpointError(f"{file} does not tell how its run began: name one of its epochs")
+    run = folder.absolute().name
     with torch.random.fork_rng(devices=[]):  # both branches begin as this one
-        start = _from_seed(f"{folder.absolute().name}/untrained", config["arch"], str(config["seed"]), config["dim"])
+        start = _from_seed(f"{run}/untrained", config["arch"], str(config["seed"]), config["dim"])
     if init := config.get("init"):
-        begin_with(init, start.backbone, start.heads["projector"])
+        taken = begin_with(init, start.backbone, start.heads["projector"])
+        start = start.told(name=f"{run}/start", format=found.origin.format, note=f"begun with {taken}")
     return replace(start, dense=found.dense).told(run={"config": config, "epoch": 0})
 
 
@@ -265,6 +267,7 @@ def _from_content(
     if found.format == PLRC_RUN and isinstance(content.get("step"), int):
         epochs, epoch, step = run.get("config", {}).get("epochs"), run.get("epoch"), content["step"]
         notes.append(f"step {step}" + (f" of {round(step / epoch) * epochs}" if epochs and epoch else ""))
+        notes += [f"begun with {init}" for init in [run.get("config", {}).get("init")] if init]
     for name, (head, tensors) in found.heads.items():
         try:
             heads[name] = build_head(tensors, backbone.width, head)

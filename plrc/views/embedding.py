@@ -247,7 +247,9 @@ def _rows(images: tuple[str, ...], samples: Samples, planes: Mapping[str, np.nda
         x, y = ("" if math.isnan(v) else round(v, 5) for v in point.tolist())
         label = "" if samples.labels is None else str(samples.labels[i])
         row = {"image": images[number], "x": x, "y": y, "region": "" if region < 0 else int(region), "label": label}
-        rows.append(row | {f"{name} e{k + 1}": float(of[i, k]) for name, of in planes.items() for k in (0, 1)})
+        rows.append(
+            row | {f"{name} e{k + 1}": round(float(of[i, k]), 5) for name, of in planes.items() for k in (0, 1)}
+        )
     return rows
 
 

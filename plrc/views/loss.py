@@ -287,8 +287,9 @@ def _rows(seen: Step, config: Config, epoch: float) -> list[dict[str, Any]]:
     for name, value in ((name, seen.losses[name]) for name in _TERMS if name in seen.losses):
         chance = math.log(among[name])
         task = tasks[name].format(of=among[name], negatives=negatives, teacher=_choices(entropy))
-        as_unsure = value < chance + 1e-4  # by rounding
-        meaning = f"as unsure as among {_choices(value)}" if as_unsure else "worse than chance: sure, and wrong"
+        as_unsure = value < chance + 0.05  # by so little above it all are nearly alike
+        among_so_many = f"as unsure as among {_choices(min(value, chance))}"
+        meaning = among_so_many if as_unsure else "worse than chance: sure, and wrong"
         numbers = {"value": round(value, 4), "chance": round(chance, 4), "weight": weights[name]}
         rows.append({"loss": name, **numbers, "task": task, "meaning": meaning})
     return rows
@@ -309,7 +310,7 @@ def _lacks(student: DenseEncoder, teacher: DenseEncoder, rows: list[dict[str, An
     said = {
         f"no projector in it: points are of the backbone's {student.last}": not _head(student),
         "no momentum encoder in it: the network is its own teacher": student is teacher,
-        "no queue in it: the image loss is not known": rows[0]["loss"] != "image",
+        "no queue of a run of ours in it: the image loss is not known": rows[0]["loss"] != "image",
         "no other images in the batch (--others): all negatives are of this one": not others,
     }
     return [what for what, lacking in said.items() if lacking]

@@ -21,7 +21,7 @@ from plrc.analysis.retrieval import CHANNELS, Index, patch_at, patches, principa
 from plrc.analysis.scores import result
 from plrc.analysis.scores.table import aligned
 from plrc.data.annotated import open_annotated
-from plrc.data.images import boxes_of, spread
+from plrc.data.images import boxes_of, printable, spread
 from plrc.data.sources import ImageFiles, Source, warn_left_out
 from plrc.files import cache_folder, written_whole
 from plrc.geometry import cell_of
@@ -162,7 +162,8 @@ def retrieval(query: Retrieval, session: Session, progress: Progress) -> Retriev
             if question.label is not None:
                 shares.append(float(np.mean(right)))  # type: ignore[arg-type]
                 chances.append(index.chance(index.names.index(question.label), whole, own))
-                caption = f"same {question.kind} {shares[-1]:.2f} (chance {chances[-1]:.3f}), {caption}"
+                same = f"same {question.kind} ({printable(question.label)})"
+                caption = f"{same} {shares[-1]:.2f} (chance {chances[-1]:.3f}), {caption}"
             found.setdefault(name, []).append(Found(question, box, answers, caption))
             told = {"cosine": cosines, "image": index.image[places], "box": index.box[places], "asked": box}
             arrays |= {f"{name} {what} {k}": array for what, array in told.items()}
@@ -170,7 +171,9 @@ def retrieval(query: Retrieval, session: Session, progress: Progress) -> Retriev
             for rank, (answer, label) in enumerate(zip(answers, labels, strict=True), start=1):
                 row = {"image": question.image.spec, "point": point, "network": name, "rank": rank}
                 row |= {"answer": answer.spec, "cosine": round(answer.cosine, 4)}
-                row |= dict(zip(("x0", "y0", "x1", "y1"), answer.box.round(4).tolist(), strict=True))
+                row |= {
+                    edge: round(at, 4) for edge, at in zip(("x0", "y0", "x1", "y1"), answer.box.tolist(), strict=True)
+                }
                 rows.append(row | {"label": label, "same": "" if answer.right is None else int(answer.right)})
         there, cells = len(index.starts), len(index.image) - len(index.starts)
         of = f"in {there}{f' of {len(source)}' * (there < len(source))} images" + f", {cells} patches" * (not whole)

@@ -212,7 +212,10 @@ def test_coco_boxes_polygons_and_run_lengths(tmp_path):
     np.testing.assert_allclose(one.boxes, [[4 / W, 5 / H, 24 / W, 15 / H], [2 / W, 5 / H, 3 / W, 15 / H]], rtol=1e-6)
     assert (one.classes, one.crowd, one.difficult) == (["bee", "bee"], {1}, frozenset())
     assert (none.masks.shape, none.boxes.shape) == ((0, H, W), (0, 4))
-    assert COCO(coco_set(tmp_path, [instance(), instance(id=2, segmentation=[])])).annotation(0).masks is None
+    some = COCO(coco_set(tmp_path, [instance(), instance(id=2, segmentation=[])]))
+    assert some.annotation(0).masks is None
+    assert re.match(r"with outlines of all objects in 1 of 2 images, else boxes \(COCO: ", some.layout)
+    assert some.bare == [some.name(0)]
 
 
 def test_coco_boxes_without_area_and_missing_images_are_named(tmp_path, caplog):

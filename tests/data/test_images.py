@@ -337,7 +337,7 @@ def test_an_image_is_taken_as_python_has_it(tmp_path, monkeypatch):
         (np.zeros((4, 5, 3), np.int64), "type int64"),
         (np.zeros((0, 5, 3), np.uint8), r"shape \(0, 5, 3\)"),
         (None, "not NoneType"),
-        (COLOURS / 100, r"in \[0, 1\], not values of 0 … 2\.55 \(undo a normalisation"),
+        (COLOURS / 100, r"in \[0, 1\], not values of 0 … 2\.55 \(divide by 255, or undo"),
         (np.full((4, 5, 3), np.nan), "not values of nan"),
     ],
 )

@@ -327,6 +327,15 @@ def test_the_epochs_that_a_run_has_stored_by_their_numbers(tmp_path, monkeypatch
     with pytest.raises(CheckpointError, match=r"mine has no checkpoint of epoch 3: it has stored 0, 2, 10"):
         load("mine@3")
     assert load("random:tiny@3").origin.note == "seed 3, untrained", "a seed is no epoch"
+    saved = torch.load(Path("mine/checkpoints/epoch_0002.pt"), weights_only=True)
+    saved["config"]["init"] = "plrc:tiny"
+    torch.save(saved, "mine/checkpoints/epoch_0002.pt")
+    start, later, shipped = load("mine@0"), load("mine@2"), load("plrc:tiny")
+    assert (start.origin.name, start.origin.format) == ("mine/start", "PLRC run")
+    assert start.origin.note == "begun with the backbone of plrc:tiny"
+    assert later.origin.note.endswith("begun with plrc:tiny")
+    for name, tensor in start.backbone.state_dict().items():
+        assert torch.equal(tensor, shipped.backbone.state_dict()[name])
 
 
 @pytest.mark.parametrize("arch", ["tiny", "small", "convnext_atto"])

@@ -54,7 +54,7 @@ def test_regions_by_two_networks():
     for i, row in enumerate(drawing.rows):
         assert (row["image"], row["region"]) == (specs[i // 16], i % 16)
         assert (row["x"], row["y"]) == ((0.125 + 0.25 * (i % 4)), (0.125 + 0.25 * (i % 16 // 4)))
-        assert (row[f"{OTHER} e1"], row[f"{OTHER} e2"]) == tuple(plane[i].tolist())
+        assert (row[f"{OTHER} e1"], row[f"{OTHER} e2"]) == pytest.approx(plane[i].tolist(), abs=1e-5)
         assert row["label"] == class_at(open_image(row["image"]), row["x"], row["y"])
     labels = np.array([row["label"] for row in drawing.rows])
     assert "background" in labels

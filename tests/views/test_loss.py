@@ -128,7 +128,7 @@ def test_what_a_checkpoint_lacks_is_said(tmp_path):
     assert [row["loss"] for row in shipped.rows] == ["point", "affinity"]
     assert shipped.lines[3:] == [
         "no momentum encoder in it: the network is its own teacher",
-        "no queue in it: the image loss is not known",
+        "no queue of a run of ours in it: the image loss is not known",
     ]
     assert (shipped.query.step, shipped.query.regions, shipped.query.size.width) == (36, "superpixels:8", 64)
     untrained = loss([IMAGE], ["random:tiny"], OTHERS, size=64, step=0)

@@ -67,7 +67,9 @@ def test_answers_are_the_most_alike_patches_of_other_images(folder, tmp_path):
         line = next(line for line in drawing.lines if line.startswith(f"{name} "))
         assert f"same folder {same:.3f} (in 10 images, " in line
         assert "chance 0.444" in line  # 4 of 9
-        assert any(text.startswith(f"{name} · same folder {same:.2f} (chance 0.444), cosine") for text in said(drawing))
+        assert any(
+            text.startswith(f"{name} · same folder (a) {same:.2f} (chance 0.444), cosine") for text in said(drawing)
+        )
     (recipe,) = [file for file in drawing.save(tmp_path / "x") if file.suffix == ".json"]
     assert replay(recipe)[1] == []
     again = retrieve([copied], [TINY], folder, points=[(0.3, 0.6)], answers=5, size=64)

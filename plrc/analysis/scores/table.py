@@ -249,8 +249,14 @@ class Table:
         """What the data set is, which images were left out, and why a measure or an image is missing."""
         if not self.layout:
             return []
+        layers = dict.fromkeys(filter(None, self._layers()))
+        differ = [f"columns are of different layers, {', '.join(layers)}: --layer takes one"] if len(layers) > 1 else []
         shown = f"{self.images}" if self.images == self.available else f"{self.images} of {self.available}"
-        return ["; ".join([f"{self.data}: {shown} images {self.layout}", *_left_out(self.left_out)]), *self.missing]
+        return [
+            "; ".join([f"{self.data}: {shown} images {self.layout}", *_left_out(self.left_out)]),
+            *self.missing,
+            *differ,
+        ]
 
     def records(self) -> list[dict[str, Any]]:
         """One line a cell: measure, also seconds, column, mean, low, high, n ("" for none), and what was scored."""
