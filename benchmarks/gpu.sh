@@ -13,8 +13,8 @@ if ! $PYTHON -c 'import benchmarks.__main__, faster_coco_eval'; then
     echo "benchmarks/gpu.sh: something is not installed: call it in the project's folder, after $PYTHON -m pip install -e '.[detection]'" >&2
     exit 2
 fi
-$PYTHON -c 'import platform, torch; gpu = torch.cuda.is_available() and torch.cuda.get_device_name()
-print(f"{gpu or platform.machine() + ", no GPU"}, torch {torch.__version__}, Python {platform.python_version()}")'
+$PYTHON -c 'import platform, torch; gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+print(f"{gpu}, {platform.machine()}, torch {torch.__version__}, Python {platform.python_version()}")'
 gpus=$($PYTHON -c 'import torch; print(torch.cuda.device_count())')
 ranks=$((gpus > 1 ? 2 : 1))
 if ((gpus)); then

@@ -245,12 +245,8 @@ from pathlib import Path
 words = sys.argv[1:]
 with open(os.environ["ASKED"], "a") as file:
     print(*words, file=file)
-if words[:2] == ["-m", "benchmarks"]:
+if words[0] == "-c" or words[:2] == ["-m", "benchmarks"]:
     os.execv(sys.executable, [sys.executable, *words])
-if words[0] == "-c":
-    if "print" in words[1]:
-        print(0 if "device_count" in words[1] else "a machine")
-    sys.exit()
 
 from plrc import cli, config
 from plrc.detection.config import PRESETS, FinetuneConfig
@@ -291,7 +287,7 @@ def test_the_script_for_a_machine_with_a_gpu_goes_on_with_what_is_not_done(tmp_p
     first = called()
     title, *rows = re.split(r"^(?=\w)", first.stdout, flags=re.MULTILINE)[1:]
     told = {row.split()[0]: row for row in rows}
-    assert title == "a machine\n"
+    assert title.startswith("no GPU, ")
     assert first.returncode == 0, first.stdout + first.stderr
     assert {name: " s  ok\n" in row for name, row in told.items()} == {
         "pretrain": True, "look": True, "match": True, "export": False, "detector": True, "cost": True, "real": True,
