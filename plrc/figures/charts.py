@@ -249,8 +249,10 @@ def scores_over_epochs(
     longest = max(len(str(handle.get_label())) for handle in handles)
     ncols = max(1, min(4, len(handles), letters(width) // (longest + 8)))
     body.legend(handles=handles, loc="outside lower left", ncols=ncols)
-    note = "Band: 95 % interval." + f" Losses: thin each log line, strong the mean of {smooth}." * (smooth > 1)
-    return finish(body, note, printable(title), printable(details))
+    banded = any(np.isfinite(of[:, 2:]).any() for measure in scores.values() for of in measure.values())
+    said = ["Band: 95 % interval."] * banded
+    said += [f"Losses: thin each log line, strong the mean of {smooth}."] * (smooth > 1)
+    return finish(body, " ".join(said), printable(title), printable(details))
 
 
 def _score(k: int) -> dict[str, Any]:

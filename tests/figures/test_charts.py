@@ -166,8 +166,11 @@ def test_scores_over_epochs_lie_at_their_means_in_their_bands_beside_the_losses(
     assert one(titled(figure, "total loss, weighted"), "curve 0").get_xydata().tolist() == [[0.5, 3], [2, 1]]
     assert {axes.get_xlim() for axes in figure.axes if axes.axison} == {(-0.04, 2.04)}
     assert words(figure) >= {"a", "b", "chance", "point loss"}
+    assert "Band: 95 % interval." in words(figure)
     long = "superpixels: points, affinity from the eighth epoch"
-    assert long in words(figures.scores_over_epochs({"AUC": {long: of["a"]}}, {}, {})), "not cut: there is room"
+    alone = words(figures.scores_over_epochs({"AUC": {long: of["b"]}}, {}, {}))
+    assert long in alone, "not cut: there is room"
+    assert "Band: 95 % interval." not in alone, "there is none"
 
 
 def falling(reach: float) -> np.ndarray:
