@@ -263,7 +263,7 @@ def _add_beside(found: Found, format: Format, branch: Branch, tensors: Mapping[s
     others = [b for b in format.branches if b is not branch]
     prefixes = [prefix for b in others for prefix in (b.backbone, *(head.prefix for head in b.heads.values()))]
     theirs = tuple(f"{prefix.split('.')[0]}." for prefix in prefixes)
-    inner = [head.prefix.removeprefix(branch.backbone) for head in branch.heads.values()]
+    inner = [branch.backbone, *(head.prefix.removeprefix(branch.backbone) for head in branch.heads.values())]
     for name, tensor in tensors.items():
         head = next((own for own, head in branch.heads.items() if name.startswith(head.prefix)), None)
         if head is not None:
@@ -272,7 +272,7 @@ def _add_beside(found: Found, format: Format, branch: Branch, tensors: Mapping[s
         elif not name.startswith(theirs):
             start, *rest = name.removeprefix(branch.backbone).split(".")
             while rest and any(prefix.startswith(f"{start}.") for prefix in inner):
-                start += f".{rest.pop(0)}"  # fcs_2.last_layer beside fcs_2.mlp
+                start += f".{rest.pop(0)}"  # fcs_2.last_layer beside fcs_2.mlp, model.head beside model.backbone
             if start not in found.unused:
                 found.unused.append(start)
 

@@ -613,4 +613,6 @@ def test_a_foreign_file_and_a_name_are_described(tmp_path):
         "file": ending(file),
     }
     assert describe(written({"visual": under("net.", QUERY, FC)}, file))[0] == "it: network under visual.net."
+    ours = under("model.backbone.", QUERY, FC) | {"model.head.weight": torch.zeros(2, 3), "criterion.w": torch.zeros(1)}
+    assert "  note         not used: model.head, criterion" in describe(written({"state_dict": ours}, file))
     assert [*by_title(describe("random:tiny@3"))] == ["architecture", "channels", "heads", "note"]
