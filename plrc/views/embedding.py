@@ -115,7 +115,9 @@ def embedding(query: Embedding, session: Session, progress: Progress) -> Embeddi
     told = labels if labels is not None and len(set(labels)) < len(first) else None
     coloured = ""
     if told is None and clusters:  # of the first network: a figure has one key
-        told, coloured = next(iter(clusters.values())), f"clusters by {next(iter(clusters))}"
+        name, of_first = next(iter(clusters.items()))
+        width = len(str(query.clusters - 1))  # so that they sort as numbers do
+        told, coloured = np.array([f"cluster {k:0{width}}" for k in of_first]), f"clusters by {name}"
     what = f"regions ({query.regions})" if of == "regions" else of
     where = f" of {n} image{'s' * (n > 1)}" * (of != "images")
     return EmbeddingDrawing(

@@ -332,7 +332,7 @@ def test_the_foot_says_how_the_colours_were_made_and_the_number_of_all_images(dr
 def test_without_classes_the_figure_has_the_colours_of_the_clusters():
     drawing = embedding(["sample:china"], ["random:tiny"], size=64, method="pca", clusters=3)
     sizes = np.bincount(drawing.clusters["random:tiny"])
-    assert {f"{k} {size}" for k, size in enumerate(sizes)} <= said(drawing)
+    assert {f"cluster {k} {size}" for k, size in enumerate(sizes)} <= said(drawing)
     assert any("clusters by random:tiny" in text for text in said(drawing))
 
 
