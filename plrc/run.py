@@ -185,7 +185,7 @@ def resume(config: RunOptions, here: World, images: str, data: str, kind: str = 
         what = "objects" if images[:16] == saved["images"][:16] else "images"
         contradictions.append(f"the {what} of {data} are not those of the saved run")
     if contradictions:
-        longer = f" (with --init {config.out}, to train longer)" * ("--epochs" in contradictions[0])
+        longer = f" (with --init {config.out}, to train longer)" * any("--epochs" in what for what in contradictions)
         raise ValueError(
             f"cannot resume {file}: {'; '.join(contradictions)}. "
             f"Leave out what differs, choose another --out{longer}, or {config.anew}"

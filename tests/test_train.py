@@ -274,6 +274,7 @@ def test_ranks_that_disagree_stop_with_the_field(tmp_path):
     [
         ({}, "already holds a run: go on with --resume auto"),
         ({"resume": "auto", "temperature": 0.3}, r"--temperature is 0\.3 now, but 0\.1 in the saved run"),
+        ({"resume": "auto", "temperature": 0.3, "epochs": 9}, r"another --out \(with --init .*, to train longer\), or"),
         ({"resume": "auto", "data": "scenes:32"}, "the images of scenes:32 are not those of the saved run"),
     ],
 )

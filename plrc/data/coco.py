@@ -157,9 +157,11 @@ class COCO(BoxFiles):
             if item["image_id"] in of_image:
                 of_image[item["image_id"]].append(item)
                 self.used.add(item["category_id"])
-                if _has_area(item, image := images[item["image_id"]]):
-                    outlines |= bool(item.get("segmentation"))
-                    bare |= {} if item.get("segmentation") else {image["file_name"]: None}
+                image = images[item["image_id"]]
+                if _has_area(item, image) and item.get("segmentation"):
+                    outlines = True
+                elif _has_area(item, image):
+                    bare[image["file_name"]] = None
                 else:
                     empty.append(f"annotation {item.get('id')} (image {item['image_id']})")
         self.bare = [*bare][:3]

@@ -2,6 +2,8 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from plrc.regions import open_regions
 from plrc.run import generator
 from plrc.schedules import teacher_temperature
 from plrc.views import Session, draw, replay
+from plrc.views.loss import _rows
 from tests.views.conftest import asking, said
 
 IMAGE, OTHERS = "scenes:30#5", ("scenes:30#8", "scenes:30#9")
@@ -139,6 +142,23 @@ def test_what_a_checkpoint_lacks_is_said(tmp_path):
     lacking = loss([IMAGE], [str(tmp_path / "bare.pth")], OTHERS, size=64, step=0)
     assert lacking.lines[3:] == ["no projector in it: points are of the backbone's c3", *alone]
     assert alone == shipped.lines[3:]
+
+
+@pytest.mark.parametrize(
+    ("above", "meaning"),
+    [
+        (-0.5, "as unsure as among 15.8"),
+        (0.006, "as unsure as among 26.0"),
+        (0.06, "worse than chance: sure, and wrong"),
+    ],
+)
+def test_what_is_hardly_above_chance_is_not_called_sure(above, meaning):
+    n, config = 10, load_config("demo", given={"points_per_region": 5})
+    even = np.full((n, n), 1 / n)
+    seen: Any = SimpleNamespace(own=np.zeros(n), others=np.zeros((n, 20)), shown={"teacher": even})
+    seen.losses = {"point": math.log(26) + above}  # its positive among 5 points of another region and 20 of others
+    (row,) = _rows(seen, config, 0.0)
+    assert row["meaning"] == meaning
 
 
 def test_what_cannot_be_answered_is_said(trained):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from plrc.analysis.features import load_encoder
 from plrc.checkpoint import save_checkpoint
 from plrc.config import load_config
 from plrc.model import PLRC
@@ -37,6 +38,15 @@ def test_what_is_drawn(data):
     assert drawing.query == Scores(dataset=data, checkpoints=[TINY, OTHER], layer="c2", size=64, most=2, within=2)
     assert drawing.inputs == {TINY: TINY, OTHER: OTHER, data: table.sha256}
     assert len(table.rows) == 6 <= len(drawing.figure.axes)
+
+
+def test_columns_of_different_layers_are_told(data, tmp_path):
+    bare = tmp_path / "bare.pth"
+    torch.save(load_encoder(TINY).backbone.state_dict(), bare)
+    told = "columns are of different layers, c3, projector: --layer takes one"
+    how = {"size": 64, "measures": ("auc",)}
+    assert told in scores(data, [str(bare), TINY], None, **how).lines
+    assert not any("different layers" in line for line in scores(data, [str(bare), TINY], "c3", **how).lines)
 
 
 def test_names_of_any_bytes_are_written_and_replayed(data, tmp_path):

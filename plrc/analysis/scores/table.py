@@ -249,7 +249,7 @@ class Table:
         """What the data set is, which images were left out, and why a measure or an image is missing."""
         if not self.layout:
             return []
-        layers = dict.fromkeys(filter(None, self._layers()))
+        layers = self._kinds_of_layers()
         differ = [f"columns are of different layers, {', '.join(layers)}: --layer takes one"] if len(layers) > 1 else []
         shown = f"{self.images}" if self.images == self.available else f"{self.images} of {self.available}"
         return [
@@ -319,7 +319,7 @@ class Table:
         }
 
     def _details(self) -> str:
-        layers = dict.fromkeys(filter(None, self._layers()))
+        layers = self._kinds_of_layers()
         named = f"{'layers' if len(layers) > 1 else 'layer'} {', '.join(layers)}; " if layers else ""
         return f"{named}short side {self.query.side} px"
 
@@ -328,6 +328,9 @@ class Table:
 
     def _layers(self) -> list[str]:
         return [self.networks.get(column, {}).get("layer") or "" for column in self.columns]
+
+    def _kinds_of_layers(self) -> list[str]:
+        return [*dict.fromkeys(filter(None, self._layers()))]
 
     def _cells(self) -> list[list[str]]:
         lines = [[self._heading(), "n", *self.columns]]
